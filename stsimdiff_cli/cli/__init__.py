@@ -1,0 +1,1 @@
+"""The command line. It imports torch, transformers and decoders only inside functions."""

@@ -1,0 +1,84 @@
+"""`stsimdiff compress`: a tokens file becomes a compressed file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import common, options, output
+
+#: Steps of the selection itself, without files and without the LLM.
+CORE = ("graph", "communities", "centrality", "select")
+
+
+def compress(
+    file: Annotated[Path, typer.Argument(help="A tokens file, or a video (encoded first).", show_default=False)],
+    output_file: options.Output,
+    ratio: Annotated[str, typer.Option(help="Fraction of tokens to keep, e.g. 0.3: exactly ceil(r N) stay.")],
+    method: Annotated[
+        str, typer.Option(help="Method and parameters, e.g. st-simdiff:tau_sim=0.8,tau_diff=p95")
+    ] = "st-simdiff",
+    importance: Annotated[
+        str | None, typer.Option(help="Ranks candidates: llm (default), saliency or centrality.")
+    ] = None,
+    prompt: Annotated[str | None, typer.Option(help="Question for importance llm. Default: a general one.")] = None,
+    model: options.Model = None,
+    frames: options.Frames = 32,
+    fps: options.Fps = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    force: options.Force = False,
+    json: options.Json = False,
+) -> None:
+    """Keep the tokens that carry the story: exactly ceil(r N) of them."""
+    from ..methods.base import parse_method
+    from ..ratio import parse_ratio
+    from ..store import check_output, save_compressed
+    from ..timing import Stopwatch
+
+    exact = parse_ratio(ratio)
+    chosen = parse_method(method, **({} if importance is None else {"importance": importance}))
+    check_output(output_file, force)
+    from .. import pipeline
+
+    watch = Stopwatch()
+    watch.step("read")
+    tokens = common.stored_tokens(file, "compress")
+    if tokens is None:
+        evidence = sorted(chosen.needs - {"llm"})
+        tokens = common.encode(
+            file, model, frames=frames, fps=fps, evidence=evidence, device=device, dtype=dtype, watch=watch
+        )
+    video = pipeline.compress_tokens(
+        tokens, exact, chosen, prompt=prompt, model=model, device=device, dtype=dtype, watch=watch
+    )
+    with watch.during("write"):
+        written = save_compressed(output_file, video)
+    if chosen.keeps_all and exact != 1:
+        output.note(f"{chosen.name} keeps every token; the ratio {ratio} does not apply.")
+    counts = video.counts
+    if json:
+        output.result_json(
+            {
+                "output": str(output_file),
+                "method": video.method["name"],
+                "parameters": video.method["parameters"],
+                "ratio": float(ratio) if not chosen.keeps_all else 1.0,
+                "prompt": video.method["prompt"],
+                **{name: counts.get(name) for name in ("tokens", "kept", "candidates", "representatives", "events")},
+                **{name: counts.get(name) for name in ("communities", "largest_community")},
+                "seconds": {**watch.seconds, "total": watch.total()},
+                "core_seconds": sum(watch.seconds.get(step, 0.0) for step in CORE),
+                "bytes": written,
+            }
+        )
+        return
+    detail = "".join(
+        f", {counts[name]} {name}" for name in ("representatives", "events", "communities") if name in counts
+    )
+    output.result(
+        f"{output_file}: kept {counts['kept']} of {counts['tokens']} tokens{detail}, "
+        f"{output.size(written)}, {watch.total():.1f} s"
+    )

@@ -1,0 +1,74 @@
+"""`stsimdiff encode`: a video becomes a tokens file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import common, options, output
+
+
+def encode(
+    video: Annotated[Path, typer.Argument(help="The video.", show_default=False)],
+    output_file: options.Output,
+    model: options.Model = None,
+    frames: options.Frames = 32,
+    fps: options.Fps = None,
+    start: options.Start = None,
+    end: options.End = None,
+    evidence: Annotated[str, typer.Option(help="Store evidence too: saliency, keys, or saliency,keys.")] = "",
+    decoder: options.Decoder = "auto",
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    force: options.Force = False,
+    json: options.Json = False,
+) -> None:
+    """Encode a video into the visual tokens of a multimodal LLM and write them to a tokens file.
+
+    Reads only the chosen frames and loads only the vision side of the model.
+    """
+    from ..store import check_output, save_tokens
+    from ..timing import Stopwatch
+
+    check_output(output_file, force)
+    watch = Stopwatch()
+    tokens = common.encode(
+        video,
+        model,
+        frames=frames,
+        fps=fps,
+        start=start,
+        end=end,
+        evidence=[name.strip() for name in evidence.split(",") if name.strip()],
+        decoder=decoder,
+        device=device,
+        dtype=dtype,
+        watch=watch,
+    )
+    with watch.during("write"):
+        written = save_tokens(output_file, tokens)
+    grid = tokens.grid
+    if json:
+        output.result_json(
+            {
+                "output": str(output_file),
+                "model": grid.model.id,
+                "decoder": grid.source.decoder,
+                "grid": grid.shape,
+                "width": grid.width,
+                "dtype": str(tokens.features.dtype).removeprefix("torch."),
+                "tokens": grid.tokens,
+                "evidence": sorted(tokens.evidence),
+                "slot_seconds": grid.seconds,
+                "missing_seconds": grid.source.missing_seconds,
+                "seconds": {**watch.seconds, "total": watch.total()},
+                "bytes": written,
+            }
+        )
+        return
+    t, h, w = grid.shape
+    output.result(
+        f"{output_file}: {grid.tokens} tokens ({t} slots of {h} x {w}), {output.size(written)}, {watch.total():.1f} s"
+    )

@@ -1,0 +1,106 @@
+"""`stsimdiff inspect`: what is in a file, without torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from . import options, output
+
+_BLOCKS = " ▁▂▃▄▅▆▇█"
+
+
+def inspect(
+    file: Annotated[Path, typer.Argument(help="A tokens file or a compressed file.", show_default=False)],
+    json: options.Json = False,
+) -> None:
+    """Show what is in a file: source, model, method, counts, and the kept tokens of each slot."""
+    from dataclasses import asdict
+
+    from ..store import StoredVideo
+
+    stored = StoredVideo(file)
+    data: dict[str, Any] = {
+        "file": str(file),
+        "format": stored.header["format"],
+        "bytes": file.stat().st_size,
+        "source": asdict(stored.grid.source),
+        "model": asdict(stored.grid.model),
+        "grid": stored.grid.shape,
+        "width": stored.grid.width,
+        "tokens": stored.grid.tokens,
+        "slot_seconds": stored.grid.seconds,
+        "tensors": stored.names(),
+        "versions": stored.header["versions"],
+    }
+    if stored.compressed:
+        data |= {"method": stored.method, "counts": stored.counts, **_kept(stored)}
+    if json:
+        output.result_json(data)
+        return
+    _show(data)
+
+
+def _kept(stored: Any) -> dict[str, Any]:
+    """Counts of the kept tokens by kind, community and slot."""
+    import numpy as np
+
+    from ..records import Kind
+
+    index, kind, community = (stored.array(name) for name in ("index", "kind", "community"))
+    slots, rows, columns = stored.grid.shape
+    both = Kind.REPRESENTATIVE | Kind.EVENT
+    return {
+        "kept": len(index),
+        "kept_by_kind": {
+            "representative": int((kind == Kind.REPRESENTATIVE).sum()),
+            "event": int((kind == Kind.EVENT).sum()),
+            "both": int((kind == both).sum()),
+            "neither": int((kind == 0).sum()),
+        },
+        "kept_communities": len(np.unique(community[community >= 0])),
+        "kept_by_slot": np.bincount(index // (rows * columns), minlength=slots).tolist(),
+    }
+
+
+def _show(data: dict[str, Any]) -> None:
+    source, model = data["source"], data["model"]
+    slots, rows, columns = data["grid"]
+    lines = [
+        ["file", f"{data['file']} ({data['format']}, {output.size(data['bytes'])})"],
+        ["source", f"{source['name']}: {source['width']} x {source['height']}, {source['seconds']:.2f} s, "
+                   f"{source['frames']} frames, read by {source['decoder']}"],
+        ["model", f"{model['id']} ({model['family']}), fingerprint {model['fingerprint'][:12]}"],
+        ["grid", f"{slots} slots x {rows} rows x {columns} columns = {data['tokens']} tokens of width {data['width']}"],
+        ["time", f"{data['slot_seconds'][0]:.2f} s to {data['slot_seconds'][-1]:.2f} s"],
+        ["tensors", ", ".join(data["tensors"])],
+    ]  # fmt: skip
+    if source["missing_seconds"]:
+        lines.append(["missing", f"{len(source['missing_seconds'])} frames that could not be decoded"])
+    if "method" in data:
+        method = data["method"]
+        parameters = ", ".join(f"{key}={value}" for key, value in method["parameters"].items())
+        kinds = ", ".join(f"{count} {name}" for name, count in data["kept_by_kind"].items() if count)
+        lines += [
+            ["method", f"{method['name']} {parameters}".strip()],
+            ["kept", f"{data['kept']} of {data['tokens']} (ratio {method['ratio']}): {kinds}"],
+        ]
+        if method["prompt"]:
+            lines.append(["prompt", method["prompt"]])
+        if "communities" in data["counts"]:
+            counts = data["counts"]
+            lines.append(
+                ["communities", f"{counts['communities']}, the largest of {counts['largest_community']} tokens; "
+                                f"{data['kept_communities']} keep a token"]
+            )  # fmt: skip
+        lines.append(["per slot", bars(data["kept_by_slot"], rows * columns)])
+    for name, text in lines:
+        output.result(f"{name:<12} {text}")
+
+
+def bars(counts: list[int], full: int) -> str:
+    """A line of blocks, one a slot, full height for a slot whose tokens were all kept; empty only for none."""
+    steps = len(_BLOCKS) - 1
+    return "".join(_BLOCKS[0 if count == 0 else max(1, count * steps // full)] for count in counts)

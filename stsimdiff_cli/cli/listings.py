@@ -1,0 +1,73 @@
+"""`stsimdiff methods` and `stsimdiff models`: what there is."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from . import options, output
+
+
+def methods(
+    name: Annotated[str | None, typer.Argument(help="Show this method's parameters.", show_default=False)] = None,
+    json: options.Json = False,
+) -> None:
+    """List the compression methods, or the parameters of one."""
+    from ..methods import METHODS
+
+    if name is not None:
+        _parameters(name, json)
+        return
+    if json:
+        rows = [
+            {"method": key, "idea": entry.summary, "source": entry.source} for key, entry in METHODS.entries.items()
+        ]
+        output.result_json({"methods": rows})
+        return
+    output.table(
+        [[key, entry.summary, entry.source] for key, entry in METHODS.entries.items()], ["method", "keeps", "source"]
+    )
+    output.result("\nParameters of one: stsimdiff methods st-simdiff")
+
+
+def _parameters(name: str, json: bool) -> None:
+    from dataclasses import fields
+
+    from ..methods import METHODS
+    from ..methods.base import written
+
+    items = fields(METHODS.load(name))
+    if json:
+        rows = [{"parameter": f.name, "default": f.default, "doc": f.metadata["doc"]} for f in items]
+        output.result_json({"method": name, "parameters": rows})
+        return
+    if not items:
+        output.result(f"{name} has no parameters.")
+        return
+    choices = [" | ".join(f.metadata["choices"]) for f in items]
+    rows_text = [
+        [f.name, written(f.default), f.metadata["doc"] + (f" [{choice}]" if choice else "")]
+        for f, choice in zip(items, choices, strict=True)
+    ]
+    output.table(rows_text, ["parameter", "default", "meaning"])
+
+
+def models(json: options.Json = False) -> None:
+    """List the embedded model and the model families."""
+    from ..models import EMBEDDED, FAMILIES
+
+    tiny = "embedded: 2.9 million parameters, Qwen2.5-VL classes; rendered clips of coloured shapes only"
+    if json:
+        rows = [{"model": EMBEDDED, "summary": tiny, "checkpoints": None}]
+        rows += [
+            {"model": key, "summary": entry.summary, "checkpoints": entry.source.split(", ")}
+            for key, entry in FAMILIES.entries.items()
+        ]
+        output.result_json({"models": rows})
+        return
+    output.table(
+        [[EMBEDDED, tiny, "--model tiny (the default)"]]
+        + [[key, entry.summary, entry.source] for key, entry in FAMILIES.entries.items()],
+        ["model type", "what it is", "checkpoints"],
+    )

@@ -1,0 +1,107 @@
+"""Everything that is printed. stdout carries the result; notes, hints, warnings, errors and progress go to stderr."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+stdout = Console(highlight=False)
+
+
+def note(text: str) -> None:
+    """Something worth knowing."""
+    stderr.print(f"[cyan]note:[/] {escape(text)}")
+
+
+def warn(text: str) -> None:
+    """Something that the user would want to check."""
+    stderr.print(f"[yellow]warning:[/] {escape(text)}")
+
+
+def error(text: str, hint: str | None) -> None:
+    """What went wrong and what to try."""
+    stderr.print(f"[bold red]error:[/] {escape(text)}")
+    if hint:
+        stderr.print(f"[cyan]hint:[/] {escape(hint)}")
+
+
+def result(text: str) -> None:
+    """A line of the result, as it is."""
+    print(text)
+
+
+def stream(text: str) -> None:
+    """A piece of the result, at once."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def result_json(data: dict[str, Any]) -> None:
+    """One object on one line; what is not a number is null."""
+    print(json.dumps(_plain(data), ensure_ascii=False, allow_nan=False))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return round(value, 6) if math.isfinite(value) else None
+    return value
+
+
+def table(rows: list[list[str]], header: list[str], title: str | None = None) -> None:
+    """A table on stdout."""
+    grid = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in header:
+        grid.add_column(name, overflow="fold")
+    for row in rows:
+        grid.add_row(*(escape(cell) for cell in row))
+    stdout.print(grid)
+
+
+def size(count: int) -> str:
+    """Bytes for people."""
+    value = float(count)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if value < 1000 or unit == "GB":
+            return f"{count} bytes" if unit == "bytes" else f"{value:.1f} {unit}"
+        value /= 1000
+    raise ValueError(count)
+
+
+@contextmanager
+def frame_progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Bars for decoding and encoding with frames per second, on a terminal only; call with (stage, done, all)."""
+    if not stderr.is_terminal:
+        yield lambda *_: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
+    with Progress(*columns, console=stderr, transient=True) as bars:
+        tasks: dict[str, TaskID] = {}
+        spent: dict[str, float] = {}
+        last = time.perf_counter()
+
+        def update(stage: str, done: int, total: int) -> None:
+            nonlocal last
+            now = time.perf_counter()
+            spent[stage] = spent.get(stage, 0.0) + now - last  # stages take turns
+            last = now
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(f"{stage} frames", total=total, rate="")
+            bars.update(tasks[stage], completed=done, rate=f"{done / max(spent[stage], 1e-9):.0f} frames/s")
+
+        yield update

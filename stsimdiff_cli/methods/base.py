@@ -1,0 +1,126 @@
+"""What a method is: a dataclass whose fields are its parameters, and `select`.
+
+A method sees features, a grid and evidence. It never sees a model, a file or the terminal.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import Field, dataclass, field, fields
+from fractions import Fraction
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from ..errors import RequestError
+from ..ratio import budget
+from ..records import Selection, VideoTokens
+from ..registry import unknown_name
+
+#: Measures the attention that candidates receive in an LLM layer: (index (C,) int64, layer) -> (C,) float32.
+Importance = Callable[[Tensor, int], Tensor]
+#: Called with the name of a step when it begins ("graph", "importance", ...), for timing.
+Step = Callable[[str], None]
+
+
+def parameter(default: Any, doc: str, choices: tuple[str, ...] = ()) -> Any:
+    """A dataclass field for a method's parameter, documented where it is declared."""
+    return field(default=default, metadata={"doc": doc, "choices": choices})
+
+
+@dataclass(frozen=True)
+class Method(ABC):
+    """Chooses exactly ceil(r N) tokens of a video."""
+
+    name: ClassVar[str]
+    keeps_all: ClassVar[bool] = False  # vanilla: the ratio is always 1
+
+    def __post_init__(self) -> None:
+        """Refuse a value that is not among its parameter's choices; a method with further checks calls this first."""
+        for item in fields(self):
+            choices, value = item.metadata["choices"], getattr(self, item.name)
+            if choices and value not in choices:
+                raise RequestError(
+                    f"{self.name}: {item.name}={value} is not one of the choices.", f"Use {' or '.join(choices)}."
+                )
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Evidence that must be there: "saliency" or "keys" from the encoder, "llm" for attention in the LLM."""
+        return frozenset()
+
+    @abstractmethod
+    def select(self, tokens: VideoTokens, ratio: Fraction, importance: Importance, step: Step) -> Selection:
+        """Choose ceil(r N) of the tokens. `importance` may be called only if "llm" is in `needs`."""
+
+    def parameters(self) -> dict[str, Any]:
+        """Every parameter with its value, as recorded in the file."""
+        return {item.name: getattr(self, item.name) for item in fields(self)}
+
+
+def plain_selection(tokens: VideoTokens, index: Tensor) -> Selection:
+    """A selection without reasons: kind 0 and no community."""
+    return Selection(
+        index=index,
+        kind=torch.zeros(len(index), dtype=torch.uint8),
+        community=torch.full((len(index),), -1, dtype=torch.int64),
+        counts={"tokens": tokens.grid.tokens, "kept": len(index), "candidates": tokens.grid.tokens},
+    )
+
+
+def target(tokens: VideoTokens, ratio: Fraction) -> int:
+    """The budget ceil(r N) of a video."""
+    return budget(ratio, tokens.grid.tokens)
+
+
+def parse_method(spec: str, **overrides: Any) -> Method:
+    """Build a method from `name` or `name:parameter=value,...`, e.g. `st-simdiff:tau_sim=0.8,events=off`.
+
+    `overrides` win over the text; RequestError names an unknown method or parameter, or a value that does not fit.
+    """
+    from . import METHODS
+
+    name, _, rest = spec.partition(":")
+    cls = METHODS.load(name.strip())
+    known = {item.name: item for item in fields(cls)}
+    values: dict[str, Any] = {}
+    for part in filter(None, (piece.strip() for piece in rest.split(","))):
+        key, equals, text = part.partition("=")
+        key = key.strip()
+        if not known:
+            raise RequestError(f"The method {name} has no parameters.", f"Write --method {name}")
+        if key not in known:
+            raise unknown_name(f"parameter of {name}", key, list(known))
+        if not equals:
+            default = written(known[key].default)
+            raise RequestError(f"The parameter {key} has no value.", f"Write {name}:{key}={default}")
+        values[key] = _parse_value(name, known[key], text.strip())
+    for key, value in overrides.items():
+        if key in known:
+            values[key] = value
+    return cls(**values)
+
+
+def _parse_value(method: str, item: Field[Any], text: str) -> Any:
+    """Read one value by the type of the parameter's default."""
+    try:
+        if isinstance(item.default, bool):
+            return {"on": True, "off": False, "true": True, "false": False}[text.lower()]
+        if isinstance(item.default, int):
+            return int(text)
+        if isinstance(item.default, float):
+            percentile = "str" in str(item.type) and text[:1] in ("p", "P")
+            return text if percentile else float(text)
+    except (KeyError, ValueError):
+        kind = {bool: "on or off", int: "a whole number", float: "a number"}[type(item.default)]
+        raise RequestError(
+            f"{method}: {item.name}={text} is not {kind}.", f"The default is {written(item.default)}."
+        ) from None
+    return text
+
+
+def written(value: Any) -> str:
+    """A value as one writes it in a method's parameters."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)

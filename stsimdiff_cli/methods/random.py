@@ -1,0 +1,33 @@
+"""Random: a uniform draw without replacement, the strong control that every table needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import ClassVar
+
+import torch
+
+from ..errors import RequestError
+from ..records import Selection, VideoTokens
+from .base import Importance, Method, Step, parameter, plain_selection, target
+
+
+@dataclass(frozen=True)
+class Random(Method):
+    """Keep ceil(r N) tokens drawn uniformly without replacement, in raster order."""
+
+    name: ClassVar[str] = "random"
+
+    seed: int = parameter(0, "seed of the draw")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.seed < 2**63:
+            raise RequestError(f"seed={self.seed} is out of range.", "Give a whole number from 0, below 2^63.")
+
+    def select(self, tokens: VideoTokens, ratio: Fraction, importance: Importance, step: Step) -> Selection:  # noqa: ARG002
+        """Choose ceil(r N) tokens."""
+        generator = torch.Generator().manual_seed(self.seed)
+        drawn = torch.randperm(tokens.grid.tokens, generator=generator)[: target(tokens, ratio)]
+        return plain_selection(tokens, drawn.sort().values)

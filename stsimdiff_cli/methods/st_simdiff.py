@@ -1,0 +1,151 @@
+"""ST-SimDiff: similarity finds what repeats, difference finds what happens."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ..communities import ALGORITHMS, communities, split_large, sqrt_limit
+from ..errors import RequestError
+from ..graph import (
+    Edges,
+    at_resolution,
+    centrality,
+    edge_weights,
+    event_mask,
+    percentile_threshold,
+    strong_edges,
+    top_by_score,
+)
+from ..records import Kind, Selection, VideoTokens
+from .base import Importance, Method, Step, parameter, target
+
+
+@dataclass(frozen=True)
+class StSimDiff(Method):
+    """ST-SimDiff (Luo et al., ICLR 2026), section 4 of the paper; the authors' code is bingjunluo/ST-SimDiff.
+
+    Where the paper leaves a choice, or we differ from the released code:
+
+    - The budget is the paper's ceil(r N). The code's "cost" is an average over 28 LLM layers instead.
+    - Events are the later tokens of temporal edges (Eq. 6) and compete in the final prune like every candidate,
+      as section 4.5 says; the code exempts them from its similarity step.
+    - The graph is built on the tokens as they enter the LLM (Eq. 3), which is where the code builds it too.
+    - A community larger than sqrt(N) is cut into consecutive stretches of time (`communities.split_large`).
+    - `importance=centrality` needs no model: the centrality of Eq. 4 takes the place of attention in the final prune,
+      and a token that is alone in its community counts as 1.
+    """
+
+    name: ClassVar[str] = "st-simdiff"
+
+    tau_sim: float = parameter(0.8, "an edge of G' is more similar than this (4.3; the paper's optimum)")
+    tau_diff: float | str = parameter(
+        0.2, "an event is less similar to its past than this (Eq. 6); p95: above that percentile of differences (4.4)"
+    )
+    spatial: bool = parameter(True, "spatial edges (Eq. 1); a row of Table 3")
+    temporal: bool = parameter(True, "temporal edges (Eq. 2); a row of Table 3")
+    events: bool = parameter(True, "difference-based event tokens (4.4); a row of Table 3")
+    communities: str = parameter("components", "how communities are found (4.3, 4.6)", ALGORITHMS)
+    max_community: str = parameter("sqrt", "larger communities are split: sqrt(N), or none (4.6)", ("sqrt", "none"))
+    importance: str = parameter(
+        "llm", "what ranks candidates in the final prune (4.5)", ("llm", "saliency", "centrality")
+    )
+    layer: int = parameter(1, "LLM layer whose attention is the importance, from 0: 1 is the second (4.5, 'shallow')")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not -1 <= self.tau_sim <= 1:
+            raise RequestError(f"tau_sim={self.tau_sim} is no cosine.", "Give a number from -1 to 1, e.g. 0.8")
+        if self.communities != "components" and self.tau_sim < 0:
+            raise RequestError(f"communities={self.communities} needs edge weights above 0.", "Give tau_sim >= 0")
+        if self.layer < 0:
+            raise RequestError(f"layer={self.layer} is below 0.", "Layers count from 0; the default is 1")
+        if isinstance(self.tau_diff, str):
+            self._percent(self.tau_diff)
+        elif not -1 <= self.tau_diff <= 1:
+            raise RequestError(f"tau_diff={self.tau_diff} is no cosine.", "Give a number from -1 to 1, or e.g. p95")
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The evidence of the final prune; centrality comes from the features themselves."""
+        return frozenset() if self.importance == "centrality" else frozenset({self.importance})
+
+    @staticmethod
+    def _percent(text: str) -> float:
+        try:
+            percent = float(text[1:])
+        except ValueError:
+            percent = math.nan
+        if text[:1].lower() != "p" or not 0 <= percent <= 100:
+            raise RequestError(f"tau_diff={text} is neither a cosine nor a percentile.", "Give e.g. 0.2 or p95")
+        return percent
+
+    def select(self, tokens: VideoTokens, ratio: Fraction, importance: Importance, step: Step) -> Selection:
+        """Sections 4.2 to 4.5, in order."""
+        features, n = tokens.features, tokens.grid.tokens
+        step("graph")  # 4.2
+        edges = edge_weights(features)
+        step("communities")  # 4.3, 4.6
+        strong, weights = strong_edges(edges, self.tau_sim, self.spatial, self.temporal)
+        community = communities(strong, weights, n, self.communities)
+        community = split_large(community, sqrt_limit(n) if self.max_community == "sqrt" else None)
+        step("centrality")  # Eq. 4
+        score = centrality(features, community)
+        step("select")
+        size = torch.bincount(community)  # (C,)
+        quota = (size * ratio.numerator + ratio.denominator - 1) // ratio.denominator  # ceil(|c| r)
+        representative = top_by_score(score, community, quota)  # Eq. 5
+        event = self._events(edges)  # Eq. 6
+        candidate = (representative | event).nonzero().squeeze(1)
+        step("importance")  # 4.5
+        index, weight = self._prune(candidate, target(tokens, ratio), tokens, score, importance)
+        kind = representative[index] * int(Kind.REPRESENTATIVE) + event[index] * int(Kind.EVENT)
+        return Selection(
+            index=index.cpu(),
+            kind=kind.to(torch.uint8).cpu(),
+            community=community[index].cpu(),
+            importance=None if weight is None else weight.cpu(),
+            counts={
+                "tokens": n,
+                "kept": len(index),
+                "candidates": len(candidate),
+                "representatives": int(representative.sum()),
+                "events": int(event.sum()),
+                "communities": len(size),
+                "largest_community": int(size.max()),
+            },
+        )
+
+    def _events(self, edges: Edges) -> Tensor:
+        """(N,) bool: T_event."""
+        if not self.events:
+            return torch.zeros(math.prod(edges.shape), dtype=torch.bool, device=edges.later.device)
+        if isinstance(self.tau_diff, str):
+            threshold = percentile_threshold(edges, self._percent(self.tau_diff))
+        else:
+            threshold = self.tau_diff
+        return event_mask(edges, threshold).flatten()
+
+    def _prune(
+        self, candidate: Tensor, budget: int, tokens: VideoTokens, score: Tensor, importance: Importance
+    ) -> tuple[Tensor, Tensor | None]:
+        """The candidates of highest importance, in raster order, and their importance; ties to the lower index.
+
+        There are never too few: the sum of ceil(|c| r) over communities is at least ceil(r N).
+        """
+        if len(candidate) == budget:
+            return candidate, None
+        if self.importance == "llm":
+            rank = weight = importance(candidate, self.layer)
+        elif self.importance == "saliency":
+            rank = weight = tokens.evidence["saliency"].flatten()[candidate].float()
+        else:
+            weight = score[candidate].float()
+            rank = at_resolution(score[candidate])
+        best = torch.sort(rank, descending=True, stable=True).indices[:budget].sort().values
+        return candidate[best], weight[best]

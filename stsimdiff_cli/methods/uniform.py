@@ -1,0 +1,24 @@
+"""Uniform: evenly spaced tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import ClassVar
+
+import torch
+
+from ..records import Selection, VideoTokens
+from .base import Importance, Method, Step, plain_selection, target
+
+
+@dataclass(frozen=True)
+class Uniform(Method):
+    """Keep every (1/r)-th token in raster order: token floor((2 i + 1) N / 2 M) for i = 0 .. M-1."""
+
+    name: ClassVar[str] = "uniform"
+
+    def select(self, tokens: VideoTokens, ratio: Fraction, importance: Importance, step: Step) -> Selection:  # noqa: ARG002
+        """Choose ceil(r N) tokens."""
+        kept = target(tokens, ratio)
+        return plain_selection(tokens, (2 * torch.arange(kept) + 1) * tokens.grid.tokens // (2 * kept))

@@ -1,0 +1,24 @@
+"""Vanilla: all tokens, the upper bound of every table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import ClassVar
+
+import torch
+
+from ..records import Selection, VideoTokens
+from .base import Importance, Method, Step, plain_selection
+
+
+@dataclass(frozen=True)
+class Vanilla(Method):
+    """Keep every token, whatever the ratio says."""
+
+    name: ClassVar[str] = "vanilla"
+    keeps_all: ClassVar[bool] = True
+
+    def select(self, tokens: VideoTokens, ratio: Fraction, importance: Importance, step: Step) -> Selection:  # noqa: ARG002
+        """Choose all tokens."""
+        return plain_selection(tokens, torch.arange(tokens.grid.tokens))

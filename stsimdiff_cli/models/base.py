@@ -1,0 +1,85 @@
+"""What a model family is: how its checkpoints turn frames into tokens and lay tokens out in a prompt.
+
+A family describes; loading, prompting, importance and answering are written once, for all families, in
+`loading.py`, `vision.py` and `language.py`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, PretrainedConfig
+
+from ..records import Layout, TokenGrid
+from .checkpoint import Checkpoint
+
+
+class Family(ABC):
+    """One checkpoint seen through its family's eyes; holds configuration, no weights."""
+
+    name: ClassVar[str]
+    gives: ClassVar[frozenset[str]] = frozenset({"saliency", "keys"})  # evidence from the vision encoder
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
+
+    @property
+    def config(self) -> PretrainedConfig:
+        """A fresh copy of the configuration, free to be trimmed."""
+        return AutoConfig.from_pretrained(self.checkpoint.path)
+
+    # --- vision ---
+
+    @property
+    @abstractmethod
+    def frames_per_slot(self) -> int:
+        """Frames that the encoder merges into one time slot."""
+
+    @abstractmethod
+    def pixels(self, frames: Tensor, device: torch.device) -> dict[str, Tensor]:
+        """Preprocess (n, height, width, 3) uint8 frames into the encoder's inputs."""
+
+    @abstractmethod
+    def features(self, model: Any, pixels: dict[str, Tensor]) -> Tensor:
+        """Encode preprocessed frames: (t, H, W, D), after projector, pooling and merging."""
+
+    @abstractmethod
+    def last_attention(self, model: Any) -> nn.Module:
+        """The attention module of the last encoder layer that the features come from."""
+
+    @abstractmethod
+    def keys(self, model: Any, inputs: Tensor) -> Tensor:
+        """Keys of `last_attention` before rotary embedding, (patches, K), from the input of its projection."""
+
+    @abstractmethod
+    def to_grid(self, model: Any, patches: Tensor, pixels: dict[str, Tensor]) -> Tensor:
+        """Bring per-patch values (patches, C), in the encoder's order, to the token grid (t, H, W, C).
+
+        Pools, merges and un-permutes exactly as the features are.
+        """
+
+    @abstractmethod
+    def key_projection(self, model: Any) -> nn.Module:
+        """The linear layer of `last_attention` that makes the keys."""
+
+    @property
+    def layout(self) -> Layout:
+        """Ids that replace the prompt's single video placeholder, around and between the visual tokens."""
+        return Layout()
+
+    # --- language ---
+
+    @property
+    def placeholder(self) -> int:
+        """The id that stands for a visual token in a prompt."""
+        return int(self.config.video_token_id)
+
+    @abstractmethod
+    def positions(self, model: Any, ids: Tensor, visual: Tensor, grid: TokenGrid) -> Tensor:
+        """Position ids (R, L) of a whole prompt: ids (L,), visual (L,) as in records.Prompt."""
+
+    def embed_extra(self, model: Any, embeddings: Tensor, ids: Tensor, visual: Tensor) -> None:  # noqa: B027
+        """Write embeddings (L, D) that no word table holds, e.g. a learned newline. Default: none."""

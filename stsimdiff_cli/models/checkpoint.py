@@ -1,0 +1,120 @@
+"""Finding a checkpoint: the embedded one, a local folder, or a hub id; and telling it from others."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ..errors import ModelError, RequestError
+from ..records import ModelRef
+from . import EMBEDDED, family_of
+
+#: What a checkpoint is made of; never code.
+_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
+#: Configuration that changes without changing the model.
+_VOLATILE = {"_name_or_path", "transformers_version", "torch_dtype", "dtype", "architectures", "use_cache"}
+_SAMPLE = 32  # bytes read from each tensor for the fingerprint
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model folder on disk."""
+
+    id: str  # as the user named it: "tiny", a hub id, or a folder
+    path: Path
+    revision: str | None  # commit of a hub checkpoint
+    family: str
+    config: dict[str, Any]  # config.json
+
+    @cached_property
+    def ref(self) -> ModelRef:
+        """Who the model is, as written into files."""
+        return ModelRef(self.id, self.family, self.revision, self.fingerprint)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the configuration and of every tensor's name, type, shape and first bytes.
+
+        It reads kilobytes, not the weights; does not depend on folder or sharding; and differs between two
+        fine-tunings of one architecture.
+        """
+        digest = hashlib.sha256(json.dumps(_stable(self.config), sort_keys=True).encode())
+        tensors = []
+        for shard in self.weight_files():
+            with shard.open("rb") as file:
+                size = int.from_bytes(file.read(8), "little")
+                header = json.loads(file.read(size))
+                header.pop("__metadata__", None)
+                for name, entry in header.items():
+                    begin, end = entry["data_offsets"]
+                    file.seek(8 + size + begin)
+                    tensors.append((name, entry["dtype"], entry["shape"], file.read(min(_SAMPLE, end - begin)).hex()))
+        digest.update(json.dumps(sorted(tensors)).encode())
+        return digest.hexdigest()[:32]
+
+    def weight_files(self) -> list[Path]:
+        """The safetensors shards; ModelError if there are none or one is missing."""
+        index = self.path / "model.safetensors.index.json"
+        if index.is_file():
+            names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        else:
+            names = ["model.safetensors"]
+        missing = [name for name in names if not (self.path / name).is_file()]
+        if missing:
+            raise ModelError(f"The checkpoint {self.id} lacks {missing[0]}.", "Download it completely.")
+        return [self.path / name for name in names]
+
+    def json(self, name: str) -> dict[str, Any]:
+        """One of the folder's JSON files; {} if there is none."""
+        path = self.path / name
+        try:
+            return json.loads(path.read_text()) if path.is_file() else {}
+        except ValueError as error:
+            raise ModelError(f"{name} of the checkpoint {self.id} is no JSON.", "Download it again.") from error
+
+
+def _stable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _stable(item) for key, item in value.items() if key not in _VOLATILE}
+    return value
+
+
+def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
+    """The checkpoint that `name` means: `tiny`, a folder, or a hub id (downloaded or taken from the cache).
+
+    Raises RequestError if the folder holds no model of a known family, ModelError if the hub cannot be reached.
+    """
+    if name == EMBEDDED:
+        path = Path(__file__).parent / "tiny" / "checkpoint"
+    elif Path(name).is_dir():
+        path = Path(name).resolve()
+        name = str(path)
+    elif name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise RequestError(
+            f"There is no model named {name!r}.", "Give tiny, a folder with config.json, or a hub id owner/name."
+        )
+    else:
+        path, revision = _from_hub(name, revision)
+    if not (path / "config.json").is_file():
+        raise RequestError(f"The folder {name} holds no config.json.", "Give the folder of a Hugging Face checkpoint.")
+    draft = Checkpoint(name, path, revision, "", {})
+    config = draft.json("config.json")
+    family = family_of(str(config.get("model_type")), name)
+    return Checkpoint(name, path, revision, family, config)
+
+
+def _from_hub(name: str, revision: str | None) -> tuple[Path, str]:
+    from huggingface_hub import snapshot_download
+
+    try:
+        path = Path(snapshot_download(name, revision=revision, allow_patterns=_PATTERNS))
+    except Exception as error:  # the hub raises a dozen kinds, from HTTP to the resolver; all mean the same to a user
+        raise ModelError(
+            f"The model {name} is not on this machine and could not be downloaded ({type(error).__name__}).",
+            "Check the name and the network, or give the folder of a downloaded checkpoint: --model FOLDER",
+        ) from error
+    return path, path.name

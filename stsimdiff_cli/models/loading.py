@@ -1,0 +1,127 @@
+"""Loading the part of a checkpoint that a step needs, and nothing else.
+
+`from_pretrained` with a trimmed configuration reads only the weights that the trimmed model has: encoding needs no
+LLM layers and no word table, importance the first layers, answering no vision tower.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from transformers import AutoModelForImageTextToText, PretrainedConfig
+from transformers.utils import logging as hf_logging
+
+from ..errors import ModelError, RequestError
+from . import FAMILIES
+from .base import Family
+from .checkpoint import Checkpoint, find_checkpoint
+
+_WORDS = ("embed_tokens.weight", "lm_head.weight")
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+def open_family(model: str, revision: str | None = None) -> Family:
+    """The family object of a model name; no weights are read."""
+    checkpoint = find_checkpoint(model, revision)
+    return FAMILIES.load(checkpoint.family)(checkpoint)
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` is a GPU if there is one, then Apple's, then the CPU; otherwise what the user names, if it is there."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        hint = "Use auto, cpu, cuda, cuda:1 or mps."
+        raise RequestError(f"The device {name!r} is not available here.", hint) from error
+    return device
+
+
+def pick_dtype(name: str, device: torch.device, checkpoint: Checkpoint) -> torch.dtype:
+    """`auto` is the checkpoint's own type on a GPU and float32 on a CPU."""
+    if name not in DTYPES:
+        raise RequestError(f"There is no dtype {name!r}.", f"Use {', '.join(DTYPES)}.")
+    if name != "auto":
+        return getattr(torch, name)
+    if device.type == "cpu":
+        return torch.float32
+    stored = checkpoint.config.get("dtype") or checkpoint.config.get("torch_dtype") or "bfloat16"
+    return getattr(torch, str(stored).removeprefix("torch."), torch.bfloat16)
+
+
+def load_vision(family: Family, device: torch.device, dtype: torch.dtype, attention: str = "sdpa") -> Any:
+    """The model without LLM layers and with a word table of one row."""
+    config = family.config
+    _cut_text_layers(config, 0)
+    config.text_config.vocab_size = 1
+    for part in (config, config.text_config):
+        part.pad_token_id = None
+    return _load(family, config, device, dtype, attention, words=False)
+
+
+def load_language(
+    family: Family, device: torch.device, dtype: torch.dtype, attention: str = "sdpa", layers: int | None = None
+) -> Any:
+    """The model without its vision layers; with `layers`, only the first so many LLM layers."""
+    config = family.config
+    config.vision_config.num_hidden_layers = 0
+    if layers is not None:
+        present = config.text_config.num_hidden_layers
+        if layers > present:
+            raise RequestError(
+                f"The LLM of {family.checkpoint.id} has {present} layers.", f"Use a layer from 0 to {present - 1}."
+            )
+        _cut_text_layers(config, layers)
+    return _load(family, config, device, dtype, attention, words=True)
+
+
+def _cut_text_layers(config: PretrainedConfig, layers: int) -> None:
+    text = config.text_config
+    text.num_hidden_layers = layers
+    if getattr(text, "layer_types", None):
+        text.layer_types = text.layer_types[:layers]
+
+
+def _load(
+    family: Family, config: PretrainedConfig, device: torch.device, dtype: torch.dtype, attention: str, words: bool
+) -> Any:
+    name = family.checkpoint.id
+    try:
+        with quiet():
+            model, report = AutoModelForImageTextToText.from_pretrained(
+                family.checkpoint.path,
+                config=config,
+                dtype=dtype,
+                attn_implementation=attention,
+                local_files_only=True,
+                ignore_mismatched_sizes=not words,
+                output_loading_info=True,
+            )
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise ModelError(f"The checkpoint {name} cannot be loaded: {error}", "Is it complete?") from error
+    allowed = () if words else _WORDS
+    mismatched = [entry[0] if isinstance(entry, tuple) else entry for entry in report["mismatched_keys"]]
+    bad = [key for key in [*report["missing_keys"], *mismatched] if not key.endswith(allowed)]
+    if bad:
+        raise ModelError(f"The checkpoint {name} lacks {len(bad)} tensors, e.g. {bad[0]}.", "Download it completely.")
+    return model.to(device).eval()
+
+
+@contextmanager
+def quiet() -> Any:
+    """transformers without bars and advice: the library is silent."""
+    level, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(level)
+        if bars:
+            hf_logging.enable_progress_bar()

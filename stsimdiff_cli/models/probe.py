@@ -1,0 +1,68 @@
+"""Attention weights beside a fast kernel: a tap on chosen attention modules, whatever the architecture.
+
+Fast kernels return no weights. transformers lets anybody register an attention function by name; ours hands queries
+and keys (after rotary embedding) to a tap that was attached to the module, if any, and then calls SDPA.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+#: Name of the attention implementation: pass it as `attn_implementation` when loading.
+PROBED = "stsimdiff_probed"
+_TAP = "_stsimdiff_tap"
+
+#: (query (B, heads, q, d), key (B, kv heads, k, d), mask or None, scaling)
+Tap = Callable[[Tensor, Tensor, Tensor | None, float], None]
+
+
+def _probed_attention(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
+) -> tuple[Tensor, None]:
+    tap: Tap | None = getattr(module, _TAP, None)
+    if tap is not None:
+        scaling = kwargs.get("scaling")
+        tap(query, key, attention_mask, query.shape[-1] ** -0.5 if scaling is None else scaling)
+    return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+
+
+AttentionInterface.register(PROBED, _probed_attention)
+AttentionMaskInterface.register(PROBED, sdpa_mask)
+
+
+@contextmanager
+def tapped(module: nn.Module, tap: Tap) -> Iterator[None]:
+    """Attach `tap` to an attention module of a model loaded with `attn_implementation=PROBED`."""
+    setattr(module, _TAP, tap)
+    try:
+        yield
+    finally:
+        delattr(module, _TAP)
+
+
+def last_row(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float) -> Tensor:
+    """Attention of the last query to every key, mean over heads: (k,) float32, for batch size 1."""
+    _, heads, _, width = query.shape
+    groups = key.shape[1]
+    q = query[0, :, -1].float().view(groups, heads // groups, width)
+    logits = torch.einsum("ghd,gkd->ghk", q, key[0].float()) * scaling  # (groups, heads per group, k)
+    if mask is not None:
+        row = mask[0, 0, -1]
+        logits = logits.masked_fill(~row, -torch.inf) if row.dtype == torch.bool else logits + row.float()
+    return logits.softmax(-1).mean((0, 1))
+
+
+def received(query: Tensor, key: Tensor, _mask: Tensor | None, scaling: float) -> Tensor:
+    """Attention that each key receives, mean over heads and queries: (B, k) float32, one sample at a time."""
+    rows = []
+    for q, k in zip(query.float(), key.float(), strict=True):  # (heads, n, d): memory stays that of one frame
+        rows.append((q @ k.transpose(1, 2) * scaling).softmax(-1).mean((0, 1)))
+    return torch.stack(rows)

@@ -1,0 +1,59 @@
+"""Encoding: frames in, tokens and evidence out, one chunk at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import RequestError
+from ..registry import unknown_name
+from .base import Family
+from .loading import load_vision
+from .probe import PROBED, received, tapped
+
+
+class VisionEncoder:
+    """The vision side of a checkpoint, loaded."""
+
+    def __init__(
+        self, family: Family, device: torch.device, dtype: torch.dtype, evidence: frozenset[str] = frozenset()
+    ) -> None:
+        for name in evidence - family.gives:
+            if name not in {"saliency", "keys"}:
+                raise unknown_name("evidence", name, ["saliency", "keys"])
+            raise RequestError(f"The family {family.name} gives no {name}.", f"It gives: {', '.join(family.gives)}.")
+        self.family = family
+        self.device = device
+        self.evidence = evidence
+        self.model: Any = load_vision(family, device, dtype, PROBED if evidence else "sdpa")
+
+    @torch.inference_mode()
+    def encode(self, frames: Tensor) -> dict[str, Tensor]:
+        """Tokens of (n, height, width, 3) uint8 frames, n a multiple of the family's frames per slot except at the end.
+
+        Returns `features` (t, H, W, D) in the model's dtype and, if asked for, `saliency` (t, H, W) and `keys`
+        (t, H, W, K), both float32, pooled, merged and ordered like the features.
+        """
+        pixels = self.family.pixels(frames, self.device)
+        if not self.evidence:
+            return {"features": self.family.features(self.model, pixels).clone()}
+        attention = self.family.last_attention(self.model)
+        saliency: list[Tensor] = []
+        inputs: list[Tensor] = []
+        hook = self.family.key_projection(self.model).register_forward_pre_hook(
+            lambda _, arguments: inputs.append(arguments[0])
+        )
+        try:
+            with tapped(attention, lambda *qk: saliency.append(received(*qk).flatten())):
+                out = {"features": self.family.features(self.model, pixels).clone()}
+        finally:
+            hook.remove()
+        if "saliency" in self.evidence:
+            per_patch = torch.cat(saliency)[:, None]  # (patches, 1)
+            out["saliency"] = self.family.to_grid(self.model, per_patch, pixels)[..., 0].clone()
+        if "keys" in self.evidence:
+            per_patch = self.family.keys(self.model, inputs[0]).float()  # (patches, K)
+            out["keys"] = self.family.to_grid(self.model, per_patch, pixels).clone()
+        return out

@@ -1,0 +1,234 @@
+"""The stages in a row: encode a video, compress its tokens, ask about them. Read this second.
+
+Every function takes records and returns records; what it took is in the stopwatch that it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import video
+from .errors import RequestError, VideoError
+from .methods.base import Method
+from .models import EMBEDDED
+from .models.base import Family
+from .models.language import Conversation, LanguageModel
+from .models.loading import open_family, pick_device, pick_dtype
+from .models.vision import VisionEncoder
+from .records import CompressedVideo, Frames, ModelRef, TokenGrid, VideoTokens
+from .store import StoredVideo, is_stored
+from .timing import Stopwatch
+
+#: The prompt for importance when no question is given; the embedded model was trained on it too.
+GENERAL_PROMPT = "What happens in this video?"
+#: Called with a stage ("decode", "encode"), frames done and frames in all.
+Progress = Callable[[str, int, int], None]
+
+
+def encode_video(
+    path: Path,
+    model: str = EMBEDDED,
+    *,
+    frames: int = 32,
+    fps: float | None = None,
+    start: float | None = None,
+    end: float | None = None,
+    evidence: Iterable[str] = (),
+    decoder: str = "auto",
+    device: str = "auto",
+    dtype: str = "auto",
+    chunk: int = 8,
+    watch: Stopwatch | None = None,
+    progress: Progress = lambda *_: None,
+) -> VideoTokens:
+    """Decode chosen frames of a video and encode them into visual tokens, `chunk` frames at a time.
+
+    `frames` are spread uniformly over the clip (or the part from `start` to `end` seconds), or taken at `fps`.
+    Memory holds the tokens and one chunk. Frames that cannot be decoded are left out and named in the record.
+    Raises RequestError for a wrong request, VideoError for a video that cannot be read, ModelError for the model.
+    """
+    where = pick_device(device)
+    watch = watch or stopwatch(where)
+    watch.step("scan")
+    found = video.scan(path)
+    reader = video.decoder_for(found, decoder)
+    chosen = video.choose_frames(found, frames=frames, fps=fps, start=start, end=end)
+    watch.step("load")
+    family = open_family(model)
+    encoder = VisionEncoder(family, where, pick_dtype(dtype, where, family.checkpoint), frozenset(evidence))
+    depth = family.frames_per_slot
+    chunk = max(depth, chunk // depth * depth)
+    slots = -(-len(chosen) // depth)
+
+    missing: list[float] = []
+    seconds: list[float] = []
+    tensors: dict[str, Tensor] = {}
+    watch.step("decode")
+    for part in _regrouped(video.read_frames(path, found, chosen, chunk=chunk, decoder=reader), chunk, missing):
+        done = len(seconds)
+        progress("decode", min(done * depth + len(part.seconds), len(chosen)), len(chosen))
+        watch.step("encode")
+        new = encoder.encode(part.pixels)
+        seconds += part.seconds[::depth]
+        for name, tensor in new.items():
+            if name not in tensors:
+                tensors[name] = torch.empty((slots, *tensor.shape[1:]), dtype=tensor.dtype)
+            tensors[name][done : len(seconds)] = tensor.cpu()
+        progress("encode", min(len(seconds) * depth, len(chosen)), len(chosen))
+        watch.step("decode")
+    watch.stop()
+    if not seconds:
+        raise VideoError(f"None of the {len(chosen)} chosen frames of {path} could be decoded.", "Is the file whole?")
+    tensors = {name: tensor[: len(seconds)] for name, tensor in tensors.items()}
+    features = tensors.pop("features")
+    grid = TokenGrid(
+        shape=(features.shape[0], features.shape[1], features.shape[2]),
+        width=features.shape[3],
+        seconds=tuple(seconds),
+        layout=family.layout,
+        model=family.checkpoint.ref,
+        source=video.source_of(path, found, reader, tuple(missing)),
+    )
+    return VideoTokens(grid, features, tensors)
+
+
+def _regrouped(parts: Iterable[Frames], size: int, missing: list[float]) -> Iterator[Frames]:
+    """The same frames in chunks of exactly `size` (but the last), whatever could not be decoded; notes what is missing.
+
+    So that a slot of several frames is never cut in two.
+    """
+    held: Frames | None = None
+    for part in parts:
+        missing += part.missing_seconds
+        if not part.seconds:
+            continue
+        held = part if held is None else Frames(torch.cat([held.pixels, part.pixels]), held.seconds + part.seconds)
+        while len(held.seconds) >= size:
+            yield Frames(held.pixels[:size], held.seconds[:size])
+            held = Frames(held.pixels[size:], held.seconds[size:])
+    if held is not None and held.seconds:
+        yield held
+
+
+def compress_tokens(
+    tokens: VideoTokens,
+    ratio: Fraction,
+    method: Method,
+    *,
+    prompt: str | None = None,
+    model: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    watch: Stopwatch | None = None,
+) -> CompressedVideo:
+    """Keep exactly ceil(r N) tokens. If the method ranks by attention in the LLM, its first layers are run on `prompt`.
+
+    Raises RequestError if the method needs evidence that the tokens do not carry.
+    """
+    where = pick_device(device)
+    watch = watch or stopwatch(where)
+    ratio = Fraction(1) if method.keeps_all else ratio
+    lacking = sorted(method.needs - {"llm"} - set(tokens.evidence))
+    if lacking:
+        raise RequestError(
+            f"{method.name} needs {' and '.join(lacking)}, which the tokens do not carry.",
+            f"Encode the video with --evidence {','.join(lacking)}",
+        )
+    question = prompt or GENERAL_PROMPT
+    features = tokens.features.to(where)
+    evidence = {name: tensor.to(where) for name, tensor in tokens.evidence.items()}
+    flat = features.flatten(0, 2)  # (N, D)
+
+    def importance(index: Tensor, layer: int) -> Tensor:
+        watch.step("load")
+        family = matching_family(tokens.grid.model, model)
+        kind = pick_dtype(dtype, where, family.checkpoint)
+        language = LanguageModel(family, where, kind, layers=layer + 1, probed=True)
+        watch.step("importance")
+        return language.importance(tokens.grid, flat[index], index, question, layer)
+
+    chosen = method.select(VideoTokens(tokens.grid, features, evidence), ratio, importance, watch.step)
+    watch.stop()
+    kept = chosen.features if chosen.features is not None else flat[chosen.index.to(where)]
+    return CompressedVideo(
+        grid=tokens.grid,
+        features=kept.cpu(),
+        index=chosen.index,
+        kind=chosen.kind,
+        community=chosen.community,
+        importance=chosen.importance,
+        method={
+            "name": method.name,
+            "parameters": method.parameters(),
+            "ratio": _decimal(ratio),
+            "prompt": question if "llm" in method.needs and chosen.importance is not None else None,
+        },
+        counts=chosen.counts,
+    )
+
+
+def all_tokens(tokens: VideoTokens) -> CompressedVideo:
+    """Uncompressed tokens in the form that `converse` takes."""
+    from .methods.vanilla import Vanilla
+
+    return compress_tokens(tokens, Fraction(1), Vanilla(), device="cpu")
+
+
+def converse(
+    video: CompressedVideo,
+    *,
+    model: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    watch: Stopwatch | None = None,
+) -> Conversation:
+    """Load the LLM (no vision tower), put the kept tokens into its cache once, and take questions.
+
+    Raises RequestError if `model` is not the one that made the tokens.
+    """
+    where = pick_device(device)
+    watch = watch or stopwatch(where)
+    watch.step("load")
+    family = matching_family(video.grid.model, model)
+    language = LanguageModel(family, where, pick_dtype(dtype, where, family.checkpoint))
+    watch.step("prefill")
+    conversation = language.watch(video.grid, video.features, video.index)
+    watch.stop()
+    return conversation
+
+
+def open_input(path: Path, encode: Callable[[], VideoTokens]) -> VideoTokens | CompressedVideo:
+    """What a FILE argument means: a compressed file, a tokens file, or a video, which `encode` encodes."""
+    if not is_stored(path):
+        return encode()
+    stored = StoredVideo(path)
+    return stored.video() if stored.compressed else stored.tokens()
+
+
+def matching_family(made_by: ModelRef, model: str | None = None) -> Family:
+    """The family of the model that made a file; RequestError if `model` (or what is found now) is another one."""
+    family = open_family(model or made_by.id, made_by.revision if model is None else None)
+    if family.checkpoint.fingerprint != made_by.fingerprint:
+        if model is not None and model != made_by.id:
+            problem = f"The tokens were made by {made_by.id}; {model} is another model and cannot read them."
+        else:
+            problem = f"The model {made_by.id} has changed since the tokens were made."
+        raise RequestError(problem, "Leave out --model, or encode the video again with that model.")
+    return family
+
+
+def stopwatch(device: torch.device) -> Stopwatch:
+    """A stopwatch that waits for the device at every boundary."""
+    return Stopwatch(torch.cuda.synchronize if device.type == "cuda" else lambda: None)
+
+
+def _decimal(ratio: Fraction) -> str:
+    """The ratio as a decimal, exactly."""
+    value: Any = ratio.numerator / ratio.denominator
+    return str(value) if Fraction(str(value)) == ratio else str(ratio)

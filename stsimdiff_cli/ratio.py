@@ -1,0 +1,34 @@
+"""The ratio: the fraction of tokens kept, an exact decimal in (0, 1]."""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+from fractions import Fraction
+
+from .errors import RequestError
+
+
+def parse_ratio(value: str | float | Fraction) -> Fraction:
+    """An exact fraction from what a user wrote: "0.07" is 7/100, never the nearest binary number."""
+    hint = "Give the fraction of tokens to keep, above 0 and at most 1, e.g. --ratio 0.3"
+    if isinstance(value, Fraction):
+        written: Fraction | Decimal = value
+    else:
+        try:
+            written = Decimal(str(value).strip())
+        except InvalidOperation as error:
+            raise RequestError(f"The ratio {str(value)!r} is not a number.", hint) from error
+        if not written.is_finite():
+            raise RequestError(f"The ratio {str(value)!r} is not a number.", hint)
+    if not 0 < written <= 1:
+        raise RequestError(f"The ratio {value} is outside (0, 1].", hint)
+    if written >= Decimal("1e-9"):  # as a fraction, 1e-999999999 has a billion digits
+        ratio = Fraction(written)
+        if ratio.denominator <= 10**9:
+            return ratio
+    raise RequestError(f"The ratio {value} has more than nine decimals.", "Round it.")
+
+
+def budget(ratio: Fraction, tokens: int) -> int:
+    """ceil(r N) in exact arithmetic."""
+    return -(-ratio.numerator * tokens // ratio.denominator)

@@ -1,0 +1,272 @@
+"""The two file formats, read and written.
+
+Both are safetensors with one metadata entry, `stsimdiff`: a JSON object whose `format` is `stsimdiff.tokens/1` or
+`stsimdiff.compressed/1`. (One entry, because safetensors writes several in random order, and the same input must give
+the same bytes.) A tokens file holds `features` (T, H, W, D) and the evidence asked for; a compressed file holds
+`features` (M, D), `index`, `kind`, `community` and, if pruning needed it, `importance`.
+The header is read without torch.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import tempfile
+import zlib
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import __version__
+from .errors import FileFormatError, RequestError, StsimdiffError
+from .records import CompressedVideo, Layout, ModelRef, Source, TokenGrid, VideoTokens
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TOKENS = "stsimdiff.tokens"
+COMPRESSED = "stsimdiff.compressed"
+VERSION = 1
+_KEY = "stsimdiff"
+_AGAIN = "Make it again with `stsimdiff encode` or `stsimdiff compress`."
+
+
+# --- writing --------------------------------------------------------------------------------------------------------
+
+
+def check_output(path: Path, force: bool = False) -> None:
+    """Refuse an output that exists (without `force`) or cannot be written, before any work is done."""
+    if path.is_dir():
+        raise RequestError(f"{path} is a folder.", "Give a file name.")
+    if path.exists() and not force:
+        raise RequestError(f"{path} exists.", "Choose another name, or overwrite it with --force.")
+    if not path.parent.is_dir():
+        raise RequestError(f"The folder {path.parent} does not exist.", f"mkdir -p {path.parent}")
+    if not os.access(path.parent, os.W_OK):
+        raise RequestError(f"The folder {path.parent} cannot be written to.", "Choose another place.")
+
+
+def save_tokens(path: Path, tokens: VideoTokens) -> int:
+    """Write a tokens file atomically; returns its size in bytes."""
+    return _save(path, TOKENS, tokens.grid, {"features": tokens.features, **tokens.evidence}, {})
+
+
+def save_compressed(path: Path, video: CompressedVideo) -> int:
+    """Write a compressed file atomically; returns its size in bytes."""
+    tensors = {
+        "features": video.features,
+        "index": video.index,
+        "kind": video.kind,
+        "community": video.community,
+    }
+    if video.importance is not None:
+        tensors["importance"] = video.importance
+    return _save(path, COMPRESSED, video.grid, tensors, {"method": video.method, "counts": video.counts})
+
+
+def _save(path: Path, kind: str, grid: TokenGrid, tensors: dict[str, Tensor], more: dict[str, Any]) -> int:
+    import torch
+    import transformers
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    header = {
+        "format": f"{kind}/{VERSION}",
+        "grid": asdict(grid),
+        "checksums": {name: _checksum(tensor) for name, tensor in tensors.items()},
+        "versions": {"stsimdiff": __version__, "torch": torch.__version__, "transformers": transformers.__version__},
+        **more,
+    }
+    text = json.dumps(header, sort_keys=True, separators=(",", ":"))
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        save_file(tensors, temporary, metadata={_KEY: text})
+        _publish(temporary, path)
+    except (OSError, SafetensorError) as error:
+        raise _write_error(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path.stat().st_size
+
+
+def _publish(temporary: Path, path: Path) -> None:
+    """Bring a finished temporary file to the disk and then, in one step, to its name."""
+    temporary.chmod(0o666 & ~_umask())
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _write_error(path: Path, error: Exception) -> StsimdiffError:
+    number = error.errno if isinstance(error, OSError) else None
+    if number == errno.ENOSPC or "os error 28" in str(error) or "No space left" in str(error):
+        return StsimdiffError(f"The disk is full: {path} was not written.", "Free some space, or write elsewhere.")
+    return StsimdiffError(f"{path} could not be written: {error}", "Nothing was changed.")
+
+
+def _checksum(tensor: Tensor) -> str:
+    """CRC-32 of a tensor's bytes: safetensors itself does not notice a flipped bit."""
+    import torch
+
+    return f"{zlib.crc32(tensor.contiguous().flatten().view(torch.uint8).numpy()):08x}"
+
+
+# --- reading --------------------------------------------------------------------------------------------------------
+
+
+class StoredVideo:
+    """An open tokens or compressed file: its header at once, its tensors when asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.header = _read_header(path)
+        self.kind = self.header["format"].rpartition("/")[0]
+        try:
+            self.grid = _grid(self.header["grid"])
+            self.method: dict[str, Any] = self.header["method"] if self.compressed else {}
+            self.counts: dict[str, int] = self.header["counts"] if self.compressed else {}
+        except (KeyError, TypeError, ValueError) as error:
+            raise FileFormatError(f"The header of {path} was edited: {error!r}.", _AGAIN) from error
+
+    @property
+    def compressed(self) -> bool:
+        """Whether this is a compressed file (else a tokens file)."""
+        return self.kind == COMPRESSED
+
+    def array(self, name: str) -> Any:
+        """One of the integer or float32 tensors as a numpy array, without torch."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(self.path, framework="np") as file:
+                return file.get_tensor(name)
+        except SafetensorError as error:
+            raise FileFormatError(f"{self.path} has no {name}: it was edited.", _AGAIN) from error
+
+    def names(self) -> list[str]:
+        """The tensors in the file."""
+        return list(self.header["checksums"])
+
+    def tokens(self) -> VideoTokens:
+        """The whole tokens file, checked."""
+        if self.compressed:
+            raise RequestError(
+                f"{self.path} is already compressed.", "Give the tokens file (`stsimdiff encode`) or the video."
+            )
+        tensors = self._tensors()
+        try:
+            return VideoTokens(self.grid, tensors.pop("features"), tensors)
+        except (KeyError, ValueError) as error:
+            raise FileFormatError(f"{self.path} was edited: {error}.", _AGAIN) from error
+
+    def video(self) -> CompressedVideo:
+        """The whole compressed file, checked."""
+        tensors = self._tensors()
+        try:
+            video = CompressedVideo(
+                grid=self.grid,
+                features=tensors["features"],
+                index=tensors["index"],
+                kind=tensors["kind"],
+                community=tensors["community"],
+                importance=tensors.get("importance"),
+                method=self.method,
+                counts=self.counts,
+            )
+            _check_index(video)
+        except (KeyError, ValueError) as error:
+            raise FileFormatError(f"{self.path} was edited: {error}.", _AGAIN) from error
+        return video
+
+    def _tensors(self) -> dict[str, Tensor]:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            tensors = load_file(self.path)
+        except SafetensorError as error:
+            raise FileFormatError(f"{self.path} is damaged: {error}.", _AGAIN) from error
+        for name, expected in self.header["checksums"].items():
+            if name not in tensors or _checksum(tensors[name]) != expected:
+                raise FileFormatError(f"{self.path} is damaged: the checksum of {name!r} does not match.", _AGAIN)
+        return tensors
+
+
+def _check_index(video: CompressedVideo) -> None:
+    index = video.index
+    if index.ndim != 1 or len(index) == 0 or tuple(video.features.shape) != (len(index), video.grid.width):
+        raise ValueError(f"features {tuple(video.features.shape)} do not go with index {tuple(index.shape)}")
+    if int(index[0]) < 0 or int(index[-1]) >= video.grid.tokens or not bool((index[1:] > index[:-1]).all()):
+        raise ValueError("the index does not increase within the grid")
+
+
+def is_stored(path: Path) -> bool:
+    """Whether a file is one of ours (else it is taken for a video). Missing files are refused."""
+    if not path.exists():
+        raise RequestError(f"There is no file {path}.", "Check the name.")
+    if path.is_dir():
+        raise RequestError(f"{path} is a folder.", "Give a video, a tokens file or a compressed file.")
+    if path.suffix == ".safetensors":
+        return True
+    with path.open("rb") as file:
+        start = file.read(9)
+    return len(start) == 9 and start[8:] == b"{" and int.from_bytes(start[:8], "little") < 100_000_000
+
+
+def _read_header(path: Path) -> dict[str, Any]:
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise RequestError(f"There is no file {path}.", "Check the name.")
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise FileFormatError(f"{path} is truncated, or no safetensors file ({error}).", _AGAIN) from error
+    if _KEY not in metadata:
+        raise FileFormatError(f"{path} was not written by stsimdiff.", _AGAIN)
+    try:
+        header = json.loads(metadata[_KEY])
+        kind, _, version = header["format"].rpartition("/")
+        number = int(version)
+        if not isinstance(header["checksums"], dict):
+            raise TypeError("checksums")
+    except (ValueError, TypeError, KeyError) as error:
+        raise FileFormatError(f"The header of {path} was edited.", _AGAIN) from error
+    if kind not in (TOKENS, COMPRESSED):
+        raise FileFormatError(f"{path} has the unknown format {kind!r}.", _AGAIN)
+    if number > VERSION:
+        raise FileFormatError(
+            f"{path} has format {kind}/{number}; this version reads up to {kind}/{VERSION}.",
+            "pip install --upgrade stsimdiff",
+        )
+    return header
+
+
+def _grid(data: dict[str, Any]) -> TokenGrid:
+    layout, source = data["layout"], data["source"]
+    shape = tuple(int(side) for side in data["shape"])
+    if len(shape) != 3 or min(shape) < 1 or len(data["seconds"]) != shape[0]:
+        raise ValueError("grid")
+    return TokenGrid(
+        shape=shape,
+        width=int(data["width"]),
+        seconds=tuple(float(second) for second in data["seconds"]),
+        layout=Layout(
+            before=tuple(layout["before"]),
+            between=tuple((position, tuple(ids)) for position, ids in layout["between"]),
+            after=tuple(layout["after"]),
+        ),
+        model=ModelRef(**data["model"]),
+        source=Source(**{**source, "missing_seconds": tuple(source["missing_seconds"])}),
+    )

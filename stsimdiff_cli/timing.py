@@ -1,0 +1,46 @@
+"""A stopwatch for the steps of a job."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+class Stopwatch:
+    """Seconds spent in named steps; a step that comes back adds up.
+
+    `synchronise` is called at every boundary, so that work queued on a GPU is counted where it belongs.
+    """
+
+    def __init__(self, synchronise: Callable[[], None] = lambda: None) -> None:
+        self.seconds: dict[str, float] = {}
+        self.synchronise = synchronise
+        self._begin = time.perf_counter()
+        self._current: tuple[str, float] | None = None
+
+    def step(self, name: str) -> None:
+        """End the current step and begin another."""
+        self.stop()
+        self._current = (name, time.perf_counter())
+
+    def stop(self) -> None:
+        """End the current step, if there is one."""
+        self.synchronise()
+        if self._current is not None:
+            name, begin = self._current
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin
+            self._current = None
+
+    @contextmanager
+    def during(self, name: str) -> Iterator[None]:
+        """Time a block as one step."""
+        self.step(name)
+        try:
+            yield
+        finally:
+            self.stop()
+
+    def total(self) -> float:
+        """Seconds since the stopwatch was made."""
+        return time.perf_counter() - self._begin
