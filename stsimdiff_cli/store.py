@@ -118,7 +118,8 @@ def _checksum(tensor: Tensor) -> str:
     """CRC-32 of a tensor's bytes: safetensors itself does not notice a flipped bit."""
     import torch
 
-    return f"{zlib.crc32(tensor.contiguous().flatten().view(torch.uint8).numpy()):08x}"
+    data: Any = tensor.contiguous().flatten().view(torch.uint8).numpy()
+    return f"{zlib.crc32(data):08x}"
 
 
 # --- reading --------------------------------------------------------------------------------------------------------

@@ -19,9 +19,7 @@ def ask(
     file: Annotated[Path, typer.Argument(help="A compressed file, a tokens file, or a video.", show_default=False)],
     questions: Annotated[
         list[str] | None,
-        typer.Argument(
-            help="Questions; `-` reads one a line from stdin; none on a terminal: a prompt.", show_default=False
-        ),
+        typer.Argument(help="Questions; - reads one a line from stdin; none: a prompt.", show_default=False),
     ] = None,
     model: options.Model = None,
     frames: options.Frames = 32,
@@ -42,9 +40,7 @@ def ask(
 
     interactive = not questions and sys.stdin.isatty() and not json
     if not questions and not interactive:
-        raise RequestError(
-            "There is no question.", 'stsimdiff ask FILE "What happens in this video?", or `-` for stdin'
-        )
+        raise RequestError("There is no question.", 'stsimdiff ask FILE "What happens in this video?", or - for stdin')
     watch = Stopwatch()
     from .. import pipeline
     from ..records import VideoTokens

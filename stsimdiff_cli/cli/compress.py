@@ -17,12 +17,8 @@ def compress(
     file: Annotated[Path, typer.Argument(help="A tokens file, or a video (encoded first).", show_default=False)],
     output_file: options.Output,
     ratio: Annotated[str, typer.Option(help="Fraction of tokens to keep, e.g. 0.3: exactly ceil(r N) stay.")],
-    method: Annotated[
-        str, typer.Option(help="Method and parameters, e.g. st-simdiff:tau_sim=0.8,tau_diff=p95")
-    ] = "st-simdiff",
-    importance: Annotated[
-        str | None, typer.Option(help="Ranks candidates: llm (default), saliency or centrality.")
-    ] = None,
+    method: Annotated[str, typer.Option(help="Method, e.g. st-simdiff:tau_sim=0.8,tau_diff=p95")] = "st-simdiff",
+    importance: Annotated[str | None, typer.Option(help="What ranks candidates: llm, saliency, centrality.")] = None,
     prompt: Annotated[str | None, typer.Option(help="Question for importance llm. Default: a general one.")] = None,
     model: options.Model = None,
     frames: options.Frames = 32,

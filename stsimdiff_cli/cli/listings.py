@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -59,7 +59,7 @@ def models(json: options.Json = False) -> None:
 
     tiny = "embedded: 2.9 million parameters, Qwen2.5-VL classes; rendered clips of coloured shapes only"
     if json:
-        rows = [{"model": EMBEDDED, "summary": tiny, "checkpoints": None}]
+        rows: list[dict[str, Any]] = [{"model": EMBEDDED, "summary": tiny, "checkpoints": None}]
         rows += [
             {"model": key, "summary": entry.summary, "checkpoints": entry.source.split(", ")}
             for key, entry in FAMILIES.entries.items()

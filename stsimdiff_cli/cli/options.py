@@ -9,9 +9,7 @@ import typer
 
 Model = Annotated[
     str | None,
-    typer.Option(
-        help="Hub id or folder of a checkpoint. Default: the file's own model; for a video the embedded `tiny`."
-    ),
+    typer.Option(help="Hub id or folder of a checkpoint. Default: the file's own model; for a video the embedded one."),
 ]
 Output = Annotated[Path, typer.Option("--output", "-o", help="File to write.", show_default=False)]
 Frames = Annotated[int, typer.Option(min=1, help="Frames, uniform over the clip, first and last included.")]
@@ -21,7 +19,7 @@ End = Annotated[float | None, typer.Option(help="End at this second.")]
 Decoder = Annotated[str, typer.Option(help="auto, pyav, decord or torchcodec.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Dtype = Annotated[
-    str, typer.Option(help="auto, float32, bfloat16, float16. auto: the checkpoint's on a GPU, float32 on a CPU.")
+    str, typer.Option(help="auto (the checkpoint's on a GPU, float32 on a CPU), float32, bfloat16, float16.")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite the output.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]

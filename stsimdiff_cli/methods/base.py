@@ -75,10 +75,11 @@ def target(tokens: VideoTokens, ratio: Fraction) -> int:
     return budget(ratio, tokens.grid.tokens)
 
 
-def parse_method(spec: str, **overrides: Any) -> Method:
+def parse_method(spec: str, **overrides: str) -> Method:
     """Build a method from `name` or `name:parameter=value,...`, e.g. `st-simdiff:tau_sim=0.8,events=off`.
 
-    `overrides` win over the text; RequestError names an unknown method or parameter, or a value that does not fit.
+    `overrides` (also as text) win over the text. RequestError names an unknown method or parameter, or a value that
+    does not fit.
     """
     from . import METHODS
 
@@ -98,8 +99,9 @@ def parse_method(spec: str, **overrides: Any) -> Method:
             raise RequestError(f"The parameter {key} has no value.", f"Write {name}:{key}={default}")
         values[key] = _parse_value(name, known[key], text.strip())
     for key, value in overrides.items():
-        if key in known:
-            values[key] = value
+        if key not in known:
+            raise RequestError(f"The method {name} has no parameter {key}.", f"Leave out --{key}.")
+        values[key] = _parse_value(name, known[key], value)
     return cls(**values)
 
 

@@ -62,7 +62,7 @@ class Family(ABC):
         """
 
     @abstractmethod
-    def key_projection(self, model: Any) -> nn.Module:
+    def key_projection(self, model: Any) -> Any:
         """The linear layer of `last_attention` that makes the keys."""
 
     @property

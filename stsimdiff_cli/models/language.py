@@ -55,7 +55,7 @@ class Prompter:
 
     def ids(self, grid: TokenGrid, question: str) -> tuple[Tensor, Tensor]:
         """Ids (L,) and visual positions (L,) of the whole prompt, all N visual tokens in place."""
-        content = [{"type": "video"}, {"type": "text", "text": question}]
+        content: Any = [{"type": "video"}, {"type": "text", "text": question}]
         try:
             text = self.tokenizer.apply_chat_template(
                 [{"role": "user", "content": content}],

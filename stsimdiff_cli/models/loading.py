@@ -94,7 +94,7 @@ def _load(
     name = family.checkpoint.id
     try:
         with quiet():
-            model, report = AutoModelForImageTextToText.from_pretrained(
+            loaded: Any = AutoModelForImageTextToText.from_pretrained(
                 family.checkpoint.path,
                 config=config,
                 dtype=dtype,
@@ -105,6 +105,7 @@ def _load(
             )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise ModelError(f"The checkpoint {name} cannot be loaded: {error}", "Is it complete?") from error
+    model, report = loaded
     allowed = () if words else _WORDS
     mismatched = [entry[0] if isinstance(entry, tuple) else entry for entry in report["mismatched_keys"]]
     bad = [key for key in [*report["missing_keys"], *mismatched] if not key.endswith(allowed)]

@@ -81,7 +81,7 @@ class Qwen25VL(Family):
         """The last block, which has full attention within a slot."""
         return model.model.visual.blocks[-1].attn
 
-    def key_projection(self, model: Any) -> nn.Module:
+    def key_projection(self, model: Any) -> Any:
         """Queries, keys and values come from one projection."""
         return self.last_attention(model).qkv
 

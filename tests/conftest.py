@@ -1,0 +1,55 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: no test looks for a hub
+
+import pytest
+import torch
+from checkpoints import CHECKPOINTS
+
+from stsimdiff_cli.models.base import Family
+from stsimdiff_cli.models.loading import open_family
+from stsimdiff_cli.records import Layout, ModelRef, Source, TokenGrid, VideoTokens
+
+SAMPLES = Path(__file__).parent.parent / "sample_videos"
+
+
+@pytest.fixture(scope="session", params=sorted(CHECKPOINTS))
+def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random checkpoint of each family in turn."""
+    return CHECKPOINTS[request.param](tmp_path_factory.mktemp(request.param))
+
+
+@pytest.fixture(scope="session")
+def family(checkpoint: Path) -> Family:
+    return open_family(str(checkpoint))
+
+
+@pytest.fixture
+def frames() -> torch.Tensor:
+    """Seven frames (n, 45, 60, 3) uint8 of a drifting gradient with noise."""
+    generator = torch.Generator().manual_seed(1)
+    base = torch.linspace(0, 200, 45 * 60 * 3).view(45, 60, 3)
+    noise = torch.randint(0, 55, (7, 45, 60, 3), generator=generator)
+    return torch.stack([(base.roll(4 * t, 1) + noise[t]).clamp(0, 255) for t in range(7)]).to(torch.uint8)
+
+
+def make_tokens(shape: tuple[int, int, int] = (4, 3, 5), width: int = 16, seed: int = 0, **more) -> VideoTokens:
+    """Random tokens with some structure: every slot resembles the one before."""
+    generator = torch.Generator().manual_seed(seed)
+    t, h, w = shape
+    start = torch.randn((1, h, w, width), generator=generator)
+    features = start + 0.5 * torch.randn((t, h, w, width), generator=generator).cumsum(0)
+    grid = TokenGrid(
+        shape=shape,
+        width=width,
+        seconds=tuple(0.25 * i for i in range(t)),
+        layout=Layout(),
+        model=ModelRef("nobody/nothing", "qwen2_5_vl", None, "0" * 32),
+        source=Source("clip.mp4", 1, "00", 1.0, 4.0, t, 8, 8, "pyav"),
+    )
+    return VideoTokens(grid, features.to(more.pop("dtype", torch.float32)), more)

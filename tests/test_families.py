@@ -1,0 +1,314 @@
+"""Every family, on tiny checkpoints loaded through the real loading path."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+from checkpoints import CHECKPOINTS, QUESTIONS, VOCABULARY
+from transformers import AutoModelForImageTextToText
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+
+from stsimdiff_cli.errors import ModelError, RequestError
+from stsimdiff_cli.models import FAMILIES
+from stsimdiff_cli.models.base import Family
+from stsimdiff_cli.models.checkpoint import find_checkpoint
+from stsimdiff_cli.models.language import LanguageModel
+from stsimdiff_cli.models.loading import load_language, load_vision, open_family
+from stsimdiff_cli.models.probe import PROBED
+from stsimdiff_cli.models.vision import VisionEncoder
+from stsimdiff_cli.records import Source, TokenGrid
+
+CPU = torch.device("cpu")
+SPACING = 0.75  # seconds between slots
+
+
+def encode(family: Family, frames: torch.Tensor, chunk: int = 100, evidence: tuple[str, ...] = ()) -> dict:
+    encoder = VisionEncoder(family, CPU, torch.float32, frozenset(evidence))
+    parts = [encoder.encode(frames[i : i + chunk]) for i in range(0, len(frames), chunk)]
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def grid_of(family: Family, features: torch.Tensor) -> TokenGrid:
+    t, h, w, d = features.shape
+    source = Source("clip", 1, "", 1.0, 1.0, 1, 1, 1, "pyav")
+    seconds = tuple(SPACING * i for i in range(t))
+    return TokenGrid((t, h, w), d, seconds, family.layout, family.checkpoint.ref, source)
+
+
+def whole_model(family: Family, attention: str = "sdpa"):
+    """The checkpoint as anybody loads it, all parts."""
+    return AutoModelForImageTextToText.from_pretrained(
+        family.checkpoint.path, dtype=torch.float32, attn_implementation=attention
+    ).eval()
+
+
+def from_pixels(model, family: Family, frames: torch.Tensor, prompt_ids: torch.Tensor, visual: torch.Tensor) -> list:
+    """Greedy tokens of the model's own `generate`, from pixels, positions left to the model."""
+    extra = {}
+    if family.name == "qwen2_5_vl":
+        extra = {
+            "mm_token_type_ids": (prompt_ids == family.placeholder).int()[None] * 2,
+            "second_per_grid_ts": torch.tensor([SPACING]),
+        }
+    out = model.generate(
+        input_ids=prompt_ids[None],
+        attention_mask=torch.ones_like(prompt_ids)[None],
+        **family.pixels(frames, CPU),
+        **extra,
+        max_new_tokens=12,
+        do_sample=False,
+    )
+    return out[0, len(prompt_ids) :].tolist()
+
+
+def test_every_family_of_the_table_has_a_checkpoint_here():
+    assert set(CHECKPOINTS) == set(FAMILIES)
+
+
+def test_at_ratio_one_answers_equal_generate_from_pixels_token_for_token(family, frames):
+    features = encode(family, frames, chunk=2)["features"]
+    grid = grid_of(family, features)
+    language = LanguageModel(family, CPU, torch.float32)
+    conversation = language.watch(grid, features.flatten(0, 2), torch.arange(grid.tokens))
+    model = whole_model(family)
+    seen = []
+    for question in [*QUESTIONS, QUESTIONS[0]]:
+        ids, visual = language.prompter.ids(grid, question)
+        expected = from_pixels(model, family, frames, ids, visual)
+        answer = conversation.ask(question, max_new_tokens=12)
+        tokenizer = language.prompter.tokenizer
+        assert answer.text == tokenizer.decode(expected, skip_special_tokens=True)
+        assert answer.tokens == len(expected)
+        seen.append(answer.text)
+    assert len(set(seen[:3])) > 1, "a random model that always says the same proves nothing"
+    assert seen[0] == seen[3], "an answer must not depend on the questions before it"
+
+
+def test_answers_depend_on_the_video(family, frames):
+    language = LanguageModel(family, CPU, torch.float32)
+    texts = []
+    for clip in (frames, 255 - frames):
+        features = encode(family, clip)["features"]
+        grid = grid_of(family, features)
+        conversation = language.watch(grid, features.flatten(0, 2), torch.arange(grid.tokens))
+        texts.append(conversation.ask(QUESTIONS[0], max_new_tokens=12).text)
+    assert texts[0] != texts[1]
+
+
+def test_features_equal_the_whole_models_and_do_not_depend_on_the_chunk(family, frames):
+    model = whole_model(family)
+    expected = family.features(model, family.pixels(frames, CPU))
+    for chunk in (2, 4, 100):
+        torch.testing.assert_close(encode(family, frames, chunk)["features"], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_kept_tokens_keep_their_original_positions(family, frames):
+    features = encode(family, frames)["features"]
+    grid = grid_of(family, features)
+    language = LanguageModel(family, CPU, torch.float32)
+    everything = torch.arange(grid.tokens)
+    index = everything[1::3]
+    full = language.prompter.prompt(language.model, grid, QUESTIONS[0], everything)
+    part = language.prompter.prompt(language.model, grid, QUESTIONS[0], index)
+    assert part.visual[part.visual >= 0].tolist() == index.tolist()
+    where = torch.isin(full.visual, index) | (full.visual < 0)
+    assert torch.equal(part.positions, full.positions[:, where])
+    assert torch.equal(part.ids, full.ids[where])
+
+
+def test_dropping_tokens_equals_masking_them_out(family, frames):
+    """The reference for a compressed prompt: all tokens enter, the dropped ones may not be attended to."""
+    features = encode(family, frames)["features"]
+    grid = grid_of(family, features)
+    language = LanguageModel(family, CPU, torch.float32)
+    everything, index = torch.arange(grid.tokens), torch.arange(grid.tokens)[::2]
+    full = language.prompter.prompt(language.model, grid, QUESTIONS[1], everything)
+    inputs = language.inputs(full, features.flatten(0, 2))
+    visible = torch.isin(full.visual, index) | (full.visual < 0)
+    causal = torch.ones((len(full.ids),) * 2, dtype=torch.bool).tril() & (
+        visible[None] | torch.eye(len(full.ids)).bool()
+    )
+    inputs["attention_mask"] = causal[None, None]
+    with torch.inference_mode():
+        expected = language.model(**inputs).logits[0, -1]
+        part = language.prompter.prompt(language.model, grid, QUESTIONS[1], index)
+        got = language.model(**language.inputs(part, features.flatten(0, 2)[index])).logits[0, -1]
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_importance_is_the_eager_attention_of_the_last_prompt_token(family, frames):
+    features = encode(family, frames)["features"]
+    grid = grid_of(family, features)
+    index = torch.arange(grid.tokens)[::2]
+    kept = features.flatten(0, 2)[index]
+    whole = LanguageModel(family, CPU, torch.float32)
+    whole.model.set_attn_implementation("eager")
+    prompt = whole.prompter.prompt(whole.model, grid, QUESTIONS[0], index)
+    with torch.inference_mode():
+        out = whole.model.model.language_model(**whole.inputs(prompt, kept), output_attentions=True)
+    for layer in (0, 1, 2):
+        expected = out.attentions[layer][0, :, -1].mean(0)[prompt.visual >= 0]
+        shallow = LanguageModel(family, CPU, torch.float32, layers=layer + 1, probed=True)
+        got = shallow.importance(grid, kept, index, QUESTIONS[0], layer)
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_saliency_is_the_attention_received_in_the_last_vision_layer(family, frames):
+    evidence = encode(family, frames, evidence=("saliency", "keys"))
+    plain = encode(family, frames)["features"]
+    torch.testing.assert_close(evidence["features"], plain, rtol=1e-4, atol=1e-4)
+    t, h, w, _ = plain.shape
+    assert evidence["saliency"].shape == (t, h, w)
+    assert evidence["keys"].shape == (t, h, w, 32)
+    # Attention received sums to 1 over a frame's patches; merging takes the mean of 4, pooling is an interpolation.
+    if family.name == "qwen2_5_vl":
+        torch.testing.assert_close(evidence["saliency"].sum((1, 2)) * 4, torch.ones(t))
+    else:
+        eager = whole_model(family, "eager")
+        pixels = family.pixels(frames, CPU)["pixel_values_videos"][0]
+        with torch.inference_mode():
+            rows = eager.model.vision_tower(pixels, output_attentions=True).attentions[-1].mean((1, 2))  # (n, 49)
+            pooled = eager.model.apply_pooling(rows[..., None])[..., 0].view(t, h, w)
+        torch.testing.assert_close(evidence["saliency"], pooled, rtol=1e-4, atol=1e-6)
+
+
+def test_qwen_saliency_and_keys_come_out_of_window_order_like_the_features(tmp_path, frames):
+    """With every vision layer but the merger an identity, keys must be a linear function of the cell's own pixels."""
+    family = open_family(str(CHECKPOINTS["qwen2_5_vl"](tmp_path / "model")))
+    encoder = VisionEncoder(family, CPU, torch.float32, frozenset({"keys"}))
+    for block in encoder.model.model.visual.blocks:
+        torch.nn.init.zeros_(block.attn.proj.weight)
+        torch.nn.init.zeros_(block.attn.proj.bias)
+        torch.nn.init.zeros_(block.mlp.down_proj.weight)
+        torch.nn.init.zeros_(block.mlp.down_proj.bias)
+    base = encoder.encode(frames[:2])
+    changed = frames[:2].clone()
+    changed[:, :10, 40:50] = 255 - changed[:, :10, 40:50]  # one corner of the picture
+    other = encoder.encode(changed)
+    moved_features = (base["features"] - other["features"]).abs().amax(-1) > 1e-4
+    moved_keys = (base["keys"] - other["keys"]).abs().amax(-1) > 1e-4
+    assert 0 < int(moved_features.sum()) < moved_features.numel() / 2
+    assert torch.equal(moved_features, moved_keys)
+
+
+def test_each_step_loads_only_its_part(family):
+    everything = sum(p.numel() for p in whole_model(family).parameters())
+    vision = load_vision(family, CPU, torch.float32)
+    language = load_language(family, CPU, torch.float32)
+    shallow = load_language(family, CPU, torch.float32, PROBED, layers=1)
+    names = {name for name, _ in vision.named_parameters()}
+    assert not any(".layers." in name and "language_model" in name for name in names)
+    assert vision.get_input_embeddings().weight.shape[0] == 1
+    assert not any("vision" in name and ".layers." in name for name, _ in language.named_parameters())
+    counts = [sum(p.numel() for p in m.parameters()) for m in (vision, language, shallow)]
+    assert max(counts) < everything and counts[2] < counts[1]
+
+
+def test_qwen_pixels_equal_transformers_pil_processor(tmp_path, frames):
+    from PIL import Image
+
+    family = open_family(str(CHECKPOINTS["qwen2_5_vl"](tmp_path / "model")))
+    settings = json.loads((tmp_path / "model" / "preprocessor_config.json").read_text())
+    processor = Qwen2VLImageProcessorPil(**{k: v for k, v in settings.items() if k != "image_processor_type"})
+    for height, width in ((45, 60), (200, 90), (12, 13), (16, 16)):
+        frame = torch.nn.functional.interpolate(
+            frames[:1].permute(0, 3, 1, 2), size=(height, width), mode="bicubic", antialias=True
+        ).permute(0, 2, 3, 1)  # (1, height, width, 3)
+        expected = processor(Image.fromarray(frame[0].numpy()), return_tensors="pt")  # an image is a clip of one frame
+        got = family.pixels(frame, CPU)
+        assert got["video_grid_thw"].tolist() == expected["image_grid_thw"].tolist()
+        steps = (got["pixel_values_videos"] - expected["pixel_values"]).abs() * 0.26 * 255  # in 8-bit levels
+        assert steps.max() < 2.1 and steps.mean() < 0.2
+
+
+def test_llava_pixels_equal_transformers_pil_processor(tmp_path, frames):
+    from PIL import Image
+
+    family = open_family(str(CHECKPOINTS["llava_onevision"](tmp_path / "model")))
+    settings = json.loads((tmp_path / "model" / "video_preprocessor_config.json").read_text())
+    processor = SiglipImageProcessorPil(**settings)
+    expected = processor([Image.fromarray(frame.numpy()) for frame in frames], return_tensors="pt")["pixel_values"]
+    steps = (family.pixels(frames, CPU)["pixel_values_videos"][0] - expected).abs() * 0.5 * 255
+    assert steps.max() < 2.1 and steps.mean() < 0.2
+
+
+def test_an_odd_last_frame_is_repeated_to_fill_its_slot(tmp_path, frames):
+    family = open_family(str(CHECKPOINTS["qwen2_5_vl"](tmp_path / "model")))
+    odd = family.pixels(frames[:3], CPU)
+    even = family.pixels(frames[[0, 1, 2, 2]], CPU)
+    assert torch.equal(odd["pixel_values_videos"], even["pixel_values_videos"])
+
+
+def test_the_fingerprint_follows_the_weights_and_not_the_folder(checkpoint, family, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(checkpoint, copy)
+    assert find_checkpoint(str(copy)).fingerprint == family.checkpoint.fingerprint
+    other = CHECKPOINTS[family.name](tmp_path / "other", seed=5)
+    assert find_checkpoint(str(other)).fingerprint != family.checkpoint.fingerprint
+
+
+def test_an_incomplete_checkpoint_is_refused(checkpoint, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(checkpoint, copy)
+    shard = sorted(copy.glob("*.safetensors"))[0]
+    shard.unlink()
+    with pytest.raises(ModelError, match=shard.name):
+        _ = find_checkpoint(str(copy)).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("nowhere/at/all", "no model named"),
+        ("./missing", "no model named"),
+        ("no-such-owner/no-such-model", "could not be downloaded"),
+    ],
+)
+def test_a_missing_model_is_a_sentence_and_a_hint(name, part):
+    with pytest.raises((RequestError, ModelError), match=part) as caught:
+        find_checkpoint(name)
+    assert caught.value.hint
+
+
+def test_a_checkpoint_of_an_unknown_family_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(RequestError, match="bert"):
+        find_checkpoint(str(tmp_path))
+
+
+def test_special_tokens_in_a_question_are_refused(family, frames):
+    language = LanguageModel(family, CPU, torch.float32)
+    features = encode(family, frames)["features"]
+    with pytest.raises(RequestError, match="placeholders"):
+        language.prompter.ids(grid_of(family, features), "what is <video> ?")
+
+
+def test_ids_between_visual_tokens_belong_to_the_prompt(family, frames):
+    features = encode(family, frames)["features"]
+    grid = grid_of(family, features)
+    step = grid.shape[1] * grid.shape[2]
+    stamp = (VOCABULARY["w1"], VOCABULARY["w2"])
+    layout = replace(grid.layout, between=((0, stamp), (step, stamp)))
+    language = LanguageModel(family, CPU, torch.float32)
+    ids, visual = language.prompter.ids(replace(grid, layout=layout), "w5")
+    plain, _ = language.prompter.ids(grid, "w5")
+    assert len(ids) == len(plain) + 4
+    assert visual[visual >= 0].tolist() == list(range(grid.tokens))
+    places = [int((visual == 0).nonzero()), int((visual == step).nonzero())]
+    assert [ids[p - 2 : p].tolist() for p in places] == [list(stamp), list(stamp)]
+
+
+def test_temperature_is_seeded(family, frames):
+    language = LanguageModel(family, CPU, torch.float32)
+    features = encode(family, frames)["features"]
+    grid = grid_of(family, features)
+    conversation = language.watch(grid, features.flatten(0, 2), torch.arange(grid.tokens))
+    one, same, other = (
+        conversation.ask(QUESTIONS[0], max_new_tokens=12, temperature=1.5, seed=seed).text for seed in (3, 3, 4)
+    )
+    assert one == same != other
