@@ -18,6 +18,11 @@ def unknown_name(what: str, name: str, known: list[str]) -> RequestError:
     return RequestError(f"There is no {what} named {name!r}.", hint)
 
 
+def written(value: Any) -> str:
+    """A parameter's value as one writes it: on, off, 0.8, p95."""
+    return ("on" if value else "off") if isinstance(value, bool) else str(value)
+
+
 @dataclass(frozen=True)
 class Entry:
     """One line of a table: where the class is, and what a listing says without importing it."""

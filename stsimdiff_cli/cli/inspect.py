@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..registry import written
 from . import options, output
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -81,7 +82,7 @@ def _show(data: dict[str, Any]) -> None:
         lines.append(["missing", f"{len(source['missing_seconds'])} frames that could not be decoded"])
     if "method" in data:
         method = data["method"]
-        parameters = ", ".join(f"{key}={value}" for key, value in method["parameters"].items())
+        parameters = ", ".join(f"{key}={written(value)}" for key, value in method["parameters"].items())
         kinds = ", ".join(f"{count} {name}" for name, count in data["kept_by_kind"].items() if count)
         lines += [
             ["method", f"{method['name']} {parameters}".strip()],

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..registry import written
 from . import options, output
 
 
@@ -35,7 +36,6 @@ def _parameters(name: str, json: bool) -> None:
     from dataclasses import fields
 
     from ..methods import METHODS
-    from ..methods.base import written
 
     items = fields(METHODS.load(name))
     if json:

@@ -17,7 +17,7 @@ from torch import Tensor
 from ..errors import RequestError
 from ..ratio import budget
 from ..records import Selection, VideoTokens
-from ..registry import unknown_name
+from ..registry import unknown_name, written
 
 #: Measures the attention that candidates receive in an LLM layer: (index (C,) int64, layer) -> (C,) float32.
 Importance = Callable[[Tensor, int], Tensor]
@@ -121,8 +121,3 @@ def _parse_value(method: str, item: Field[Any], text: str) -> Any:
             f"{method}: {item.name}={text} is not {kind}.", f"The default is {written(item.default)}."
         ) from None
     return text
-
-
-def written(value: Any) -> str:
-    """A value as one writes it in a method's parameters."""
-    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)

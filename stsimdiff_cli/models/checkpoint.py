@@ -18,6 +18,8 @@ _PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
 #: Configuration that changes without changing the model.
 _VOLATILE = {"_name_or_path", "transformers_version", "torch_dtype", "dtype", "architectures", "use_cache"}
 _SAMPLE = 32  # bytes read from each tensor for the fingerprint
+#: Entry of config.json that marks a dummy: a folder without weights, see dummy.py.
+DUMMY = "stsimdiff_dummy"
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,11 @@ class Checkpoint:
     revision: str | None  # commit of a hub checkpoint
     family: str
     config: dict[str, Any]  # config.json
+
+    @property
+    def dummy(self) -> bool:
+        """True for a folder without weights, which loading fills with noise."""
+        return bool(self.config.get(DUMMY))
 
     @cached_property
     def ref(self) -> ModelRef:
@@ -57,7 +64,9 @@ class Checkpoint:
         return digest.hexdigest()[:32]
 
     def weight_files(self) -> list[Path]:
-        """The safetensors shards; ModelError if there are none or one is missing."""
+        """The safetensors shards, none of a dummy; ModelError if one is missing."""
+        if self.dummy:
+            return []
         index = self.path / "model.safetensors.index.json"
         if index.is_file():
             names = sorted(set(json.loads(index.read_text())["weight_map"].values()))

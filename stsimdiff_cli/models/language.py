@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -94,8 +95,8 @@ class Prompter:
         unknown = self.tokenizer.unk_token_id
         if unknown is None:
             return []
-        tokens = {word: self.tokenizer(word, add_special_tokens=False)["input_ids"] for word in question.split()}
-        return [word for word, ids in tokens.items() if unknown in ids]
+        words = re.findall(r"[\w'-]+", question)
+        return [word for word in words if unknown in self.tokenizer(word, add_special_tokens=False)["input_ids"]]
 
     def prompt(self, model: Any, grid: TokenGrid, question: str, index: Tensor) -> Prompt:
         """The prompt with only the visual tokens of `index` (M,) in it; everything keeps its original position."""

@@ -92,6 +92,11 @@ def _load(
     family: Family, config: PretrainedConfig, device: torch.device, dtype: torch.dtype, attention: str, words: bool
 ) -> Any:
     name = family.checkpoint.id
+    if family.checkpoint.dummy:
+        from .dummy import random_model
+
+        with quiet():
+            return random_model(config, device, dtype, attention).eval()
     try:
         with quiet():
             loaded: Any = AutoModelForImageTextToText.from_pretrained(
