@@ -15,14 +15,15 @@ from torch import Tensor
 
 from . import video
 from .errors import RequestError, VideoError
-from .methods.base import Method
+from .methods.base import Method, parse_method
 from .models import EMBEDDED
 from .models.base import Family
 from .models.language import Conversation, LanguageModel
 from .models.loading import open_family, pick_device, pick_dtype
 from .models.vision import VisionEncoder
+from .ratio import parse_ratio
 from .records import CompressedVideo, Frames, ModelRef, TokenGrid, VideoTokens
-from .store import StoredVideo, is_stored
+from .store import is_stored, load
 from .timing import Stopwatch
 
 #: The prompt for importance when no question is given; the embedded model was trained on it too.
@@ -32,7 +33,7 @@ Progress = Callable[[str, int, int], None]
 
 
 def encode_video(
-    path: Path,
+    path: str | Path,
     model: str = EMBEDDED,
     *,
     frames: int = 32,
@@ -53,6 +54,7 @@ def encode_video(
     Memory holds the tokens and one chunk. Frames that cannot be decoded are left out and named in the record.
     Raises RequestError for a wrong request, VideoError for a video that cannot be read, ModelError for the model.
     """
+    path = Path(path)
     where = pick_device(device)
     watch = watch or stopwatch(where)
     watch.step("scan")
@@ -118,8 +120,8 @@ def _regrouped(parts: Iterable[Frames], size: int, missing: list[float]) -> Iter
 
 def compress_tokens(
     tokens: VideoTokens,
-    ratio: Fraction,
-    method: Method,
+    ratio: str | float | Fraction,
+    method: str | Method = "st-simdiff",
     *,
     prompt: str | None = None,
     model: str | None = None,
@@ -127,13 +129,15 @@ def compress_tokens(
     dtype: str = "auto",
     watch: Stopwatch | None = None,
 ) -> CompressedVideo:
-    """Keep exactly ceil(r N) tokens. If the method ranks by attention in the LLM, its first layers are run on `prompt`.
+    """Keep exactly ceil(r N) tokens; `method` may be text, as for `--method`.
 
+    If the method ranks by attention in the LLM, its first layers are run on `prompt` (default: a general one).
     Raises RequestError if the method needs evidence that the tokens do not carry.
     """
     where = pick_device(device)
     watch = watch or stopwatch(where)
-    ratio = Fraction(1) if method.keeps_all else ratio
+    method = parse_method(method) if isinstance(method, str) else method
+    ratio = Fraction(1) if method.keeps_all else parse_ratio(ratio)
     lacking = sorted(method.needs - {"llm"} - set(tokens.evidence))
     if lacking:
         raise RequestError(
@@ -175,9 +179,7 @@ def compress_tokens(
 
 def all_tokens(tokens: VideoTokens) -> CompressedVideo:
     """Uncompressed tokens in the form that `converse` takes."""
-    from .methods.vanilla import Vanilla
-
-    return compress_tokens(tokens, Fraction(1), Vanilla(), device="cpu")
+    return compress_tokens(tokens, 1, "vanilla", device="cpu")
 
 
 def converse(
@@ -207,8 +209,7 @@ def open_input(path: Path, encode: Callable[[], VideoTokens]) -> VideoTokens | C
     """What a FILE argument means: a compressed file, a tokens file, or a video, which `encode` encodes."""
     if not is_stored(path):
         return encode()
-    stored = StoredVideo(path)
-    return stored.video() if stored.compressed else stored.tokens()
+    return load(path)
 
 
 def matching_family(made_by: ModelRef, model: str | None = None) -> Family:

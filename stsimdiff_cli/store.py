@@ -47,12 +47,12 @@ def check_output(path: Path, force: bool = False) -> None:
         raise RequestError(f"The folder {path.parent} cannot be written to.", "Choose another place.")
 
 
-def save_tokens(path: Path, tokens: VideoTokens) -> int:
+def save_tokens(path: str | Path, tokens: VideoTokens) -> int:
     """Write a tokens file atomically; returns its size in bytes."""
-    return _save(path, TOKENS, tokens.grid, {"features": tokens.features, **tokens.evidence}, {})
+    return _save(Path(path), TOKENS, tokens.grid, {"features": tokens.features, **tokens.evidence}, {})
 
 
-def save_compressed(path: Path, video: CompressedVideo) -> int:
+def save_compressed(path: str | Path, video: CompressedVideo) -> int:
     """Write a compressed file atomically; returns its size in bytes."""
     tensors = {
         "features": video.features,
@@ -62,7 +62,7 @@ def save_compressed(path: Path, video: CompressedVideo) -> int:
     }
     if video.importance is not None:
         tensors["importance"] = video.importance
-    return _save(path, COMPRESSED, video.grid, tensors, {"method": video.method, "counts": video.counts})
+    return _save(Path(path), COMPRESSED, video.grid, tensors, {"method": video.method, "counts": video.counts})
 
 
 def _save(path: Path, kind: str, grid: TokenGrid, tensors: dict[str, Tensor], more: dict[str, Any]) -> int:
@@ -123,6 +123,12 @@ def _checksum(tensor: Tensor) -> str:
 
 
 # --- reading --------------------------------------------------------------------------------------------------------
+
+
+def load(path: str | Path) -> VideoTokens | CompressedVideo:
+    """What a tokens file or a compressed file holds."""
+    stored = StoredVideo(Path(path))
+    return stored.video() if stored.compressed else stored.tokens()
 
 
 class StoredVideo:
