@@ -38,11 +38,12 @@ class LlavaOnevision(Family):
         return {"pixel_values_videos": normalise(x, self._settings, device)[None]}
 
     def features(self, model: Any, pixels: dict[str, Tensor]) -> Tensor:
-        """Projected and pooled features (t, H, W, D), without the newline that the model appends."""
-        frames = pixels["pixel_values_videos"].shape[1]
-        out = model.get_video_features(**pixels, return_dict=True).pooler_output[0, :-1]
+        """Projected and pooled features (t, H, W, D), without the newline that newer versions append."""
+        values = pixels["pixel_values_videos"]
+        frames = values.shape[1]
+        out = model.get_video_features(values, return_dict=True).pooler_output[0]
         side = math.isqrt(len(out) // frames)
-        return out.view(frames, side, side, -1)
+        return out[: frames * side * side].view(frames, side, side, -1)
 
     def last_attention(self, model: Any) -> nn.Module:
         """The layer that `vision_feature_layer` ends with."""

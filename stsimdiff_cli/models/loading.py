@@ -71,6 +71,8 @@ def load_language(
     """The model without its vision layers; with `layers`, only the first so many LLM layers."""
     config = family.config
     config.vision_config.num_hidden_layers = 0
+    if hasattr(config.vision_config, "depth"):  # Qwen's name for it
+        config.vision_config.depth = 0
     if layers is not None:
         present = config.text_config.num_hidden_layers
         if layers > present:
