@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from . import video
-from .errors import RequestError, VideoError
+from .errors import RequestError
 from .methods.base import Method, parse_method
 from .models import EMBEDDED
 from .models.base import Family
@@ -85,8 +85,6 @@ def encode_video(
         progress("encode", min(len(seconds) * depth, len(chosen)), len(chosen))
         watch.step("decode")
     watch.stop()
-    if not seconds:
-        raise VideoError(f"None of the {len(chosen)} chosen frames of {path} could be decoded.", "Is the file whole?")
     tensors = {name: tensor[: len(seconds)] for name, tensor in tensors.items()}
     features = tensors.pop("features")
     grid = TokenGrid(

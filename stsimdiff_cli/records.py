@@ -40,6 +40,7 @@ class Source:
     height: int
     decoder: str  # the reader that delivered the frames
     missing_seconds: tuple[float, ...] = ()  # chosen frames that could not be decoded
+    notes: tuple[str, ...] = ()  # what one should know about the file, in sentences
 
 
 @dataclass(frozen=True)

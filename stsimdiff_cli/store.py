@@ -275,5 +275,5 @@ def _grid(data: dict[str, Any]) -> TokenGrid:
             after=tuple(layout["after"]),
         ),
         model=ModelRef(**data["model"]),
-        source=Source(**{**source, "missing_seconds": tuple(source["missing_seconds"])}),
+        source=Source(**{name: tuple(item) if isinstance(item, list) else item for name, item in source.items()}),
     )

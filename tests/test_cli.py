@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from checkpoints import CHECKPOINTS
-from clip_factory import render
+from clip_factory import CLOSED_GOP, render, spoil
 
 from stsimdiff_cli.cli.app import main
 
@@ -307,3 +307,15 @@ def test_usage_errors_exit_with_two(capsys):
     assert main(["bogus"]) == 2
     assert main(["encode", "--nonsense"]) == 2
     assert main(["--version"]) == 0
+
+
+def test_frames_that_cannot_be_decoded_are_named_and_left_out(capsys, tmp_path):
+    video = render(tmp_path / "v.mp4", range(48), options=CLOSED_GOP)
+    spoil(video, 20)
+    code, out, err = run(capsys, "encode", video, "-o", tmp_path / "t", "--frames", 48, "--json")
+    data = json.loads(out)
+    assert code == 0 and data["missing_seconds"]
+    assert data["grid"][0] + len(data["missing_seconds"]) == 48
+    assert not set(data["missing_seconds"]) & set(data["slot_seconds"])
+    assert f"{data['missing_seconds'][0]:.3f}" in err
+    assert f"{len(data['missing_seconds'])} frames" in run(capsys, "inspect", tmp_path / "t")[1]

@@ -26,8 +26,10 @@ def introduce(model: str) -> None:
         )
 
 
-def report_missing(source: Source) -> None:
-    """Name the frames that could not be decoded, by time stamp."""
+def report_source(source: Source) -> None:
+    """Say what is odd about a video, and name the frames that could not be decoded, by time stamp."""
+    for text in source.notes:
+        output.note(f"{source.name}: {text}")
     if source.missing_seconds:
         times = ", ".join(f"{second:.3f}" for second in source.missing_seconds)
         output.warn(f"{len(source.missing_seconds)} frames of {source.name} could not be decoded, at {times} s")
@@ -41,7 +43,7 @@ def encode(path: Path, model: str | None, **options: Any) -> VideoTokens:
     introduce(model or EMBEDDED)
     with output.frame_progress() as progress:
         tokens = pipeline.encode_video(path, model or EMBEDDED, progress=progress, **options)
-    report_missing(tokens.grid.source)
+    report_source(tokens.grid.source)
     return tokens
 
 

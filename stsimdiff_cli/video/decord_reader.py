@@ -1,0 +1,111 @@
+"""The decord reader, for files on which decord is known to be right."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import RequestError, VideoError
+from .scanning import Scan
+
+# Read once, when decord is imported: how often it looks backwards for a frame that it cannot decode (default 16).
+LIMITS = {"DECORD_REWIND_RETRY_MAX": "1"}
+NO_SUBSTITUTES = 1e-9  # `fault_tol`, a fraction of the frames: one frame replaced by a neighbour is an error
+SAME_TIME = 0.005  # seconds; decord gives times in float32
+
+
+class DecordReader:
+    """Reads a chunk with one `get_batch` on a reader that lives no longer.
+
+    decord decodes ahead without bound while it is idle (2.2 GB after 7.5 s on a 10-minute 720p clip), so none is
+    open while a model works on the frames. Its frame count and its times must be those of the packet scan. A frame
+    that it cannot decode is an error, and so is one that it replaced by a neighbour: beside it may be others that
+    it repaired without saying so. Only PyAV tells which frames of a damaged file are whole.
+    """
+
+    name = "decord"
+
+    @classmethod
+    def refusal(cls, scan: Scan) -> str | None:
+        """Why decord would deliver wrong frames of this file, or hang; None if it would not."""
+        if scan.transport_stream:
+            return "decord can hang on MPEG-TS and MPEG-PS files"
+        if scan.counted:
+            return "the file has no usable times, by which decord seeks"
+        if scan.edit_list:
+            return "the file has an edit list, and decord shows frames that it cuts off"
+        if scan.leading or _keys_out_of_place(scan):
+            return "it has open GOPs (pictures shown before the key frame that they follow), where decord miscounts"
+        if scan.cut_short:
+            return "the file ends early, and decord gives up at its end"
+        if scan.unshown:
+            return "the file has packets without a frame to show, which decord counts"
+        if scan.codec == "av1":
+            return "decord cannot decode AV1"
+        if scan.orientation.mirrored:
+            return "the file shows its pictures mirrored, which decord does not"
+        return None
+
+    @classmethod
+    def require(cls) -> None:
+        """Import decord, with limits set; RequestError if it is not installed."""
+        for name, value in LIMITS.items():
+            os.environ.setdefault(name, value)
+        try:
+            import decord
+        except (ImportError, OSError) as error:
+            raise RequestError(
+                f"The decord reader is not installed ({error}).", "pip install decord, or use --decoder auto."
+            ) from error
+        decord.logging.set_level(decord.logging.QUIET)
+
+    def __init__(self, path: Path, scan: Scan) -> None:
+        self._path, self._scan = path, scan
+
+    def close(self) -> None:
+        """Nothing stays open."""
+
+    def read(self, indices: Sequence[int], pixels: Tensor) -> list[bool]:
+        """Write frame `indices[k]` to pixels[k] (height, width, 3) uint8; VideoError if there is none."""
+        import decord
+
+        reader: Any = None
+        try:
+            reader = decord.VideoReader(str(self._path), ctx=decord.cpu(0), fault_tol=NO_SUBSTITUTES)
+            self._check(reader, list(indices))
+            pixels.copy_(torch.from_numpy(_numpy(reader.get_batch(list(indices)))))
+        except (decord.DECORDError, decord.DECORDLimitReachedError, RuntimeError, StopIteration) as error:
+            raise VideoError(
+                f"decord cannot read {str(self._path)!r}, or a part of it.",
+                "--decoder auto reads it, and tells which frames are damaged.",
+            ) from error
+        finally:
+            del reader  # closes it at once
+        return [True] * len(indices)
+
+    def _check(self, reader: Any, indices: list[int]) -> None:
+        times = np.asarray(reader.get_frame_timestamp(indices))[:, 0] if len(reader) == self._scan.frames else None
+        if times is None or (np.abs(times - self._scan.seconds[indices]) > SAME_TIME).any():
+            raise VideoError(
+                f"decord counts the frames of {str(self._path)!r} differently ({len(reader)} of "
+                f"{self._scan.frames}), so its frames would be the wrong ones.",
+                "Use --decoder auto.",
+            )
+
+
+def _keys_out_of_place(scan: Scan) -> bool:
+    """True if some key frame is not shown at the place where it is stored: decord takes one for the other."""
+    stored = np.flatnonzero(scan.packets.key)
+    shown = np.flatnonzero(scan.packets.key[scan.position])
+    return not np.array_equal(stored, shown)
+
+
+def _numpy(frames: Any) -> np.ndarray:
+    """Frames as numpy, whatever bridge another library in this process has set."""
+    return frames.asnumpy() if hasattr(frames, "asnumpy") else np.asarray(frames)

@@ -1,0 +1,134 @@
+"""The reader of choice: PyAV, with every frame found by the time that the packet scan gives it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from av.video.reformatter import Colorspace, VideoReformatter
+from torch import Tensor
+
+from .decoding import AstrayError, Decoding, decode_threads
+from .scanning import Scan
+
+PATIENCE = 64  # packets after a frame's own within which it must come out; H.264 and HEVC hold back at most 16
+
+
+class PyavReader:
+    """Reads frames in increasing order, each group of pictures once.
+
+    A frame is decoded from the last key frame that is not after it, and counts only if the decoder delivers exactly
+    its time and no packet on the way was damaged; else it is missing. Damage spreads: pictures after a damaged one
+    are built from it until the next key frame, so all of them are missing. (A bit that flips without making a packet
+    invalid cannot be seen: video has no checksums.)
+    """
+
+    name = "pyav"
+
+    @classmethod
+    def refusal(cls, scan: Scan) -> str | None:  # noqa: ARG003
+        """None: this reader reads everything."""
+        return None
+
+    @classmethod
+    def require(cls) -> None:
+        """PyAV is always installed."""
+
+    def __init__(self, path: Path, scan: Scan) -> None:
+        self._scan = scan
+        self._decoding = Decoding(path, scan, decode_threads())
+        self._kept: dict[int, Any] = {}  # frames of this chunk that came out before their turn
+        self._rgb = VideoReformatter()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._kept.clear()
+        self._decoding.close()
+
+    def read(self, indices: Sequence[int], pixels: Tensor) -> list[bool]:
+        """Write frame `indices[k]` to pixels[k] (height, width, 3) uint8; False where there is none."""
+        self._kept.clear()
+        wanted = {self._stamp(i) for i in indices}
+        return [self._read_one(index, wanted, pixels[k]) for k, index in enumerate(indices)]
+
+    def _stamp(self, index: int) -> int:
+        """What the decoder calls the frame: its time in ticks, or its number where frames are counted."""
+        return index if self._scan.counted else int(self._scan.packets.pts[self._scan.position[index]])
+
+    def _read_one(self, index: int, wanted: set[int], out: Tensor) -> bool:
+        try:
+            frame = self._find(index, wanted)
+        except AstrayError:
+            self._kept.clear()
+            self._decoding.seekable = False
+            self._decoding.restart(0)
+            frame = self._find(index, wanted)
+        if frame is None:
+            return False
+        width, height = self._scan.stored_size
+        out.numpy()[...] = self._scan.orientation.apply(to_rgb(frame, width, height, self._rgb))
+        return True
+
+    def _find(self, index: int, wanted: set[int]) -> Any:
+        """The decoded frame, or None if it is missing."""
+        decoding, stamp = self._decoding, self._stamp(index)
+        entry, position = int(self._scan.entry[index]), int(self._scan.position[index])
+        if stamp not in self._kept:
+            self._go_to(entry, stamp)
+        frame = self._advance(stamp, entry, position, wanted)
+        if frame is None and decoding.clean(entry, position) and decoding.seekable and 0 < entry <= decoding.start:
+            # Some streams refresh the picture bit by bit and need more than one key frame's run-up.
+            self._kept.clear()
+            decoding.restart(int(self._scan.packets.last_key[entry - 1]))
+            entry = decoding.start
+            frame = self._advance(stamp, entry, position, wanted)
+        return frame if frame is not None and decoding.clean(entry, position) else None
+
+    def _go_to(self, entry: int, stamp: int) -> None:
+        """Continue if the frame is ahead in this group of pictures, else begin at its key frame."""
+        decoding = self._decoding
+        passed = decoding.shown is not None and decoding.shown >= stamp
+        ahead = entry > decoding.next
+        recovered = decoding.damaged_from is not None and entry > decoding.start
+        if passed or (decoding.seekable and (ahead or recovered)):
+            self._kept.clear()
+            decoding.restart(entry)
+
+    def _advance(self, stamp: int, entry: int, position: int, wanted: set[int]) -> Any:
+        """Decode until the frame `stamp` is out and the packet after its own has been seen, or it is overdue."""
+        decoding = self._decoding
+        frame = self._kept.pop(stamp, None)
+        while True:
+            if frame is None:
+                for found, picture in decoding.frames():
+                    if found == stamp:
+                        frame = picture
+                        break
+                    if found in wanted and found > stamp:
+                        self._kept[found] = picture
+            enough = decoding.next > position + (PATIENCE if frame is None else decoding.lateness)
+            if decoding.ended or enough or not decoding.clean(entry, position):
+                return frame
+            decoding.feed()
+
+
+def to_rgb(frame: Any, width: int, height: int, reformatter: VideoReformatter) -> np.ndarray:
+    """A decoded frame as (height, width, 3) uint8 RGB.
+
+    The matrix (BT.709, BT.601, BT.2020) and the range are the frame's own; a frame that does not tell is taken for
+    BT.601 in limited range, as ffmpeg and decord take it. The destination's matrix means nothing for RGB, but PyAV
+    before 17 ignores the source's matrix unless the two differ. A frame of another size than the first (a stream
+    may change it) is scaled to the first one's; brightness of HDR video is left as stored.
+    """
+    rgb = reformatter.reformat(
+        frame,
+        width=width,
+        height=height,
+        format="rgb24",
+        src_colorspace=int(frame.colorspace),
+        dst_colorspace=Colorspace.ITU601,
+        src_color_range=int(frame.color_range),
+    )
+    return rgb.to_ndarray()

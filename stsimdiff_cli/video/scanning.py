@@ -1,0 +1,176 @@
+"""Scans a video: reads every packet once, decodes one frame, and learns what is where.
+
+The header of a file is not asked: Matroska, WebM and MPEG-TS do not count their frames there, and an edit list
+makes an MP4's count wrong. The packets are the truth that a decoder meets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import VideoError
+from .opening import open_video
+from .orientation import Orientation
+from .packets import Packets, read_packets
+from .timeline import by_counting, by_time_stamps, why_counted
+
+SHORT_NAMES = {"mov,mp4,m4a,3gp,3g2,mj2": "mp4", "matroska,webm": "matroska"}
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """What a video holds: n frames in the order of showing, p packets in the order of the file."""
+
+    container: str  # short name of the format: "mp4", "matroska", "mpegts", "mpeg", "avi", ...
+    codec: str
+    stored_size: tuple[int, int]  # width, height in pixels before rotation
+    orientation: Orientation
+    seconds: np.ndarray  # (n,) float64, times from the first frame
+    duration: float  # seconds, from the first frame to the end of the last one
+    tick: float  # seconds, the file's unit of time
+    packets: Packets
+    position: np.ndarray  # (n,) int64, packet of each frame
+    entry: np.ndarray  # (n,) int64, key packet from which each frame can be decoded
+    counted: str | None  # why frames are counted and times in the file are not used; None if they are
+    cut_short: bool  # the file ends inside a packet
+
+    @property
+    def frames(self) -> int:
+        """n, the number of frames that can be shown."""
+        return len(self.seconds)
+
+    @property
+    def fps(self) -> float:
+        """Average frames per second, 0 if unknown (one frame of unknown duration)."""
+        return self.frames / self.duration if self.duration > 0 else 0.0
+
+    @property
+    def width(self) -> int:
+        """Pixels across, as shown."""
+        return self.orientation.size(*self.stored_size)[0]
+
+    @property
+    def height(self) -> int:
+        """Pixels down, as shown."""
+        return self.orientation.size(*self.stored_size)[1]
+
+    @property
+    def rotation(self) -> int:
+        """Degrees clockwise by which stored pictures are turned to be shown."""
+        return self.orientation.degrees
+
+    @cached_property
+    def key_seconds(self) -> tuple[float, ...]:
+        """Times of all key frames, those not shown included (before 0 where an edit list cuts them off)."""
+        keys = self.packets.pts[self.packets.key & self.packets.timed]
+        return tuple(float(k) for k in np.sort(keys - self.packets.pts[self.position[0]]) * self.tick)
+
+    @property
+    def transport_stream(self) -> bool:
+        """True for MPEG-TS and MPEG-PS, which have no index."""
+        return self.container in ("mpegts", "mpeg")
+
+    @cached_property
+    def leading(self) -> bool:
+        """True if pictures follow a key frame in the file but are shown before it (open GOPs, HEVC's default)."""
+        key = self.packets.last_key
+        follows = (key >= 0) & self.packets.timed
+        return bool((self.packets.pts < self.packets.pts[key])[follows].any())
+
+    @property
+    def edit_list(self) -> bool:
+        """True if the file tells players not to show some of its frames."""
+        return bool(self.packets.discard.any())
+
+    @property
+    def unshown(self) -> int:
+        """Packets without a frame to show: cut off by an edit list, without a time, or without their references."""
+        return max(len(self.packets) - self.frames, 0)
+
+    @property
+    def reordered(self) -> bool:
+        """True if frames are stored in another order than they are shown (B-frames)."""
+        return bool((np.diff(self.position) < 0).any())
+
+    @cached_property
+    def variable_rate(self) -> bool:
+        """True if the time between frames changes by more than rounding (a tenth, or two ticks)."""
+        gaps = np.diff(self.seconds)
+        if len(gaps) < 2:
+            return False
+        usual = float(np.median(gaps))
+        return bool((np.abs(gaps - usual) > max(0.1 * usual, 2.001 * self.tick)).any())
+
+    @cached_property
+    def tolerance(self) -> float:
+        """Seconds by which a stored time may miss the one that was meant: a tick, but less than half a frame."""
+        usual = float(np.median(np.diff(self.seconds))) if self.frames > 1 else self.tick
+        return min(1.001 * self.tick, usual / 4)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know about this file, in sentences."""
+        notes = []
+        if self.cut_short:
+            notes.append(f"The file ends early: {self.frames} frames, {self.duration:.2f} s, are there.")
+        if self.counted:
+            notes.append(f"{self.counted} Frames are counted from the beginning, and their times are estimates.")
+        return tuple(notes)
+
+
+def scan(path: Path | str) -> Scan:
+    """Scan the video at `path`.
+
+    RequestError if there is no such file; VideoError if it has no video stream or no frame that can be decoded.
+    """
+    path = Path(path)
+    container, stream = open_video(path)
+    with container:
+        name = SHORT_NAMES.get(container.format.name, container.format.name.split(",")[0])
+        codec, tick, rate = _codec(stream), float(stream.time_base), _rate(stream)
+        reorders = bool(stream.codec_context.has_b_frames)
+        found = read_packets(container, stream)
+    if found.first is None:
+        raise _nothing(path)
+    counted = why_counted(name, codec, reorders, found.packets, tick)
+    if counted:
+        container, stream = open_video(path)
+        with container:
+            timeline = by_counting(container, stream, found.packets, tick, rate)
+    else:
+        timeline = by_time_stamps(found.packets, found.first, tick, rate)
+    if not len(timeline.seconds):
+        raise _nothing(path)
+    return Scan(
+        container=name,
+        codec=codec,
+        stored_size=(found.first.width, found.first.height),
+        orientation=found.first.orientation,
+        seconds=timeline.seconds,
+        duration=timeline.duration,
+        tick=tick,
+        packets=found.packets,
+        position=timeline.position,
+        entry=timeline.entry,
+        counted=counted,
+        cut_short=found.cut_short,
+    )
+
+
+def _nothing(path: Path) -> VideoError:
+    return VideoError(f"{str(path)!r} holds no frame that can be decoded.", "Check that it plays in a player.")
+
+
+def _codec(stream: Any) -> str:
+    name = stream.codec_context.name  # the decoder's name, which is the codec's for all but this one
+    return "av1" if name == "libdav1d" else name
+
+
+def _rate(stream: Any) -> float | None:
+    rate = stream.average_rate or stream.guessed_rate
+    return float(rate) if rate else None

@@ -1,0 +1,41 @@
+"""Describes the video file that frames came from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..records import Source
+from .scanning import Scan
+
+BLOCK = 1 << 20  # bytes read at a time
+
+
+def source_of(path: Path | str, scan: Scan, decoder: str, missing: Iterable[float] = ()) -> Source:
+    """The `Source` record of the video at `path`; reads the whole file for its SHA-256.
+
+    `decoder` is the reader that delivered the frames, `missing` the times in seconds of those that it could not.
+    """
+    path = Path(path)
+    return Source(
+        name=path.name,
+        bytes=path.stat().st_size,
+        sha256=_sha256(path),
+        seconds=scan.duration,
+        fps=scan.fps,
+        frames=scan.frames,
+        width=scan.width,
+        height=scan.height,
+        decoder=decoder,
+        missing_seconds=tuple(missing),
+        notes=scan.notes,
+    )
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,133 @@
+"""Works out which frames a video shows, when, and where decoding must begin for each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import av
+import numpy as np
+
+from .packets import NO_TIME, FirstFrame, Packets
+
+LONGEST_DELAY = 16  # frames that a decoder holds back to put them in order, at most (H.264, HEVC)
+USUAL_RATE = 25.0  # FFmpeg's own assumption for streams that do not tell
+
+
+@dataclass(frozen=True, eq=False)
+class Timeline:
+    """The n frames of a video in the order of showing."""
+
+    seconds: np.ndarray  # (n,) float64, from the first frame
+    position: np.ndarray  # (n,) int64, packet of each frame
+    entry: np.ndarray  # (n,) int64, key packet from which the frame can be decoded
+    duration: float  # seconds
+
+
+def by_time_stamps(packets: Packets, first: FirstFrame, tick: float, rate: float | None) -> Timeline:
+    """The frames by the times that their packets carry.
+
+    Not shown are packets that an edit list cuts off, packets without a time, and what comes before the first key
+    frame, in the file or in time: a stream that was cut in the middle begins with pictures that lack their
+    references.
+    """
+    keys = np.flatnonzero(packets.key & packets.timed)
+    shown = packets.timed & ~packets.discard
+    if len(keys):
+        after_key = np.arange(len(packets)) >= keys[0]
+        begin = packets.pts[keys[0]]
+        if first.clean and first.pts is not None and (packets.pts[after_key] == first.pts).any():
+            begin = min(begin, first.pts)  # decodable pictures before the key frame (HEVC's RADL)
+        shown &= after_key & (packets.pts >= begin)
+    position = np.flatnonzero(shown)
+    pts, once = np.unique(packets.pts[position], return_index=True)  # (n,) sorted
+    position = position[once]
+    seconds = (pts - pts[:1]) * tick
+    last = packets.duration[position[-1]] * tick if len(position) else 0.0
+    return Timeline(seconds, position, _entries(packets, keys, pts, position), _end(seconds, last, rate))
+
+
+def _entries(packets: Packets, keys: np.ndarray, pts: np.ndarray, position: np.ndarray) -> np.ndarray:
+    """The last key packet that is neither shown nor stored after the frame: (n,).
+
+    A picture shown before the key frame that it follows in the file needs the key frame before that one.
+    """
+    if not len(keys):
+        return np.zeros(len(pts), np.int64)
+    by_time = keys[np.argsort(packets.pts[keys], kind="stable")]
+    rank = np.searchsorted(packets.pts[by_time], pts, side="right") - 1
+    in_time = np.where(rank >= 0, by_time[np.maximum(rank, 0)], keys[0])
+    return np.minimum(in_time, packets.last_key[position])
+
+
+def _end(seconds: np.ndarray, last: float, rate: float | None) -> float:
+    """Seconds to the end of the last frame: its own duration, else the usual one."""
+    if not len(seconds):
+        return 0.0
+    if last <= 0:
+        last = float(np.median(np.diff(seconds))) if len(seconds) > 1 else (1 / rate if rate else 0.0)
+    return float(seconds[-1] + last)
+
+
+def why_counted(container: str, codec: str, reorders: bool, packets: Packets, tick: float) -> str | None:
+    """A sentence if the packets' times do not tell which frame is which, else None."""
+    if not packets.timed.any():
+        return "The file stores no times."
+    if len(np.unique(packets.pts[packets.timed])) * 3 < len(packets):
+        return "Most frames in the file have no time of their own."
+    in_file_order = (np.diff(packets.pts[packets.timed]) > 0).all()
+    if container == "avi" and codec in ("h264", "hevc") and reorders and in_file_order:
+        return "The AVI file stores when frames are decoded, not when they are shown."
+    dts = packets.dts[packets.dts != NO_TIME]
+    back = np.flatnonzero(np.diff(dts) * tick < -1)
+    if len(back):
+        return f"The times in the file jump back after {(dts[back[0]] - dts[0]) * tick:.1f} s."
+    return None
+
+
+def by_counting(container: Any, stream: Any, packets: Packets, tick: float, rate: float | None) -> Timeline:
+    """The frames as a decoder delivers them from the beginning; decodes the whole file.
+
+    Frame i is the i-th that comes out, for every decoder that runs alike. Times are estimates at a constant rate; a
+    packet that yields no frame leaves a gap. `position` is the packet after which a frame came out: it depends on no
+    later one. `entry` is a key packet safely before its own.
+    """
+    came_after = np.array(_decode_order(container, stream, len(packets)), np.int64)  # (n,)
+    gap = _usual_gap(packets) * tick or 1 / (rate or USUAL_RATE)
+    slot = np.arange(len(came_after))
+    if len(slot):
+        slot = slot + np.maximum.accumulate(np.maximum(came_after - came_after[0] - slot, 0))
+    key = np.maximum.accumulate(np.where(packets.key, np.arange(len(packets)), 0))
+    entry = key[np.maximum(came_after - LONGEST_DELAY, 0)] if len(packets) else came_after
+    return Timeline(slot * gap, came_after, entry, float(slot[-1] + 1) * gap if len(slot) else 0.0)
+
+
+def _usual_gap(packets: Packets) -> float:
+    """Ticks from one packet to the next, 0 if unknown."""
+    dts = packets.dts[packets.dts != NO_TIME]
+    gaps = np.diff(dts) if len(dts) > 1 else packets.duration
+    return max(float(np.median(gaps)), 0.0) if len(gaps) else 0.0
+
+
+def _decode_order(container: Any, stream: Any, count: int) -> list[int]:
+    """For each frame of the whole file, the packet after which it came out."""
+    one_thread(stream)
+    came_after: list[int] = []
+    source = container.demux(stream)
+    position = -1
+    while True:
+        try:
+            packet = next(source)
+            position += packet.size > 0
+            came_after += [position] * len(packet.decode())
+        except StopIteration:
+            return came_after
+        except av.FFmpegError:
+            if position + 1 >= count:
+                return came_after
+
+
+def one_thread(stream: Any) -> None:
+    """Decode in the calling thread: which frames come out of a damaged file does not depend on the machine."""
+    stream.codec_context.thread_type = "SLICE"
+    stream.codec_context.thread_count = 1

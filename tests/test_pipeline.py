@@ -1,0 +1,106 @@
+"""The stages in a row."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+import torch
+from checkpoints import CHECKPOINTS
+from clip_factory import render
+from conftest import make_tokens
+
+from stsimdiff_cli import pipeline, video
+from stsimdiff_cli.errors import RequestError
+from stsimdiff_cli.records import Frames
+
+
+def numbered(*numbers: int, missing: tuple[float, ...] = ()) -> Frames:
+    """Frames of one pixel that hold their own number."""
+    pixels = torch.tensor(numbers, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 1, 3)
+    return Frames(pixels, tuple(float(n) for n in numbers), missing)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_regrouping_keeps_order_and_fills_every_chunk_but_the_last(size):
+    missing: list[float] = []
+    parts = [numbered(0, 1), numbered(missing=(2.0,)), numbered(3, missing=(4.0,)), numbered(5, 6, 7, 8)]
+    out = list(pipeline._regrouped(parts, size, missing))
+    assert [n for part in out for n in part.seconds] == [0, 1, 3, 5, 6, 7, 8]
+    assert [int(p) for part in out for p in part.pixels[:, 0, 0, 0]] == [0, 1, 3, 5, 6, 7, 8]
+    assert all(len(part.seconds) == size for part in out[:-1]) and missing == [2.0, 4.0]
+
+
+def test_no_more_frames_are_held_than_a_chunk(tmp_path, monkeypatch):
+    """Memory does not grow with the number of frames: the encoder sees chunks, whatever the clip's length."""
+    clip = render(tmp_path / "clip.mp4", range(40))
+    sizes = []
+    real = pipeline.VisionEncoder.encode
+    monkeypatch.setattr(
+        pipeline.VisionEncoder, "encode", lambda self, frames: sizes.append(len(frames)) or real(self, frames)
+    )
+    tokens = pipeline.encode_video(clip, frames=39, chunk=4)
+    assert sizes == [4] * 9 + [3] and tokens.grid.shape[0] == 39
+
+
+def test_the_chunk_does_not_change_the_tokens(tmp_path):
+    clip = render(tmp_path / "clip.mp4", range(20))
+    model = str(CHECKPOINTS["qwen2_5_vl"](tmp_path / "model"))
+    first, second = (pipeline.encode_video(clip, model, frames=9, chunk=chunk) for chunk in (2, 100))
+    assert first.grid == second.grid and first.grid.shape[0] == 5  # two frames a slot, the last one repeated
+    torch.testing.assert_close(first.features, second.features, rtol=1e-4, atol=1e-4)
+
+
+def test_a_slot_is_dated_by_its_first_frame(tmp_path):
+    clip = render(tmp_path / "clip.mp4", range(20), rate=10)
+    model = str(CHECKPOINTS["qwen2_5_vl"](tmp_path / "model"))
+    tokens = pipeline.encode_video(clip, model, frames=20)
+    assert tokens.grid.seconds == pytest.approx([0.2 * i for i in range(10)])
+
+
+def test_the_source_is_recorded(tmp_path):
+    clip = render(tmp_path / "clip.mp4", range(20))
+    source = pipeline.encode_video(clip, frames=3).grid.source
+    assert (source.name, source.bytes, source.frames) == ("clip.mp4", clip.stat().st_size, 20)
+    assert len(source.sha256) == 64 and source.decoder == "pyav"
+    assert source.seconds == pytest.approx(video.scan(clip).duration)
+
+
+def test_kept_features_are_the_original_ones():
+    tokens = make_tokens(dtype=torch.bfloat16)
+    kept = pipeline.compress_tokens(tokens, "0.4", "st-simdiff:importance=centrality", device="cpu")
+    assert kept.features.dtype == torch.bfloat16
+    assert torch.equal(kept.features, tokens.features.flatten(0, 2)[kept.index])
+
+
+def test_importance_in_the_llm_is_asked_only_for_candidates_that_must_go(monkeypatch):
+    calls = []
+
+    class Language:
+        def __init__(self, family, device, dtype, layers, probed):
+            calls.append((layers, probed))
+
+        def importance(self, grid, features, index, prompt, layer):
+            calls.append((len(features), len(index), prompt, layer))
+            return torch.arange(len(index)).float()
+
+    monkeypatch.setattr(pipeline, "LanguageModel", Language)
+    monkeypatch.setattr(pipeline, "matching_family", lambda *_: None)
+    monkeypatch.setattr(pipeline, "pick_dtype", lambda *_: None)
+
+    class Nobody:
+        checkpoint = None
+
+    monkeypatch.setattr(pipeline, "matching_family", lambda *_: Nobody)
+    video = pipeline.compress_tokens(make_tokens(), Fraction(1, 10), "st-simdiff:layer=2", prompt="why?", device="cpu")
+    candidates = video.counts["candidates"]
+    assert calls == [(3, True), (candidates, candidates, "why?", 2)]
+    assert video.method["prompt"] == "why?"
+    calls.clear()
+    everything = pipeline.compress_tokens(make_tokens(), 1, "st-simdiff", device="cpu")
+    assert calls == [] and everything.method["prompt"] is None and everything.importance is None
+
+
+def test_a_method_without_its_evidence_is_refused():
+    with pytest.raises(RequestError, match="needs saliency"):
+        pipeline.compress_tokens(make_tokens(), "0.1", "st-simdiff:importance=saliency", device="cpu")
