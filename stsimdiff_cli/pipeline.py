@@ -23,7 +23,6 @@ from .models.loading import open_family, pick_device, pick_dtype
 from .models.vision import VisionEncoder
 from .ratio import parse_ratio
 from .records import CompressedVideo, Frames, ModelRef, TokenGrid, VideoTokens
-from .store import is_stored, load
 from .timing import Stopwatch
 
 #: The prompt for importance when no question is given; the embedded model was trained on it too.
@@ -201,13 +200,6 @@ def converse(
     conversation = language.watch(video.grid, video.features, video.index)
     watch.stop()
     return conversation
-
-
-def open_input(path: Path, encode: Callable[[], VideoTokens]) -> VideoTokens | CompressedVideo:
-    """What a FILE argument means: a compressed file, a tokens file, or a video, which `encode` encodes."""
-    if not is_stored(path):
-        return encode()
-    return load(path)
 
 
 def matching_family(made_by: ModelRef, model: str | None = None) -> Family:

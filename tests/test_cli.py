@@ -248,6 +248,13 @@ def test_a_video_that_is_no_video_is_a_sentence(capsys, tmp_path, content):
     assert not (tmp_path / "t").exists()
 
 
+def test_frames_are_chosen_once_and_in_one_way(capsys, clip, tokens, kept, tmp_path):
+    assert "exclude" in refused(capsys, "encode", clip, "-o", tmp_path / "t", "--frames", 4, "--fps", 2)
+    args = ["compress", tokens, "-o", tmp_path / "c", "--ratio", "0.5", "--frames", 4]
+    assert "encoded already" in refused(capsys, *args)
+    assert "encoded already" in refused(capsys, "ask", kept, "What?", "--fps", 1)
+
+
 def test_missing_files_and_folders_are_refused(capsys, tmp_path):
     refused(capsys, "encode", tmp_path / "no.mp4", "-o", tmp_path / "t")
     refused(capsys, "encode", tmp_path, "-o", tmp_path / "t")

@@ -22,7 +22,7 @@ def ask(
         typer.Argument(help="Questions; - reads one a line from stdin; none: a prompt.", show_default=False),
     ] = None,
     model: options.Model = None,
-    frames: options.Frames = 32,
+    frames: options.Frames = None,
     fps: options.Fps = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 128,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 always takes the likeliest token.")] = 0.0,
@@ -45,9 +45,7 @@ def ask(
     from .. import pipeline
     from ..records import VideoTokens
 
-    found = pipeline.open_input(
-        file, lambda: common.encode(file, model, frames=frames, fps=fps, device=device, dtype=dtype, watch=watch)
-    )
+    found = common.open_input(file, model, frames=frames, fps=fps, device=device, dtype=dtype, watch=watch)
     video = pipeline.all_tokens(found) if isinstance(found, VideoTokens) else found
     common.introduce(video.grid.model.id)
     conversation = pipeline.converse(video, model=model, device=device, dtype=dtype, watch=watch)

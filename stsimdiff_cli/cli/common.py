@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 from . import output
 
 if TYPE_CHECKING:
-    from ..records import Source, VideoTokens
+    from ..records import CompressedVideo, Source, VideoTokens
 
+#: The embedded model has introduced itself.
 _told = False
+#: Frames of a video, if the user names no number.
+DEFAULT_FRAMES = 32
 
 
 def introduce(model: str) -> None:
@@ -35,27 +38,32 @@ def report_source(source: Source) -> None:
         output.warn(f"{len(source.missing_seconds)} frames of {source.name} could not be decoded, at {times} s")
 
 
-def encode(path: Path, model: str | None, **options: Any) -> VideoTokens:
+def encode(path: Path, model: str | None, *, frames: int | None, fps: float | None, **options: Any) -> VideoTokens:
     """Encode a video with a progress bar and the usual notes."""
     from .. import pipeline
+    from ..errors import RequestError
     from ..models import EMBEDDED
 
+    if frames is not None and fps is not None:
+        raise RequestError("--frames and --fps exclude each other.", "Give one of them.")
     introduce(model or EMBEDDED)
     with output.frame_progress() as progress:
-        tokens = pipeline.encode_video(path, model or EMBEDDED, progress=progress, **options)
+        tokens = pipeline.encode_video(
+            path, model or EMBEDDED, frames=frames or DEFAULT_FRAMES, fps=fps, progress=progress, **options
+        )
     report_source(tokens.grid.source)
     return tokens
 
 
-def stored_tokens(path: Path, command: str) -> VideoTokens | None:
-    """A tokens file, read; None if `path` is a video. A compressed file is refused."""
-    from ..store import StoredVideo, is_stored
+def open_input(
+    path: Path, model: str | None, *, frames: int | None, fps: float | None, **options: Any
+) -> VideoTokens | CompressedVideo:
+    """What a FILE argument means: a tokens file, a compressed file, or a video, which is encoded."""
+    from ..errors import RequestError
+    from ..store import is_stored, load
 
     if not is_stored(path):
-        return None
-    stored = StoredVideo(path)
-    if stored.compressed:
-        from ..errors import RequestError
-
-        raise RequestError(f"{path} is compressed already.", f"Give {command} the tokens file or the video.")
-    return stored.tokens()
+        return encode(path, model, frames=frames, fps=fps, **options)
+    if frames is not None or fps is not None:
+        raise RequestError(f"{path} is encoded already: its frames are chosen.", "Leave out --frames and --fps.")
+    return load(path)

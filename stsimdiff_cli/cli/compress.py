@@ -21,7 +21,7 @@ def compress(
     importance: Annotated[str | None, typer.Option(help="What ranks candidates: llm, saliency, centrality.")] = None,
     prompt: Annotated[str | None, typer.Option(help="Question for importance llm. Default: a general one.")] = None,
     model: options.Model = None,
-    frames: options.Frames = 32,
+    frames: options.Frames = None,
     fps: options.Fps = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
@@ -29,6 +29,7 @@ def compress(
     json: options.Json = False,
 ) -> None:
     """Keep the tokens that carry the story: exactly ceil(r N) of them."""
+    from ..errors import RequestError
     from ..methods.base import parse_method
     from ..ratio import parse_ratio
     from ..store import check_output, save_compressed
@@ -38,15 +39,16 @@ def compress(
     chosen = parse_method(method, **({} if importance is None else {"importance": importance}))
     check_output(output_file, force)
     from .. import pipeline
+    from ..records import VideoTokens
 
     watch = Stopwatch()
     watch.step("read")
-    tokens = common.stored_tokens(file, "compress")
-    if tokens is None:
-        evidence = sorted(chosen.needs - {"llm"})
-        tokens = common.encode(
-            file, model, frames=frames, fps=fps, evidence=evidence, device=device, dtype=dtype, watch=watch
-        )
+    evidence = sorted(chosen.needs - {"llm"})
+    tokens = common.open_input(
+        file, model, frames=frames, fps=fps, evidence=evidence, device=device, dtype=dtype, watch=watch
+    )
+    if not isinstance(tokens, VideoTokens):
+        raise RequestError(f"{file} is compressed already.", "Give the tokens file or the video.")
     video = pipeline.compress_tokens(
         tokens, exact, chosen, prompt=prompt, model=model, device=device, dtype=dtype, watch=watch
     )

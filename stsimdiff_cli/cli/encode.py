@@ -14,7 +14,7 @@ def encode(
     video: Annotated[Path, typer.Argument(help="The video.", show_default=False)],
     output_file: options.Output,
     model: options.Model = None,
-    frames: options.Frames = 32,
+    frames: options.Frames = None,
     fps: options.Fps = None,
     start: options.Start = None,
     end: options.End = None,

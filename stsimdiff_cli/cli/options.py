@@ -12,7 +12,9 @@ Model = Annotated[
     typer.Option(help="Hub id or folder of a checkpoint. Default: the file's own model; for a video the embedded one."),
 ]
 Output = Annotated[Path, typer.Option("--output", "-o", help="File to write.", show_default=False)]
-Frames = Annotated[int, typer.Option(min=1, help="Frames, uniform over the clip, first and last included.")]
+Frames = Annotated[
+    int | None, typer.Option(min=1, help="Frames, uniform over the clip, first and last included. Default: 32.")
+]
 Fps = Annotated[float | None, typer.Option(help="Instead of --frames: so many frames per second of video.")]
 Start = Annotated[float | None, typer.Option(help="Begin at this second.")]
 End = Annotated[float | None, typer.Option(help="End at this second.")]
