@@ -261,7 +261,10 @@ def _read_header(path: Path) -> dict[str, Any]:
 
 
 def _grid(data: dict[str, Any]) -> TokenGrid:
-    layout, source = data["layout"], data["source"]
+    layout = data["layout"]
+    origin: dict[str, Any] = {
+        name: tuple(item) if isinstance(item, list) else item for name, item in data["source"].items()
+    }
     shape = tuple(int(side) for side in data["shape"])
     if len(shape) != 3 or min(shape) < 1 or len(data["seconds"]) != shape[0]:
         raise ValueError("grid")
@@ -275,5 +278,5 @@ def _grid(data: dict[str, Any]) -> TokenGrid:
             after=tuple(layout["after"]),
         ),
         model=ModelRef(**data["model"]),
-        source=Source(**{name: tuple(item) if isinstance(item, list) else item for name, item in source.items()}),
+        source=Source(**origin),
     )
