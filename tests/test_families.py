@@ -24,7 +24,7 @@ from stsimdiff_cli.models.vision import VisionEncoder
 from stsimdiff_cli.records import Source, TokenGrid
 
 CPU = torch.device("cpu")
-SPACING = 0.75  # seconds between slots
+SPACING = 2.0  # seconds between slots; whole, because transformers 5.17 cuts fractions
 
 
 def encode(family: Family, frames: torch.Tensor, chunk: int = 100, evidence: tuple[str, ...] = ()) -> dict:
@@ -119,6 +119,28 @@ def test_kept_tokens_keep_their_original_positions(family, frames):
     where = torch.isin(full.visual, index) | (full.visual < 0)
     assert torch.equal(part.positions, full.positions[:, where])
     assert torch.equal(part.ids, full.ids[where])
+
+
+def test_qwen_times_follow_fractions_of_seconds(tmp_path, frames):
+    """Time, row and column of every visual token as Qwen2.5-VL defines them; here 2 positions a second."""
+    family = open_family(str(CHECKPOINTS["qwen2_5_vl"](tmp_path / "model")))
+    features = encode(family, frames)["features"]
+    grid = replace(grid_of(family, features), seconds=(0.0, 0.7, 1.5, 2.1))
+    language = LanguageModel(family, CPU, torch.float32)
+    prompt = language.prompter.prompt(language.model, grid, "w3", torch.arange(grid.tokens))
+    t, h, w = grid.shape
+    first = int((prompt.visual == 0).nonzero())
+    expected = [
+        [first + int(i * 2 * 0.7), first + row, first + column]
+        for i in range(t)
+        for row in range(h)
+        for column in range(w)
+    ]
+    assert prompt.positions[1:, prompt.visual >= 0].T.tolist() == expected
+    assert prompt.positions[0].tolist() == list(range(len(prompt.ids)))
+    behind = prompt.positions[1:, first + grid.tokens :]
+    assert behind[0].tolist() == behind[1].tolist() == behind[2].tolist()
+    assert behind[0].tolist() == list(range(first + max(h, w), first + max(h, w) + behind.shape[1]))
 
 
 def test_dropping_tokens_equals_masking_them_out(family, frames):

@@ -107,15 +107,20 @@ class Qwen25VL(Family):
     def positions(self, model: Any, ids: Tensor, visual: Tensor, grid: TokenGrid) -> Tensor:
         """(4, L): running text positions, then time, row and column from the model's own `get_rope_index`.
 
-        Seconds per slot is the mean spacing of the slots' times.
+        Seconds per slot is the mean spacing of the slots' times. Times are written once more here, because
+        transformers 5.17 cut that spacing to whole seconds; from 5.18 on this changes nothing.
         """
         t, h, w = grid.shape
         merge = self._vision.spatial_merge_size
-        spacing = (grid.seconds[-1] - grid.seconds[0]) / (t - 1) if t > 1 else 1.0
+        spacing = torch.tensor((grid.seconds[-1] - grid.seconds[0]) / (t - 1) if t > 1 else 1.0, device=ids.device)
         three, _ = model.model.get_rope_index(
             input_ids=ids[None],
             mm_token_type_ids=(visual >= 0).int()[None] * 2,
             video_grid_thw=torch.tensor([[t, h * merge, w * merge]], device=ids.device),
-            second_per_grid_ts=torch.tensor([spacing], device=ids.device),
+            second_per_grid_ts=spacing[None],
         )
-        return torch.cat([torch.arange(len(ids), device=ids.device)[None], three[:, 0]])
+        three = three[:, 0]  # (3, L)
+        begin = int((visual >= 0).nonzero()[0])
+        slot = (visual[visual >= 0] // (h * w)).float()
+        three[0, visual >= 0] = three[1, begin] + (slot * (self._vision.tokens_per_second * spacing)).long()
+        return torch.cat([torch.arange(len(ids), device=ids.device)[None], three])
