@@ -15,6 +15,7 @@ from .compress import compress
 from .encode import encode
 from .inspect import inspect
 from .listings import methods, models
+from .profile import profile
 
 app = typer.Typer(
     name="stsimdiff",
@@ -29,6 +30,7 @@ app.command(no_args_is_help=True)(encode)
 app.command(no_args_is_help=True)(compress)
 app.command(no_args_is_help=True)(ask)
 app.command(no_args_is_help=True)(inspect)
+app.command()(profile)
 app.command()(methods)
 app.command()(models)
 

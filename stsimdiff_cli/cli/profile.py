@@ -1,0 +1,202 @@
+"""`stsimdiff profile`: what compression costs and saves on this machine."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from . import common, options, output
+
+
+def profile(
+    video: Annotated[
+        Path | None,
+        typer.Argument(help="The video. Default: a clip of 640 x 360 pixels made here.", show_default=False),
+    ] = None,
+    frames: Annotated[str, typer.Option(help="Numbers of frames, with commas.")] = "32,64,96,128",
+    ratio: Annotated[str, typer.Option(help="Fraction of tokens to keep.")] = "0.3",
+    methods: Annotated[
+        str, typer.Option(help="Methods, with commas; savings are against vanilla.")
+    ] = "vanilla,st-simdiff",
+    importance: Annotated[str | None, typer.Option(help="What ranks candidates: llm, saliency, centrality.")] = None,
+    model: options.Model = None,
+    dummy_weights: Annotated[
+        str | None,
+        typer.Option(
+            help="Instead of --model, random weights in a published size: llava-video-7b, llava-onevision-0.5b, "
+            "qwen2.5-vl-7b, qwen2.5-vl-3b.",
+        ),
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Runs that count, after one to warm up.")] = 3,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens generated, neither more nor less.")] = 16,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    output_file: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Report to write (JSON).", show_default=False)
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Picture to write, e.g. profile.png.", show_default=False)] = None,
+    force: options.Force = False,
+    json: options.Json = False,
+) -> None:
+    """Measure time and memory of every stage, compressed and uncompressed.
+
+    Each number of frames and method is measured in a process of its own: one run to warm up, then the repeats, of
+    which the table shows medians. Loading the model is not counted.
+    """
+    from ..profiling.request import parse_frames, parse_methods
+
+    counts, specs = parse_frames(frames), parse_methods(methods, importance)
+    _check(ratio, video, model, dummy_weights, [path for path in (output_file, plot) if path], force)
+    if plot:
+        from ..profiling.plot import check_plot
+
+        check_plot(plot)
+    from ..models import EMBEDDED
+    from ..profiling import report
+    from ..profiling.job import Job
+
+    with tempfile.TemporaryDirectory(prefix="stsimdiff-") as folder:
+        name = model or EMBEDDED
+        if dummy_weights:
+            from ..models.dummy import write_dummy
+
+            name = str(write_dummy(Path(folder) / "model", dummy_weights))
+        clip = video or _clip(Path(folder), max(counts))
+        jobs = [
+            Job(str(clip), name, count, spec, importance, ratio, max_new_tokens, repeats, device, dtype)
+            for count in counts
+            for spec in specs
+        ]
+        with output.stderr.status("") as status:
+            found = report.profile(
+                jobs, lambda n, job: status.update(f"{n + 1} of {len(jobs)}: {job.method}, {job.frames} frames")
+            )
+    found |= {"dummy_weights": dummy_weights, "video_made": video is None}
+    if dummy_weights:
+        found["model"] = f"{dummy_weights} (random weights)"
+    if output_file:
+        report.save_report(output_file, found)
+    if plot:
+        from ..profiling.plot import save_plot
+
+        save_plot(plot, found)
+    if json:
+        output.result_json(found)
+    else:
+        _show(found)
+    _warn(found)
+    if any(row["error"] for row in found["rows"]):
+        raise typer.Exit(1)
+
+
+# --- the request ----------------------------------------------------------------------------------------------------
+
+
+def _check(
+    ratio: str, video: Path | None, model: str | None, preset: str | None, outputs: list[Path], force: bool
+) -> None:
+    """Refuse before any work what cannot be done."""
+    from ..errors import RequestError
+    from ..ratio import parse_ratio
+    from ..store import check_output, is_stored
+
+    parse_ratio(ratio)
+    for path in outputs:
+        check_output(path, force)
+    if video is not None and is_stored(video):
+        raise RequestError(f"{video} is no video.", "profile measures decoding and encoding too: give it a video.")
+    if preset is not None:
+        from ..models.dummy import find_preset
+
+        find_preset(preset)
+        if model is not None:
+            raise RequestError("--model and --dummy-weights exclude each other.", "Leave out one of them.")
+
+
+def _clip(folder: Path, frames: int) -> Path:
+    from ..profiling.clip import make_clip
+
+    path = folder / "made.mp4"
+    with output.stderr.status("making a clip"):
+        make_clip(path, frames)
+    return path
+
+
+# --- the answer -----------------------------------------------------------------------------------------------------
+
+
+def _show(found: dict[str, Any]) -> None:
+    """Two tables: the stages, and the totals with what they save."""
+    from ..profiling import report
+    from ..profiling.job import BASELINE, PEAK, STAGES
+    from ..profiling.machine import short
+
+    video = found["video"]
+    output.result(f"{found['model']} {found['dtype'] or ''}, {short(found['machine'])}")
+    output.result(f"ratio {found['ratio']:g}, {found['new_tokens']} tokens generated")
+    if video:
+        made = "a clip made here" if found["video_made"] else video["name"]
+        output.result(
+            f"{made}: {video['width']} x {video['height']}, {video['seconds']:.0f} s, {video['fps']:g} frames/s"
+        )
+    rows = [row for row in found["rows"] if not row["error"]]
+    if not rows:
+        return
+    names = report.labels(rows)
+    for method, name in names.items():
+        if method != name:
+            output.result(f"{name}: {method}")
+    stages = [name for name in STAGES if name not in ("answer", "read")]
+    output.result("")
+    output.table(
+        [
+            [
+                str(row["frames"]),
+                names[row["method"]],
+                str(row["kept"]),
+                *(_time(row["seconds"][name]) for name in stages),
+            ]
+            for row in rows
+        ],
+        ["frames", "method", "kept", *stages],
+        f"Seconds of each stage (median of {found['repeats']}); token: one generated token",
+    )
+    output.result("")
+    output.table(
+        [
+            [str(row["frames"]), names[row["method"]], *(_time(row["seconds"][name]) for name in ("cold", "warm"))]
+            + [output.size(row["peak_bytes"]["all"])]
+            + [_percent(row["saved_percent"], name) for name in ("cold", "warm", "peak")]
+            for row in rows
+        ],
+        ["frames", "method", "cold s", "warm s", "peak", "cold %", "warm %", "peak %"],
+        "cold: from the video to the answer; warm: from the compressed file",
+    )
+    output.result(f"\n%: saved against {BASELINE}. peak: {PEAK};")
+    output.result(f"{found['peak_source']}. Loading the model is not counted.")
+
+
+def _time(spread: dict[str, float] | None) -> str:
+    if spread is None:
+        return "-"
+    seconds = spread["median"]
+    return f"{seconds:.4f}" if seconds < 0.1 else f"{seconds:.3f}" if seconds < 10 else f"{seconds:.1f}"
+
+
+def _percent(saved: dict[str, float] | None, name: str) -> str:
+    return "-" if saved is None else f"{saved[name]:.1f}"
+
+
+def _warn(found: dict[str, Any]) -> None:
+    """What a reader of the table must know."""
+    common.introduce(found["model"])
+    if found["dummy_weights"]:
+        from ..models.dummy import find_preset
+
+        output.note(f"{find_preset(found['dummy_weights']).summary}.")
+        output.note("the weights are random: costs are real, communities and answers are not.")
+    for remark in found["remarks"]:
+        output.warn(remark)

@@ -1,0 +1,190 @@
+"""Measures one cell: a method at a number of frames. Run as a program: a job in JSON on stdin, numbers on stdout.
+
+The parts of a run (encode, compress, ask) are the pipeline's own functions. Each part loads its model once, warms up
+with one whole run, and is then repeated; only the repeats count.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from .. import pipeline
+from ..errors import StsimdiffError
+from ..methods.base import Method, parse_method
+from ..models.language import Answer
+from ..models.loading import pick_device
+from ..ratio import parse_ratio
+from ..records import CompressedVideo, VideoTokens
+from ..store import StoredVideo, save_compressed
+from ..timing import Stopwatch
+from .job import COLD, STAGES, WARM, Job
+from .machine import describe
+from .memory import PeakMemory
+
+T = TypeVar("T")
+#: Which of the pipeline's steps make a stage; other stages are one step of the same name.
+_STEPS = {"decode": ("scan", "decode"), "select": ("graph", "communities", "centrality", "select")}
+
+
+class Cell:
+    """Everything that is measured of one job."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.device = pick_device(job.device)
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)  # the one that stopwatches wait for
+        self.method = method_of(job)
+        self.where: dict[str, Any] = {"device": job.device, "dtype": job.dtype}
+        self.memory = PeakMemory(self.device)
+        self.steps: list[dict[str, float]] = [{} for _ in range(job.repeats)]
+        self.load_seconds: dict[str, float | None] = {}
+        self.peak_bytes: dict[str, int] = {}
+        self.frames = 0  # fewer than asked for if the video has no more
+
+    def measure(self) -> dict[str, Any]:
+        """Run all parts, one after the other."""
+        with tempfile.TemporaryDirectory(prefix="stsimdiff-") as folder:
+            file = Path(folder) / "video.safetensors"
+            made = self._make(file)
+            answer = self._part("ask", lambda watch: self._ask(file, watch))
+        return made | {
+            "parameters": self.method.parameters(),
+            "prompt_tokens": answer.prompt_tokens,
+            "new_tokens": answer.tokens,
+            "load_seconds": self.load_seconds,
+            "repeat_seconds": [stage_seconds(steps) for steps in self.steps],
+            "peak_bytes": self.peak_bytes | {"all": max(self.peak_bytes.values())},
+            "peak_source": self.memory.source,
+            "machine": describe(self.device),
+        }
+
+    def _make(self, file: Path) -> dict[str, Any]:
+        """Encode and compress into `file`; asking from it needs no tensor of this."""
+        tokens = self._part("encode", self._encode)
+        video = self._part("compress", lambda watch: self._compress(tokens, watch))
+        return {
+            "frames_decoded": self.frames,
+            "source": asdict(tokens.grid.source),
+            "grid": tokens.grid.shape,
+            "tokens": tokens.grid.tokens,
+            "dtype": str(tokens.features.dtype).removeprefix("torch."),
+            "kept": len(video.index),
+            "counts": video.counts,
+            "file_bytes": save_compressed(file, video),
+        }
+
+    def _part(self, name: str, work: Callable[[Stopwatch], T]) -> T:
+        """Load and warm up, then repeat; peak memory is that of the repeats."""
+        with loaded_once():
+            watch = pipeline.stopwatch(self.device)
+            result = work(watch)
+            self.load_seconds[name] = watch.seconds.get("load")
+            self.memory.reset()
+            for steps in self.steps:
+                del result  # never two at a time
+                watch = pipeline.stopwatch(self.device)
+                result = work(watch)
+                steps |= watch.seconds
+            self.peak_bytes[name] = self.memory.read()
+        self.memory.reset()
+        return result
+
+    def _encode(self, watch: Stopwatch) -> VideoTokens:
+        def count(_stage: str, _done: int, total: int) -> None:
+            self.frames = total
+
+        return pipeline.encode_video(
+            Path(self.job.video),
+            self.job.model,
+            frames=self.job.frames,
+            evidence=sorted(self.method.needs - {"llm"}),
+            watch=watch,
+            progress=count,
+            **self.where,
+        )
+
+    def _compress(self, tokens: VideoTokens, watch: Stopwatch) -> CompressedVideo:
+        watch.step("select")  # the features' way to the device counts
+        return pipeline.compress_tokens(tokens, parse_ratio(self.job.ratio), self.method, watch=watch, **self.where)
+
+    def _ask(self, file: Path, watch: Stopwatch) -> Answer:
+        watch.step("read")
+        video = StoredVideo(file).video()
+        conversation = pipeline.converse(video, watch=watch, **self.where)
+        wanted = self.job.new_tokens
+        conversation.language.model.generation_config.min_new_tokens = wanted  # no end token may cut it short
+        with watch.during("answer"):
+            answer = conversation.ask(pipeline.GENERAL_PROMPT, max_new_tokens=wanted)
+        if wanted > 1:
+            watch.seconds["token"] = (answer.seconds["answer"] - answer.seconds["first_token"]) / (wanted - 1)
+        return answer
+
+
+def method_of(job: Job) -> Method:
+    """The job's method; its importance is overridden only if it has that parameter."""
+    method = parse_method(job.method)
+    if job.importance is not None and "importance" in method.parameters():
+        return parse_method(job.method, importance=job.importance)
+    return method
+
+
+def stage_seconds(steps: dict[str, float]) -> dict[str, float | None]:
+    """Seconds of each stage and both totals of one run; None where a run has no such stage."""
+    seconds: dict[str, float | None] = {}
+    for stage in STAGES:
+        present = [steps[step] for step in _STEPS.get(stage, (stage,)) if step in steps]
+        seconds[stage] = sum(present) if present else None
+    for name, parts in (("cold", COLD), ("warm", WARM)):
+        seconds[name] = sum(seconds[part] or 0.0 for part in parts)
+    return seconds
+
+
+@contextmanager
+def loaded_once() -> Iterator[None]:
+    """Within the block, the pipeline builds each encoder and LLM once and then takes it again."""
+    originals = {name: getattr(pipeline, name) for name in ("VisionEncoder", "LanguageModel")}
+    for name, build in originals.items():
+        setattr(pipeline, name, _once(build))
+    try:
+        yield
+    finally:
+        for name, build in originals.items():
+            setattr(pipeline, name, build)
+
+
+def _once(build: Callable[..., Any]) -> Callable[..., Any]:
+    made: dict[Any, Any] = {}
+
+    def get(family: Any, *args: Any, **options: Any) -> Any:
+        key = (args, tuple(sorted(options.items())))
+        if key not in made:
+            made[key] = build(family, *args, **options)
+        return made[key]
+
+    return get
+
+
+def main() -> None:
+    """Measure the job on stdin. A user's mistake is part of the answer; anything else ends the process."""
+    with os.fdopen(os.dup(1), "w") as out:
+        os.dup2(2, 1)  # what a library prints does not belong into the answer
+        try:
+            found: dict[str, Any] = Cell(Job(**json.load(sys.stdin))).measure()
+        except StsimdiffError as error:
+            found = {"error": str(error), "hint": error.hint, "exit_code": error.exit_code}
+        json.dump(found, out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""What machine the numbers belong to."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+
+def describe(device: torch.device | None = None) -> dict[str, Any]:
+    """Processor, memory and versions; with a `device` (torch is loaded then), the GPU and the threads in use."""
+    found: dict[str, Any] = {
+        "cpu": _cpu(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_bytes": _memory(),
+        "gpu": None,
+        "gpu_memory_bytes": None,
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "torch": metadata.version("torch"),
+        "transformers": metadata.version("transformers"),
+    }
+    if device is not None:
+        import torch
+
+        found |= {"device": device.type, "threads": torch.get_num_threads(), "cuda": torch.version.cuda}
+        if device.type == "cuda":
+            gpu = torch.cuda.get_device_properties(device)
+            found |= {"gpu": gpu.name, "gpu_memory_bytes": gpu.total_memory}
+    return found
+
+
+def short(machine: dict[str, Any]) -> str:
+    """The machine in a few words."""
+    if machine["gpu"]:
+        return f"{machine['gpu']}, {machine['gpu_memory_bytes'] / 1e9:.0f} GB"
+    threads = machine.get("threads") or machine["cores"]
+    return f"{machine['cpu']}, {threads} thread{'s' * (threads != 1)}"
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _memory() -> int | None:
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # Windows
+        return None

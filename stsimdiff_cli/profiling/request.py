@@ -1,0 +1,38 @@
+"""Reads what a user asks to have measured."""
+
+from __future__ import annotations
+
+from ..errors import RequestError
+from ..methods.base import parse_method
+
+
+def parse_frames(text: str) -> list[int]:
+    """Numbers of frames, `32,64`, each once, in the order given; RequestError for anything else."""
+    try:
+        counts = [int(part) for part in text.split(",")]
+    except ValueError:
+        counts = []
+    if not counts or min(counts) < 1:
+        raise RequestError(f"--frames {text} is no list of numbers above 0.", "Write e.g. --frames 32,64,96,128")
+    return list(dict.fromkeys(counts))
+
+
+def parse_methods(text: str, importance: str | None = None) -> list[str]:
+    """Methods as `vanilla,st-simdiff:tau_sim=0.8,tau_diff=p95`, each checked and once.
+
+    A piece like tau_diff=p95 belongs to the method before it. `importance` must suit at least one of the methods.
+    """
+    specs: list[str] = []
+    for piece in filter(None, (part.strip() for part in text.split(","))):
+        if specs and "=" in piece and ":" not in piece:
+            specs[-1] += f",{piece}"
+        else:
+            specs.append(piece)
+    if not specs:
+        raise RequestError("There is no method to measure.", "Write e.g. --methods vanilla,st-simdiff")
+    ranking = [spec for spec in specs if "importance" in parse_method(spec).parameters()]
+    if importance is not None:
+        if not ranking:
+            raise RequestError(f"None of {text} ranks by importance.", "Leave out --importance.")
+        parse_method(ranking[0], importance=importance)
+    return list(dict.fromkeys(specs))
