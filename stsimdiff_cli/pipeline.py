@@ -1,6 +1,7 @@
 """The stages in a row: encode a video, compress its tokens, ask about them. Read this second.
 
-Every function takes records and returns records; what it took is in the stopwatch that it is given.
+Every function takes records and returns records; what it took is in the stopwatch that it is given, and a shelf
+that keeps loaded models makes it quick for many videos.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from .errors import RequestError
 from .methods.base import Method, parse_method
 from .models import EMBEDDED
 from .models.base import Family
-from .models.language import Conversation, LanguageModel
+from .models.language import Conversation
 from .models.loading import open_family, pick_device, pick_dtype
-from .models.vision import VisionEncoder
+from .models.shelf import Shelf
 from .ratio import parse_ratio
 from .records import CompressedVideo, Frames, ModelRef, TokenGrid, VideoTokens
 from .timing import Stopwatch
@@ -44,6 +45,7 @@ def encode_video(
     device: str = "auto",
     dtype: str = "auto",
     chunk: int = 8,
+    shelf: Shelf | None = None,
     watch: Stopwatch | None = None,
     progress: Progress = lambda *_: None,
 ) -> VideoTokens:
@@ -62,7 +64,8 @@ def encode_video(
     chosen = video.choose_frames(found, frames=frames, fps=fps, start=start, end=end)
     watch.step("load")
     family = open_family(model)
-    encoder = VisionEncoder(family, where, pick_dtype(dtype, where, family.checkpoint), frozenset(evidence))
+    kind = pick_dtype(dtype, where, family.checkpoint)
+    encoder = (shelf or Shelf()).encoder(family, where, kind, frozenset(evidence))
     depth = family.frames_per_slot
     chunk = max(depth, chunk // depth * depth)
     slots = -(-len(chosen) // depth)
@@ -124,6 +127,7 @@ def compress_tokens(
     model: str | None = None,
     device: str = "auto",
     dtype: str = "auto",
+    shelf: Shelf | None = None,
     watch: Stopwatch | None = None,
 ) -> CompressedVideo:
     """Keep exactly ceil(r N) tokens; `method` may be text, as for `--method`.
@@ -150,7 +154,7 @@ def compress_tokens(
         watch.step("load")
         family = matching_family(tokens.grid.model, model)
         kind = pick_dtype(dtype, where, family.checkpoint)
-        language = LanguageModel(family, where, kind, layers=layer + 1, probed=True)
+        language = (shelf or Shelf()).language(family, where, kind, layers=layer + 1, probed=True)
         watch.step("importance")
         return language.importance(tokens.grid, flat[index], index, question, layer)
 
@@ -185,6 +189,7 @@ def converse(
     model: str | None = None,
     device: str = "auto",
     dtype: str = "auto",
+    shelf: Shelf | None = None,
     watch: Stopwatch | None = None,
 ) -> Conversation:
     """Load the LLM (no vision tower), put the kept tokens into its cache once, and take questions.
@@ -195,7 +200,7 @@ def converse(
     watch = watch or stopwatch(where)
     watch.step("load")
     family = matching_family(video.grid.model, model)
-    language = LanguageModel(family, where, pick_dtype(dtype, where, family.checkpoint))
+    language = (shelf or Shelf()).language(family, where, pick_dtype(dtype, where, family.checkpoint))
     watch.step("prefill")
     conversation = language.watch(video.grid, video.features, video.index)
     watch.stop()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +12,9 @@ from conftest import make_tokens
 
 from stsimdiff_cli import pipeline, video
 from stsimdiff_cli.errors import RequestError
+from stsimdiff_cli.models.loading import open_family
+from stsimdiff_cli.models.shelf import Shelf
+from stsimdiff_cli.models.vision import VisionEncoder
 from stsimdiff_cli.records import Frames
 
 
@@ -35,10 +38,8 @@ def test_no_more_frames_are_held_than_a_chunk(tmp_path, monkeypatch):
     """Memory does not grow with the number of frames: the encoder sees chunks, whatever the clip's length."""
     clip = render(tmp_path / "clip.mp4", range(40))
     sizes = []
-    real = pipeline.VisionEncoder.encode
-    monkeypatch.setattr(
-        pipeline.VisionEncoder, "encode", lambda self, frames: sizes.append(len(frames)) or real(self, frames)
-    )
+    real = VisionEncoder.encode
+    monkeypatch.setattr(VisionEncoder, "encode", lambda self, frames: sizes.append(len(frames)) or real(self, frames))
     tokens = pipeline.encode_video(clip, frames=39, chunk=4)
     assert sizes == [4] * 9 + [3] and tokens.grid.shape[0] == 39
 
@@ -73,32 +74,39 @@ def test_kept_features_are_the_original_ones():
     assert torch.equal(kept.features, tokens.features.flatten(0, 2)[kept.index])
 
 
-def test_importance_in_the_llm_is_asked_only_for_candidates_that_must_go(monkeypatch):
+def test_importance_in_the_llm_is_asked_only_for_candidates_that_must_go(tmp_path):
     calls = []
 
-    class Language:
-        def __init__(self, family, device, dtype, layers, probed):
+    class FakeShelf(Shelf):
+        def language(self, family, device, dtype, layers=None, probed=False):
             calls.append((layers, probed))
+            return self
 
         def importance(self, grid, features, index, prompt, layer):
             calls.append((len(features), len(index), prompt, layer))
             return torch.arange(len(index)).float()
 
-    monkeypatch.setattr(pipeline, "LanguageModel", Language)
-    monkeypatch.setattr(pipeline, "matching_family", lambda *_: None)
-    monkeypatch.setattr(pipeline, "pick_dtype", lambda *_: None)
-
-    class Nobody:
-        checkpoint = None
-
-    monkeypatch.setattr(pipeline, "matching_family", lambda *_: Nobody)
-    video = pipeline.compress_tokens(make_tokens(), Fraction(1, 10), "st-simdiff:layer=2", prompt="why?", device="cpu")
+    family = open_family(str(CHECKPOINTS["qwen2_5_vl"](tmp_path / "model")))
+    tokens = make_tokens()
+    tokens = replace(tokens, grid=replace(tokens.grid, model=family.checkpoint.ref))
+    method = "st-simdiff:layer=2"
+    video = pipeline.compress_tokens(tokens, "0.1", method, prompt="why?", device="cpu", shelf=FakeShelf())
     candidates = video.counts["candidates"]
     assert calls == [(3, True), (candidates, candidates, "why?", 2)]
     assert video.method["prompt"] == "why?"
     calls.clear()
-    everything = pipeline.compress_tokens(make_tokens(), 1, "st-simdiff", device="cpu")
+    everything = pipeline.compress_tokens(tokens, 1, method, device="cpu", shelf=FakeShelf())
     assert calls == [] and everything.method["prompt"] is None and everything.importance is None
+
+
+def test_a_shelf_that_keeps_loads_each_part_once(tmp_path):
+    family = open_family(str(CHECKPOINTS["qwen2_5_vl"](tmp_path / "model")))
+    settings = (family, torch.device("cpu"), torch.float32)
+    keeping, passing = Shelf(keep=True), Shelf()
+    assert keeping.encoder(*settings) is keeping.encoder(*settings)
+    assert keeping.language(*settings) is keeping.language(*settings)
+    assert keeping.language(*settings) is not keeping.language(*settings, layers=1)
+    assert passing.encoder(*settings) is not passing.encoder(*settings)
 
 
 def test_a_method_without_its_evidence_is_refused():

@@ -13,8 +13,9 @@ from stsimdiff_cli.cli import app
 from stsimdiff_cli.cli.app import main
 from stsimdiff_cli.errors import RequestError, StsimdiffError
 from stsimdiff_cli.models.dummy import PRESETS
-from stsimdiff_cli.profiling import cell, memory, plot, report
+from stsimdiff_cli.profiling import memory, plot, report
 from stsimdiff_cli.profiling.cell import Cell, method_of, stage_seconds
+from stsimdiff_cli.profiling.clip import make_clip
 from stsimdiff_cli.profiling.job import COLD, STAGES, TOTALS, WARM, Job
 from stsimdiff_cli.profiling.machine import describe, short
 from stsimdiff_cli.profiling.request import parse_frames, parse_methods
@@ -212,17 +213,16 @@ def test_a_user_s_mistake_in_a_cell_comes_back_as_one():
     assert caught.value.hint
 
 
-def test_models_are_loaded_once_within_a_part_and_given_back():
-    from stsimdiff_cli import pipeline
+def test_a_part_loads_its_model_once_for_all_repeats(tmp_path, monkeypatch):
+    from stsimdiff_cli.models import language, vision
 
-    before, made = pipeline.VisionEncoder, []
-    with cell.loaded_once():
-        pass
-    assert pipeline.VisionEncoder is before
-    once = cell._once(lambda *arguments: made.append(arguments) or object())
-    assert once("family", "cpu") is once("another object of the family", "cpu")
-    assert once("family", "cuda") is not once("family", "cpu")
-    assert len(made) == 2
+    loads = []
+    for module, name in ((vision, "load_vision"), (language, "load_language")):
+        real = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *a, _name=name, _real=real: loads.append(_name) or _real(*a))
+    make_clip(tmp_path / "clip.mp4", 4)
+    Cell(job(video=str(tmp_path / "clip.mp4"), frames=2, repeats=2)).measure()
+    assert loads == ["load_vision", "load_language"]
 
 
 def test_a_peak_is_forgotten_when_reset():
@@ -346,8 +346,6 @@ def test_a_report_that_cannot_be_written_is_a_sentence(tmp_path):
 
 
 def test_a_cell_measures_in_this_process_too(tmp_path):
-    from stsimdiff_cli.profiling.clip import make_clip
-
     make_clip(tmp_path / "clip.mp4", 2)
     found = Cell(job(video=str(tmp_path / "clip.mp4"), frames=500, method="uniform", device="cpu")).measure()
     assert found["frames_decoded"] == 30  # the clip has no more

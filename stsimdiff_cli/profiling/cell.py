@@ -10,8 +10,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +22,7 @@ from ..errors import StsimdiffError
 from ..methods.base import Method, parse_method
 from ..models.language import Answer
 from ..models.loading import pick_device
+from ..models.shelf import Shelf
 from ..ratio import parse_ratio
 from ..records import CompressedVideo, VideoTokens
 from ..store import StoredVideo, save_compressed
@@ -50,6 +50,7 @@ class Cell:
         self.steps: list[dict[str, float]] = [{} for _ in range(job.repeats)]
         self.load_seconds: dict[str, float | None] = {}
         self.peak_bytes: dict[str, int] = {}
+        self.shelf = Shelf()
         self.frames = 0  # fewer than asked for if the video has no more
 
     def measure(self) -> dict[str, Any]:
@@ -86,17 +87,18 @@ class Cell:
 
     def _part(self, name: str, work: Callable[[Stopwatch], T]) -> T:
         """Load and warm up, then repeat; peak memory is that of the repeats."""
-        with loaded_once():
+        self.shelf = Shelf(keep=True)
+        watch = pipeline.stopwatch(self.device)
+        result = work(watch)
+        self.load_seconds[name] = watch.seconds.get("load")
+        self.memory.reset()
+        for steps in self.steps:
+            del result  # never two at a time
             watch = pipeline.stopwatch(self.device)
             result = work(watch)
-            self.load_seconds[name] = watch.seconds.get("load")
-            self.memory.reset()
-            for steps in self.steps:
-                del result  # never two at a time
-                watch = pipeline.stopwatch(self.device)
-                result = work(watch)
-                steps |= watch.seconds
-            self.peak_bytes[name] = self.memory.read()
+            steps |= watch.seconds
+        self.peak_bytes[name] = self.memory.read()
+        self.shelf = Shelf()
         self.memory.reset()
         return result
 
@@ -109,6 +111,7 @@ class Cell:
             self.job.model,
             frames=self.job.frames,
             evidence=sorted(self.method.needs - {"llm"}),
+            shelf=self.shelf,
             watch=watch,
             progress=count,
             **self.where,
@@ -116,12 +119,14 @@ class Cell:
 
     def _compress(self, tokens: VideoTokens, watch: Stopwatch) -> CompressedVideo:
         watch.step("select")  # the features' way to the device counts
-        return pipeline.compress_tokens(tokens, parse_ratio(self.job.ratio), self.method, watch=watch, **self.where)
+        return pipeline.compress_tokens(
+            tokens, parse_ratio(self.job.ratio), self.method, shelf=self.shelf, watch=watch, **self.where
+        )
 
     def _ask(self, file: Path, watch: Stopwatch) -> Answer:
         watch.step("read")
         video = StoredVideo(file).video()
-        conversation = pipeline.converse(video, watch=watch, **self.where)
+        conversation = pipeline.converse(video, shelf=self.shelf, watch=watch, **self.where)
         wanted = self.job.new_tokens
         conversation.language.model.generation_config.min_new_tokens = wanted  # no end token may cut it short
         with watch.during("answer"):
@@ -148,31 +153,6 @@ def stage_seconds(steps: dict[str, float]) -> dict[str, float | None]:
     for name, parts in (("cold", COLD), ("warm", WARM)):
         seconds[name] = sum(seconds[part] or 0.0 for part in parts)
     return seconds
-
-
-@contextmanager
-def loaded_once() -> Iterator[None]:
-    """Within the block, the pipeline builds each encoder and LLM once and then takes it again."""
-    originals = {name: getattr(pipeline, name) for name in ("VisionEncoder", "LanguageModel")}
-    for name, build in originals.items():
-        setattr(pipeline, name, _once(build))
-    try:
-        yield
-    finally:
-        for name, build in originals.items():
-            setattr(pipeline, name, build)
-
-
-def _once(build: Callable[..., Any]) -> Callable[..., Any]:
-    made: dict[Any, Any] = {}
-
-    def get(family: Any, *args: Any, **options: Any) -> Any:
-        key = (args, tuple(sorted(options.items())))
-        if key not in made:
-            made[key] = build(family, *args, **options)
-        return made[key]
-
-    return get
 
 
 def main() -> None:
