@@ -49,7 +49,7 @@ def unit_slot(features: Tensor, slot: int, dtype: torch.dtype = torch.float32) -
         largest = x.abs().amax(dim=-1, keepdim=True)
         x = torch.where(tiny & (largest > 0), x / largest, x)
         norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    return torch.where(norm > 0, x / norm, x)
+    return x / torch.where(norm > 0, norm, 1)
 
 
 def _refuse_non_finite(x: Tensor, slot: int) -> None:
@@ -125,7 +125,7 @@ def percentile_threshold(edges: Edges, percent: float) -> float:
 def centrality(features: Tensor, community: Tensor) -> Tensor:
     """Mean cosine of each token to the rest of its community (Eq. 4), float64 (N,).
 
-    Through the community's sum of unit vectors: (x . sum - x . x) / (|c| - 1). A token that is alone in its
+    Through the community's sum of unit vectors: x . (sum - x) / (|c| - 1). A token that is alone in its
     community represents it perfectly: 1. In float64, because ties are the rule, not the exception: the two tokens of
     a pair always have the same centrality, and the rounding of float32 would choose between them.
     """
@@ -142,8 +142,8 @@ def centrality(features: Tensor, community: Tensor) -> Tensor:
     for t in range(slots):
         inside = shared[label[t]]
         x = unit_slot(features, t, torch.float64)[inside]  # (n, D)
-        total = (x * sums[row_of[label[t][inside]]]).sum(-1) - (x * x).sum(-1)
-        score[t][inside] = total / (size[label[t][inside]] - 1)
+        rest = sums[row_of[label[t][inside]]].sub_(x)  # (n, D) the sum of the others
+        score[t][inside] = torch.linalg.vecdot(rest, x) / (size[label[t][inside]] - 1)
     return score.flatten()
 
 
