@@ -57,7 +57,7 @@ def models(json: options.Json = False) -> None:
     """List the embedded model and the model families."""
     from ..models import EMBEDDED, FAMILIES
 
-    tiny = "embedded: 2.9 million parameters, Qwen2.5-VL classes; rendered clips of coloured shapes only"
+    tiny = "embedded: 2.8 million parameters, Qwen2.5-VL classes; rendered clips of coloured shapes only"
     if json:
         rows: list[dict[str, Any]] = [{"model": EMBEDDED, "summary": tiny, "checkpoints": None}]
         rows += [
