@@ -19,7 +19,7 @@ from .errors import RequestError
 from .methods.base import Method, parse_method
 from .models import EMBEDDED
 from .models.base import Family
-from .models.language import Conversation
+from .models.conversation import Conversation
 from .models.loading import open_family, pick_device, pick_dtype
 from .models.shelf import Shelf
 from .ratio import parse_ratio

@@ -12,7 +12,7 @@ import typer
 from . import common, options, output
 
 if TYPE_CHECKING:
-    from ..models.language import Conversation
+    from ..models.conversation import Conversation
 
 
 def ask(

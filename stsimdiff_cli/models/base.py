@@ -1,7 +1,7 @@
 """What a model family is: how its checkpoints turn frames into tokens and lay tokens out in a prompt.
 
 A family describes; loading, prompting, importance and answering are written once, for all families, in
-`loading.py`, `vision.py` and `language.py`.
+`loading.py`, `vision.py`, `prompts.py`, `language.py` and `conversation.py`.
 """
 
 from __future__ import annotations

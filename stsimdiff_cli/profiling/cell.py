@@ -20,7 +20,7 @@ import torch
 from .. import pipeline
 from ..errors import StsimdiffError
 from ..methods.base import Method, parse_method
-from ..models.language import Answer
+from ..models.conversation import Answer
 from ..models.loading import pick_device
 from ..models.shelf import Shelf
 from ..ratio import parse_ratio
