@@ -19,6 +19,7 @@ from stsimdiff_cli.models.base import Family
 from stsimdiff_cli.models.checkpoint import find_checkpoint
 from stsimdiff_cli.models.language import LanguageModel
 from stsimdiff_cli.models.loading import load_language, load_vision, open_family
+from stsimdiff_cli.models.preprocess import video_settings
 from stsimdiff_cli.models.probe import PROBED
 from stsimdiff_cli.models.vision import VisionEncoder
 from stsimdiff_cli.records import Source, TokenGrid
@@ -257,6 +258,22 @@ def test_llava_pixels_equal_transformers_pil_processor(tmp_path, frames):
     expected = processor([Image.fromarray(frame.numpy()) for frame in frames], return_tensors="pt")["pixel_values"]
     steps = (family.pixels(frames, CPU)["pixel_values_videos"][0] - expected).abs() * 0.5 * 255
     assert steps.max() < 2.1 and steps.mean() < 0.2
+
+
+def test_pixels_equal_transformers_video_processors_where_torchvision_exists(checkpoint, family, frames):
+    """The processors that the PIL ones stand in for elsewhere: the same resize on 8-bit values, so no difference."""
+    pytest.importorskip("torchvision", reason="transformers' video processors need torchvision")
+    from transformers import LlavaOnevisionVideoProcessor, Qwen2VLVideoProcessor
+
+    settings = video_settings(family.checkpoint)
+    clip = frames[:6].permute(0, 3, 1, 2)  # (n, 3, h, w)
+    if family.name == "qwen2_5_vl":
+        processor = Qwen2VLVideoProcessor(**{k: v for k, v in settings.items() if k != "image_processor_type"})
+        expected = processor(clip, return_tensors="pt", cap_pixels_per_frame=False)
+    else:
+        expected = LlavaOnevisionVideoProcessor(**settings)(clip, return_tensors="pt")
+    got = family.pixels(frames[:6], CPU)
+    torch.testing.assert_close(got["pixel_values_videos"], expected["pixel_values_videos"], rtol=1e-5, atol=1e-5)
 
 
 def test_an_odd_last_frame_is_repeated_to_fill_its_slot(tmp_path, frames):
