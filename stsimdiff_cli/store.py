@@ -9,17 +9,15 @@ The header is read without torch.
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-import tempfile
 import zlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
-from .errors import FileFormatError, RequestError, StsimdiffError
+from .errors import FileFormatError, RequestError
+from .files import whole_file
 from .records import CompressedVideo, Layout, ModelRef, Source, TokenGrid, VideoTokens
 
 if TYPE_CHECKING:
@@ -33,18 +31,6 @@ _AGAIN = "Make it again with `stsimdiff encode` or `stsimdiff compress`."
 
 
 # --- writing --------------------------------------------------------------------------------------------------------
-
-
-def check_output(path: Path, force: bool = False) -> None:
-    """Refuse an output that exists (without `force`) or cannot be written, before any work is done."""
-    if path.is_dir():
-        raise RequestError(f"{path} is a folder.", "Give a file name.")
-    if path.exists() and not force:
-        raise RequestError(f"{path} exists.", "Choose another name, or overwrite it with --force.")
-    if not path.parent.is_dir():
-        raise RequestError(f"The folder {path.parent} does not exist.", f"mkdir -p {path.parent}")
-    if not os.access(path.parent, os.W_OK):
-        raise RequestError(f"The folder {path.parent} cannot be written to.", "Choose another place.")
 
 
 def save_tokens(path: str | Path, tokens: VideoTokens) -> int:
@@ -80,38 +66,9 @@ def _save(path: Path, kind: str, grid: TokenGrid, tensors: dict[str, Tensor], mo
         **more,
     }
     text = json.dumps(header, sort_keys=True, separators=(",", ":"))
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
+    with whole_file(path, SafetensorError) as temporary:
         save_file(tensors, temporary, metadata={_KEY: text})
-        _publish(temporary, path)
-    except (OSError, SafetensorError) as error:
-        raise _write_error(path, error) from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return path.stat().st_size
-
-
-def _publish(temporary: Path, path: Path) -> None:
-    """Bring a finished temporary file to the disk and then, in one step, to its name."""
-    temporary.chmod(0o666 & ~_umask())
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _write_error(path: Path, error: Exception) -> StsimdiffError:
-    number = error.errno if isinstance(error, OSError) else None
-    if number == errno.ENOSPC or "os error 28" in str(error) or "No space left" in str(error):
-        return StsimdiffError(f"The disk is full: {path} was not written.", "Free some space, or write elsewhere.")
-    return StsimdiffError(f"{path} could not be written: {error}", "Nothing was changed.")
 
 
 def _checksum(tensor: Tensor) -> str:

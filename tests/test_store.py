@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from stsimdiff_cli import store
 from stsimdiff_cli.errors import FileFormatError, RequestError, StsimdiffError
+from stsimdiff_cli.files import check_output
 from stsimdiff_cli.methods.base import parse_method
 from stsimdiff_cli.pipeline import compress_tokens
 
@@ -118,7 +119,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch)
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr("safetensors.torch.save_file", fail)
-    with pytest.raises(StsimdiffError, match="could not be written"):
+    with pytest.raises(StsimdiffError, match="cannot be written"):
         store.save_compressed(path, compressed())
     assert path.read_bytes() == before and os.listdir(tmp_path) == ["c.safetensors"]
 
@@ -207,11 +208,11 @@ def test_tensors_that_do_not_fit_each_other_are_refused(tmp_path):
 
 def test_outputs_are_checked_before_any_work(tmp_path):
     (tmp_path / "there").write_text("x")
-    store.check_output(tmp_path / "new")
-    store.check_output(tmp_path / "there", force=True)
+    check_output(tmp_path / "new")
+    check_output(tmp_path / "there", force=True)
     for path in (tmp_path / "there", tmp_path, tmp_path / "no" / "folder"):
         with pytest.raises(RequestError) as caught:
-            store.check_output(path)
+            check_output(path)
         assert caught.value.hint
 
 

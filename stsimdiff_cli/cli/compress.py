@@ -30,9 +30,10 @@ def compress(
 ) -> None:
     """Keep the tokens that carry the story: exactly ceil(r N) of them."""
     from ..errors import RequestError
+    from ..files import check_output
     from ..methods.base import parse_method
     from ..ratio import parse_ratio
-    from ..store import check_output, save_compressed
+    from ..store import save_compressed
     from ..timing import Stopwatch
 
     exact = parse_ratio(ratio)

@@ -29,7 +29,8 @@ def encode(
 
     Reads only the chosen frames and loads only the vision side of the model.
     """
-    from ..store import check_output, save_tokens
+    from ..files import check_output
+    from ..store import save_tokens
     from ..timing import Stopwatch
 
     check_output(output_file, force)

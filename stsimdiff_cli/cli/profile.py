@@ -100,8 +100,9 @@ def _check(
 ) -> None:
     """Refuse before any work what cannot be done."""
     from ..errors import RequestError
+    from ..files import check_output
     from ..ratio import parse_ratio
-    from ..store import check_output, is_stored
+    from ..store import is_stored
 
     parse_ratio(ratio)
     for path in outputs:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import textwrap
 from importlib.util import find_spec
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from ..errors import RequestError
+from ..files import whole_file
 from .job import BASELINE
 from .machine import short
-from .report import labels, publish
+from .report import labels
 
 FORMATS = (".png", ".svg", ".pdf")
 #: Okabe and Ito's palette, distinct to colour-blind readers too; the first is the baseline's.
@@ -47,9 +47,8 @@ def save_plot(path: Path, report: dict[str, Any]) -> None:
         for panel, axes in zip(_PANELS, figure.subplots(1, len(_PANELS)), strict=True):
             _draw(axes, *panel, rows, methods)
         figure.text(0.06, 0.025, caption(report), fontsize=8, color="#333333", va="bottom", linespacing=1.4)
-        buffer = BytesIO()
-        figure.savefig(buffer, format=path.suffix.lower().removeprefix("."))
-    publish(path, buffer.getvalue())
+        with whole_file(path) as temporary:
+            figure.savefig(temporary, format=path.suffix.lower().removeprefix("."))
 
 
 def caption(report: dict[str, Any]) -> str:

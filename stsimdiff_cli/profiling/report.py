@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import statistics
 import subprocess
@@ -15,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..errors import RequestError, StsimdiffError
+from ..errors import RequestError
+from ..files import whole_file
 from .job import BASELINE, PEAK, STAGES, TOTALS, Job
 from .machine import describe
 
@@ -143,16 +143,5 @@ def _saving(value: float, base: float) -> float:
 
 def save_report(path: Path, report: dict[str, Any]) -> None:
     """Write the report as JSON, at once or not at all."""
-    publish(path, (json.dumps(report, indent=2, ensure_ascii=False) + "\n").encode())
-
-
-def publish(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name, then give it its own."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as error:
-        raise StsimdiffError(f"{path} cannot be written: {error.strerror}.", "Choose another place.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")

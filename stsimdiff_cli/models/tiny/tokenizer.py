@@ -65,14 +65,7 @@ def make_tokenizer():
         model_max_length=32768,
         padding_side="left",
         clean_up_tokenization_spaces=False,
-        additional_special_tokens=[
-            "<|im_start|>",
-            "<|im_end|>",
-            "<|vision_start|>",
-            "<|vision_end|>",
-            "<|image_pad|>",
-            "<|video_pad|>",
-        ],
+        additional_special_tokens=list(SPECIALS[1:7]),
     )
 
 
