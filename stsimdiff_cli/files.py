@@ -28,8 +28,8 @@ def check_output(path: Path, force: bool = False) -> None:
 def whole_file(path: Path, failure: type[Exception] = OSError) -> Iterator[Path]:
     """A temporary path to write to; when the block ends well, it is brought to the disk and then to its name at once.
 
-    Otherwise `path` stays as it was. OSError, and the `failure` that a writer raises instead of it, become StsimdiffError
-    with a sentence.
+    Otherwise `path` stays as it was. OSError, and the `failure` that a writer raises instead of it, become
+    StsimdiffError with a sentence.
     """
     temporary: Path | None = None
     try:

@@ -197,6 +197,19 @@ def test_a_changed_model_is_refused(capsys, clip, tmp_path):
     assert "has changed" in refused(capsys, "ask", tmp_path / "t", "w3 ?")
 
 
+@pytest.mark.parametrize("family", sorted(CHECKPOINTS))
+def test_half_precision_goes_all_the_way(capsys, clip, tmp_path, family):
+    half = ["--dtype", "bfloat16"]
+    model = CHECKPOINTS[family](tmp_path / "model")
+    encode = ["encode", clip, "-o", tmp_path / "t", "--model", model, "--frames", 4, "--evidence", "saliency,keys"]
+    assert json.loads(run(capsys, *encode, *half, "--json")[1])["dtype"] == "bfloat16"
+    for importance in ("llm", "saliency", "centrality"):
+        compress = ["compress", tmp_path / "t", "-o", tmp_path / importance, "--ratio", "0.2"]
+        assert run(capsys, *compress, "--importance", importance, *half)[0] == 0
+    code, out, _ = run(capsys, "ask", tmp_path / "llm", "w3 w4 ?", *half, "--max-new-tokens", 4, "--json")
+    assert code == 0 and json.loads(out)["kept"] == -(-json.loads(out)["tokens"] // 5)
+
+
 def test_an_existing_output_is_kept_unless_forced(capsys, clip, tokens, tmp_path):
     path = tmp_path / "out.safetensors"
     path.write_text("precious")
