@@ -28,6 +28,8 @@ from .timing import Stopwatch
 
 #: The prompt for importance when no question is given; the embedded model was trained on it too.
 GENERAL_PROMPT = "What happens in this video?"
+#: Frames of a video, if nobody names a number.
+DEFAULT_FRAMES = 32
 #: Called with a stage ("decode", "encode"), frames done and frames in all.
 Progress = Callable[[str, int, int], None]
 
@@ -36,7 +38,7 @@ def encode_video(
     path: str | Path,
     model: str = EMBEDDED,
     *,
-    frames: int = 32,
+    frames: int = DEFAULT_FRAMES,
     fps: float | None = None,
     start: float | None = None,
     end: float | None = None,
@@ -57,7 +59,7 @@ def encode_video(
     """
     path = Path(path)
     where = pick_device(device)
-    watch = watch or stopwatch(where)
+    watch = waiting(watch or Stopwatch(), where)
     watch.step("scan")
     found = video.scan(path)
     reader = video.decoder_for(found, decoder)
@@ -136,7 +138,7 @@ def compress_tokens(
     Raises RequestError if the method needs evidence that the tokens do not carry.
     """
     where = pick_device(device)
-    watch = watch or stopwatch(where)
+    watch = waiting(watch or Stopwatch(), where)
     method = parse_method(method) if isinstance(method, str) else method
     ratio = Fraction(1) if method.keeps_all else parse_ratio(ratio)
     lacking = sorted(method.needs - {"llm"} - set(tokens.evidence))
@@ -197,7 +199,7 @@ def converse(
     Raises RequestError if `model` is not the one that made the tokens.
     """
     where = pick_device(device)
-    watch = watch or stopwatch(where)
+    watch = waiting(watch or Stopwatch(), where)
     watch.step("load")
     family = matching_family(video.grid.model, model)
     language = (shelf or Shelf()).language(family, where, pick_dtype(dtype, where, family.checkpoint))
@@ -219,9 +221,11 @@ def matching_family(made_by: ModelRef, model: str | None = None) -> Family:
     return family
 
 
-def stopwatch(device: torch.device) -> Stopwatch:
-    """A stopwatch that waits for the device at every boundary."""
-    return Stopwatch(torch.cuda.synchronize if device.type == "cuda" else lambda: None)
+def waiting(watch: Stopwatch, device: torch.device) -> Stopwatch:
+    """The same stopwatch, which from now on waits for the device at every boundary."""
+    if device.type == "cuda":
+        watch.synchronise = lambda: torch.cuda.synchronize(device)
+    return watch
 
 
 def _decimal(ratio: Fraction) -> str:

@@ -13,9 +13,9 @@ class Stopwatch:
     `synchronise` is called at every boundary, so that work queued on a GPU is counted where it belongs.
     """
 
-    def __init__(self, synchronise: Callable[[], None] = lambda: None) -> None:
+    def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
-        self.synchronise = synchronise
+        self.synchronise: Callable[[], None] = lambda: None
         self._begin = time.perf_counter()
         self._current: tuple[str, float] | None = None
 

@@ -16,6 +16,7 @@ from stsimdiff_cli.models.loading import open_family
 from stsimdiff_cli.models.shelf import Shelf
 from stsimdiff_cli.models.vision import VisionEncoder
 from stsimdiff_cli.records import Frames
+from stsimdiff_cli.timing import Stopwatch
 
 
 def numbered(*numbers: int, missing: tuple[float, ...] = ()) -> Frames:
@@ -112,3 +113,12 @@ def test_a_shelf_that_keeps_loads_each_part_once(tmp_path):
 def test_a_method_without_its_evidence_is_refused():
     with pytest.raises(RequestError, match="needs saliency"):
         pipeline.compress_tokens(make_tokens(), "0.1", "st-simdiff:importance=saliency", device="cpu")
+
+
+def test_a_caller_s_stopwatch_waits_for_the_device_that_is_used(monkeypatch):
+    waited = []
+    monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+    watch = pipeline.waiting(Stopwatch(), torch.device("cuda:1"))
+    watch.step("encode")
+    watch.stop()
+    assert waited and set(waited) == {torch.device("cuda:1")}

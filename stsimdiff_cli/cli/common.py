@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
 #: The embedded model has introduced itself.
 _told = False
-#: Frames of a video, if the user names no number.
-DEFAULT_FRAMES = 32
 
 
 def introduce(model: str) -> None:
@@ -49,7 +47,7 @@ def encode(path: Path, model: str | None, *, frames: int | None, fps: float | No
     introduce(model or EMBEDDED)
     with output.frame_progress() as progress:
         tokens = pipeline.encode_video(
-            path, model or EMBEDDED, frames=frames or DEFAULT_FRAMES, fps=fps, progress=progress, **options
+            path, model or EMBEDDED, frames=frames or pipeline.DEFAULT_FRAMES, fps=fps, progress=progress, **options
         )
     report_source(tokens.grid.source)
     return tokens

@@ -11,6 +11,7 @@ from . import common, options, output
 
 #: Steps of the selection itself, without files and without the LLM.
 CORE = ("graph", "communities", "centrality", "select")
+COUNTS = ("tokens", "kept", "candidates", "representatives", "events", "communities", "largest_community")
 
 
 def compress(
@@ -66,8 +67,7 @@ def compress(
                 "parameters": video.method["parameters"],
                 "ratio": float(ratio) if not chosen.keeps_all else 1.0,
                 "prompt": video.method["prompt"],
-                **{name: counts.get(name) for name in ("tokens", "kept", "candidates", "representatives", "events")},
-                **{name: counts.get(name) for name in ("communities", "largest_community")},
+                **{name: counts.get(name) for name in COUNTS},
                 "seconds": {**watch.seconds, "total": watch.total()},
                 "core_seconds": sum(watch.seconds.get(step, 0.0) for step in CORE),
                 "bytes": written,

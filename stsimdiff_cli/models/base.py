@@ -7,6 +7,7 @@ A family describes; loading, prompting, importance and answering are written onc
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -26,9 +27,9 @@ class Family(ABC):
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
 
-    @property
+    @cached_property
     def config(self) -> PretrainedConfig:
-        """A fresh copy of the configuration, free to be trimmed."""
+        """The configuration; whoever trims it, trims a copy."""
         return AutoConfig.from_pretrained(self.checkpoint.path)
 
     # --- vision ---
@@ -72,7 +73,7 @@ class Family(ABC):
 
     # --- language ---
 
-    @property
+    @cached_property
     def placeholder(self) -> int:
         """The id that stands for a visual token in a prompt."""
         return int(self.config.video_token_id)

@@ -26,7 +26,7 @@ class Answer:
     text: str
     tokens: int  # generated
     prompt_tokens: int
-    seconds: dict[str, float]  # "prompt": this question's own prefill and generation; "first_token"
+    seconds: dict[str, float]  # from the question on: to the "first_token", and to the end of the "answer"
 
 
 class Conversation:
@@ -38,12 +38,11 @@ class Conversation:
         self.features = features
         self.index = index
         self.cache = DynamicCache(config=language.model.config.get_text_config())
-        self.prefill_seconds = self._prefill()
+        self.length = self._prefill()
 
     @torch.inference_mode()
-    def _prefill(self) -> float:
-        """Run everything up to the last visual token, which no question changes."""
-        start = time.perf_counter()
+    def _prefill(self) -> int:
+        """Run everything up to the last visual token, which no question changes; returns how many tokens that is."""
         prompt = self._prompt("")
         inputs = self.language.inputs(prompt, self.features)
         video_end = int((prompt.ids == self.language.family.placeholder).nonzero()[-1]) + 1
@@ -54,9 +53,7 @@ class Conversation:
             past_key_values=self.cache,
             use_cache=True,
         )
-        self.length = video_end
-        _synchronise(self.language.device)
-        return time.perf_counter() - start
+        return video_end
 
     def _prompt(self, question: str) -> Prompt:
         return self.language.prompter.prompt(self.language.model, self.grid, question, self.index)
@@ -126,8 +123,3 @@ class _Pieces(BaseStreamer):
         if self.on_text and len(text) > len(self.text):
             self.on_text(text[len(self.text) :])
         self.text = text
-
-
-def _synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -7,6 +7,7 @@ LLM layers and no word table, importance the first layers, answering no vision t
 from __future__ import annotations
 
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -57,7 +58,7 @@ def pick_dtype(name: str, device: torch.device, checkpoint: Checkpoint) -> torch
 
 def load_vision(family: Family, device: torch.device, dtype: torch.dtype, attention: str = "sdpa") -> Any:
     """The model without LLM layers and with a word table of one row."""
-    config = family.config
+    config = deepcopy(family.config)
     _cut_text_layers(config, 0)
     config.text_config.vocab_size = 1
     for part in (config, config.text_config):
@@ -69,7 +70,7 @@ def load_language(
     family: Family, device: torch.device, dtype: torch.dtype, attention: str = "sdpa", layers: int | None = None
 ) -> Any:
     """The model without its vision layers; with `layers`, only the first so many LLM layers."""
-    config = family.config
+    config = deepcopy(family.config)
     config.vision_config.num_hidden_layers = 0
     if hasattr(config.vision_config, "depth"):  # Qwen's name for it
         config.vision_config.depth = 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
@@ -31,12 +30,10 @@ class Prompter:
 
     def _read_template(self) -> str | None:
         """The chat template: a file of its own in checkpoints old and new, or the tokenizer's."""
-        path = self.family.checkpoint.path
-        if (path / "chat_template.jinja").is_file():
-            return (path / "chat_template.jinja").read_text()
-        if (path / "chat_template.json").is_file():
-            return json.loads((path / "chat_template.json").read_text())["chat_template"]
-        return None
+        checkpoint = self.family.checkpoint
+        if (checkpoint.path / "chat_template.jinja").is_file():
+            return (checkpoint.path / "chat_template.jinja").read_text()
+        return checkpoint.json("chat_template.json").get("chat_template")
 
     def ids(self, grid: TokenGrid, question: str) -> tuple[Tensor, Tensor]:
         """Ids (L,) and visual positions (L,) of the whole prompt, all N visual tokens in place."""
@@ -58,19 +55,13 @@ class Prompter:
                 "Leave special tokens out of the question.",
             )
         before, after = plain[: places[0]], plain[places[0] + 1 :]
-        block, visual = self._visual_block(grid)
-        ids = torch.cat([torch.tensor(before, dtype=torch.int64), block, torch.tensor(after, dtype=torch.int64)])
-        text_only = torch.full((len(before),), -1), torch.full((len(after),), -1)
-        return ids, torch.cat([text_only[0], visual, text_only[1]])
-
-    def _visual_block(self, grid: TokenGrid) -> tuple[Tensor, Tensor]:
-        """The visual tokens with what the file's layout writes around and between them: ids and visual positions."""
-        layout = grid.layout
-        ids, visual, done = [torch.tensor(layout.before, dtype=torch.int64)], [torch.full((len(layout.before),), -1)], 0
-        stops = [*layout.between, (grid.tokens, layout.after)]
-        for stop, extra in stops:
-            ids += [torch.full((stop - done,), self.family.placeholder), torch.tensor(extra, dtype=torch.int64)]
-            visual += [torch.arange(done, stop), torch.full((len(extra),), -1)]
+        # Text stands before certain visual tokens, and behind the last: the prompt's own, and what the layout writes.
+        layout, done = grid.layout, 0
+        texts = [(0, [*before, *layout.before]), *layout.between, (grid.tokens, [*layout.after, *after])]
+        ids, visual = [], []
+        for stop, text_ids in texts:
+            ids += [torch.full((stop - done,), self.family.placeholder), torch.tensor(text_ids, dtype=torch.int64)]
+            visual += [torch.arange(done, stop), torch.full((len(text_ids),), -1)]
             done = stop
         return torch.cat(ids), torch.cat(visual)
 

@@ -24,7 +24,7 @@ class Qwen25VL(Family):
     def _settings(self) -> dict[str, Any]:
         return video_settings(self.checkpoint)
 
-    @cached_property
+    @property
     def _vision(self) -> Any:
         return self.config.vision_config
 

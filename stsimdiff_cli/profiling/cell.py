@@ -88,13 +88,13 @@ class Cell:
     def _part(self, name: str, work: Callable[[Stopwatch], T]) -> T:
         """Load and warm up, then repeat; peak memory is that of the repeats."""
         self.shelf = Shelf(keep=True)
-        watch = pipeline.stopwatch(self.device)
+        watch = Stopwatch()
         result = work(watch)
         self.load_seconds[name] = watch.seconds.get("load")
         self.memory.reset()
         for steps in self.steps:
             del result  # never two at a time
-            watch = pipeline.stopwatch(self.device)
+            watch = Stopwatch()
             result = work(watch)
             steps |= watch.seconds
         self.peak_bytes[name] = self.memory.read()
