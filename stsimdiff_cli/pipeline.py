@@ -7,6 +7,7 @@ that keeps loaded models makes it quick for many videos.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from .models.conversation import Conversation
 from .models.loading import open_family, pick_device, pick_dtype
 from .models.shelf import Shelf
 from .ratio import parse_ratio
-from .records import CompressedVideo, Frames, ModelRef, TokenGrid, VideoTokens
+from .records import CompressedVideo, Frames, ModelRef, Source, TokenGrid, VideoTokens
 from .timing import Stopwatch
 
 #: The prompt for importance when no question is given; the embedded model was trained on it too.
@@ -58,27 +59,60 @@ def encode_video(
     Raises RequestError for a wrong request, VideoError for a video that cannot be read, ModelError for the model.
     """
     path = Path(path)
-    where = pick_device(device)
-    watch = waiting(watch or Stopwatch(), where)
+    watch = watch or Stopwatch()
     watch.step("scan")
     found = video.scan(path)
     reader = video.decoder_for(found, decoder)
     chosen = video.choose_frames(found, frames=frames, fps=fps, start=start, end=end)
+    watch.step("load")
+    watch.stop()
+    return encode_frames(
+        video.read_frames(path, found, chosen, chunk=chunk, decoder=reader),
+        len(chosen),
+        video.source_of(path, found, reader, ()),
+        model,
+        evidence=evidence,
+        device=device,
+        dtype=dtype,
+        chunk=chunk,
+        shelf=shelf,
+        watch=watch,
+        progress=progress,
+    )
+
+
+def encode_frames(
+    parts: Iterable[Frames],
+    count: int,
+    source: Source,
+    model: str = EMBEDDED,
+    *,
+    evidence: Iterable[str] = (),
+    device: str = "auto",
+    dtype: str = "auto",
+    chunk: int = 8,
+    shelf: Shelf | None = None,
+    watch: Stopwatch | None = None,
+    progress: Progress = lambda *_: None,
+) -> VideoTokens:
+    """Encode frames that come in chunks, `count` in all (those that could not be decoded included), of one source."""
+    where = pick_device(device)
+    watch = waiting(watch or Stopwatch(), where)
     watch.step("load")
     family = open_family(model)
     kind = pick_dtype(dtype, where, family.checkpoint)
     encoder = (shelf or Shelf()).encoder(family, where, kind, frozenset(evidence))
     depth = family.frames_per_slot
     chunk = max(depth, chunk // depth * depth)
-    slots = -(-len(chosen) // depth)
+    slots = -(-count // depth)
 
     missing: list[float] = []
     seconds: list[float] = []
     tensors: dict[str, Tensor] = {}
     watch.step("decode")
-    for part in _regrouped(video.read_frames(path, found, chosen, chunk=chunk, decoder=reader), chunk, missing):
+    for part in _regrouped(parts, chunk, missing):
         done = len(seconds)
-        progress("decode", min(done * depth + len(part.seconds), len(chosen)), len(chosen))
+        progress("decode", min(done * depth + len(part.seconds), count), count)
         watch.step("encode")
         new = encoder.encode(part.pixels)
         seconds += part.seconds[::depth]
@@ -86,7 +120,7 @@ def encode_video(
             if name not in tensors:
                 tensors[name] = torch.empty((slots, *tensor.shape[1:]), dtype=tensor.dtype)
             tensors[name][done : len(seconds)] = tensor.cpu()
-        progress("encode", min(len(seconds) * depth, len(chosen)), len(chosen))
+        progress("encode", min(len(seconds) * depth, count), count)
         watch.step("decode")
     watch.stop()
     tensors = {name: tensor[: len(seconds)] for name, tensor in tensors.items()}
@@ -97,7 +131,7 @@ def encode_video(
         seconds=tuple(seconds),
         layout=family.layout,
         model=family.checkpoint.ref,
-        source=video.source_of(path, found, reader, tuple(missing)),
+        source=replace(source, missing_seconds=tuple(missing)),
     )
     return VideoTokens(grid, features, tensors)
 

@@ -9,15 +9,16 @@ import sys
 
 import pytest
 
+from stsimdiff_cli import plotting
 from stsimdiff_cli.cli import app
 from stsimdiff_cli.cli.app import main
 from stsimdiff_cli.errors import RequestError, StsimdiffError
+from stsimdiff_cli.machine import describe, short
 from stsimdiff_cli.models.dummy import PRESETS
 from stsimdiff_cli.profiling import memory, plot, report
 from stsimdiff_cli.profiling.cell import Cell, method_of, stage_seconds
 from stsimdiff_cli.profiling.clip import make_clip
 from stsimdiff_cli.profiling.job import COLD, STAGES, TOTALS, WARM, Job
-from stsimdiff_cli.profiling.machine import describe, short
 from stsimdiff_cli.profiling.request import parse_frames, parse_methods
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -158,9 +159,9 @@ def test_the_help_names_every_preset(capsys):
 
 
 def test_a_picture_without_matplotlib_is_refused_with_the_way_to_get_it(monkeypatch, tmp_path):
-    monkeypatch.setattr(plot, "find_spec", lambda _: None)
+    monkeypatch.setattr(plotting, "find_spec", lambda _: None)
     with pytest.raises(RequestError) as caught:
-        plot.check_plot(tmp_path / "profile.png")
+        plotting.check_plot(tmp_path / "profile.png")
     assert caught.value.hint == "pip install 'stsimdiff[plot]'"
 
 

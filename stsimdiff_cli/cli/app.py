@@ -11,6 +11,7 @@ from .. import __version__
 from ..errors import StsimdiffError
 from . import output
 from .ask import ask
+from .bench import bench
 from .compress import compress
 from .encode import encode
 from .inspect import inspect
@@ -31,6 +32,7 @@ app.command(no_args_is_help=True)(compress)
 app.command(no_args_is_help=True)(ask)
 app.command(no_args_is_help=True)(inspect)
 app.command()(profile)
+app.command()(bench)
 app.command()(methods)
 app.command()(models)
 

@@ -82,6 +82,20 @@ def size(count: int) -> str:
 
 
 @contextmanager
+def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar with the time left, on a terminal only; call with the number done."""
+    if not stderr.is_terminal:
+        yield lambda _: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=stderr, transient=True) as bars:
+        task = bars.add_task(what, total=total)
+        yield lambda done: bars.update(task, completed=done)
+
+
+@contextmanager
 def frame_progress() -> Iterator[Callable[[str, int, int], None]]:
     """Bars for decoding and encoding with frames per second, on a terminal only; call with (stage, done, all)."""
     if not stderr.is_terminal:

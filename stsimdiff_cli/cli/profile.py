@@ -51,7 +51,7 @@ def profile(
     counts, specs = parse_frames(frames), parse_methods(methods, importance)
     _check(ratio, video, model, dummy_weights, [path for path in (output_file, plot) if path], force)
     if plot:
-        from ..profiling.plot import check_plot
+        from ..plotting import check_plot
 
         check_plot(plot)
     from ..models import EMBEDDED
@@ -131,9 +131,9 @@ def _clip(folder: Path, frames: int) -> Path:
 
 def _show(found: dict[str, Any]) -> None:
     """Two tables: the stages, and the totals with what they save."""
+    from ..machine import short
     from ..profiling import report
     from ..profiling.job import BASELINE, PEAK, STAGES
-    from ..profiling.machine import short
 
     video = found["video"]
     output.result(f"{found['model']} {found['dtype'] or ''}, {short(found['machine'])}")

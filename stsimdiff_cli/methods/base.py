@@ -105,6 +105,32 @@ def parse_method(spec: str, **overrides: str) -> Method:
     return cls(**values)
 
 
+def spelled(method: Method) -> str:
+    """The shortest text from which `parse_method` makes this method: defaults are left out."""
+    given = [
+        f"{item.name}={written(value)}"
+        for item in fields(method)
+        if (value := getattr(method, item.name)) != item.default
+    ]
+    return method.name + ":" * bool(given) + ",".join(given)
+
+
+def split_methods(text: str) -> list[str]:
+    """The methods of a list like `vanilla,st-simdiff:tau_sim=0.8,tau_diff=p95`, each once, not yet parsed.
+
+    A piece like tau_diff=p95 belongs to the method before it.
+    """
+    specs: list[str] = []
+    for piece in filter(None, (part.strip() for part in text.split(","))):
+        if specs and "=" in piece and ":" not in piece:
+            specs[-1] += f",{piece}"
+        else:
+            specs.append(piece)
+    if not specs:
+        raise RequestError("There is no method to measure.", "Write e.g. --methods vanilla,st-simdiff")
+    return list(dict.fromkeys(specs))
+
+
 def _parse_value(method: str, item: Field[Any], text: str) -> Any:
     """Read one value by the type of the parameter's default."""
     try:

@@ -43,6 +43,8 @@ class Conversation:
     @torch.inference_mode()
     def _prefill(self) -> int:
         """Run everything up to the last visual token, which no question changes; returns how many tokens that is."""
+        if not len(self.index):  # a conversation without the video, as the control of a benchmark
+            return 0
         prompt = self._prompt("")
         inputs = self.language.inputs(prompt, self.features)
         video_end = int((prompt.ids == self.language.family.placeholder).nonzero()[-1]) + 1

@@ -19,6 +19,7 @@ import torch
 
 from .. import pipeline
 from ..errors import StsimdiffError
+from ..machine import describe
 from ..methods.base import Method, parse_method
 from ..models.conversation import Answer
 from ..models.loading import pick_device
@@ -28,7 +29,6 @@ from ..records import CompressedVideo, VideoTokens
 from ..store import StoredVideo, save_compressed
 from ..timing import Stopwatch
 from .job import COLD, STAGES, WARM, Job
-from .machine import describe
 from .memory import PeakMemory
 
 T = TypeVar("T")

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import textwrap
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ..errors import RequestError
-from ..files import whole_file
+from ..machine import short
+from ..plotting import look, name_ends, picture, plain_axes, room_for
 from .job import BASELINE
-from .machine import short
 from .report import labels
 
-FORMATS = (".png", ".svg", ".pdf")
-#: Okabe and Ito's palette, distinct to colour-blind readers too; the first is the baseline's.
-_COLOURS = ("#555555", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_MARKERS = "osD^vPX"
 #: Title, unit and name of the saving of each panel.
 _PANELS = (
     ("From the video to the answer (cold)", "seconds", "cold"),
@@ -25,30 +19,15 @@ _PANELS = (
 )
 
 
-def check_plot(path: Path) -> None:
-    """Refuse a picture that could not be drawn, before anything is measured."""
-    if path.suffix.lower() not in FORMATS:
-        raise RequestError(f"{path} is no name of a picture.", f"Use a name that ends in {', '.join(FORMATS)}.")
-    if find_spec("matplotlib") is None:
-        raise RequestError("A picture needs matplotlib, which is not installed.", "pip install 'stsimdiff[plot]'")
-
-
 def save_plot(path: Path, report: dict[str, Any]) -> None:
     """Draw the report into a picture file, at once or not at all."""
-    check_plot(path)
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
     rows = [row for row in report["rows"] if row["error"] is None]
     methods = sorted({row["method"]: 0 for row in rows}, key=lambda name: name != BASELINE)
-    with rc_context({"font.size": 9, "svg.fonttype": "none"}):
-        figure = Figure(figsize=(12, 4.5), dpi=150)
+    with picture(path, 12, 4.5) as figure:
         figure.subplots_adjust(left=0.06, right=0.99, top=0.9, bottom=0.27, wspace=0.2)
         for panel, axes in zip(_PANELS, figure.subplots(1, len(_PANELS)), strict=True):
             _draw(axes, *panel, rows, methods)
         figure.text(0.06, 0.025, caption(report), fontsize=8, color="#333333", va="bottom", linespacing=1.4)
-        with whole_file(path) as temporary:
-            figure.savefig(temporary, format=path.suffix.lower().removeprefix("."))
 
 
 def caption(report: dict[str, Any]) -> str:
@@ -77,13 +56,22 @@ def _draw(axes: Any, title: str, unit: str, saving: str, rows: list[dict[str, An
         mine = sorted((row for row in rows if row["method"] == method), key=lambda row: row["frames"])
         frames = [row["frames"] for row in mine]
         middle, least, most = zip(*(_value(row, saving) for row in mine), strict=True)
-        colour = _COLOURS[number % len(_COLOURS)]
+        colour, marker, style = look(number)
         spread = [
             [m - a for m, a in zip(middle, least, strict=True)],
             [b - m for m, b in zip(middle, most, strict=True)],
         ]
-        marker = _MARKERS[number % len(_MARKERS)]
-        axes.errorbar(frames, middle, yerr=spread, color=colour, marker=marker, markersize=5, capsize=2, elinewidth=0.8)
+        axes.errorbar(
+            frames,
+            middle,
+            yerr=spread,
+            color=colour,
+            marker=marker,
+            linestyle=style,
+            markersize=5,
+            capsize=2,
+            elinewidth=0.8,
+        )
         for row, value in zip(mine, middle, strict=True):
             if row["saved_percent"] is not None and not several:
                 _label(axes, (row["frames"], value), row["saved_percent"][saving], colour)
@@ -92,15 +80,10 @@ def _draw(axes: Any, title: str, unit: str, saving: str, rows: list[dict[str, An
         if several and last is not None:
             name += f" {_change(last[saving])}"
         ends.append((middle[-1], frames[-1], name, colour))
-    axes.set_title(title, loc="left", fontsize=10, fontweight="bold")
-    axes.set_xlabel("frames")
-    axes.set_ylabel(unit)
+    plain_axes(axes, title, "frames", unit)
     axes.set_xticks(sorted({row["frames"] for row in rows}))
-    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
     _frame(axes, rows, saving, max((len(name) for *_, name, _ in ends), default=0))
-    _name(axes, ends)
+    name_ends(axes, ends)
 
 
 def _label(axes: Any, point: tuple[float, float], saved: float, colour: str) -> None:
@@ -133,17 +116,6 @@ def _frame(axes: Any, rows: list[dict[str, Any]], saving: str, longest: int) -> 
         return
     frames = [row["frames"] for row in rows]
     span = max(frames) - min(frames) or max(frames)
-    room = min(0.5, 0.04 + 0.024 * longest)  # of the panel's width; measured, bold letters of 9 points
+    room = room_for(longest)
     axes.set_xlim(min(frames) - 0.12 * span, max(frames) + 1.12 * span * room / (1 - room))
     axes.set_ylim(0, 1.1 * max(_value(row, saving)[2] for row in rows))
-
-
-def _name(axes: Any, ends: list[tuple[float, int, str, str]]) -> None:
-    """Names at the ends of lines, pushed apart where lines end together."""
-    gap = 0.055 * axes.get_ylim()[1]
-    height = -gap
-    for value, frames, name, colour in sorted(ends):
-        height = max(value, height + gap)
-        place = (frames, height)
-        text = axes.annotate(name, place, (8, 0), textcoords="offset points", va="center", annotation_clip=False)
-        text.set(color=colour, fontweight="bold")

@@ -16,8 +16,8 @@ from typing import Any
 from .. import __version__
 from ..errors import RequestError
 from ..files import whole_file
+from ..machine import describe
 from .job import BASELINE, PEAK, STAGES, TOTALS, Job
-from .machine import describe
 
 FORMAT = "stsimdiff.profile/1"
 #: Facts of a cell that are the same for all cells of a report.

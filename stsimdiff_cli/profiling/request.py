@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import RequestError
-from ..methods.base import parse_method
+from ..methods.base import parse_method, split_methods
 
 
 def parse_frames(text: str) -> list[int]:
@@ -18,21 +18,11 @@ def parse_frames(text: str) -> list[int]:
 
 
 def parse_methods(text: str, importance: str | None = None) -> list[str]:
-    """Methods as `vanilla,st-simdiff:tau_sim=0.8,tau_diff=p95`, each checked and once.
-
-    A piece like tau_diff=p95 belongs to the method before it. `importance` must suit at least one of the methods.
-    """
-    specs: list[str] = []
-    for piece in filter(None, (part.strip() for part in text.split(","))):
-        if specs and "=" in piece and ":" not in piece:
-            specs[-1] += f",{piece}"
-        else:
-            specs.append(piece)
-    if not specs:
-        raise RequestError("There is no method to measure.", "Write e.g. --methods vanilla,st-simdiff")
+    """The methods of a list, each checked; `importance` must suit at least one of them."""
+    specs = split_methods(text)
     ranking = [spec for spec in specs if "importance" in parse_method(spec).parameters()]
     if importance is not None:
         if not ranking:
             raise RequestError(f"None of {text} ranks by importance.", "Leave out --importance.")
         parse_method(ranking[0], importance=importance)
-    return list(dict.fromkeys(specs))
+    return specs

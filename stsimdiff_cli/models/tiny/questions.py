@@ -24,6 +24,12 @@ DIRECTIONS = ("left", "right", "up", "down")
 TIMES = ("start", "middle", "end")
 EVENTS = ("flash", "vanish", "recolour", "move", "cut")
 KINDS = ("colour", "shape", "count", "flash", "vanish", "recolour", "move", "when", "what", "nothing")
+# What a question is about. `nothing` belongs to no group: whoever always says it would be right.
+GROUPS = {
+    "static": ("colour", "shape", "count"),
+    "event": ("flash", "vanish", "recolour", "move", "what"),
+    "when": ("when",),
+}
 
 # The wordings of each kind; {c} is a colour and {s} a shape.
 WORDINGS: dict[str, tuple[str, ...]] = {

@@ -2,6 +2,7 @@
 
     python -m stsimdiff_cli.models.tiny.train                         everything, in the folder tiny_training
     python -m stsimdiff_cli.models.tiny.train --stage language --resume
+    python -m stsimdiff_cli.models.tiny.train --stage language --start FOLDER    the last lesson only, on a checkpoint
 
 Stages: `vision` (vision.py) teaches the vision tower, `language` (language.py) the language model on its frozen
 features, `export` writes the checkpoint.
@@ -90,17 +91,19 @@ def train_vision(work: Path, steps: int, resume: bool, seed: int = 1, batch: int
 LESSONS = (
     (250, {1: 1.0}, False),
     (700, {2: 0.2, 4: 0.25, 8: 0.3, 16: 0.25}, True),
-    (10**9, {8: 0.2, 16: 0.35, 32: 0.45}, True),
+    (10**9, {8: 0.1, 16: 0.25, 32: 0.3, 48: 0.15, 64: 0.2}, True),
 )
 SHARES = (0.2, 0.12, 0.14, 0.42, 0.12)  # of EVENTS in the clips: what is harder to learn is shown more often
 QUESTIONS = 7  # for each clip of a batch
+POOLED = 20_000  # frames of the clips that are kept for later steps, for each length
+TESTED = {16: 16, 32: 32, 64: 24}  # frames and number of the clips that show how training goes
 
 
 class Pool:
     """Encoded clips of one length; a step brings a few new ones and the oldest go."""
 
-    def __init__(self, frames: int, capacity: int) -> None:
-        self.frames, self.capacity, self.made = frames, capacity, 0
+    def __init__(self, frames: int) -> None:
+        self.frames, self.capacity, self.made = frames, POOLED // frames, 0
         self.examples: list[Example] = []
 
     def sample(self, visual: Any, seed: int, count: int, rng: np.random.Generator) -> list[Example]:
@@ -117,11 +120,11 @@ class Pool:
         return [self.examples[i] for i in rng.choice(len(self.examples), count, replace=False)]
 
 
-def draw_batch(visual: Any, pools: dict[int, Pool], step: int, seed: int) -> Batch:
+def draw_batch(visual: Any, pools: dict[int, Pool], step: int, seed: int, lesson: int) -> Batch:
     """The batch of a step: a lesson's length of clips, one ratio and one spacing of time for all of them."""
     rng = np.random.default_rng([seed, step, 7])
     generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-    _, lengths, drop = next(lesson for lesson in LESSONS if step < lesson[0])
+    _, lengths, drop = LESSONS[lesson]
     frames = int(rng.choice(list(lengths), p=list(lengths.values())))
     ratio, structured = 1.0, False
     if drop and rng.random() > (0.08 if frames > 8 else 0.5):
@@ -129,7 +132,7 @@ def draw_batch(visual: Any, pools: dict[int, Pool], step: int, seed: int) -> Bat
         ratio = float(rng.uniform(0.06, 0.5) if structured else 0.15 + 0.75 * rng.random() ** 2)
     length = ratio * frames * CELLS + QUESTIONS * SEGMENT
     count = int(min(20, max(3, 7_000 / (length * (1 + length / 1000)))))
-    pool = pools.setdefault(frames, Pool(frames, 1200))
+    pool = pools.setdefault(frames, Pool(frames))
     examples = pool.sample(visual, 10_000_000 * frames + 500_000_000 * seed + 100 * step, count, rng)
     kept = [keep_tokens(e.change, ratio, structured, generator) for e in examples]
     questions = [choose_questions(rng, e.facts, QUESTIONS) for e in examples]
@@ -137,12 +140,19 @@ def draw_batch(visual: Any, pools: dict[int, Pool], step: int, seed: int) -> Bat
     return make_batch(examples, kept, questions, interval)
 
 
-def train_language(work: Path, steps: int, resume: bool, seed: int = 2, peak: float = 1e-3) -> None:
-    """Writes language.pt: all weights and their running mean, which is the model that is shipped."""
+def train_language(work: Path, steps: int, resume: bool, begin: Path | None, seed: int, peak: float) -> None:
+    """Writes language.pt: all weights and their running mean, which is the model that is shipped.
+
+    `begin` is the folder of a checkpoint whose weights are taken; then there is only the last lesson.
+    """
     model: Any = make_model()
     path, start = work / "language.pt", 0
-    state = torch.load(path if resume and path.exists() else work / "vision.pt")
-    if "mean" not in state:  # from the first stage: the tower and the word vectors it has learned to speak
+    if resume and path.exists():
+        state = torch.load(path)
+    elif begin is not None:
+        state = {"model": type(model).from_pretrained(begin, dtype=torch.float32).state_dict()}
+    else:  # from the first stage: the tower and the word vectors it has learned to speak
+        state = torch.load(work / "vision.pt")
         learned = ("visual", "embed_tokens")
         state["model"] = model.state_dict() | {
             k: v for k, v in state["model"].items() if any(part in k for part in learned)
@@ -159,14 +169,16 @@ def train_language(work: Path, steps: int, resume: bool, seed: int = 2, peak: fl
         optimizer.load_state_dict(state["optimizer"])
         start = state["step"]
     pools: dict[int, Pool] = {}
-    test = [make_example(model.model.visual, s, "heldout", 32) for s in range(48)]
+    visual = model.model.visual
+    test = {n: [make_example(visual, s, "heldout", n) for s in range(count)] for n, count in TESTED.items()}
     began = time.monotonic()
     mean: dict[str, float] = {}
     for step in range(start, steps):
         left = min(1.0, (steps - step) / (0.35 * steps))  # the last third goes down to a fiftieth
         for group in optimizer.param_groups:
             group["lr"] = peak * max(0.02, left) * min(1.0, (step + 1) / 100)
-        batch = draw_batch(model.model.visual, pools, step, seed)
+        lesson = len(LESSONS) - 1 if begin else next(i for i, (end, _, _) in enumerate(LESSONS) if step < end)
+        batch = draw_batch(visual, pools, step, seed, lesson)
         middle: list[torch.Tensor] = []
         loss, right = answer_loss(read(model, batch, middle=middle), batch.targets)
         hint = memory(middle, batch)
@@ -183,9 +195,8 @@ def train_language(work: Path, steps: int, resume: bool, seed: int = 2, peak: fl
         if (step + 1) % 50 == 0:
             say("language", step + 1, began, mean)
         if (step + 1) % 200 == 0 or step + 1 == steps:
-            for keep, structured in ((1.0, False), (0.3, False), (0.3, True)):
-                name = f"  keep {keep} {'changes first' if structured else 'at random'}:"
-                print(name, *table(accuracy(mean_model, test, keep, structured)), flush=True)
+            for frames, keep in [(n, 1.0) for n in TESTED] + [(32, 0.3)]:
+                print(f"  {frames} frames, keep {keep}:", *table(accuracy(mean_model, test[frames], keep)), flush=True)
             state = {"model": model.state_dict(), "mean": mean_model.state_dict(), "memory": memory.state_dict()}
             state["optimizer"] = optimizer.state_dict()
             torch.save(state | {"step": step + 1}, work / "saving.pt")
@@ -199,6 +210,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("tiny_training"), help="folder of states")
     parser.add_argument("--vision-steps", type=int, default=2200)
     parser.add_argument("--steps", type=int, default=3500, help="of the language model")
+    parser.add_argument("--start", type=Path, help="folder of a checkpoint with which the language stage begins")
+    parser.add_argument("--seed", type=int, default=2, help="of the language stage")
+    parser.add_argument("--peak", type=float, default=1e-3, help="learning rate of the language stage")
     parser.add_argument("--out", type=Path, default=CHECKPOINT, help="folder of the exported checkpoint")
     parser.add_argument("--resume", action="store_true")
     options = parser.parse_args()
@@ -208,7 +222,7 @@ def main() -> None:
     if options.stage in ("all", "vision"):
         train_vision(options.work, options.vision_steps, options.resume)
     if options.stage in ("all", "language"):
-        train_language(options.work, options.steps, options.resume)
+        train_language(options.work, options.steps, options.resume, options.start, options.seed, options.peak)
     if options.stage in ("all", "export"):
         model = make_model()
         model.load_state_dict(torch.load(options.work / "language.pt")["mean"])

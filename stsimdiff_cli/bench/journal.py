@@ -1,0 +1,92 @@
+"""Keeps every finished clip on disk, so that a bench that was stopped goes on where it was.
+
+One JSON object a line: first what is measured, then a line a clip. A torn last line (the power went) is left out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from ..errors import RequestError, StsimdiffError
+from .exams import Item
+from .sitting import Outcome, Sitting
+
+
+class Journal:
+    """The finished clips of a bench, in a file beside its report, or (path None) in memory alone."""
+
+    def __init__(self, path: Path | None, request: dict[str, Any], force: bool = False) -> None:
+        """Open or begin; RequestError if the file belongs to another request, unless `force` discards it."""
+        self.path = path
+        self.sittings: dict[str, Sitting] = {}
+        if path is None:
+            return
+        header = json.loads(json.dumps(request))
+        found = _lines(path)
+        if found and found[0] == header:
+            self.sittings = {sitting.name: sitting for sitting in map(_read, found[1:])}
+        elif found and not force:
+            raise RequestError(
+                f"{path} holds an unfinished bench of other settings.", "Delete it, or discard it with --force."
+            )
+        try:
+            path.write_text("".join(_line(each) for each in [header, *map(_written, self.sittings.values())]))
+        except OSError as error:
+            raise StsimdiffError(f"{path} cannot be written: {error}.", "Choose another place for -o.") from error
+
+    def add(self, sitting: Sitting) -> None:
+        """Keep a finished clip."""
+        self.sittings[sitting.name] = sitting
+        if self.path is None:
+            return
+        try:
+            with self.path.open("a") as file:
+                file.write(_line(_written(sitting)))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise StsimdiffError(
+                f"{self.path} cannot be written: {error}.", "Finished clips are kept: make room and run it again."
+            ) from error
+
+    def close(self) -> None:
+        """The report is written: the journal is no longer needed."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
+
+def _lines(path: Path) -> list[Any]:
+    if not path.exists():
+        return []
+    whole = path.read_text().split("\n")[:-1]  # what follows the last newline is torn
+    try:
+        return [json.loads(line) for line in whole]
+    except ValueError as error:
+        raise RequestError(f"{path} is no journal of a bench.", "Delete it, or choose another name for -o.") from error
+
+
+def _line(content: Any) -> str:
+    return json.dumps(content, ensure_ascii=False) + "\n"
+
+
+def _written(sitting: Sitting) -> dict[str, Any]:
+    return {
+        "name": sitting.name,
+        "tokens": sitting.tokens,
+        "items": [list(item) for item in sitting.items],
+        "blind": sitting.blind,
+        "cells": [[name, ratio, vars(outcome)] for (name, ratio), outcome in sitting.cells.items()],
+    }
+
+
+def _read(line: dict[str, Any]) -> Sitting:
+    return Sitting(
+        name=line["name"],
+        tokens=line["tokens"],
+        items=tuple(Item(*item) for item in line["items"]),
+        blind=line["blind"],
+        cells={(name, ratio): Outcome(**outcome) for name, ratio, outcome in line["cells"]},
+    )

@@ -1,0 +1,144 @@
+"""What a bench compares: methods with their parameters, ratios, the rows of an ablation, the points of a sweep."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from decimal import Decimal, InvalidOperation
+from fractions import Fraction
+
+from ..errors import RequestError
+from ..methods import METHODS
+from ..methods.base import Method, parse_method, spelled, split_methods
+from ..ratio import parse_ratio
+from ..registry import unknown_name
+
+#: The method that others are compared with, and the one without compression.
+REFERENCE, BASELINE = "st-simdiff", "vanilla"
+#: After a method: importance is measured with the question itself, so that every question gets its own tokens.
+WITH_QUESTION = "@question"
+#: Table 3 of the paper, row by row: what is left of the method.
+ABLATION = {
+    "importance only": "st-simdiff:spatial=off,temporal=off,events=off",
+    "+ spatial": "st-simdiff:temporal=off,events=off",
+    "+ temporal": "st-simdiff:spatial=off,events=off",
+    "+ spatial + temporal": "st-simdiff:events=off",
+    "+ events": "st-simdiff",
+}
+_MOST_POINTS = 40  # of a sweep
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A method with its parameters; `with_question` if importance is measured with each question."""
+
+    method: Method
+    with_question: bool = False
+
+    @property
+    def name(self) -> str:
+        """The shortest text that means this contender, e.g. `st-simdiff:layer=2@question`."""
+        return spelled(self.method) + WITH_QUESTION * self.with_question
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Contenders by name, ratios as written, and which contenders make up the ablation and each curve of a sweep."""
+
+    contenders: dict[str, Contender]
+    ratios: dict[str, Fraction]
+    methods: list[str]
+    ablation: dict[str, str] = field(default_factory=dict)  # label -> name
+    sweep: dict[str, dict[str, str]] = field(default_factory=dict)  # parameter -> value -> name
+
+    def cells(self) -> list[tuple[str, str]]:
+        """(name, ratio) of everything to measure; a method that keeps all has only the ratio 1."""
+        return [
+            (name, ratio)
+            for name, contender in self.contenders.items()
+            for ratio in (["1"] if contender.method.keeps_all else self.ratios)
+        ]
+
+    @property
+    def evidence(self) -> frozenset[str]:
+        """What the encoder must give beside features."""
+        return frozenset().union(*(c.method.needs for c in self.contenders.values())) - {"llm"}
+
+
+def make_plan(methods: str | None, ratios: str, ablation: bool = False, sweep: str = "") -> Plan:
+    """Read what a user asks for.
+
+    `methods` is a list, or "all"; None means all, or st-simdiff alone if there is an ablation or a sweep. Vanilla is
+    always among them.
+    """
+    if methods is None:
+        methods = REFERENCE if ablation or sweep else "all"
+    specs = list(METHODS) if methods.strip() == "all" else split_methods(methods)
+    contenders: dict[str, Contender] = {}
+
+    def enter(spec: str) -> str:
+        contender = parse_contender(spec)
+        contenders.setdefault(contender.name, contender)
+        return contender.name
+
+    enter(BASELINE)
+    compared = list(dict.fromkeys(enter(spec) for spec in specs))
+    return Plan(
+        methods=[BASELINE, *(name for name in compared if name != BASELINE)],
+        ablation={label: enter(spec) for label, spec in ABLATION.items()} if ablation else {},
+        sweep={
+            name: {value: enter(f"{REFERENCE}:{name}={value}") for value in values}
+            for name, values in parse_sweep(sweep).items()
+        },
+        contenders=contenders,
+        ratios=parse_ratios(ratios),
+    )
+
+
+def parse_contender(spec: str) -> Contender:
+    """Read `method:parameter=value,...`, perhaps with `@question` behind it."""
+    text, at, prompt = spec.partition("@")
+    if at and at + prompt.strip() != WITH_QUESTION:
+        raise RequestError(f"{spec}: there is no prompt named {prompt!r}.", f"Write {text}{WITH_QUESTION}")
+    method = parse_method(text)
+    if at and "llm" not in method.needs:
+        raise RequestError(f"{text} does not look at the prompt.", f"Leave out {WITH_QUESTION}")
+    return Contender(method, bool(at))
+
+
+def parse_ratios(text: str) -> dict[str, Fraction]:
+    """Ratios as written, each once, in ascending order."""
+    found: dict[Fraction, str] = {}
+    for part in text.split(","):
+        found.setdefault(parse_ratio(part.strip()), part.strip())
+    return {found[ratio]: ratio for ratio in sorted(found)}
+
+
+def parse_sweep(text: str) -> dict[str, list[str]]:
+    """Values by parameter of `tau_sim=0.6:0.95,layer=0:3,max_community=sqrt|none`.
+
+    A range is low:high or low:high:step, both ends included; the step is 0.05, or 1 for whole numbers.
+    """
+    known = {item.name: item.default for item in fields(METHODS.load(REFERENCE))}
+    found: dict[str, list[str]] = {}
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        name, equals, values = part.partition("=")
+        if name not in known:
+            raise unknown_name(f"parameter of {REFERENCE}", name, list(known))
+        if not equals or not values:
+            raise RequestError(f"--sweep {part} has no values.", f"Write e.g. --sweep {name}=0.6:0.95")
+        whole = isinstance(known[name], int) and not isinstance(known[name], bool)
+        found[name] = _range(part, values, whole) if ":" in values else values.split("|")
+        for value in found[name]:
+            parse_method(f"{REFERENCE}:{name}={value}")
+    return found
+
+
+def _range(part: str, text: str, whole: bool) -> list[str]:
+    try:
+        low, high, *more = (Decimal(number) for number in text.split(":"))
+        (step,) = more or [Decimal(1) if whole else Decimal("0.05")]
+    except (InvalidOperation, ValueError):
+        raise RequestError(f"--sweep {part} is no range.", "Write low:high or low:high:step, or values a|b|c") from None
+    if not low.is_finite() or not high.is_finite() or step <= 0 or high < low or (high - low) / step >= _MOST_POINTS:
+        raise RequestError(f"--sweep {part} is no range of 1 to {_MOST_POINTS} points.", "Write low:high:step")
+    return [f"{low + i * step:f}" for i in range(int((high - low) / step) + 1)]

@@ -1,0 +1,109 @@
+"""A report as tables: rows of text, for a terminal or as Markdown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..models.tiny.questions import GROUPS
+from .plan import BASELINE, REFERENCE
+from .report import ALL
+
+#: How groups of questions are called in headers.
+_GROUPS = {ALL: "all", **{name: name for name in GROUPS}}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table: a title, a header and rows of cells."""
+
+    title: str
+    header: list[str]
+    rows: list[list[str]]
+
+    def markdown(self) -> str:
+        """The table in Markdown, columns aligned; the first two to the left, the others to the right."""
+        lines = [self.header, *self.rows]
+        width = [max(len(line[i]) for line in lines) for i in range(len(self.header))]
+
+        def written(cells: list[str]) -> str:
+            padded = [c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(cells, width, strict=True))]
+            return f"| {' | '.join(padded)} |"
+
+        rule = ["-" * w if i < 2 else "-" * (w - 1) + ":" for i, w in enumerate(width)]
+        return "\n".join([written(self.header), f"| {' | '.join(rule)} |", *map(written, self.rows)])
+
+
+def tables(report: dict[str, Any]) -> list[Grid]:
+    """All tables of a report. Where answers are known: accuracy of methods, ablation and sweeps; and other figures."""
+    labelled = report["blind"] is not None
+    sections = [("method", {name: name for name in report["methods"]}, "Methods")]
+    if len(report["methods"]) <= 2 and (report["ablation"] or report["sweep"]):
+        sections = []  # nothing but what the other tables hold too
+    if report["ablation"]:
+        sections.append(("components", report["ablation"], "Ablation"))
+    sections += [(parameter, values, f"Sweep of {parameter}") for parameter, values in report["sweep"].items()]
+    grids = []
+    for what, names, title in sections:
+        if labelled:
+            grids.append(accuracy_table(report, f"{title}: accuracy, % of questions", what, names))
+        if not labelled or what == "method":
+            grids.append(figures_table(report, f"{title}: without right answers, %; seconds a clip", what, names))
+    return grids
+
+
+def accuracy_table(report: dict[str, Any], title: str, what: str, names: dict[str, str]) -> Grid:
+    """Accuracy by group with intervals, by ratio; `names` maps what the rows are called to contenders.
+
+    Among the methods, the questions alone and the best constant answers come last.
+    """
+    header = ["ratio", what, "kept", *_GROUPS.values(), "of vanilla", f"− {REFERENCE}"]
+    rows = []
+    for label, row in _rows(report, names):
+        cells = [_interval(row["accuracy"][group]) for group in _GROUPS]
+        rows.append([f"{row['ratio']:g}", label, _range(row["kept"]), *cells, *_compared(row)])
+    if what == "method":
+        blind, constant = report["blind"], report["constant"]
+        rows.append(["-", "no video", "0", *(_interval(blind[group]) for group in _GROUPS), "-", "-"])
+        rows.append(["-", "best constant answers", "-", *(f"{constant[group]:.1f}" for group in _GROUPS), "-", "-"])
+    return Grid(title, header, rows)
+
+
+def figures_table(report: dict[str, Any], title: str, what: str, names: dict[str, str]) -> Grid:
+    """What needs no right answers: coverage, event recall, agreement with all tokens, and seconds (medians)."""
+    header = ["ratio", what, "kept", "coverage", "event recall", "same answer", "select s", "answer s"]
+    rows = []
+    for label, row in _rows(report, names):
+        figures = [_interval(row[name]) for name in ("coverage", "event_recall", "agreement")]
+        seconds = [f"{row['seconds'][step]:.3f}" for step in ("select", "answer")]
+        rows.append([f"{row['ratio']:g}", label, _range(row["kept"]), *figures, *seconds])
+    return Grid(title, header, rows)
+
+
+def _rows(report: dict[str, Any], names: dict[str, str]) -> list[tuple[str, dict[str, Any]]]:
+    """The rows of some contenders under their labels, by ratio."""
+    by_cell = {(row["method"], row["ratio"]): row for row in report["rows"]}
+    ratios = sorted({ratio for _, ratio in by_cell})
+    cells = [(label, (name, ratio)) for ratio in ratios for label, name in names.items()]
+    return [(label, by_cell[cell]) for label, cell in cells if cell in by_cell]
+
+
+def _interval(estimate: dict[str, Any]) -> str:
+    """A percentage with its interval in whole percent, `96.8 (95–98)`."""
+    if estimate["percent"] is None:
+        return "-"
+    return f"{estimate['percent']:.1f} ({estimate['low']:.0f}–{estimate['high']:.0f})"
+
+
+def _compared(row: dict[str, Any]) -> list[str]:
+    """The percentage of vanilla, and the difference from the reference with its paired interval."""
+    share = "-" if row["method"] == BASELINE else f"{row['of_vanilla']['percent']:.1f}"
+    found = row["difference"]
+    if found is None:
+        return [share, "-"]
+    return [share, f"{found['percent']:+.1f} ({found['low']:+.1f} to {found['high']:+.1f})".replace("-", "−")]
+
+
+def _range(numbers: list[int]) -> str:
+    low, high = numbers
+    return f"{low}" if low == high else f"{low} to {high}"
