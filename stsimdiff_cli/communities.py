@@ -86,23 +86,30 @@ def _numbered(label: Tensor) -> Tensor:
     return number[inverse]
 
 
-def split_large(label: Tensor, limit: int | None) -> Tensor:
+def split_large(label: Tensor, limit: int | None, place: Tensor | None = None) -> Tensor:
     """Cut communities of more than `limit` tokens into pieces (section 4.6); None leaves them whole.
 
-    The paper does not say how. Ours: the members in order of time, then row, then column, cut into
-    ceil(|c| / limit) consecutive runs whose lengths differ by at most one. So a piece is a stretch of time, and a
-    background that lasts for the whole video is represented throughout it.
+    The paper does not say how. Ours: the members in order, cut into ceil(|c| / limit) consecutive runs whose lengths
+    differ by at most one. The order is that of `place` (N,), a permutation; without it that of time, then row, then
+    column, so that a piece is a stretch of time, and a background that lasts is represented throughout the video.
     """
     if limit is None:
         return label
     size = torch.bincount(label)  # (C,)
-    order = torch.sort(label, stable=True).indices
+    order = torch.arange(len(label), device=label.device) if place is None else torch.argsort(place)
+    order = order[torch.sort(label[order], stable=True).indices]  # by community, then by place
     start = torch.cumsum(size, 0) - size
     rank = torch.empty_like(label)
     rank[order] = torch.arange(len(label), device=label.device) - start[label[order]]
     pieces = (size + limit - 1) // limit
     piece = rank * pieces[label] // size[label]  # 0 .. pieces - 1, lengths differ by at most one
     return _numbered(label * (int(pieces.max()) if len(pieces) else 1) + piece)
+
+
+def cell_by_cell(shape: tuple[int, int, int], device: torch.device) -> Tensor:
+    """The place (N,) of every token of a grid (T, H, W) in order of row, column, then time."""
+    slots, rows, columns = shape
+    return torch.arange(slots * rows * columns, device=device).view(rows * columns, slots).T.flatten()
 
 
 def sqrt_limit(nodes: int) -> int:

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stsimdiff_cli.communities import (
+    cell_by_cell,
     communities,
     components_scipy,
     components_tensor,
@@ -218,6 +219,14 @@ def test_splitting_leaves_its_input_as_it_was() -> None:
     label = torch.tensor([0, 0, 1, 0, 0])
     assert split_large(label, 2).tolist() == [0, 0, 1, 2, 2]
     assert label.tolist() == [0, 0, 1, 0, 0]
+
+
+def test_a_community_cut_cell_by_cell_falls_into_patches_of_space() -> None:
+    shape = (2, 1, 3)  # tokens 0 1 2 in the first slot, 3 4 5 in the second
+    assert cell_by_cell(shape, torch.device("cpu")).tolist() == [0, 2, 4, 1, 3, 5]
+    label = torch.zeros(6, dtype=torch.int64)
+    assert split_large(label, 2).tolist() == [0, 0, 1, 1, 2, 2]
+    assert split_large(label, 2, cell_by_cell(shape, label.device)).tolist() == [0, 1, 2, 0, 1, 2]
 
 
 def test_sqrt_limit_is_the_largest_whole_number_whose_square_is_within_n() -> None:

@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..communities import ALGORITHMS, communities, split_large, sqrt_limit
+from ..communities import ALGORITHMS, cell_by_cell, communities, split_large, sqrt_limit
 from ..errors import RequestError
 from ..graph import (
     Edges,
@@ -25,6 +25,9 @@ from ..graph import (
 from ..records import Kind, Selection, VideoTokens
 from .base import Importance, Method, Step, parameter, target
 
+#: Orders in which a large community is cut into consecutive runs.
+SPLITS = ("time", "space")
+
 
 @dataclass(frozen=True)
 class StSimDiff(Method):
@@ -36,7 +39,8 @@ class StSimDiff(Method):
     - Events are the later tokens of temporal edges (Eq. 6) and compete in the final prune like every candidate,
       as section 4.5 says; the code exempts them from its similarity step.
     - The graph is built on the tokens as they enter the LLM (Eq. 3), which is where the code builds it too.
-    - A community larger than sqrt(N) is cut into consecutive stretches of time (`communities.split_large`).
+    - A community larger than sqrt(N) is cut into consecutive runs of its tokens, in order of time unless `split=space`
+      (`communities.split_large`).
     - `importance=centrality` needs no model: the centrality of Eq. 4 takes the place of attention in the final prune,
       and a token that is alone in its community counts as 1.
     """
@@ -52,6 +56,9 @@ class StSimDiff(Method):
     events: bool = parameter(True, "difference-based event tokens (4.4); a row of Table 3")
     communities: str = parameter("components", "how communities are found (4.3, 4.6)", ALGORITHMS)
     max_community: str = parameter("sqrt", "larger communities are split: sqrt(N), or none (4.6)", ("sqrt", "none"))
+    split: str = parameter(
+        "time", "pieces of a large community: stretches of time, or patches of space (not in the paper)", SPLITS
+    )
     importance: str = parameter(
         "llm", "what ranks candidates in the final prune (4.5)", ("llm", "saliency", "centrality")
     )
@@ -93,7 +100,8 @@ class StSimDiff(Method):
         step("communities")  # 4.3, 4.6
         strong, weights = strong_edges(edges, self.tau_sim, self.spatial, self.temporal)
         community = communities(strong, weights, n, self.communities)
-        community = split_large(community, sqrt_limit(n) if self.max_community == "sqrt" else None)
+        place = cell_by_cell(tokens.grid.shape, community.device) if self.split == "space" else None
+        community = split_large(community, sqrt_limit(n) if self.max_community == "sqrt" else None, place)
         step("centrality")  # Eq. 4
         score = centrality(features, community)
         step("select")
