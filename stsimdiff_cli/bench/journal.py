@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RequestError, StsimdiffError
+from ..files import whole_file
 from .exams import Item
 from .sitting import Outcome, Sitting
 
@@ -25,17 +26,16 @@ class Journal:
         if path is None:
             return
         header = json.loads(json.dumps(request))
-        found = _lines(path)
-        if found and found[0] == header:
-            self.sittings = {sitting.name: sitting for sitting in map(_read, found[1:])}
-        elif found and not force:
-            raise RequestError(
-                f"{path} holds an unfinished bench of other settings.", "Delete it, or discard it with --force."
-            )
-        try:
-            path.write_text("".join(_line(each) for each in [header, *map(_written, self.sittings.values())]))
-        except OSError as error:
-            raise StsimdiffError(f"{path} cannot be written: {error}.", "Choose another place for -o.") from error
+        if path.exists():
+            found, sittings = _load(path)
+            if found == header:
+                self.sittings = {sitting.name: sitting for sitting in sittings}
+            elif not force:
+                raise RequestError(
+                    f"{path} holds an unfinished bench of other settings.", "Delete it, or discard it with --force."
+                )
+        with whole_file(path) as temporary:
+            temporary.write_text("".join(map(_line, [header, *map(_written, self.sittings.values())])))
 
     def add(self, sitting: Sitting) -> None:
         """Keep a finished clip."""
@@ -58,13 +58,12 @@ class Journal:
             self.path.unlink(missing_ok=True)
 
 
-def _lines(path: Path) -> list[Any]:
-    if not path.exists():
-        return []
-    whole = path.read_text().split("\n")[:-1]  # what follows the last newline is torn
+def _load(path: Path) -> tuple[dict[str, Any], list[Sitting]]:
+    """The request and the finished clips of a journal; what follows the last newline is torn."""
     try:
-        return [json.loads(line) for line in whole]
-    except ValueError as error:
+        header, *lines = [json.loads(line) for line in path.read_text().split("\n")[:-1]]
+        return header, [_read(line) for line in lines]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise RequestError(f"{path} is no journal of a bench.", "Delete it, or choose another name for -o.") from error
 
 

@@ -67,12 +67,12 @@ class Plan:
 def make_plan(methods: str | None, ratios: str, ablation: bool = False, sweep: str = "") -> Plan:
     """Read what a user asks for.
 
-    `methods` is a list, or "all"; None means all, or st-simdiff alone if there is an ablation or a sweep. Vanilla is
-    always among them.
+    `methods` is a list; "all" in it stands for the whole table, and None means all, or st-simdiff alone if there is an
+    ablation or a sweep. Vanilla is always among them.
     """
     if methods is None:
         methods = REFERENCE if ablation or sweep else "all"
-    specs = list(METHODS) if methods.strip() == "all" else split_methods(methods)
+    specs = [each for spec in split_methods(methods) for each in (METHODS if spec == "all" else [spec])]
     contenders: dict[str, Contender] = {}
 
     def enter(spec: str) -> str:
@@ -127,9 +127,10 @@ def parse_sweep(text: str) -> dict[str, list[str]]:
         if not equals or not values:
             raise RequestError(f"--sweep {part} has no values.", f"Write e.g. --sweep {name}=0.6:0.95")
         whole = isinstance(known[name], int) and not isinstance(known[name], bool)
-        found[name] = _range(part, values, whole) if ":" in values else values.split("|")
-        for value in found[name]:
+        points = _range(part, values, whole) if ":" in values else values.split("|")
+        for value in points:
             parse_method(f"{REFERENCE}:{name}={value}")
+        found[name] = list(dict.fromkeys([*found.get(name, []), *points]))
     return found
 
 
@@ -139,6 +140,7 @@ def _range(part: str, text: str, whole: bool) -> list[str]:
         (step,) = more or [Decimal(1) if whole else Decimal("0.05")]
     except (InvalidOperation, ValueError):
         raise RequestError(f"--sweep {part} is no range.", "Write low:high or low:high:step, or values a|b|c") from None
-    if not low.is_finite() or not high.is_finite() or step <= 0 or high < low or (high - low) / step >= _MOST_POINTS:
+    plain = all(number.is_finite() and -9 <= number.adjusted() <= 9 for number in (low, high, step))
+    if not plain or step <= 0 or high < low or (high - low) / step >= _MOST_POINTS:
         raise RequestError(f"--sweep {part} is no range of 1 to {_MOST_POINTS} points.", "Write low:high:step")
     return [f"{low + i * step:f}" for i in range(int((high - low) / step) + 1)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,9 @@ ALL = "all"
 WHOLE = (BASELINE, "1")
 
 
-def request_of(plan: Plan, examiner: Examiner, frames: int, seed: int, questions: tuple[str, ...]) -> dict[str, Any]:
+def request_of(
+    plan: Plan, examiner: Examiner, frames: int, seed: int, questions: tuple[str, ...] = (), videos: Iterable[Path] = ()
+) -> dict[str, Any]:
     """All that decides a clip's outcome: two benches with the same request may share finished clips."""
     return {
         "format": FORMAT,
@@ -43,6 +45,7 @@ def request_of(plan: Plan, examiner: Examiner, frames: int, seed: int, questions
         "frames": frames,
         "seed": seed,
         "questions": list(questions),
+        "videos": [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in videos],
         "cells": [list(cell) for cell in plan.cells()],
     }
 

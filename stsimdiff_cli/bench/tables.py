@@ -97,7 +97,8 @@ def _interval(estimate: dict[str, Any]) -> str:
 
 def _compared(row: dict[str, Any]) -> list[str]:
     """The percentage of vanilla, and the difference from the reference with its paired interval."""
-    share = "-" if row["method"] == BASELINE else f"{row['of_vanilla']['percent']:.1f}"
+    percent = row["of_vanilla"]["percent"]  # null if all tokens give no right answer
+    share = "-" if row["method"] == BASELINE or percent is None else f"{percent:.1f}"
     found = row["difference"]
     if found is None:
         return [share, "-"]

@@ -17,7 +17,7 @@ def bench(
     ] = None,
     methods: Annotated[
         str | None,
-        typer.Option(help="all, or a list with commas, e.g. st-simdiff,st-simdiff:layer=2,st-simdiff@question,random"),
+        typer.Option(help="List with commas, e.g. all,st-simdiff:layer=2,st-simdiff@question. Default: all."),
     ] = None,
     ratios: Annotated[str, typer.Option(help="Ratios, with commas.")] = "0.1,0.2,0.3,0.5,1.0",
     clips: Annotated[int, typer.Option(min=2, help="Rendered clips.")] = 100,
@@ -36,7 +36,12 @@ def bench(
     dtype: options.Dtype = "auto",
     output_file: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Report to write (JSON). A stopped bench goes on.", show_default=False),
+        typer.Option(
+            "--output",
+            "-o",
+            help="Report to write (JSON). Run a stopped bench again and it goes on.",
+            show_default=False,
+        ),
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Picture to write, e.g. bench.png.", show_default=False)] = None,
     markdown: Annotated[Path | None, typer.Option(help="Tables to write, in Markdown.", show_default=False)] = None,
@@ -66,7 +71,7 @@ def bench(
     from ..models import EMBEDDED
 
     examiner = Examiner(model or EMBEDDED, device, dtype, max_new_tokens)
-    request = report.request_of(plan, examiner, frames, seed, tuple(question or ()))
+    request = report.request_of(plan, examiner, frames, seed, tuple(question or ()), videos or ())
     journal = Journal(output_file and output_file.with_name(output_file.name + ".partial"), request, force)
     done = sum(exam.name in journal.sittings for exam in exams)
     if done:

@@ -1,0 +1,46 @@
+"""Writes the tables of benchmark reports into the pages that show them.
+
+    python benchmarks/tables.py
+
+A page marks the place of a table with `<!-- table REPORT.json: TITLE -->` before it and `<!-- end -->` behind it; the
+report lies beside this script, the title is (the beginning of) that of one of its tables. A marked place may name the
+ratios to show: `<!-- table REPORT.json: TITLE: 0.1 0.3 -->`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from stsimdiff_cli.bench.tables import Grid, tables
+
+HERE = Path(__file__).parent
+PAGES = (HERE.parent / "README.md", HERE / "RESULTS.md")
+PLACE = re.compile(r"(<!-- table (\S+): ([^:\n]+?)(?:: ([0-9. ]+?))? -->\n)(.*?)(<!-- end -->)", re.S)
+
+
+def filled(page: str) -> str:
+    """The page with its tables as the reports have them."""
+
+    def table(match: re.Match[str]) -> str:
+        opening, file, title, ratios, _, closing = match.groups()
+        report = json.loads((HERE / file).read_text())
+        grid = next(grid for grid in tables(report) if grid.title.startswith(title))
+        if ratios:
+            rows = [row for row in grid.rows if row[0] in (*ratios.split(), "1", "-")]
+            rows = [row for row in rows if row[0] != "1" or row[1] == "vanilla"]
+            grid = Grid(grid.title, grid.header, rows)
+        return f"{opening}\n{grid.markdown()}\n\n{closing}"
+
+    return PLACE.sub(table, page)
+
+
+def main() -> None:
+    """Fill all pages."""
+    for page in PAGES:
+        page.write_text(filled(page.read_text()))
+
+
+if __name__ == "__main__":
+    main()
