@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format lock train-tiny clean
+.PHONY: help install demo test check bench bench-settings format lock train-tiny clean
 
 help:  ## Show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 # torch first, by its exact version: a range could pull another build.
 $(READY): pyproject.toml constraints.txt
@@ -34,6 +34,24 @@ check: $(READY)  ## Format, lint, types and import directions
 	$(BIN)/ruff check .
 	$(BIN)/mypy stsimdiff_cli
 	$(BIN)/lint-imports
+
+# The reports behind the tables of README.md and benchmarks/RESULTS.md; settings are chosen on other clips (seed 1).
+REPORTS := benchmarks/reports
+BENCH := $(BIN)/stsimdiff bench --clips 100 --force
+SETTINGS := st-simdiff, st-simdiff:tau_diff=p90, st-simdiff:tau_diff=p95, st-simdiff:tau_diff=p99, \
+	st-simdiff@question, st-simdiff:layer=2@question, st-simdiff:max_community=none, st-simdiff:split=space, \
+	st-simdiff:importance=saliency, st-simdiff:importance=centrality, \
+	st-simdiff:layer=0, st-simdiff:layer=2, st-simdiff:layer=3, random, uniform
+
+bench: $(READY)  ## Measure again how many answers survive each method, and write the README's table
+	$(BENCH) --seed 0 --ratios 0.1,0.2,0.3,0.5,1.0 -o $(REPORTS)/methods.json --plot $(REPORTS)/methods.png
+	$(BIN)/python benchmarks/tables.py
+
+bench-settings: $(READY)  ## Measure again the ablation, the sweeps and the settings in benchmarks/RESULTS.md
+	$(BENCH) --seed 0 --ablation --ratios 0.1,0.3,0.5 -o $(REPORTS)/ablation.json
+	$(BENCH) --seed 1 --sweep tau_sim=0.6:0.95,tau_diff=0.1:0.4 --ratios 0.1,0.3 -o $(REPORTS)/sweep.json --plot $(REPORTS)/sweep.png
+	$(BENCH) --seed 1 --methods "$(SETTINGS)" --ratios 0.1,0.3 -o $(REPORTS)/settings.json
+	$(BIN)/python benchmarks/tables.py
 
 format: $(READY)  ## Format the code
 	$(BIN)/ruff format .

@@ -2,9 +2,9 @@
 
     python benchmarks/tables.py
 
-A page marks the place of a table with `<!-- table REPORT.json: TITLE -->` before it and `<!-- end -->` behind it; the
-report lies beside this script, the title is (the beginning of) that of one of its tables. A marked place may name the
-ratios to show: `<!-- table REPORT.json: TITLE: 0.1 0.3 -->`.
+A page marks the place of a table with `<!-- table REPORT.json | TITLE -->` before it and `<!-- end -->` behind it; the
+report lies in the folder reports, the title is (the beginning of) that of one of its tables. A marked place may name
+the ratios to show: `<!-- table REPORT.json | TITLE | 0.1 0.3 -->`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from pathlib import Path
 from stsimdiff_cli.bench.tables import Grid, tables
 
 HERE = Path(__file__).parent
+REPORTS = HERE / "reports"
 PAGES = (HERE.parent / "README.md", HERE / "RESULTS.md")
-PLACE = re.compile(r"(<!-- table (\S+): ([^:\n]+?)(?:: ([0-9. ]+?))? -->\n)(.*?)(<!-- end -->)", re.S)
+PLACE = re.compile(r"(<!-- table (\S+) \| ([^|\n]+?)(?: \| ([0-9. ]+?))? -->\n)(.*?)(<!-- end -->)", re.S)
 
 
 def filled(page: str) -> str:
@@ -25,7 +26,7 @@ def filled(page: str) -> str:
 
     def table(match: re.Match[str]) -> str:
         opening, file, title, ratios, _, closing = match.groups()
-        report = json.loads((HERE / file).read_text())
+        report = json.loads((REPORTS / file).read_text())
         grid = next(grid for grid in tables(report) if grid.title.startswith(title))
         if ratios:
             rows = [row for row in grid.rows if row[0] in (*ratios.split(), "1", "-")]

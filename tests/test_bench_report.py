@@ -595,7 +595,8 @@ def test_a_table_shows_the_numbers_of_the_report():
         line = lines[f"{ratio:g}", name]
         for place, group in enumerate(("all", "static", "event", "when"), 3):
             each = row["accuracy"][group]
-            assert line[place] == f"{each['percent']:.1f} ({each['low']:.0f}–{each['high']:.0f})"
+            low, high = math.floor(each["low"] + 1e-6), math.ceil(each["high"] - 1e-6)
+            assert line[place] == f"{each['percent']:.1f} ({low}–{high})"
         assert line[2] == "3"
         assert line[7] == ("-" if name == "vanilla" else f"{row['of_vanilla']['percent']:.1f}")
         if name in ("random", "uniform"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ from ..models.tiny.questions import GROUPS
 from .plan import BASELINE, REFERENCE
 from .report import ALL
 
+_ROUNDING = 1e-6  # percent; 100 x (a / b) is not always whole where it should be
 #: How groups of questions are called in headers.
 _GROUPS = {ALL: "all", **{name: name for name in GROUPS}}
 
@@ -89,10 +91,11 @@ def _rows(report: dict[str, Any], names: dict[str, str]) -> list[tuple[str, dict
 
 
 def _interval(estimate: dict[str, Any]) -> str:
-    """A percentage with its interval in whole percent, `96.8 (95–98)`."""
+    """A percentage with its interval in whole percent, rounded outwards: `96.8 (95–98)`."""
     if estimate["percent"] is None:
         return "-"
-    return f"{estimate['percent']:.1f} ({estimate['low']:.0f}–{estimate['high']:.0f})"
+    low, high = math.floor(estimate["low"] + _ROUNDING), math.ceil(estimate["high"] - _ROUNDING)
+    return f"{estimate['percent']:.1f} ({low}–{high})"
 
 
 def _compared(row: dict[str, Any]) -> list[str]:
