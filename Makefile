@@ -42,6 +42,7 @@ SETTINGS := st-simdiff, st-simdiff:tau_diff=p90, st-simdiff:tau_diff=p95, st-sim
 	st-simdiff@question, st-simdiff:layer=2@question, st-simdiff:max_community=none, st-simdiff:split=space, \
 	st-simdiff:importance=saliency, st-simdiff:importance=centrality, \
 	st-simdiff:layer=0, st-simdiff:layer=2, st-simdiff:layer=3, random, uniform
+CONFIRMED := st-simdiff, st-simdiff:split=space, st-simdiff:layer=2, st-simdiff:max_community=none
 
 bench: $(READY)  ## Measure again how many answers survive each method, and write the README's table
 	$(BENCH) --seed 0 --ratios 0.1,0.2,0.3,0.5,1.0 -o $(REPORTS)/methods.json --plot $(REPORTS)/methods.png
@@ -51,6 +52,7 @@ bench-settings: $(READY)  ## Measure again the ablation, the sweeps and the sett
 	$(BENCH) --seed 0 --ablation --ratios 0.1,0.3,0.5 -o $(REPORTS)/ablation.json
 	$(BENCH) --seed 1 --sweep tau_sim=0.6:0.95,tau_diff=0.1:0.4 --ratios 0.1,0.3 -o $(REPORTS)/sweep.json --plot $(REPORTS)/sweep.png
 	$(BENCH) --seed 1 --methods "$(SETTINGS)" --ratios 0.1,0.3 -o $(REPORTS)/settings.json
+	$(BENCH) --seed 2 --clips 150 --methods "$(CONFIRMED)" --ratios 0.1,0.3,0.5 -o $(REPORTS)/confirm.json
 	$(BIN)/python benchmarks/tables.py
 
 format: $(READY)  ## Format the code

@@ -53,6 +53,16 @@ def asked_about(clip: Clip, kind: str, text: str) -> np.ndarray | None:
     return None
 
 
+def slots_of_object(clip: Clip, kept: torch.Tensor) -> str:
+    """In how many of its slots the object of the event, as it was before, still has a token."""
+    if clip.event is None or clip.event.thing is None:
+        return ""
+    name, table = f"{clip.event.thing.colour} {clip.event.thing.shape}", owners(clip)
+    there = sum(name in row for row in table)
+    left = {place // 36 for place in kept.tolist() if table[place // 36][place % 36] == name}
+    return f"; {name} in {len(left)} of {there} slots"
+
+
 class Watched:
     """A method whose candidates are remembered when they are about to be pruned."""
 
@@ -103,8 +113,8 @@ def main() -> None:
             group = next(group for group, kinds in GROUPS.items() if kind in kinds)
             found.append((group, same(given, answer or ""), *counts))
             if not found[-1][1]:
-                print(f"{exam.name}: {text} {answer}; said {given}. Tokens {counts[0]}, candidates {counts[1]}, "
-                      f"kept {counts[2]}")  # fmt: skip
+                about_it = f"Tokens {counts[0]}, candidates {counts[1]}, kept {counts[2]}{slots_of_object(clip, kept)}"
+                print(f"{exam.name}: {text} {answer}; said {given}. {about_it}")
     print(f"\n{arguments.method} at {arguments.ratio}, {arguments.clips} clips, seed {arguments.seed}")
     print("Questions by how many of the tokens they are about were kept; in brackets those answered rightly")
     print(f"{'':8} {'tokens':>7} {'candidates':>10} {'kept':>6}   none kept      1 to 3          4 or more")

@@ -118,9 +118,11 @@ def save_plot(path: Path, report: dict[str, Any]) -> None:
 def caption(report: dict[str, Any], width: int = 170) -> str:
     """Model, clips, intervals and machine, in lines of `width` letters."""
     machine = report["machine"]
+    labelled = report["blind"] is not None
     text = (
-        f"{report['model']}; {report['clips']} clips of {report['frames']} frames, {report['asked']} questions, "
-        f"seed {report['seed']}; the same for all. Bars: {report['interval']}. Dashes: all tokens. "
+        f"{report['model']}; {report['clips']} {'clips' if labelled else 'videos'} of {report['frames']} frames, "
+        f"{report['asked']} questions, seed {report['seed']}; the same for all. Bars: {report['interval']}. "
+        f"{'Dashes: all tokens. ' if labelled else ''}"
         f"{short(machine)}; torch {machine['torch']}, transformers {machine['transformers']}."
     )
     return "\n".join(textwrap.wrap(text, width, break_on_hyphens=False))
@@ -169,13 +171,15 @@ def _scaled(panel: Panel, x: float) -> float:
 def _limits(axes: Any, panel: Panel, places: list[float]) -> None:
     """Percent up to a little over 100, and room on the left for the names, where curves lie furthest apart."""
     lowest = min((point[2] for curve in panel.curves for point in curve.points), default=0.0)
-    axes.set_ylim(max(0.0, 10 * (lowest // 10) - 2), 102)
+    floor = 10 * (lowest // 10)
+    axes.set_ylim(floor - 0.03 * (100 - floor), 100 + 0.03 * (100 - floor))
+    axes.set_yticks([tick for tick in axes.get_yticks() if floor <= tick <= 100])
     if not places:
         return
     room = room_for(max(len(curve.name) for curve in panel.curves))
     first, last = _scaled(panel, places[0]), _scaled(panel, places[-1])
     span = (last - first) or 1.0
-    ends = (first - 0.05 * span - span * room / (1 - room), last + 0.05 * span)
+    ends = (first - 0.1 * span - span * room / (1 - room), last + 0.1 * span)
     if panel.logarithmic:
         axes.set_xscale("log")
         axes.set_xlim(*map(math.exp, ends))
