@@ -32,3 +32,21 @@ def parse_ratio(value: str | float | Fraction) -> Fraction:
 def budget(ratio: Fraction, tokens: int) -> int:
     """ceil(r N) in exact arithmetic."""
     return -(-ratio.numerator * tokens // ratio.denominator)
+
+
+def shares(total: int, sizes: list[int]) -> list[int]:
+    """Whole numbers that add up to `total`, as even as `sizes` allow, each at most its size; for budgets of slots.
+
+    In proportion to the sizes: the running sum is floor(total x sizes so far / all sizes), so that what cannot be
+    divided is spread evenly over the video and not given to its beginning. ValueError if total exceeds all sizes.
+    """
+    everything = sum(sizes)
+    if not 0 <= total <= everything:
+        raise ValueError(f"total: got {total}, expected 0 to {everything}")
+    running, given, found = 0, 0, []
+    for size in sizes:
+        running += size
+        upto = total * running // everything if everything else 0
+        found.append(upto - given)
+        given = upto
+    return found
