@@ -7,7 +7,7 @@ that keeps loaded models makes it quick for many videos.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,12 @@ from torch import Tensor
 
 from . import video
 from .errors import RequestError
+from .inside import Session
 from .methods.base import Method, parse_method
 from .models import EMBEDDED
 from .models.base import Family
-from .models.conversation import Conversation
+from .models.conversation import Conversation, PrunedConversation
+from .models.language import LanguageModel
 from .models.loading import open_family, pick_device, pick_dtype
 from .models.shelf import Shelf
 from .ratio import parse_ratio
@@ -182,20 +184,13 @@ def compress_tokens(
             f"Encode the video with --evidence {','.join(lacking)}",
         )
     question = prompt or GENERAL_PROMPT
-    features = tokens.features.to(where)
-    evidence = {name: tensor.to(where) for name, tensor in tokens.evidence.items()}
-    flat = features.flatten(0, 2)  # (N, D)
-
-    def importance(index: Tensor, layer: int) -> Tensor:
-        watch.step("load")
-        family = matching_family(tokens.grid.model, model)
-        kind = pick_dtype(dtype, where, family.checkpoint)
-        language = (shelf or Shelf()).language(family, where, kind, layers=layer + 1, probed=True)
-        watch.step("importance")
-        return language.importance(tokens.grid, flat[index], index, question, layer)
-
-    chosen = method.select(VideoTokens(tokens.grid, features, evidence), ratio, importance, watch.step)
+    placed = VideoTokens(
+        tokens.grid, tokens.features.to(where), {name: tensor.to(where) for name, tensor in tokens.evidence.items()}
+    )
+    llm = _Llm(placed, question, model, where, dtype, shelf or Shelf(), watch)
+    chosen = method.select(placed, ratio, llm, watch.step)
     watch.stop()
+    flat = placed.features.flatten(0, 2)  # (N, D)
     kept = chosen.features if chosen.features is not None else flat[chosen.index.to(where)]
     return CompressedVideo(
         grid=tokens.grid,
@@ -208,10 +203,44 @@ def compress_tokens(
             "name": method.name,
             "parameters": method.parameters(),
             "ratio": _decimal(ratio),
-            "prompt": question if "llm" in method.needs and chosen.importance is not None else None,
+            "prompt": question if llm.asked else None,
         },
         counts=chosen.counts,
     )
+
+
+@dataclass
+class _Llm:
+    """The first layers of the LLM that made the tokens, loaded when a method asks for them (methods.base.Llm)."""
+
+    tokens: VideoTokens
+    question: str
+    model: str | None
+    device: torch.device
+    dtype: str
+    shelf: Shelf
+    watch: Stopwatch
+    asked: bool = False
+
+    def _load(self, layers: int | None) -> LanguageModel:
+        self.asked = True
+        self.watch.step("load")
+        family = matching_family(self.tokens.grid.model, self.model)
+        kind = pick_dtype(self.dtype, self.device, family.checkpoint)
+        language = self.shelf.language(family, self.device, kind, layers=layers, probed=True)
+        self.watch.step("importance")
+        return language
+
+    def importance(self, index: Tensor, layer: int) -> Tensor:
+        language = self._load(layer + 1)
+        features = self.tokens.features.flatten(0, 2)[index]
+        return language.importance(self.tokens.grid, features, index, self.question, layer)
+
+    def prefill(self, session: Session) -> None:
+        if session.finished:
+            return
+        language = self._load(session.depth)
+        language.prune(self.tokens.grid, self.tokens.features.flatten(0, 2), self.question, session)
 
 
 def all_tokens(tokens: VideoTokens) -> CompressedVideo:
@@ -241,6 +270,34 @@ def converse(
     conversation = language.watch(video.grid, video.features, video.index)
     watch.stop()
     return conversation
+
+
+def converse_inside(
+    tokens: VideoTokens,
+    ratio: str | float | Fraction,
+    method: str | Method,
+    *,
+    model: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    shelf: Shelf | None = None,
+    watch: Stopwatch | None = None,
+) -> PrunedConversation:
+    """Questions about all tokens of a video, which `method` prunes between the LLM's layers while it reads.
+
+    Behind the last cut exactly ceil(r N) tokens are alive. Raises RequestError for a method that works elsewhere.
+    """
+    method = parse_method(method) if isinstance(method, str) else method
+    ratio = parse_ratio(ratio)
+    method.session(tokens, ratio)  # refuses before anything is loaded
+    where = pick_device(device)
+    watch = waiting(watch or Stopwatch(), where)
+    watch.step("load")
+    family = matching_family(tokens.grid.model, model)
+    kind = pick_dtype(dtype, where, family.checkpoint)
+    language = (shelf or Shelf()).language(family, where, kind, probed=True)
+    watch.stop()
+    return PrunedConversation(language, tokens, lambda: method.session(tokens, ratio))
 
 
 def matching_family(made_by: ModelRef, model: str | None = None) -> Family:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from fake_llm import FakeLlm, not_declared, ties
 from reference import ceil_of, video
 
 import stsimdiff_cli.methods
@@ -46,18 +47,12 @@ def make_tokens(content: str, shape: tuple[int, int, int], dtype: torch.dtype = 
     return video(features.to(dtype), saliency=saliency, keys=keys)
 
 
-def attention(index: torch.Tensor, layer: int) -> torch.Tensor:
-    """A stand-in for the attention in an LLM layer, with ties."""
-    return (index * 7 % 5).float() / 5
-
-
-def not_declared(index: torch.Tensor, layer: int) -> torch.Tensor:
-    raise AssertionError("the importance was asked for by a method that does not need the LLM")
-
-
 def choose(method: Method, tokens: VideoTokens, ratio: str) -> Selection:
-    importance = attention if "llm" in method.needs else not_declared
-    return method.select(tokens, Fraction(ratio), importance, lambda step: None)
+    return method.select(tokens, Fraction(ratio), llm_for(method), lambda step: None)
+
+
+def llm_for(method: Method) -> FakeLlm:
+    return FakeLlm(ties if "llm" in method.needs else not_declared)
 
 
 def assert_same(first: Selection, second: Selection) -> None:
@@ -142,8 +137,7 @@ def test_scaling_the_features_does_not_change_the_choice(name: str, factor: floa
 def test_a_method_names_its_steps_as_text(name: str) -> None:
     steps: list[str] = []
     method = parse_method(name)
-    importance = attention if "llm" in method.needs else not_declared
-    method.select(make_tokens("noise", (6, 3, 4)), Fraction("0.3"), importance, steps.append)
+    method.select(make_tokens("noise", (6, 3, 4)), Fraction("0.3"), llm_for(method), steps.append)
     assert all(isinstance(step, str) and step for step in steps)
     assert len(set(steps)) == len(steps)
 

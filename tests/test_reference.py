@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import reference
 import torch
+from fake_llm import FakeLlm
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from reference import Expected, UndecidedError, ceil_of, video
@@ -70,7 +71,8 @@ class Case:
     def selection(self, importance: str, tokens: VideoTokens | None = None, attention: Any = None) -> Selection:
         """What the library says."""
         method = StSimDiff(importance=importance, **self.switches)
-        return method.select(tokens or video(self.features), Fraction(self.ratio), attention, lambda name: None)
+        llm = FakeLlm(attention)
+        return method.select(tokens or video(self.features), Fraction(self.ratio), llm, lambda name: None)
 
     def tie_prone_weights(self) -> torch.Tensor:
         """An importance for every token, with many ties."""
@@ -356,7 +358,9 @@ def test_hand_case_pruned_by_attention_keeps_the_event_and_the_lower_of_equals()
         asked.append((index.tolist(), layer))
         return attention[index]
 
-    got = by_hand(importance="llm", layer=2).select(hand_video(), Fraction("0.3"), importance, lambda name: None)
+    got = by_hand(importance="llm", layer=2).select(
+        hand_video(), Fraction("0.3"), FakeLlm(importance), lambda name: None
+    )
     assert asked == [([0, 1, 2, 4, 5], 2)]
     assert got.index.tolist() == [0, 2, 4]  # 0.9, then two of the three with 0.3
     assert got.kind.tolist() == [REPRESENTATIVE, REPRESENTATIVE, EVENT]
@@ -376,7 +380,7 @@ def test_hand_case_split_at_sqrt_n_cuts_the_community_of_three() -> None:
     # floor(sqrt(7)) = 2: {4 5 6} becomes {4 5} {6}; 4 wins its tie with 5 and is an event too.
     attention = torch.tensor([0.1, 0.2, 0.3, 9.0, 0.5, 9.0, 0.4])
     got = by_hand(importance="llm", max_community="sqrt").select(
-        hand_video(), Fraction("0.3"), lambda index, layer: attention[index], lambda name: None
+        hand_video(), Fraction("0.3"), FakeLlm(lambda index, layer: attention[index]), lambda name: None
     )
     assert got.counts["candidates"] == got.counts["communities"] == 5
     assert got.index.tolist() == [2, 4, 6]

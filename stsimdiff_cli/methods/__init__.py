@@ -14,6 +14,9 @@ METHODS = Table(
             "community representatives and temporal events, pruned by attention",
             "Luo et al., ICLR 2026",
         ),
+        "fastv": Entry(
+            f"{_BASE}.fastv:FastV", "what the last prompt token attends to in an early layer", "Chen et al., ECCV 2024"
+        ),
         "random": Entry(f"{_BASE}.random:Random", "a seeded draw without replacement", "lower bound of section 5.1"),
         "uniform": Entry(f"{_BASE}.uniform:Uniform", "evenly spaced tokens", "control"),
         "vanilla": Entry(f"{_BASE}.vanilla:Vanilla", "every token (ratio 1)", "upper bound of section 5.1"),

@@ -7,22 +7,37 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, replace
 from fractions import Fraction
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 from ..errors import RequestError
+from ..inside import Session
 from ..ratio import budget
 from ..records import Selection, VideoTokens
 from ..registry import unknown_name, written
 
-#: Measures the attention that candidates receive in an LLM layer: (index (C,) int64, layer) -> (C,) float32.
-Importance = Callable[[Tensor, int], Tensor]
 #: Called with the name of a step when it begins ("graph", "importance", ...), for timing.
 Step = Callable[[str], None]
+
+
+class Llm(Protocol):
+    """The LLM behind a method: its first layers, run on the video's tokens and the recorded prompt."""
+
+    def importance(self, index: Tensor, layer: int) -> Tensor:
+        """Attention from the last prompt token to the tokens `index` (C,) in a layer, mean over heads: (C,) float32.
+
+        Only those tokens and the prompt enter the LLM.
+        """
+
+    def prefill(self, session: Session) -> None:
+        """Run all tokens and the prompt through the layers, cutting where the session says, until it is finished."""
+
+
+Importance = Llm  # the former name
 
 
 def parameter(default: Any, doc: str, choices: tuple[str, ...] = ()) -> Any:
@@ -36,6 +51,7 @@ class Method(ABC):
 
     name: ClassVar[str]
     keeps_all: ClassVar[bool] = False  # vanilla: the ratio is always 1
+    inside: ClassVar[bool] = False  # can prune between the LLM's layers while it reads the prompt: has `session`
 
     def __post_init__(self) -> None:
         """Refuse a value that is not among its parameter's choices; a method with further checks calls this first."""
@@ -52,8 +68,14 @@ class Method(ABC):
         return frozenset()
 
     @abstractmethod
-    def select(self, tokens: VideoTokens, ratio: Fraction, importance: Importance, step: Step) -> Selection:
-        """Choose ceil(r N) of the tokens. `importance` may be called only if "llm" is in `needs`."""
+    def select(self, tokens: VideoTokens, ratio: Fraction, llm: Llm, step: Step) -> Selection:
+        """Choose ceil(r N) of the tokens. `llm` may be asked only if "llm" is in `needs`."""
+
+    def session(self, tokens: VideoTokens, ratio: Fraction) -> Session:  # noqa: ARG002
+        """What happens between the LLM's layers; RequestError for a method that does not work there."""
+        raise RequestError(
+            f"{self.name} does not work inside the LLM.", "Compress with it first, then ask; or see `stsimdiff methods`"
+        )
 
     def parameters(self) -> dict[str, Any]:
         """Every parameter with its value, as recorded in the file."""
@@ -68,6 +90,27 @@ def plain_selection(tokens: VideoTokens, index: Tensor) -> Selection:
         community=torch.full((len(index),), -1, dtype=torch.int64),
         counts={"tokens": tokens.grid.tokens, "kept": len(index), "candidates": tokens.grid.tokens},
     )
+
+
+def pass_through(tokens: VideoTokens, session: Session, llm: Llm, step: Step) -> Selection:
+    """What is left of the tokens when the LLM's layers have been run; tokens that were merged become their mean.
+
+    The mean is that of the features as they enter the LLM, in float32.
+    """
+    step("importance")
+    llm.prefill(session)
+    chosen = plain_selection(tokens, session.index)
+    member = session.group >= 0
+    row = torch.searchsorted(session.index, session.group[member])  # (N',) where each token went
+    size = torch.bincount(row, minlength=len(session.index))
+    if int(size.max()) == 1:
+        return chosen
+    flat = tokens.features.flatten(0, 2)
+    sums = torch.zeros((len(session.index), flat.shape[1]), dtype=torch.float32, device=flat.device)
+    sums.index_add_(0, row.to(flat.device), flat[member.to(flat.device)].float())
+    merged = (sums / size.to(flat.device)[:, None]).to(flat.dtype)
+    merged = torch.where((size == 1).to(flat.device)[:, None], flat[session.index.to(flat.device)], merged)
+    return replace(chosen, features=merged, counts=chosen.counts | {"merged": int(member.sum() - len(session.index))})
 
 
 def target(tokens: VideoTokens, ratio: Fraction) -> int:

@@ -10,7 +10,7 @@ import torch
 
 from ..errors import RequestError
 from ..records import Selection, VideoTokens
-from .base import Importance, Method, Step, parameter, plain_selection, target
+from .base import Llm, Method, Step, parameter, plain_selection, target
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Random(Method):
         if not 0 <= self.seed < 2**63:
             raise RequestError(f"seed={self.seed} is out of range.", "Give a whole number from 0, below 2^63.")
 
-    def select(self, tokens: VideoTokens, ratio: Fraction, importance: Importance, step: Step) -> Selection:  # noqa: ARG002
+    def select(self, tokens: VideoTokens, ratio: Fraction, llm: Llm, step: Step) -> Selection:  # noqa: ARG002
         """Choose ceil(r N) tokens."""
         generator = torch.Generator().manual_seed(self.seed)
         drawn = torch.randperm(tokens.grid.tokens, generator=generator)[: target(tokens, ratio)]

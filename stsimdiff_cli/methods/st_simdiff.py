@@ -23,7 +23,7 @@ from ..graph import (
     top_by_score,
 )
 from ..records import Kind, Selection, VideoTokens
-from .base import Importance, Method, Step, parameter, target
+from .base import Llm, Method, Step, parameter, target
 
 #: Orders in which a large community is cut into consecutive runs.
 SPLITS = ("time", "space")
@@ -92,7 +92,7 @@ class StSimDiff(Method):
             raise RequestError(f"tau_diff={text} is neither a cosine nor a percentile.", "Give e.g. 0.2 or p95")
         return percent
 
-    def select(self, tokens: VideoTokens, ratio: Fraction, importance: Importance, step: Step) -> Selection:
+    def select(self, tokens: VideoTokens, ratio: Fraction, llm: Llm, step: Step) -> Selection:
         """Sections 4.2 to 4.5, in order."""
         features, n = tokens.features, tokens.grid.tokens
         step("graph")  # 4.2
@@ -111,7 +111,7 @@ class StSimDiff(Method):
         event = self._events(edges)  # Eq. 6
         candidate = (representative | event).nonzero().squeeze(1)
         step("importance")  # 4.5
-        index, weight = self._prune(candidate, target(tokens, ratio), tokens, score, importance)
+        index, weight = self._prune(candidate, target(tokens, ratio), tokens, score, llm)
         kind = representative[index] * int(Kind.REPRESENTATIVE) + event[index] * int(Kind.EVENT)
         return Selection(
             index=index.cpu(),
@@ -140,7 +140,7 @@ class StSimDiff(Method):
         return event_mask(edges, threshold).flatten()
 
     def _prune(
-        self, candidate: Tensor, budget: int, tokens: VideoTokens, score: Tensor, importance: Importance
+        self, candidate: Tensor, budget: int, tokens: VideoTokens, score: Tensor, llm: Llm
     ) -> tuple[Tensor, Tensor | None]:
         """The candidates of highest importance, in raster order, and their importance; ties to the lower index.
 
@@ -149,7 +149,7 @@ class StSimDiff(Method):
         if len(candidate) == budget:
             return candidate, None
         if self.importance == "llm":
-            rank = weight = importance(candidate, self.layer)
+            rank = weight = llm.importance(candidate, self.layer)
         elif self.importance == "saliency":
             rank = weight = tokens.evidence["saliency"].flatten()[candidate].float()
         else:

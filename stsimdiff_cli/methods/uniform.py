@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 
 from ..records import Selection, VideoTokens
-from .base import Importance, Method, Step, plain_selection, target
+from .base import Llm, Method, Step, plain_selection, target
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Uniform(Method):
 
     name: ClassVar[str] = "uniform"
 
-    def select(self, tokens: VideoTokens, ratio: Fraction, importance: Importance, step: Step) -> Selection:  # noqa: ARG002
+    def select(self, tokens: VideoTokens, ratio: Fraction, llm: Llm, step: Step) -> Selection:  # noqa: ARG002
         """Choose ceil(r N) tokens."""
         kept = target(tokens, ratio)
         return plain_selection(tokens, (2 * torch.arange(kept) + 1) * tokens.grid.tokens // (2 * kept))

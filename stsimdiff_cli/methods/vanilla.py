@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 
 from ..records import Selection, VideoTokens
-from .base import Importance, Method, Step, plain_selection
+from .base import Llm, Method, Step, plain_selection
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,6 @@ class Vanilla(Method):
     name: ClassVar[str] = "vanilla"
     keeps_all: ClassVar[bool] = True
 
-    def select(self, tokens: VideoTokens, ratio: Fraction, importance: Importance, step: Step) -> Selection:  # noqa: ARG002
+    def select(self, tokens: VideoTokens, ratio: Fraction, llm: Llm, step: Step) -> Selection:  # noqa: ARG002
         """Choose all tokens."""
         return plain_selection(tokens, torch.arange(tokens.grid.tokens))

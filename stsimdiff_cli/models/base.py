@@ -82,5 +82,9 @@ class Family(ABC):
     def positions(self, model: Any, ids: Tensor, visual: Tensor, grid: TokenGrid) -> Tensor:
         """Position ids (R, L) of a whole prompt: ids (L,), visual (L,) as in records.Prompt."""
 
+    def rotary_positions(self, positions: Tensor) -> Tensor:
+        """What the LLM's rotary embedding takes, from position ids as they are passed to the model."""
+        return positions
+
     def embed_extra(self, model: Any, embeddings: Tensor, ids: Tensor, visual: Tensor) -> None:  # noqa: B027
         """Write embeddings (L, D) that no word table holds, e.g. a learned newline. Default: none."""

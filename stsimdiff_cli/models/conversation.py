@@ -12,7 +12,8 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.generation.streamers import BaseStreamer
 
-from ..records import Prompt, TokenGrid
+from ..inside import Session
+from ..records import Prompt, TokenGrid, VideoTokens
 from .loading import quiet
 
 if TYPE_CHECKING:
@@ -37,14 +38,17 @@ class Conversation:
         self.grid = grid
         self.features = features
         self.index = index
-        self.cache = DynamicCache(config=language.model.config.get_text_config())
-        self.length = self._prefill()
+        self.cache = self._new_cache()
+        self._prefill()
+
+    def _new_cache(self) -> DynamicCache:
+        return DynamicCache(config=self.language.model.config.get_text_config())
 
     @torch.inference_mode()
-    def _prefill(self) -> int:
-        """Run everything up to the last visual token, which no question changes; returns how many tokens that is."""
+    def _prefill(self) -> None:
+        """Run everything up to the last visual token, which no question changes."""
         if not len(self.index):  # a conversation without the video, as the control of a benchmark
-            return 0
+            return
         prompt = self._prompt("")
         inputs = self.language.inputs(prompt, self.features)
         video_end = int((prompt.ids == self.language.family.placeholder).nonzero()[-1]) + 1
@@ -55,10 +59,13 @@ class Conversation:
             past_key_values=self.cache,
             use_cache=True,
         )
-        return video_end
 
     def _prompt(self, question: str) -> Prompt:
         return self.language.prompter.prompt(self.language.model, self.grid, question, self.index)
+
+    def _ready(self, question: str) -> tuple[Prompt, Tensor, DynamicCache]:
+        """A question's prompt, the features of its visual tokens, and a cache that holds the beginning of it."""
+        return self._prompt(question), self.features, self.cache
 
     @torch.inference_mode()
     def ask(
@@ -72,7 +79,8 @@ class Conversation:
         """Answer one question; `on_text` receives the text piece by piece. Temperature 0 is greedy."""
         start = time.perf_counter()
         language = self.language
-        prompt = self._prompt(question)
+        prompt, features, cache = self._ready(question)
+        known = cache.get_seq_length()
         sampling = (
             {"do_sample": True, "temperature": temperature}
             if temperature > 0
@@ -83,15 +91,48 @@ class Conversation:
             torch.manual_seed(seed)
             language.model.generate(
                 input_ids=prompt.ids.to(language.device)[None],
-                **language.inputs(prompt, self.features),
-                past_key_values=self.cache,
+                **language.inputs(prompt, features),
+                past_key_values=cache,
                 max_new_tokens=max_new_tokens,
                 streamer=streamer,
                 **sampling,
             )
-        self.cache.crop(self.length - self.cache.get_seq_length())  # negative: so many tokens less
+        cache.crop(known - cache.get_seq_length())  # negative: so many tokens less
         seconds = {"first_token": streamer.first - start, "answer": time.perf_counter() - start}
         return Answer(streamer.text, len(streamer.ids), len(prompt.ids), seconds)
+
+
+class PrunedConversation(Conversation):
+    """All tokens of a video enter the LLM with every question; a method cuts them between its layers meanwhile.
+
+    `session` begins anew for every question: what is kept depends on it. `last` is the session of the last question.
+    """
+
+    def __init__(self, language: LanguageModel, tokens: VideoTokens, session: Callable[[], Session]) -> None:
+        self.session = session
+        self.last: Session | None = None
+        super().__init__(language, tokens.grid, tokens.features.flatten(0, 2), torch.arange(tokens.grid.tokens))
+
+    def _prefill(self) -> None:
+        """Nothing is the same for every question."""
+
+    def _ready(self, question: str) -> tuple[Prompt, Tensor, DynamicCache]:
+        """Read the whole prompt but for its last token, with which generating begins.
+
+        Layer 0 tells the generator how much of the prompt is in the cache, so the prompt is that of layer 0; later
+        layers hold fewer tokens, which nobody needs to know: a single query sees all that there is.
+        """
+        self.last, cache = self.session(), self._new_cache()
+        prompt = self.language.prune(self.grid, self.features, question, self.last, cache)
+        cache.crop(-1)
+        entered = torch.zeros(self.grid.tokens, dtype=torch.bool)
+        entered[self.last.entered] = True
+        keep = (prompt.visual < 0) | entered[prompt.visual.clamp_min(0)]
+        return (
+            Prompt(prompt.ids[keep], prompt.visual[keep], prompt.positions[:, keep]),
+            self.features[self.last.entered],
+            cache,
+        )
 
 
 class _Pieces(BaseStreamer):

@@ -7,10 +7,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import Cache
 
+from ..inside import Session
 from ..records import Prompt, TokenGrid
 from .base import Family
 from .conversation import Conversation
+from .layers import run_layers
 from .loading import load_language
 from .probe import PROBED, last_row, tapped
 from .prompts import Prompter
@@ -59,6 +62,27 @@ class LanguageModel:
         with tapped(attention, stop), contextlib.suppress(_RowTaken):
             self.model.model.language_model(use_cache=False, **self.inputs(sequence, features))
         return rows[0][(sequence.visual >= 0).to(self.device)]
+
+    @torch.inference_mode()
+    def prune(
+        self,
+        grid: TokenGrid,
+        features: Tensor,
+        question: str,
+        session: Session,
+        cache: Cache | None = None,
+    ) -> Prompt:
+        """Read all tokens `features` (N, D) and a question, cutting where `session` says; returns the whole prompt.
+
+        With a cache the run goes through all layers and fills it; without, it ends as soon as the session is finished.
+        """
+        prompt = self.prompter.prompt(self.model, grid, question, torch.arange(grid.tokens))
+        inputs = self.inputs(prompt, features)
+        text = self.model.model.language_model
+        rotary = text.rotary_emb(inputs["inputs_embeds"], self.family.rotary_positions(inputs["position_ids"]))
+        visual = (prompt.visual >= 0).to(self.device)
+        run_layers(text, inputs["inputs_embeds"], rotary, visual, session, cache)
+        return prompt
 
     def watch(self, grid: TokenGrid, features: Tensor, index: Tensor) -> Conversation:
         """Prefill a video once, to ask about it many times."""

@@ -66,3 +66,21 @@ def received(query: Tensor, key: Tensor, _mask: Tensor | None, scaling: float) -
     for q, k in zip(query.float(), key.float(), strict=True):  # (heads, n, d): memory stays that of one frame
         rows.append((q @ k.transpose(1, 2) * scaling).softmax(-1).mean((0, 1)))
     return torch.stack(rows)
+
+
+def rows_received(query: Tensor, key: Tensor, scaling: float, rows: Tensor, chunk: int = 128) -> Tensor:
+    """Causal attention that each key receives from the queries `rows` (R,): maximum over heads, then mean over rows.
+
+    (k,) float32, for batch size 1 and as many queries as keys; `chunk` rows at a time.
+    """
+    _, heads, length, width = query.shape
+    groups = key.shape[1]
+    q = query[0].float().view(groups, heads // groups, length, width)
+    k = key[0].float()
+    column = torch.arange(length, device=key.device)
+    total = torch.zeros(length, device=key.device)
+    for part in rows.split(chunk):
+        logits = torch.einsum("ghrd,gkd->ghrk", q[:, :, part], k) * scaling
+        logits = logits.masked_fill(column > part[:, None], -torch.inf)
+        total += logits.softmax(-1).flatten(0, 1).amax(0).sum(0)
+    return total / max(len(rows), 1)

@@ -124,3 +124,7 @@ class Qwen25VL(Family):
         slot = (visual[visual >= 0] // (h * w)).float()
         three[0, visual >= 0] = three[1, begin] + (slot * (self._vision.tokens_per_second * spacing)).long()
         return torch.cat([torch.arange(len(ids), device=ids.device)[None], three])
+
+    def rotary_positions(self, positions: Tensor) -> Tensor:
+        """Time, row and column: (3, 1, L), without the running text positions."""
+        return positions[1:]

@@ -1,0 +1,60 @@
+"""FastV: half of the visual tokens are enough behind layer 2."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import ClassVar
+
+from ..errors import RequestError
+from ..inside import Cut, Rows, Session, View
+from ..records import Selection, VideoTokens
+from .base import Llm, Method, Step, parameter, pass_through, target
+
+
+@dataclass(frozen=True)
+class FastV(Method):
+    """FastV (Chen et al., ECCV 2024, "An Image is Worth 1/2 Tokens After Layer 2"); code: pkunlp-icler/FastV.
+
+    All tokens run through the first K layers; then those that receive the least attention from the last prompt token in
+    layer K - 1 (mean over heads) are dropped, with text and original positions kept.
+
+    - The score is that of the code. The paper's text averages over all tokens instead (FastV issue 14).
+    - Exactly ceil(r N) tokens stay; the code keeps round(N (1 - R)).
+    - The row of the last token is recomputed beside the fast kernel, where the code falls back to eager attention.
+    - At compress time the row is that of the recorded prompt, and the file holds the tokens as they enter the LLM.
+    """
+
+    name: ClassVar[str] = "fastv"
+    inside: ClassVar[bool] = True
+
+    k: int = parameter(2, "layers that see all tokens; the attention is that of the last of them (the paper's K)")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.k < 1:
+            raise RequestError(f"k={self.k} leaves no layer to look at.", "Give 1 or more; the paper's default is 2")
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Attention in the LLM."""
+        return frozenset({"llm"})
+
+    def session(self, tokens: VideoTokens, ratio: Fraction) -> Session:
+        """Cut once, behind the attention of layer K - 1."""
+        return _FastVSession(tokens.grid.tokens, target(tokens, ratio), self.k)
+
+    def select(self, tokens: VideoTokens, ratio: Fraction, llm: Llm, step: Step) -> Selection:
+        """Run the first K layers on the recorded prompt and keep what is left."""
+        return pass_through(tokens, self.session(tokens, ratio), llm, step)
+
+
+class _FastVSession(Session):
+    def __init__(self, tokens: int, budget: int, k: int) -> None:
+        super().__init__(tokens, budget)
+        self.depth = self.k = k
+
+    def after(self, view: View, rows: Rows) -> Cut | None:
+        if view.layer != self.k - 1 or self.finished:
+            return None
+        return self.drop_to(self.best(rows.last_query(), self.budget))
