@@ -24,6 +24,13 @@ def ask(
     model: options.Model = None,
     frames: options.Frames = None,
     fps: options.Fps = None,
+    inside: Annotated[
+        str | None,
+        typer.Option(help="All tokens enter, and this method prunes between the LLM's layers: fastv, framefusion, ..."),
+    ] = None,
+    ratio: Annotated[
+        str | None, typer.Option(help="With --inside: fraction of tokens alive behind the last cut.")
+    ] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 128,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 always takes the likeliest token.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed for temperatures above 0.")] = 0,
@@ -38,6 +45,8 @@ def ask(
     from ..errors import RequestError
     from ..timing import Stopwatch
 
+    if (inside is None) != (ratio is None):
+        raise RequestError("--inside and --ratio belong together.", "Write e.g. --inside fastv --ratio 0.3")
     interactive = not questions and sys.stdin.isatty() and not json
     if not questions and not interactive:
         raise RequestError("There is no question.", 'stsimdiff ask FILE "What happens in this video?", or - for stdin')
@@ -46,9 +55,16 @@ def ask(
     from ..records import VideoTokens
 
     found = common.open_input(file, model, frames=frames, fps=fps, device=device, dtype=dtype, watch=watch)
-    video = pipeline.all_tokens(found) if isinstance(found, VideoTokens) else found
-    common.introduce(video.grid.model.id)
-    conversation = pipeline.converse(video, model=model, device=device, dtype=dtype, watch=watch)
+    where: dict[str, Any] = {"model": model, "device": device, "dtype": dtype, "watch": watch}
+    common.introduce(found.grid.model.id)
+    conversation: Conversation
+    if inside is not None and ratio is not None:
+        if not isinstance(found, VideoTokens):
+            raise RequestError(f"{file} is compressed already.", "Leave out --inside, or give the tokens file.")
+        conversation = pipeline.converse_inside(found, ratio, inside, **where)
+    else:
+        video = pipeline.all_tokens(found) if isinstance(found, VideoTokens) else found
+        conversation = pipeline.converse(video, **where)
     several = len(questions or []) != 1 or (questions or []) == ["-"]
     answers = []
     for question in _prompted() if interactive else _listed(questions or []):
@@ -65,13 +81,16 @@ def ask(
         if not json:
             output.result("")
         answers.append(_row(question, answer))
+        if conversation.live:
+            answers[-1]["live"] = conversation.live
     if json:
         output.result_json(
             {
                 "file": str(file),
-                "model": video.grid.model.id,
-                "tokens": video.grid.tokens,
-                "kept": len(video.index),
+                "model": found.grid.model.id,
+                "tokens": found.grid.tokens,
+                "kept": conversation.live[-1] if conversation.live else len(conversation.index),
+                "inside": inside,
                 "answers": answers,
                 "seconds": {**watch.seconds, "total": watch.total()},
             }

@@ -22,6 +22,7 @@ from ..graph import (
     strong_edges,
     top_by_score,
 )
+from ..inside import Cut, Rows, Session, View
 from ..records import Kind, Selection, VideoTokens
 from .base import Llm, Method, Step, parameter, target
 
@@ -46,6 +47,7 @@ class StSimDiff(Method):
     """
 
     name: ClassVar[str] = "st-simdiff"
+    inside: ClassVar[bool] = True
 
     tau_sim: float = parameter(0.8, "an edge of G' is more similar than this (4.3; the paper's optimum)")
     tau_diff: float | str = parameter(
@@ -94,6 +96,30 @@ class StSimDiff(Method):
 
     def select(self, tokens: VideoTokens, ratio: Fraction, llm: Llm, step: Step) -> Selection:
         """Sections 4.2 to 4.5, in order."""
+        found = self._candidates(tokens, ratio, step)
+        step("importance")  # 4.5
+        index, weight = self._prune(found.candidate, target(tokens, ratio), tokens, found.score, llm)
+        kind = found.representative[index] * int(Kind.REPRESENTATIVE) + found.event[index] * int(Kind.EVENT)
+        return Selection(
+            index=index.cpu(),
+            kind=kind.to(torch.uint8).cpu(),
+            community=found.community[index].cpu(),
+            importance=None if weight is None else weight.cpu(),
+            counts={"tokens": tokens.grid.tokens, "kept": len(index), **found.counts()},
+        )
+
+    def session(self, tokens: VideoTokens, ratio: Fraction) -> Session:
+        """Candidates enter the LLM; the final prune (4.5) happens behind the attention of `layer`, as in the code."""
+        if self.importance != "llm":
+            raise RequestError(
+                f"importance={self.importance} does not look into the LLM.",
+                "Leave it out, or compress first, then ask.",
+            )
+        candidate = self._candidates(tokens, ratio, lambda _: None).candidate
+        return _FinalPrune(tokens.grid.tokens, target(tokens, ratio), candidate.cpu(), self.layer)
+
+    def _candidates(self, tokens: VideoTokens, ratio: Fraction, step: Step) -> _Candidates:
+        """Sections 4.2 to 4.4: T_rep and T_event, and their union."""
         features, n = tokens.features, tokens.grid.tokens
         step("graph")  # 4.2
         edges = edge_weights(features)
@@ -110,24 +136,7 @@ class StSimDiff(Method):
         representative = top_by_score(score, community, quota)  # Eq. 5
         event = self._events(edges)  # Eq. 6
         candidate = (representative | event).nonzero().squeeze(1)
-        step("importance")  # 4.5
-        index, weight = self._prune(candidate, target(tokens, ratio), tokens, score, llm)
-        kind = representative[index] * int(Kind.REPRESENTATIVE) + event[index] * int(Kind.EVENT)
-        return Selection(
-            index=index.cpu(),
-            kind=kind.to(torch.uint8).cpu(),
-            community=community[index].cpu(),
-            importance=None if weight is None else weight.cpu(),
-            counts={
-                "tokens": n,
-                "kept": len(index),
-                "candidates": len(candidate),
-                "representatives": int(representative.sum()),
-                "events": int(event.sum()),
-                "communities": len(size),
-                "largest_community": int(size.max()),
-            },
-        )
+        return _Candidates(candidate, representative, event, community, score, size)
 
     def _events(self, edges: Edges) -> Tensor:
         """(N,) bool: T_event."""
@@ -157,3 +166,40 @@ class StSimDiff(Method):
             rank = at_resolution(score[candidate])
         best = torch.sort(rank, descending=True, stable=True).indices[:budget].sort().values
         return candidate[best], weight[best]
+
+
+@dataclass(frozen=True)
+class _Candidates:
+    """What is known before the final prune."""
+
+    candidate: Tensor  # (C,) flat positions of T_rep and T_event
+    representative: Tensor  # (N,) bool
+    event: Tensor  # (N,) bool
+    community: Tensor  # (N,)
+    score: Tensor  # (N,) centrality
+    size: Tensor  # tokens of each community
+
+    def counts(self) -> dict[str, int]:
+        return {
+            "candidates": len(self.candidate),
+            "representatives": int(self.representative.sum()),
+            "events": int(self.event.sum()),
+            "communities": len(self.size),
+            "largest_community": int(self.size.max()),
+        }
+
+
+class _FinalPrune(Session):
+    def __init__(self, tokens: int, budget: int, candidate: Tensor, layer: int) -> None:
+        super().__init__(tokens, budget)
+        self.candidate = candidate
+        self.layer = layer
+        self.depth = layer + 1
+
+    def before(self, view: View) -> Cut | None:
+        return self.drop_to(self.candidate) if view.layer == 0 else None
+
+    def after(self, view: View, rows: Rows) -> Cut | None:
+        if view.layer != self.layer or self.finished:
+            return None
+        return self.drop_to(self.best(rows.last_query(), self.budget))

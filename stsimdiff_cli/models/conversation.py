@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,9 @@ class Answer:
 
 class Conversation:
     """A video in the LLM's cache. Every question starts from the video alone, not from earlier answers."""
+
+    #: Visual tokens alive behind each layer with the last question, where a method cuts them there; else empty.
+    live: Sequence[int] = ()
 
     def __init__(self, language: LanguageModel, grid: TokenGrid, features: Tensor, index: Tensor) -> None:
         self.language = language
@@ -105,12 +108,11 @@ class Conversation:
 class PrunedConversation(Conversation):
     """All tokens of a video enter the LLM with every question; a method cuts them between its layers meanwhile.
 
-    `session` begins anew for every question: what is kept depends on it. `last` is the session of the last question.
+    `session` begins anew for every question: what is kept depends on it.
     """
 
     def __init__(self, language: LanguageModel, tokens: VideoTokens, session: Callable[[], Session]) -> None:
         self.session = session
-        self.last: Session | None = None
         super().__init__(language, tokens.grid, tokens.features.flatten(0, 2), torch.arange(tokens.grid.tokens))
 
     def _prefill(self) -> None:
@@ -122,15 +124,16 @@ class PrunedConversation(Conversation):
         Layer 0 tells the generator how much of the prompt is in the cache, so the prompt is that of layer 0; later
         layers hold fewer tokens, which nobody needs to know: a single query sees all that there is.
         """
-        self.last, cache = self.session(), self._new_cache()
-        prompt = self.language.prune(self.grid, self.features, question, self.last, cache)
+        session, cache = self.session(), self._new_cache()
+        prompt = self.language.prune(self.grid, self.features, question, session, cache)
+        self.live = session.live
         cache.crop(-1)
         entered = torch.zeros(self.grid.tokens, dtype=torch.bool)
-        entered[self.last.entered] = True
+        entered[session.entered] = True
         keep = (prompt.visual < 0) | entered[prompt.visual.clamp_min(0)]
         return (
             Prompt(prompt.ids[keep], prompt.visual[keep], prompt.positions[:, keep]),
-            self.features[self.last.entered],
+            self.features[session.entered],
             cache,
         )
 

@@ -1,0 +1,71 @@
+"""FitPrune: a schedule of deletions, layer by layer, of what neither text nor image attends to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import ClassVar
+
+from ..inside import Cut, Rows, Session, View
+from ..records import Selection, VideoTokens
+from .base import Llm, Method, Step, pass_through, target
+
+#: Tokens (of 576) that the authors' scheme for LLaVA-1.5-7B deletes behind the attention of each of 32 layers to save
+#: 60 % of the computation.
+SCHEDULE = (14, 33, 89, 36, 36, 20, 55, 21, 18, 4, 7, 5, 2, 5, 7, 4, 26, 5, 11, 24, 4, 18, 2, 1, 0, 0, 1, 0, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class FitPrune(Method):
+    """FitPrune (Ye et al., AAAI 2025, arXiv 2409.10197); code: ywh187/FitPrune.
+
+    Behind the attention of every layer, the tokens with the lowest product of two attentions go: what a token receives
+    from the text behind the video (cross) and from visual tokens (self), each the maximum over heads, then the mean
+    over the asking tokens.
+
+    - The authors fit how many tokens each layer deletes, once per model and per amount, on sample questions. Here every
+      model uses the profile of their published scheme for 60 % (SCHEDULE), stretched to its depth in proportion and
+      scaled so that exactly ceil(r N) tokens are alive behind the last layer: for other models the authors advise
+      ratios, and a fit of one's own. So r is the final count, not the mean over layers.
+    - Only the attention rows that the scores need are recomputed, in chunks, beside the fast kernel.
+    - Ties go to the lower index. At compress time all layers that delete anything are run on the recorded prompt.
+    """
+
+    name: ClassVar[str] = "fitprune"
+    inside: ClassVar[bool] = True
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Attention in the LLM."""
+        return frozenset({"llm"})
+
+    def session(self, tokens: VideoTokens, ratio: Fraction) -> Session:
+        """Delete behind every layer's attention."""
+        return _Schedule(tokens.grid.tokens, target(tokens, ratio))
+
+    def select(self, tokens: VideoTokens, ratio: Fraction, llm: Llm, step: Step) -> Selection:
+        """Run the layers on the recorded prompt and keep what is left."""
+        return pass_through(tokens, self.session(tokens, ratio), llm, step)
+
+
+class _Schedule(Session):
+    def after(self, view: View, rows: Rows) -> Cut | None:
+        alive = alive_behind(view.layer, view.layers, len(self.group), self.budget)
+        if alive == len(self.index):
+            return None
+        cross, own = rows.cross_and_self()
+        return self.drop_to(self.best(cross * own, alive))
+
+
+def alive_behind(layer: int, layers: int, tokens: int, budget: int) -> int:
+    """How many of the tokens are alive behind a layer (from 0) of `layers`: `budget` behind the last.
+
+    The part of SCHEDULE's deletions that lies in the same part of the depth, read off linearly between layers, rounded
+    down in exact arithmetic.
+    """
+    depth = Fraction(layer + 1, layers) * len(SCHEDULE)
+    whole = depth.numerator // depth.denominator
+    part = (depth - whole) * SCHEDULE[whole] if whole < len(SCHEDULE) else Fraction(0)
+    share = (sum(SCHEDULE[:whole]) + part) / sum(SCHEDULE)
+    deleted = share * (tokens - budget)
+    return tokens - deleted.numerator // deleted.denominator
