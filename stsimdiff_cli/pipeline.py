@@ -23,7 +23,7 @@ from .models import EMBEDDED
 from .models.base import Family
 from .models.conversation import Conversation, PrunedConversation
 from .models.language import LanguageModel
-from .models.loading import open_family, pick_device, pick_dtype
+from .models.loading import open_family, pick_device, pick_dtype, require_layers
 from .models.shelf import Shelf
 from .ratio import parse_ratio
 from .records import CompressedVideo, Frames, ModelRef, Source, TokenGrid, VideoTokens
@@ -289,11 +289,12 @@ def converse_inside(
     """
     method = parse_method(method) if isinstance(method, str) else method
     ratio = parse_ratio(ratio)
-    method.session(tokens, ratio)  # refuses before anything is loaded
+    depth = method.session(tokens, ratio).depth  # refuses before anything is loaded
     where = pick_device(device)
     watch = waiting(watch or Stopwatch(), where)
     watch.step("load")
     family = matching_family(tokens.grid.model, model)
+    require_layers(family, depth or 0)
     kind = pick_dtype(dtype, where, family.checkpoint)
     language = (shelf or Shelf()).language(family, where, kind, probed=True)
     watch.stop()

@@ -49,13 +49,13 @@ class FakeLlm:
         for layer in range(self.layers):
             if session.finished:
                 return
-            before = session.before(View(layer, self.layers, self._states(session, layer, merged)))
-            self._note(session, before, merged)
+            states = self._states(session, layer, merged)
+            self._note(session, session.before(View(layer, self.layers, states)), states, merged)
             if layer == 0:
                 session.entered = session.index
-            view = View(layer, self.layers, self._states(session, layer, merged))
-            after = session.after(view, FakeRows(session.index, layer, self.attention))
-            self._note(session, after, merged)
+            states = self._states(session, layer, merged)
+            rows = FakeRows(session.index, layer, self.attention)
+            self._note(session, session.after(View(layer, self.layers, states), rows), states, merged)
             self.seen.append(len(session.index))
 
     def _states(self, session: Session, layer: int, merged: dict[int, Any]) -> Tensor:
@@ -69,9 +69,13 @@ class FakeLlm:
         return table[session.index]
 
     @staticmethod
-    def _note(session: Session, cut: Cut | None, merged: dict[int, Any]) -> None:
-        if cut is not None and cut.hidden is not None:
-            merged.update(zip(session.index.tolist(), cut.hidden, strict=True))
+    def _note(session: Session, cut: Cut | None, states: Tensor, merged: dict[int, Any]) -> None:
+        """A state that a cut has changed stays, whatever the tables of later layers say."""
+        if cut is None or cut.hidden is None:
+            return
+        for place, old, new in zip(session.index.tolist(), states[cut.keep], cut.hidden, strict=True):
+            if not torch.equal(old, new):
+                merged[place] = new
 
 
 def ties(index: Tensor, layer: int) -> Tensor:

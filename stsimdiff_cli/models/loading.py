@@ -75,13 +75,18 @@ def load_language(
     if hasattr(config.vision_config, "depth"):  # Qwen's name for it
         config.vision_config.depth = 0
     if layers is not None:
-        present = config.text_config.num_hidden_layers
-        if layers > present:
-            raise RequestError(
-                f"The LLM of {family.checkpoint.id} has {present} layers.", f"Use a layer from 0 to {present - 1}."
-            )
+        require_layers(family, layers)
         _cut_text_layers(config, layers)
     return _load(family, config, device, dtype, attention, words=True)
+
+
+def require_layers(family: Family, layers: int) -> None:
+    """RequestError if the LLM has fewer layers."""
+    present = family.config.text_config.num_hidden_layers
+    if layers > present:
+        raise RequestError(
+            f"The LLM of {family.checkpoint.id} has {present} layers.", f"Use a layer from 0 to {present - 1}."
+        )
 
 
 def _cut_text_layers(config: PretrainedConfig, layers: int) -> None:
