@@ -181,7 +181,7 @@ def compress_tokens(
     if lacking:
         raise RequestError(
             f"{method.name} needs {' and '.join(lacking)}, which the tokens do not carry.",
-            f"Encode the video with --evidence {','.join(lacking)}",
+            f"Encode the video with --evidence auto --method {method.name}",
         )
     question = prompt or GENERAL_PROMPT
     placed = VideoTokens(

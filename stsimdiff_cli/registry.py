@@ -6,7 +6,7 @@ import difflib
 import importlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from .errors import RequestError
 
@@ -32,10 +32,13 @@ class Entry:
     source: str = ""  # citation, or where to get it
 
 
-class Table:
+Line = TypeVar("Line", bound=Entry)
+
+
+class Table(Generic[Line]):
     """Maps public names to classes. `what` is the noun used in errors ("method", "model family")."""
 
-    def __init__(self, what: str, entries: Mapping[str, Entry]) -> None:
+    def __init__(self, what: str, entries: Mapping[str, Line]) -> None:
         self.what = what
         self.entries = dict(entries)
 

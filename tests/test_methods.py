@@ -14,7 +14,7 @@ from reference import ceil_of, video
 
 import stsimdiff_cli.methods
 from stsimdiff_cli.errors import RequestError
-from stsimdiff_cli.methods import METHODS
+from stsimdiff_cli.methods import INSIDE, METHODS, TOKENS
 from stsimdiff_cli.methods.base import Method, parse_method
 from stsimdiff_cli.methods.random import Random
 from stsimdiff_cli.methods.st_simdiff import StSimDiff
@@ -131,6 +131,18 @@ def test_scaling_the_features_does_not_change_the_choice(name: str, factor: floa
     tokens = make_tokens("scenes", (6, 3, 4))
     scaled = VideoTokens(tokens.grid, tokens.features * factor, tokens.evidence)
     assert_same(choose(parse_method(name), tokens, "0.3"), choose(parse_method(name), scaled, "0.3"))
+
+
+@every_method
+def test_the_table_says_what_a_method_needs_and_where_it_runs(name: str) -> None:
+    method, entry = parse_method(name), METHODS.entries[name]
+    assert entry.needs == (", ".join(sorted(method.needs)) or "nothing")
+    assert entry.runs == (INSIDE if method.inside else TOKENS)
+    if method.inside:
+        assert method.session(make_tokens("scenes", (6, 3, 4)), Fraction("0.5")).budget == 36
+    else:
+        with pytest.raises(RequestError, match="does not work inside the LLM"):
+            method.session(make_tokens("scenes", (6, 3, 4)), Fraction("0.5"))
 
 
 @every_method

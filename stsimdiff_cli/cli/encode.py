@@ -18,7 +18,10 @@ def encode(
     fps: options.Fps = None,
     start: options.Start = None,
     end: options.End = None,
-    evidence: Annotated[str, typer.Option(help="Store evidence too: saliency, keys, or saliency,keys.")] = "",
+    evidence: Annotated[
+        str, typer.Option(help="Store evidence too: saliency, keys, saliency,keys, or auto: what --method needs.")
+    ] = "",
+    method: Annotated[str | None, typer.Option(help="With --evidence auto: a method that compress will use.")] = None,
     decoder: options.Decoder = "auto",
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
@@ -33,6 +36,7 @@ def encode(
     from ..store import save_tokens
     from ..timing import Stopwatch
 
+    wanted = _evidence(evidence, method)
     check_output(output_file, force)
     watch = Stopwatch()
     tokens = common.encode(
@@ -42,7 +46,7 @@ def encode(
         fps=fps,
         start=start,
         end=end,
-        evidence=[name.strip() for name in evidence.split(",") if name.strip()],
+        evidence=wanted,
         decoder=decoder,
         device=device,
         dtype=dtype,
@@ -73,3 +77,17 @@ def encode(
     output.result(
         f"{output_file}: {grid.tokens} tokens ({t} slots of {h} x {w}), {output.size(written)}, {watch.total():.1f} s"
     )
+
+
+def _evidence(text: str, method: str | None) -> list[str]:
+    """The evidence to store: as listed, or what a method needs from the encoder."""
+    from ..errors import RequestError
+    from ..methods.base import parse_method
+
+    if (text.strip() == "auto") != (method is not None):
+        raise RequestError(
+            "--evidence auto and --method belong together.", "Write e.g. --evidence auto --method visionzip"
+        )
+    if method is not None:
+        return sorted(parse_method(method).needs - {"llm"})
+    return [name.strip() for name in text.split(",") if name.strip()]

@@ -22,14 +22,18 @@ def methods(
         return
     if json:
         rows = [
-            {"method": key, "idea": entry.summary, "source": entry.source} for key, entry in METHODS.entries.items()
+            {"method": key, "idea": e.summary, "needs": e.needs, "runs": e.runs, "source": e.source}
+            for key, e in METHODS.entries.items()
         ]
         output.result_json({"methods": rows})
         return
     output.table(
-        [[key, entry.summary, entry.source] for key, entry in METHODS.entries.items()], ["method", "keeps", "source"]
+        [[key, e.summary, e.needs, e.runs, e.source] for key, e in METHODS.entries.items()],
+        ["method", "keeps", "needs", "runs", "source"],
     )
-    output.result("\nParameters of one: stsimdiff methods st-simdiff")
+    output.result("\nneeds: evidence to encode with (encode --evidence auto --method METHOD), or the LLM's first layers")
+    output.result("LLM: also between the LLM's layers (ask --inside METHOD)")
+    output.result("Parameters of one: stsimdiff methods st-simdiff")
 
 
 def _parameters(name: str, json: bool) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..errors import RequestError
 from ..registry import unknown_name
+from . import FAMILIES
 from .base import Family
 from .loading import load_vision
 from .probe import PROBED, received, tapped
@@ -23,7 +24,8 @@ class VisionEncoder:
         for name in evidence - family.gives:
             if name not in {"saliency", "keys"}:
                 raise unknown_name("evidence", name, ["saliency", "keys"])
-            raise RequestError(f"The family {family.name} gives no {name}.", f"It gives: {', '.join(family.gives)}.")
+            able = [other for other in FAMILIES if name in FAMILIES.load(other).gives]
+            raise RequestError(f"The family {family.name} gives no {name}.", f"Families that do: {', '.join(able)}.")
         self.family = family
         self.device = device
         self.evidence = evidence
