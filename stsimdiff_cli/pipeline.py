@@ -18,7 +18,7 @@ from torch import Tensor
 from . import video
 from .errors import RequestError
 from .inside import Session
-from .methods.base import Method, parse_method
+from .methods.base import Method, parse_method, spelled
 from .models import EMBEDDED
 from .models.base import Family
 from .models.conversation import Conversation, PrunedConversation
@@ -181,7 +181,7 @@ def compress_tokens(
     if lacking:
         raise RequestError(
             f"{method.name} needs {' and '.join(lacking)}, which the tokens do not carry.",
-            f"Encode the video with --evidence auto --method {method.name}",
+            f"Encode the video with --evidence auto --method {spelled(method)}",
         )
     question = prompt or GENERAL_PROMPT
     placed = VideoTokens(

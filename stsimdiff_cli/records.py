@@ -106,7 +106,7 @@ class VideoTokens:
 
     grid: TokenGrid
     features: Tensor  # (T, H, W, D)
-    evidence: dict[str, Tensor] = field(default_factory=dict)  # "saliency" (T, H, W), "keys" (T, H, W, K)
+    evidence: dict[str, Tensor] = field(default_factory=dict)  # "saliency" (T, H, W), "keys" (T, H, W, heads, K)
 
     def __post_init__(self) -> None:
         expected = (*self.grid.shape, self.grid.width)

@@ -250,8 +250,17 @@ def test_missing_evidence_names_the_cure(capsys, clip, tmp_path):
     err = refused(
         capsys, "compress", tmp_path / "t", "-o", tmp_path / "c", "--ratio", "0.1", "--importance", "saliency"
     )
-    assert "--evidence saliency" in err
+    assert "--evidence auto --method st-simdiff:importance=saliency" in err
     assert "no evidence named" in refused(capsys, "encode", clip, "-o", tmp_path / "x", "--evidence", "salience")
+
+
+def test_evidence_auto_stores_what_a_method_needs(capsys, clip, tmp_path):
+    for method, stored in [("st-simdiff:importance=saliency", ["saliency"]), ("fastv", [])]:
+        arguments = ["--frames", 4, "--evidence", "auto", "--method", method, "--json", "--force"]
+        _, out, _ = run(capsys, "encode", clip, "-o", tmp_path / "t", *arguments)
+        assert json.loads(out)["evidence"] == stored
+    for arguments in (["--evidence", "auto"], ["--method", "fastv"], ["--evidence", "keys", "--method", "fastv"]):
+        assert "belong together" in refused(capsys, "encode", clip, "-o", tmp_path / "x", *arguments)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a video at all", bytes(5000)])

@@ -43,7 +43,7 @@ def make_tokens(content: str, shape: tuple[int, int, int], dtype: torch.dtype = 
     else:
         features = torch.zeros(full)
     saliency = torch.rand(shape, generator=chance)
-    keys = torch.randn((*shape, 4), generator=chance)
+    keys = torch.randn((*shape, 2, 2), generator=chance)
     return video(features.to(dtype), saliency=saliency, keys=keys)
 
 

@@ -31,7 +31,9 @@ def methods(
         [[key, e.summary, e.needs, e.runs, e.source] for key, e in METHODS.entries.items()],
         ["method", "keeps", "needs", "runs", "source"],
     )
-    output.result("\nneeds: evidence to encode with (encode --evidence auto --method METHOD), or the LLM's first layers")
+    output.result(
+        "\nneeds: evidence to encode with (encode --evidence auto --method METHOD), or the LLM's first layers"
+    )
     output.result("LLM: also between the LLM's layers (ask --inside METHOD)")
     output.result("Parameters of one: stsimdiff methods st-simdiff")
 

@@ -54,6 +54,46 @@ METHODS = Table(
             "llm",
             INSIDE,
         ),
+        "fastervlm": MethodEntry(
+            f"{_BASE}.fastervlm:FasterVLM",
+            "what the vision encoder attends to most, slot by slot",
+            "Zhang et al., arXiv 2412.01818",
+            "saliency",
+        ),
+        "prumerge": MethodEntry(
+            f"{_BASE}.prumerge:PruMerge",
+            "what the vision encoder attends to, with nearest neighbours merged in",
+            "Shang et al., ICCV 2025",
+            "keys, saliency",
+        ),
+        "prumerge+": MethodEntry(
+            f"{_BASE}.prumerge_plus:PruMergePlus",
+            "outliers of attention and evenly spaced tokens, neighbours merged in",
+            "Shang et al., ICCV 2025",
+            "keys, saliency",
+        ),
+        "visionzip": MethodEntry(
+            f"{_BASE}.visionzip:VisionZip",
+            "what the vision encoder attends to, the rest merged into spaced tokens",
+            "Yang et al., CVPR 2025",
+            "keys, saliency",
+        ),
+        "vispruner": MethodEntry(
+            f"{_BASE}.vispruner:VisPruner",
+            "important tokens by vision attention, then diverse ones, per frame",
+            "Zhang et al., ICCV 2025",
+            "saliency",
+        ),
+        "vidcom2": MethodEntry(
+            f"{_BASE}.vidcom2:VidCom2",
+            "what stands out of frame and video; more of distinct frames",
+            "Liu et al., EMNLP 2025",
+        ),
+        "evs": MethodEntry(
+            f"{_BASE}.evs:Evs",
+            "the first frame, then what differs most from the frame before",
+            "Bagrov et al., 2025; vLLM",
+        ),
         "random": MethodEntry(
             f"{_BASE}.random:Random", "a seeded draw without replacement", "lower bound of section 5.1"
         ),

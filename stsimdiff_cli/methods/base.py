@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..errors import RequestError
 from ..inside import Session
-from ..ratio import budget
+from ..ratio import budget, shares
 from ..records import Selection, VideoTokens
 from ..registry import unknown_name, written
 
@@ -35,9 +35,6 @@ class Llm(Protocol):
 
     def prefill(self, session: Session) -> None:
         """Run all tokens and the prompt through the layers, cutting where the session says, until it is finished."""
-
-
-Importance = Llm  # the former name
 
 
 def parameter(default: Any, doc: str, choices: tuple[str, ...] = ()) -> Any:
@@ -116,6 +113,17 @@ def pass_through(tokens: VideoTokens, session: Session, llm: Llm, step: Step) ->
 def target(tokens: VideoTokens, ratio: Fraction) -> int:
     """The budget ceil(r N) of a video."""
     return budget(ratio, tokens.grid.tokens)
+
+
+def slot_budgets(tokens: VideoTokens, ratio: Fraction) -> list[int]:
+    """How many tokens each slot keeps: ceil(r N) of the video, as evenly as whole numbers allow (0 is possible)."""
+    slots, rows, columns = tokens.grid.shape
+    return shares(target(tokens, ratio), [rows * columns] * slots)
+
+
+def most_salient(saliency: Tensor, count: int) -> Tensor:
+    """(count,) positions of the highest values of `saliency` (n,), highest first; ties to the lower index."""
+    return torch.sort(saliency, descending=True, stable=True).indices[:count]
 
 
 def parse_method(spec: str, **overrides: str) -> Method:

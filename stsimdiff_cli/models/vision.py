@@ -36,7 +36,7 @@ class VisionEncoder:
         """Tokens of (n, height, width, 3) uint8 frames, n a multiple of the family's frames per slot except at the end.
 
         Returns `features` (t, H, W, D) in the model's dtype and, if asked for, `saliency` (t, H, W) and `keys`
-        (t, H, W, K), both float32, pooled, merged and ordered like the features.
+        (t, H, W, heads, K), both float32, pooled, merged and ordered like the features.
         """
         pixels = self.family.pixels(frames, self.device)
         if not self.evidence:
@@ -56,6 +56,7 @@ class VisionEncoder:
             per_patch = torch.cat(saliency)[:, None]  # (patches, 1)
             out["saliency"] = self.family.to_grid(self.model, per_patch, pixels)[..., 0].clone()
         if "keys" in self.evidence:
-            per_patch = self.family.keys(self.model, inputs[0]).float()  # (patches, K)
-            out["keys"] = self.family.to_grid(self.model, per_patch, pixels).clone()
+            per_patch = self.family.keys(self.model, inputs[0]).float()  # (patches, heads x K)
+            grid = self.family.to_grid(self.model, per_patch, pixels)
+            out["keys"] = grid.unflatten(-1, (attention.num_heads, -1)).clone()
         return out

@@ -1,0 +1,60 @@
+"""EVS: what has not changed since the previous frame need not be said again."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ..graph import at_resolution, unit_slot
+from ..records import Selection, VideoTokens
+from .base import Llm, Method, Step, plain_selection, target
+
+
+@dataclass(frozen=True)
+class Evs(Method):
+    """Efficient Video Sampling (Bagrov et al., 2025, arXiv 2510.14624); code: vllm-project/vllm, multimodal/evs.py.
+
+    The difference of a token is 1 minus its cosine to the token of the same cell one slot earlier. The first slot is
+    kept whole, then the tokens of the largest difference, wherever in the video they are.
+
+    - This is the method as vLLM, SGLang and TensorRT-LLM serve it, on merged tokens; the paper tells it of pixels.
+    - The budget is ceil(r N). The code keeps max(H W, floor(N (1 - q))), so never less than the first slot. Where the
+      budget is smaller than a slot, ours holds evenly spaced tokens of the first slot (as `uniform` would take them)
+      and, like the code, nothing of the others: its H W tokens all count as infinitely different.
+    - Cosines are taken in float32 and compared at `graph.RESOLUTION`; the code takes them in the model's type.
+    - The original has no newline column: where a family lays one out on the grid, its tokens never change, so that
+      those of later slots are the last to be kept.
+    """
+
+    name: ClassVar[str] = "evs"
+
+    def select(self, tokens: VideoTokens, ratio: Fraction, llm: Llm, step: Step) -> Selection:  # noqa: ARG002
+        """Choose ceil(r N) tokens."""
+        _, rows, columns = tokens.grid.shape
+        size, budget = rows * columns, target(tokens, ratio)
+        if budget <= size:
+            index = (2 * torch.arange(budget) + 1) * size // (2 * budget)
+        else:
+            step("difference")
+            difference = temporal_difference(tokens.features).flatten()  # (N,)
+            step("select")
+            best = torch.sort(at_resolution(difference), descending=True, stable=True).indices[:budget]
+            index = best.sort().values.cpu()
+        chosen = plain_selection(tokens, index)
+        return replace(chosen, counts={**chosen.counts, "first_slot": min(budget, size)})
+
+
+def temporal_difference(features: Tensor) -> Tensor:
+    """1 - cosine to the same cell one slot earlier, float32 (T, H, W); infinite in the first slot, which has none."""
+    difference = features.new_full(features.shape[:3], math.inf, dtype=torch.float32)
+    previous = unit_slot(features, 0)  # (H, W, D)
+    for t in range(1, len(features)):
+        x = unit_slot(features, t)
+        difference[t] = 1 - (previous * x).sum(-1)
+        previous = x
+    return difference

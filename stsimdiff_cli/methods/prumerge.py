@@ -1,0 +1,127 @@
+"""PruMerge: salient tokens, each with its nearest neighbours merged into it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ..errors import RequestError
+from ..graph import at_resolution, unit_slot
+from ..records import Selection, VideoTokens
+from .base import Llm, Method, Step, most_salient, parameter, plain_selection, slot_budgets
+
+
+@dataclass(frozen=True)
+class PruMerge(Method):
+    """LLaVA-PruMerge (Shang et al., ICCV 2025, arXiv 2403.15388); the authors' code is 42Shawn/LLaVA-PruMerge.
+
+    Every slot of the grid is an image of the original. Its most salient tokens are the centres. To a centre x_i are
+    added its 32 nearest other tokens (16 in the authors' training code), centres or not, by cosine of keys, each times
+    its attention: x_i + sum a_j x_j, which is not divided by sum a_j. One extra token is the sum of a_j x_j over all
+    tokens that are no centre. A merged token stands at the position of its centre. Where we differ:
+
+    1. The original keeps as many centres as there are outliers of attention (above Q3 + 1.5 IQR). Here a slot has its
+       share of ceil(r N) tokens; the extra token is one of them, so there are share - 1 centres.
+    2. The original puts the extra token last. Here it stands at the most salient token that is no centre, its largest
+       term, so that it has a place in the video. A slot with a share of 1 has a centre and no extra token;
+       `extra=off` drops it everywhere (ports do either).
+    3. Without [CLS], attention is what a token receives from all tokens of its slot. The original takes it and the
+       keys from the layer behind the features, as one head over the full width; here they come from the last layer
+       that the model uses, and attention is the mean over heads. Keys are those of all heads side by side.
+    4. Attention, keys and features are pooled or merged to the LLM's grid and features are projected before all this;
+       the original works on patches, before the projector. So that weights mean the same for every family, attention
+       is scaled to sum to 1 over a slot (in the original, to 1 less the attention of [CLS] to itself).
+    5. A slot that keeps all its tokens is left as it is, and so is every token at ratio 1.
+    6. Cosines closer than 1e-6 are equal, and ties go to the lower index; tokens are in raster order, not in that of
+       attention. Where a slot has fewer than 32 other tokens, all of them are merged; the original fails.
+    """
+
+    name: ClassVar[str] = "prumerge"
+
+    neighbors: int = parameter(32, "nearest tokens merged into each centre (the authors' code)")
+    extra: bool = parameter(True, "one token of each slot is the weighted sum of all that are no centre")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.neighbors < 0:
+            raise RequestError(f"neighbors={self.neighbors} is below 0.", "The default is 32.")
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Attention and keys of the vision encoder."""
+        return frozenset({"saliency", "keys"})
+
+    def by_saliency(self, weight: Tensor, centers: int) -> int:  # noqa: ARG002
+        """How many of a slot's centres are its most salient tokens; the others are evenly spaced."""
+        return centers
+
+    def select(self, tokens: VideoTokens, ratio: Fraction, llm: Llm, step: Step) -> Selection:  # noqa: ARG002
+        """Choose and merge ceil(r N) tokens."""
+        step("merge")
+        _, rows, columns = tokens.grid.shape
+        area = rows * columns
+        keys = tokens.evidence["keys"].flatten(3)  # (T, H, W, K): one head over the full width
+        index, features = [], []
+        salient = spaced = extras = 0
+        for t, share in enumerate(slot_budgets(tokens, ratio)):
+            extra = int(self.extra and 1 < share < area)
+            weight = _to_sum_1(tokens.evidence["saliency"][t].flatten())  # (n,)
+            ranked = self.by_saliency(weight, share - extra)
+            center = _centers(weight, ranked, share - extra)
+            out = tokens.features[t].flatten(0, 1)  # (n, D)
+            if 0 < share < area:
+                merged = self._merged(out.float(), unit_slot(keys, t).flatten(0, 1), weight, center)
+                place = torch.cat([center, _most_salient_beside(weight, center, extra)])
+                out = out.index_copy(0, place, merged[: len(place)].to(out.dtype))
+                center = place.sort().values
+            index.append(center + t * area)
+            features.append(out[center])
+            salient, spaced, extras = salient + ranked, spaced + share - extra - ranked, extras + extra
+        chosen = plain_selection(tokens, torch.cat(index).cpu())
+        counts = {**chosen.counts, "salient": salient, "spaced": spaced, "extra": extras}
+        return replace(chosen, features=torch.cat(features).cpu(), counts=counts)
+
+    def _merged(self, x: Tensor, key: Tensor, weight: Tensor, center: Tensor) -> Tensor:
+        """(c + 1, D): every centre with its neighbours, then the extra token. Unit keys (n, K), weight (n,)."""
+        similarity = at_resolution(key[center] @ key.T)  # (c, n)
+        similarity.scatter_(1, center[:, None], -torch.inf)  # a centre is no neighbour of its own
+        count = min(self.neighbors, len(x) - 1)
+        nearest = torch.sort(similarity, dim=1, descending=True, stable=True).indices[:, :count]  # (c, k)
+        share = x.new_zeros(len(center) + 1, len(x))  # (c + 1, n) how much of each token is added
+        share[:-1].scatter_(1, nearest, weight[nearest])
+        share[-1] = weight.index_fill(0, center, 0)
+        added = share @ x
+        added[:-1] += x[center]
+        return added
+
+
+def _to_sum_1(saliency: Tensor) -> Tensor:
+    """Attention as weights that sum to 1 over a slot, float32; equal weights if there is no attention at all."""
+    total = saliency.double().sum()
+    return torch.where(total > 0, saliency / total, 1 / len(saliency)).float()
+
+
+def _centers(weight: Tensor, salient: int, count: int) -> Tensor:
+    """(count,) positions in order: the `salient` highest weights, then every (1/f)-th of the other tokens."""
+    highest = most_salient(weight, salient)
+    rest = _others(len(weight), highest)
+    fill = count - salient
+    spaced = torch.arange(fill, device=weight.device) * len(rest) // max(fill, 1)
+    return torch.cat([highest, rest[spaced]]).sort().values
+
+
+def _most_salient_beside(weight: Tensor, center: Tensor, count: int) -> Tensor:
+    """(count,) positions of the most salient tokens that are no centres."""
+    rest = _others(len(weight), center)
+    return rest[most_salient(weight[rest], count)]
+
+
+def _others(count: int, taken: Tensor) -> Tensor:
+    """Positions below `count` that are not in `taken`, in order."""
+    free = torch.ones(count, dtype=torch.bool, device=taken.device)
+    free[taken] = False
+    return free.nonzero().squeeze(1)

@@ -1,0 +1,98 @@
+"""VisionZip: dominant tokens by attention, and contextual tokens into which the others are merged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ..errors import RequestError
+from ..graph import at_resolution, unit_slot
+from ..records import Selection, VideoTokens
+from .base import Llm, Method, Step, most_salient, parameter, plain_selection, slot_budgets
+
+
+@dataclass(frozen=True)
+class VisionZip(Method):
+    """VisionZip (Yang et al., CVPR 2025, arXiv 2412.04467); the authors' code is dvlab-research/VisionZip.
+
+    Every slot of the grid is an image of the original. Its most salient tokens are dominant and stay as they are. Of
+    the others, in raster order, every floor(m / c)-th is a target; each token that is left joins the target of highest
+    cosine of keys (averaged over heads), and a contextual token is its target plus the mean of the tokens that joined
+    it. That is a sum: where any joined, its norm roughly doubles, as published. A contextual token stands at the
+    position of its target.
+    Where we differ:
+
+    1. The original keeps [CLS] as one of its dominant tokens and ranks by its attention. The vision encoders of video
+       models have no [CLS]: all dominant tokens are from the grid, ranked by the attention that they receive from all
+       tokens of their slot.
+    2. The original has fixed numbers for every image (54 + 10 of 576 in its README). Here they are parts of a slot's
+       share of ceil(r N), and what cannot be divided is contextual. A slot's first token is always dominant (a share
+       of 1 would be one contextual token else), unless dominant=0.
+    3. Attention, keys and features are pooled or merged to the LLM's grid and features are projected before all this;
+       the original works on patches, before the projector.
+    4. Tokens are in raster order; the original puts contextual tokens last.
+    5. Cosines closer than 1e-6 are equal, and ties go to the lower index.
+    """
+
+    name: ClassVar[str] = "visionzip"
+
+    dominant: int = parameter(54, "parts of the budget that are dominant tokens (the authors' README)")
+    contextual: int = parameter(10, "parts of the budget that are contextual tokens (the authors' README)")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if min(self.dominant, self.contextual) < 0 or self.dominant == self.contextual == 0:
+            raise RequestError(
+                f"dominant={self.dominant} and contextual={self.contextual} are no parts of a budget.",
+                "Give two whole numbers from 0, not both 0, e.g. dominant=54,contextual=10",
+            )
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Attention of the vision encoder, and keys if anything is merged."""
+        return frozenset({"saliency", "keys"} if self.contextual else {"saliency"})
+
+    def select(self, tokens: VideoTokens, ratio: Fraction, llm: Llm, step: Step) -> Selection:  # noqa: ARG002
+        """Choose ceil(r N) tokens and merge the others into some of them."""
+        step("merge")
+        _, rows, columns = tokens.grid.shape
+        area = rows * columns
+        keys = tokens.evidence["keys"].float().mean(-2) if self.contextual else None  # (T, H, W, K): over heads
+        index, features = [], []
+        dominants = 0
+        for t, share in enumerate(slot_budgets(tokens, ratio)):
+            dominant = self._dominants(share)
+            dominants += dominant
+            keep = torch.zeros(area, dtype=torch.bool, device=tokens.features.device)
+            keep[most_salient(tokens.evidence["saliency"][t].flatten(), dominant)] = True
+            out = tokens.features[t].flatten(0, 1)  # (n, D)
+            if keys is not None and dominant < share:
+                rest = (~keep).nonzero().squeeze(1)  # (m,)
+                stride = max(1, len(rest) // (share - dominant))
+                target = rest[::stride][: share - dominant]  # (c,)
+                keep[target] = True
+                if share < area:
+                    merged = _joined(out.float(), unit_slot(keys, t).flatten(0, 1), target, ~keep)
+                    out = out.index_copy(0, target, merged.to(out.dtype))
+            kept = keep.nonzero().squeeze(1)
+            index.append(kept + t * area)
+            features.append(out[kept])
+        chosen = plain_selection(tokens, torch.cat(index).cpu())
+        counts = {**chosen.counts, "dominant": dominants, "contextual": len(chosen.index) - dominants}
+        return replace(chosen, features=torch.cat(features).cpu(), counts=counts)
+
+    def _dominants(self, share: int) -> int:
+        """How many of a slot's tokens are dominant."""
+        parts = share * self.dominant // (self.dominant + self.contextual)
+        return max(parts, 1) if self.dominant and share else parts
+
+
+def _joined(x: Tensor, key: Tensor, target: Tensor, left: Tensor) -> Tensor:
+    """(c, D): each target plus the mean of the tokens left (n,) that are most similar to it; unit keys (n, K)."""
+    similarity = at_resolution(key[left] @ key[target].T)  # (l, c)
+    owner = torch.nn.functional.one_hot(similarity.argmax(1), len(target)).to(x.dtype)  # (l, c)
+    return x[target] + owner.T @ x[left] / owner.sum(0).clamp_min(1)[:, None]
