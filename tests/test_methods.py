@@ -55,11 +55,15 @@ def llm_for(method: Method) -> FakeLlm:
     return FakeLlm(ties if "llm" in method.needs else not_declared)
 
 
-def assert_same(first: Selection, second: Selection) -> None:
+def assert_same(first: Selection, second: Selection, scale: float = 1.0) -> None:
+    """Equal choices; features of the second are those of the first times `scale`, a power of two."""
     assert torch.equal(first.index, second.index)
     assert torch.equal(first.kind, second.kind)
     assert torch.equal(first.community, second.community)
     assert first.counts == second.counts
+    assert (first.features is None) == (second.features is None)
+    if first.features is not None and second.features is not None:
+        assert torch.equal(first.features * scale, second.features)
 
 
 # --- The contract -----------------------------------------------------------------------------------------------------
@@ -97,6 +101,18 @@ def test_a_method_keeps_everything_at_ratio_1(name: str) -> None:
 
 
 @every_method
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_a_method_keeps_the_type_of_features_and_leaves_all_of_them_alone_at_ratio_1(
+    name: str, dtype: torch.dtype
+) -> None:
+    tokens = make_tokens("scenes", (6, 3, 4), dtype)
+    for ratio in ("0.3", "1"):
+        got = choose(parse_method(name), tokens, ratio).features
+        assert got is None or got.dtype == dtype
+    assert got is None or torch.equal(got, tokens.features.flatten(0, 2))
+
+
+@every_method
 def test_only_a_method_that_says_so_ignores_the_ratio(name: str) -> None:
     assert METHODS.load(name).keeps_all == (name == "vanilla")
 
@@ -130,7 +146,7 @@ def test_a_method_leaves_the_global_generator_alone(name: str) -> None:
 def test_scaling_the_features_does_not_change_the_choice(name: str, factor: float) -> None:
     tokens = make_tokens("scenes", (6, 3, 4))
     scaled = VideoTokens(tokens.grid, tokens.features * factor, tokens.evidence)
-    assert_same(choose(parse_method(name), tokens, "0.3"), choose(parse_method(name), scaled, "0.3"))
+    assert_same(choose(parse_method(name), tokens, "0.3"), choose(parse_method(name), scaled, "0.3"), factor)
 
 
 @every_method

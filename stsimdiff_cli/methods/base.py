@@ -79,13 +79,13 @@ class Method(ABC):
         return {item.name: getattr(self, item.name) for item in fields(self)}
 
 
-def plain_selection(tokens: VideoTokens, index: Tensor) -> Selection:
-    """A selection without reasons: kind 0 and no community."""
+def plain_selection(tokens: VideoTokens, index: Tensor, **counts: int) -> Selection:
+    """A selection without reasons: kind 0 and no community; `counts` beside those that every method has."""
     return Selection(
         index=index,
         kind=torch.zeros(len(index), dtype=torch.uint8),
         community=torch.full((len(index),), -1, dtype=torch.int64),
-        counts={"tokens": tokens.grid.tokens, "kept": len(index), "candidates": tokens.grid.tokens},
+        counts={"tokens": tokens.grid.tokens, "kept": len(index), "candidates": tokens.grid.tokens, **counts},
     )
 
 
@@ -96,8 +96,8 @@ def pass_through(tokens: VideoTokens, session: Session, llm: Llm, step: Step) ->
     """
     step("importance")
     llm.prefill(session)
-    chosen = plain_selection(tokens, session.index)
     member = session.group >= 0
+    chosen = plain_selection(tokens, session.index, merged=int(member.sum()) - len(session.index))
     row = torch.searchsorted(session.index, session.group[member])  # (N',) where each token went
     size = torch.bincount(row, minlength=len(session.index))
     if int(size.max()) == 1:
@@ -107,7 +107,7 @@ def pass_through(tokens: VideoTokens, session: Session, llm: Llm, step: Step) ->
     sums.index_add_(0, row.to(flat.device), flat[member.to(flat.device)].float())
     merged = (sums / size.to(flat.device)[:, None]).to(flat.dtype)
     merged = torch.where((size == 1).to(flat.device)[:, None], flat[session.index.to(flat.device)], merged)
-    return replace(chosen, features=merged, counts=chosen.counts | {"merged": int(member.sum() - len(session.index))})
+    return replace(chosen, features=merged)
 
 
 def target(tokens: VideoTokens, ratio: Fraction) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import ClassVar
 
@@ -45,8 +45,7 @@ class Evs(Method):
             step("select")
             best = torch.sort(at_resolution(difference), descending=True, stable=True).indices[:budget]
             index = best.sort().values.cpu()
-        chosen = plain_selection(tokens, index)
-        return replace(chosen, counts={**chosen.counts, "first_slot": min(budget, size)})
+        return plain_selection(tokens, index, first_slot=min(budget, size))
 
 
 def temporal_difference(features: Tensor) -> Tensor:

@@ -81,9 +81,8 @@ class PruMerge(Method):
             index.append(center + t * area)
             features.append(out[center])
             salient, spaced, extras = salient + ranked, spaced + share - extra - ranked, extras + extra
-        chosen = plain_selection(tokens, torch.cat(index).cpu())
-        counts = {**chosen.counts, "salient": salient, "spaced": spaced, "extra": extras}
-        return replace(chosen, features=torch.cat(features).cpu(), counts=counts)
+        chosen = plain_selection(tokens, torch.cat(index).cpu(), salient=salient, spaced=spaced, extra=extras)
+        return replace(chosen, features=torch.cat(features).cpu())
 
     def _merged(self, x: Tensor, key: Tensor, weight: Tensor, center: Tensor) -> Tensor:
         """(c + 1, D): every centre with its neighbours, then the extra token. Unit keys (n, K), weight (n,)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import ClassVar
 
@@ -64,9 +64,8 @@ class VidCom2(Method):
         share = bounded_shares(1 + distinct - 1 / slots, target(tokens, ratio), rows * columns)
         slot = torch.arange(slots, device=to_video.device).repeat_interleave(rows * columns)  # (N,)
         keep = top_by_score(-(to_video + to_frame).flatten(), slot, share.to(slot.device))
-        chosen = plain_selection(tokens, keep.nonzero().squeeze(1).cpu())
-        extremes = {"fewest_in_slot": int(share.min()), "most_in_slot": int(share.max())}
-        return replace(chosen, counts={**chosen.counts, **extremes})
+        index = keep.nonzero().squeeze(1).cpu()
+        return plain_selection(tokens, index, fewest_in_slot=int(share.min()), most_in_slot=int(share.max()))
 
     def _similarities(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """v and f of every token, float64 (T, H W)."""

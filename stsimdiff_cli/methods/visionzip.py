@@ -81,9 +81,9 @@ class VisionZip(Method):
             kept = keep.nonzero().squeeze(1)
             index.append(kept + t * area)
             features.append(out[kept])
-        chosen = plain_selection(tokens, torch.cat(index).cpu())
-        counts = {**chosen.counts, "dominant": dominants, "contextual": len(chosen.index) - dominants}
-        return replace(chosen, features=torch.cat(features).cpu(), counts=counts)
+        positions = torch.cat(index).cpu()
+        chosen = plain_selection(tokens, positions, dominant=dominants, contextual=len(positions) - dominants)
+        return replace(chosen, features=torch.cat(features).cpu())
 
     def _dominants(self, share: int) -> int:
         """How many of a slot's tokens are dominant."""

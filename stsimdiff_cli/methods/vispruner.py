@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import ClassVar
 
@@ -12,9 +12,8 @@ from torch import Tensor
 
 from ..errors import RequestError
 from ..graph import unit_slot
-from ..ratio import shares
 from ..records import Selection, VideoTokens
-from .base import Llm, Method, Step, parameter, plain_selection, target
+from .base import Llm, Method, Step, parameter, plain_selection, slot_budgets
 
 #: How many tokens a round of the elimination drops at most (the code's constant).
 _DROPPED = 8
@@ -62,12 +61,12 @@ class VisPruner(Method):
 
     def select(self, tokens: VideoTokens, ratio: Fraction, llm: Llm, step: Step) -> Selection:  # noqa: ARG002
         """Choose ceil(r N) tokens, slot by slot."""
-        slots, rows, columns = tokens.grid.shape
-        size, budget = rows * columns, target(tokens, ratio)
+        _, rows, columns = tokens.grid.shape
+        size = rows * columns
         saliency = tokens.evidence["saliency"].float().flatten(1)  # (T, H W)
         step("select")
         kept, important = [], 0
-        for t, share in enumerate(shares(budget, [size] * slots)):
+        for t, share in enumerate(slot_budgets(tokens, ratio)):
             attended = math.floor(share * Fraction(str(self.important_ratio)))
             order = torch.sort(saliency[t], descending=True, stable=True).indices  # (H W,)
             if attended < share < size:  # else there is nothing to compare
@@ -76,8 +75,8 @@ class VisPruner(Method):
                 order = torch.cat([order[:attended], rest[distinct(x[rest], share - attended)]])
             kept.append(t * size + order[:share].sort().values)
             important += attended
-        chosen = plain_selection(tokens, torch.cat(kept).cpu())
-        return replace(chosen, counts={**chosen.counts, "important": important, "diverse": budget - important})
+        index = torch.cat(kept).cpu()
+        return plain_selection(tokens, index, important=important, diverse=len(index) - important)
 
 
 def distinct(x: Tensor, count: int) -> Tensor:
