@@ -21,6 +21,7 @@ from stsimdiff_cli.bench.exams import VideoFile, rendered_clips
 from stsimdiff_cli.bench.journal import Journal
 from stsimdiff_cli.bench.plan import Contender, Plan, make_plan
 from stsimdiff_cli.bench.sitting import Examiner
+from stsimdiff_cli.bench.tables import tables
 from stsimdiff_cli.cli.app import main
 from stsimdiff_cli.methods.base import Method, plain_selection
 from stsimdiff_cli.methods.vanilla import Vanilla
@@ -217,7 +218,7 @@ def exam():
 
 def test_contenders_that_keep_the_same_tokens_are_asked_once(spied, exam):
     examiner, asked = spied
-    found = examiner.sit(exam, make_plan("all", "1"))
+    found = examiner.sit(exam, make_plan("st-simdiff,fastv,visionzip,random,uniform", "1"))
     assert len(asked) == 2  # all tokens, and none
     assert [len(video.index) for video, _ in asked] == [432, 0]
     assert len({tuple(outcome.answers) for outcome in found.cells.values()}) == 1
@@ -252,6 +253,18 @@ def test_with_question_every_question_gets_its_own_tokens(spied, exam):
     outcome = found.cells["st-simdiff@question", "0.1"]
     assert [answer.split(": ")[1] for answer in outcome.answers] == [item.text for item in found.items]
     assert (outcome.kept, outcome.seconds["answer"]) == (44, 0.25 * len(found.items))
+
+
+def test_inside_the_llm_every_question_reads_all_tokens(examiner, exam):
+    found = examiner.sit(exam, make_plan("fastv,fastv@inside", "0.2"))
+    tokens, items = exam.open(EMBEDDED, device="cpu", shelf=examiner.shelf)
+    alone = pipeline.converse_inside(tokens, "0.2", "fastv", device="cpu")
+    outcome = found.cells["fastv@inside", "0.2"]
+    assert outcome.answers == [alone.ask(item.text, max_new_tokens=32).text for item in items]
+    assert (outcome.kept, outcome.coverage, outcome.event_recall) == (87, None, None)
+    report_of_it = report.make_report(SETTINGS, make_plan("fastv@inside", "0.2"), [found])
+    assert report_of_it["rows"][-1]["coverage"]["percent"] is None
+    assert tables(report_of_it)[1].rows[0][1:5] == ["fastv@inside", "87", "-", "-"]
 
 
 def test_the_bench_answers_as_the_pipeline_does(examiner, exam):

@@ -95,19 +95,21 @@ def test_all_is_the_table_of_methods():
     assert make_plan(None, "0.3", sweep="layer=0:1").methods == ["vanilla", "st-simdiff"]
 
 
-def test_a_question_of_its_own_is_part_of_the_name():
-    plan = make_plan("st-simdiff,st-simdiff@question,st-simdiff:layer=2@question", "0.3")
-    assert {name: each.with_question for name, each in plan.contenders.items()} == {
-        "vanilla": False,
-        "st-simdiff": False,
-        "st-simdiff@question": True,
-        "st-simdiff:layer=2@question": True,
+def test_the_form_is_part_of_the_name():
+    plan = make_plan("st-simdiff,st-simdiff@question,st-simdiff:layer=2@question,fastv@inside", "0.3")
+    assert {name: each.form for name, each in plan.contenders.items()} == {
+        "vanilla": "",
+        "st-simdiff": "",
+        "st-simdiff@question": "question",
+        "st-simdiff:layer=2@question": "question",
+        "fastv@inside": "inside",
     }
     assert plan.contenders["st-simdiff:layer=2@question"].method.layer == 2
 
 
 def test_evidence_is_what_the_encoder_has_to_give():
-    assert make_plan("all", "0.3").evidence == frozenset()
+    assert make_plan("st-simdiff,fastv,uniform", "0.3").evidence == frozenset()
+    assert make_plan("all", "0.3").evidence == {"saliency", "keys"}
     assert make_plan("st-simdiff:importance=saliency,random", "0.3").evidence == {"saliency"}
 
 
@@ -116,7 +118,8 @@ def test_evidence_is_what_the_encoder_has_to_give():
     [
         ("st-simdif", "named 'st-simdif'"),
         ("st-simdiff:tau=0.8", "parameter of st-simdiff named 'tau'"),
-        ("st-simdiff@prompt", "no prompt named 'prompt'"),
+        ("st-simdiff@prompt", "no form named 'prompt'"),
+        ("uniform@inside", "uniform does not work inside the LLM"),
         ("random@question", "random does not look at the prompt"),
         ("st-simdiff:importance=centrality@question", "does not look at the prompt"),
         (",", "no method"),
@@ -530,7 +533,7 @@ def expected_points(found: dict, name: str, key: str, ratios: list[float]) -> li
 
 
 def test_a_picture_of_methods_shows_the_numbers_of_the_report(tmp_path):
-    plan = make_plan("all", "0.1,0.5,1")
+    plan = make_plan("st-simdiff,random,uniform", "0.1,0.5,1")
     found = make_report(REQUEST, plan, made_up(plan))
     shown = panels(found)
     assert [panel.group for panel in shown] == ["all", "static", "event", "when"]
@@ -585,7 +588,7 @@ def test_a_model_that_is_never_right_has_tables_too():
 
 
 def test_a_table_shows_the_numbers_of_the_report():
-    plan = make_plan("all", "0.1,1")
+    plan = make_plan("st-simdiff,random,uniform", "0.1,1")
     found = make_report(REQUEST, plan, made_up(plan))
     accuracies, figures = tables(found)
     lines = {(line[0], line[1]): line for line in accuracies.rows}

@@ -15,7 +15,9 @@ from ..registry import unknown_name
 #: The method that others are compared with, and the one without compression.
 REFERENCE, BASELINE = "st-simdiff", "vanilla"
 #: After a method: importance is measured with the question itself, so that every question gets its own tokens.
-WITH_QUESTION = "@question"
+QUESTION = "question"
+#: After a method: all tokens enter the LLM with every question, and the method prunes between its layers.
+INSIDE = "inside"
 #: Table 3 of the paper, row by row: what is left of the method.
 ABLATION = {
     "importance only": "st-simdiff:spatial=off,temporal=off,events=off",
@@ -29,15 +31,15 @@ _MOST_POINTS = 40  # of a sweep
 
 @dataclass(frozen=True)
 class Contender:
-    """A method with its parameters; `with_question` if importance is measured with each question."""
+    """A method with its parameters, and its form: "" for one file for all questions, or QUESTION, or INSIDE."""
 
     method: Method
-    with_question: bool = False
+    form: str = ""
 
     @property
     def name(self) -> str:
         """The shortest text that means this contender, e.g. `st-simdiff:layer=2@question`."""
-        return spelled(self.method) + WITH_QUESTION * self.with_question
+        return spelled(self.method) + f"@{self.form}" * bool(self.form)
 
 
 @dataclass(frozen=True)
@@ -95,14 +97,16 @@ def make_plan(methods: str | None, ratios: str, ablation: bool = False, sweep: s
 
 
 def parse_contender(spec: str) -> Contender:
-    """Read `method:parameter=value,...`, perhaps with `@question` behind it."""
-    text, at, prompt = spec.partition("@")
-    if at and at + prompt.strip() != WITH_QUESTION:
-        raise RequestError(f"{spec}: there is no prompt named {prompt!r}.", f"Write {text}{WITH_QUESTION}")
+    """Read `method:parameter=value,...`, perhaps with `@question` or `@inside` behind it."""
+    text, at, form = (part.strip() for part in spec.partition("@"))
+    if at and form not in (QUESTION, INSIDE):
+        raise RequestError(f"{spec}: there is no form named {form!r}.", f"Write {text}@{QUESTION} or {text}@{INSIDE}")
     method = parse_method(text)
-    if at and "llm" not in method.needs:
-        raise RequestError(f"{text} does not look at the prompt.", f"Leave out {WITH_QUESTION}")
-    return Contender(method, bool(at))
+    if form == QUESTION and "llm" not in method.needs:
+        raise RequestError(f"{text} does not look at the prompt.", f"Leave out @{QUESTION}")
+    if form == INSIDE and not method.inside:
+        raise RequestError(f"{text} does not work inside the LLM.", f"Leave out @{INSIDE}")
+    return Contender(method, form)
 
 
 def parse_ratios(text: str) -> dict[str, Fraction]:

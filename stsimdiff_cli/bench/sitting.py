@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from .. import pipeline
+from ..models.conversation import Conversation
 from ..models.shelf import Shelf
 from ..records import CompressedVideo, VideoTokens
 from ..timing import Stopwatch
 from .exams import Exam, Item
 from .fidelity import coverage, event_recall, largest_changes
-from .plan import Contender, Plan
+from .plan import INSIDE, QUESTION, Contender, Plan
 
 
 @dataclass(frozen=True)
@@ -22,12 +24,13 @@ class Outcome:
     """What a contender did with a clip at a ratio.
 
     kept tokens; an answer to each question; coverage and event_recall (means over questions, if each has its own
-    tokens; null without changes); seconds to "select" the tokens and to "answer" (prefill and all questions).
+    tokens; null inside the LLM, event_recall also without changes); seconds to "select" the tokens and to "answer"
+    (prefill and all questions).
     """
 
     kept: int
     answers: list[str]
-    coverage: float
+    coverage: float | None
     event_recall: float | None
     seconds: dict[str, float]
 
@@ -62,6 +65,9 @@ class Examiner:
         cells = {}
         for name, ratio in plan.cells():
             contender = plan.contenders[name]
+            if contender.form == INSIDE:
+                cells[name, ratio] = self._inside(tokens, items, contender, ratio)
+                continue
             parts = [
                 self._measure(tokens, some, contender, ratio, prompt, changes, known)
                 for some, prompt in self._groups(contender, items)
@@ -75,7 +81,7 @@ class Examiner:
     @staticmethod
     def _groups(contender: Contender, items: tuple[Item, ...]) -> list[tuple[tuple[Item, ...], str | None]]:
         """Questions that share their tokens, with the prompt that importance is measured with."""
-        return [((item,), item.text) for item in items] if contender.with_question else [(items, None)]
+        return [((item,), item.text) for item in items] if contender.form == QUESTION else [(items, None)]
 
     def _measure(
         self,
@@ -114,9 +120,20 @@ class Examiner:
         """The answer to each question, and the seconds that prefill and questions took."""
         watch = Stopwatch()
         conversation = pipeline.converse(video, device=self.device, dtype=self.dtype, shelf=self.shelf, watch=watch)
+        return self._ask(conversation, items, watch), _working(watch)
+
+    def _inside(self, tokens: VideoTokens, items: tuple[Item, ...], contender: Contender, ratio: str) -> Outcome:
+        """All tokens enter with every question, and are cut between the LLM's layers."""
+        watch = Stopwatch()
+        conversation = pipeline.converse_inside(
+            tokens, ratio, contender.method, device=self.device, dtype=self.dtype, shelf=self.shelf, watch=watch
+        )
+        answers = self._ask(conversation, items, watch)
+        return Outcome(conversation.live[-1], answers, None, None, {"select": 0.0, "answer": _working(watch)})
+
+    def _ask(self, conversation: Conversation, items: tuple[Item, ...], watch: Stopwatch) -> list[str]:
         with watch.during("answer"):
-            answers = [conversation.ask(item.text, max_new_tokens=self.max_new_tokens).text for item in items]
-        return answers, _working(watch)
+            return [conversation.ask(item.text, max_new_tokens=self.max_new_tokens).text for item in items]
 
 
 def _working(watch: Stopwatch) -> float:
@@ -136,11 +153,16 @@ def _joined(parts: list[Outcome]) -> Outcome:
     """Outcomes of single questions as one: answers in a row, figures as means, seconds as sums."""
     if len(parts) == 1:
         return parts[0]
-    recalls = [part.event_recall for part in parts if part.event_recall is not None]
     return Outcome(
         kept=parts[0].kept,
         answers=[answer for part in parts for answer in part.answers],
-        coverage=sum(part.coverage for part in parts) / len(parts),
-        event_recall=sum(recalls) / len(recalls) if recalls else None,
+        coverage=_mean(part.coverage for part in parts),
+        event_recall=_mean(part.event_recall for part in parts),
         seconds={name: sum(part.seconds[name] for part in parts) for name in parts[0].seconds},
     )
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    """The mean of those that are known."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None

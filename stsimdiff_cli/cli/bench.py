@@ -51,7 +51,8 @@ def bench(
     """Compare methods at several ratios: the same clips, the same questions, 95 % intervals over clips.
 
     Rendered clips have known answers. On your own videos, answers are compared with those that all tokens give.
-    A method followed by @question measures importance with each question instead of the general prompt.
+    A method followed by @question measures importance with each question instead of the general prompt; one followed
+    by @inside prunes between the LLM's layers, into which all tokens go with every question.
     """
     from ..bench.plan import make_plan
     from ..files import check_output
