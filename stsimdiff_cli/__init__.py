@@ -14,6 +14,7 @@ _PUBLIC = {
     "encode_video": ".pipeline",
     "compress_tokens": ".pipeline",
     "converse": ".pipeline",
+    "converse_inside": ".pipeline",
     "parse_method": ".methods.base",
     "parse_ratio": ".ratio",
     "load": ".store",
