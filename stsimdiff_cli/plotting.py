@@ -71,7 +71,7 @@ def name_ends(axes: Any, ends: list[tuple[float, float, str, str]], left: bool =
     heights: list[float] = []
     for value, *_ in ordered:
         heights.append(max(value, heights[-1] + gap) if heights else value)
-    ceiling = high
+    ceiling = high - gap / 2
     for i in reversed(range(len(heights))):
         heights[i] = min(heights[i], ceiling)
         ceiling = heights[i] - gap

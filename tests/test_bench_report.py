@@ -576,6 +576,22 @@ def test_an_ablation_alone_shows_its_rows_under_their_labels():
     assert [row[:2] for row in grid.rows] == [["0.1", label] for label in plan.ablation]
 
 
+def test_a_glance_marks_what_lies_wholly_above_or_below_the_reference():
+    plan = make_plan("st-simdiff,random,uniform,evs,vidcom2", "0.1,0.5")
+    report = make_report(REQUEST, plan, made_up(plan))
+    for row, (low, high) in zip(report["rows"][3:6], ((0.5, 2.0), (-2.0, -0.5), (-1.0, 1.0)), strict=True):
+        row["difference"] = {"percent": (low + high) / 2, "low": low, "high": high}
+    glance = tables(report)[0]
+    assert glance.header == ["method", "ratio 0.1", "ratio 0.5"]
+    cells = {line[0]: line[1:] for line in glance.rows}
+    assert (cells["random"][0][-1], cells["random"][1][-1], cells["uniform"][0][-1]) == ("▲", "▼", ")")
+    assert cells["vanilla"][0] == cells["vanilla"][1] != ""
+    assert list(cells) == plan.methods
+    assert "▲" not in "".join(cells["st-simdiff"])
+    few = make_plan("st-simdiff,random", "0.5")
+    assert len(tables(make_report(REQUEST, few, made_up(few)))) == 2
+
+
 def test_a_model_that_is_never_right_has_tables_too():
     plan = make_plan("uniform", "0.5")
     sittings = [

@@ -11,28 +11,32 @@ from .plan import BASELINE, REFERENCE
 from .report import ALL
 
 _ROUNDING = 1e-6  # percent; 100 x (a / b) is not always whole where it should be
+_MANY = 5  # methods from which on a glance helps
 #: How groups of questions are called in headers.
 _GROUPS = {ALL: "all", **{name: name for name in GROUPS}}
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A table: a title, a header and rows of cells."""
+    """A table: a title, a header and rows of cells; the first `left` columns hold words, the others numbers."""
 
     title: str
     header: list[str]
     rows: list[list[str]]
+    left: int = 2
 
     def markdown(self) -> str:
-        """The table in Markdown, columns aligned; the first two to the left, the others to the right."""
+        """The table in Markdown, columns aligned; words to the left, numbers to the right."""
         lines = [self.header, *self.rows]
         width = [max(len(line[i]) for line in lines) for i in range(len(self.header))]
 
         def written(cells: list[str]) -> str:
-            padded = [c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(cells, width, strict=True))]
+            padded = [
+                c.ljust(w) if i < self.left else c.rjust(w) for i, (c, w) in enumerate(zip(cells, width, strict=True))
+            ]
             return f"| {' | '.join(padded)} |"
 
-        rule = ["-" * w if i < 2 else "-" * (w - 1) + ":" for i, w in enumerate(width)]
+        rule = ["-" * w if i < self.left else "-" * (w - 1) + ":" for i, w in enumerate(width)]
         return "\n".join([written(self.header), f"| {' | '.join(rule)} |", *map(written, self.rows)])
 
 
@@ -46,12 +50,38 @@ def tables(report: dict[str, Any]) -> list[Grid]:
         sections.append(("components", report["ablation"], "Ablation"))
     sections += [(parameter, values, f"Sweep of {parameter}") for parameter, values in report["sweep"].items()]
     grids = []
+    if labelled and len(report["methods"]) > _MANY:
+        grids.append(overview_table(report))
     for what, names, title in sections:
         if labelled:
             grids.append(accuracy_table(report, f"{title}: accuracy, % of questions", what, names))
         if not labelled or what == "method":
             grids.append(figures_table(report, f"{title}: without right answers, %; seconds a clip", what, names))
     return grids
+
+
+def overview_table(report: dict[str, Any]) -> Grid:
+    """One row a method, one column a ratio; vanilla, which has no ratio, in all of them.
+
+    Marked is what lies above or below the reference with the whole paired interval.
+    """
+    names = {name: name for name in report["methods"]}
+    ratios = sorted({row["ratio"] for _, row in _rows(report, names) if row["method"] != BASELINE})
+    by_cell = {(row["method"], row["ratio"]): row for row in report["rows"]}
+    rows = []
+    for name in names:
+        found = [by_cell.get((name, 1.0 if name == BASELINE else ratio)) for ratio in ratios]
+        rows.append([name, *("" if row is None else _interval(row["accuracy"][ALL]) + _mark(row) for row in found)])
+    title = f"Methods at a glance: % of all questions; ▲ ▼: paired 95 % interval above or below {REFERENCE}"
+    return Grid(title, ["method", *(f"ratio {ratio:g}" for ratio in ratios)], rows, left=1)
+
+
+def _mark(row: dict[str, Any]) -> str:
+    """Whether the paired interval of the difference leaves 0 out."""
+    found = row["difference"]
+    if found is None or found["low"] <= 0 <= found["high"]:
+        return ""
+    return " ▲" if found["low"] > 0 else " ▼"
 
 
 def accuracy_table(report: dict[str, Any], title: str, what: str, names: dict[str, str]) -> Grid:
