@@ -6,6 +6,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+#: Steps of a job that are not a method's own work; a method names its steps as it likes.
+OUTSIDE = frozenset({"scan", "decode", "encode", "load", "importance", "read", "write", "prefill", "answer", "token"})
+
+
+def selection_seconds(seconds: dict[str, float]) -> float:
+    """What a method took on the tokens, without files and without the LLM."""
+    return sum(value for step, value in seconds.items() if step not in OUTSIDE)
+
 
 class Stopwatch:
     """Seconds spent in named steps; a step that comes back adds up.

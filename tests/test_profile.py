@@ -93,10 +93,10 @@ def test_a_video_with_fewer_frames_is_remarked_once():
 
 def test_totals_are_sums_of_their_stages():
     steps = {"scan": 1.0, "decode": 2.0, "load": 64.0, "encode": 4.0, "graph": 8.0, "communities": 16.0}
-    steps |= {"select": 32.0, "read": 128.0, "prefill": 256.0, "answer": 512.0, "token": 1024.0}
+    steps |= {"merge": 2048.0, "select": 32.0, "read": 128.0, "prefill": 256.0, "answer": 512.0, "token": 1024.0}
     seconds = stage_seconds(steps)
-    assert (seconds["decode"], seconds["select"], seconds["importance"]) == (3.0, 56.0, None)
-    assert seconds["cold"] == 3 + 4 + 56 + 256 + 512
+    assert (seconds["decode"], seconds["select"], seconds["importance"]) == (3.0, 2104.0, None)
+    assert seconds["cold"] == 3 + 4 + 2104 + 256 + 512
     assert seconds["warm"] == 128 + 256 + 512
     assert set(seconds) == {*STAGES, *TOTALS}
     assert set(COLD) | set(WARM) <= set(STAGES)

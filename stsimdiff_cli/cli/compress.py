@@ -9,8 +9,6 @@ import typer
 
 from . import common, options, output
 
-#: Steps of the selection itself, without files and without the LLM.
-CORE = ("graph", "communities", "centrality", "select")
 COUNTS = ("tokens", "kept", "candidates", "representatives", "events", "communities", "largest_community")
 
 
@@ -35,7 +33,7 @@ def compress(
     from ..methods.base import parse_method
     from ..ratio import parse_ratio
     from ..store import save_compressed
-    from ..timing import Stopwatch
+    from ..timing import Stopwatch, selection_seconds
 
     exact = parse_ratio(ratio)
     chosen = parse_method(method, **({} if importance is None else {"importance": importance}))
@@ -70,7 +68,7 @@ def compress(
                 **dict.fromkeys(COUNTS),
                 **counts,
                 "seconds": {**watch.seconds, "total": watch.total()},
-                "core_seconds": sum(watch.seconds.get(step, 0.0) for step in CORE),
+                "core_seconds": selection_seconds(watch.seconds),
                 "bytes": written,
             }
         )

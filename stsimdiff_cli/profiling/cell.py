@@ -27,13 +27,13 @@ from ..models.shelf import Shelf
 from ..ratio import parse_ratio
 from ..records import CompressedVideo, VideoTokens
 from ..store import StoredVideo, save_compressed
-from ..timing import Stopwatch
+from ..timing import Stopwatch, selection_seconds
 from .job import COLD, STAGES, WARM, Job
 from .memory import PeakMemory
 
 T = TypeVar("T")
 #: Which of the pipeline's steps make a stage; other stages are one step of the same name.
-_STEPS = {"decode": ("scan", "decode"), "select": ("graph", "communities", "centrality", "select")}
+_STEPS = {"decode": ("scan", "decode")}
 
 
 class Cell:
@@ -150,6 +150,7 @@ def stage_seconds(steps: dict[str, float]) -> dict[str, float | None]:
     for stage in STAGES:
         present = [steps[step] for step in _STEPS.get(stage, (stage,)) if step in steps]
         seconds[stage] = sum(present) if present else None
+    seconds["select"] = selection_seconds(steps)
     for name, parts in (("cold", COLD), ("warm", WARM)):
         seconds[name] = sum(seconds[part] or 0.0 for part in parts)
     return seconds

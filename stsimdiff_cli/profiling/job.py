@@ -8,7 +8,7 @@ from dataclasses import dataclass
 STAGES = {
     "decode": "scanning the file and decoding the chosen frames",
     "encode": "frames to tokens: preprocessing, vision encoder, projector",
-    "select": "graph, communities, centrality and selection",
+    "select": "all that a method does on the tokens, without the LLM: graph, communities, centrality, ...",
     "importance": "attention of the candidates in the first layers of the LLM",
     "read": "the compressed file, read and checked (from the system's cache)",
     "prefill": "the video's tokens through the LLM, once",
