@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: no test looks for a hub
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: small models gain nothing from threads that wait
 
 import pytest
 import torch
