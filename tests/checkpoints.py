@@ -6,6 +6,9 @@ import json
 from pathlib import Path
 
 import torch
+from checkpoints_llava_video import llava_video_checkpoint
+from checkpoints_more import internvl_checkpoint, qwen2_vl_checkpoint
+from checkpoints_video import llava_next_video_checkpoint, smolvlm_checkpoint
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     GenerationConfig,
@@ -145,7 +148,15 @@ def llava_checkpoint(folder: Path, seed: int = 0) -> Path:
     return folder
 
 
-CHECKPOINTS = {"qwen2_5_vl": qwen_checkpoint, "llava_onevision": llava_checkpoint}
+CHECKPOINTS = {
+    "qwen2_5_vl": qwen_checkpoint,
+    "llava_onevision": llava_checkpoint,
+    "qwen2_vl": qwen2_vl_checkpoint,
+    "internvl": internvl_checkpoint,
+    "llava_next_video": llava_next_video_checkpoint,
+    "smolvlm": smolvlm_checkpoint,
+    "llava_video": llava_video_checkpoint,
+}
 
 
 def _tokenizer(folder: Path) -> None:

@@ -75,7 +75,7 @@ class Given(Session):
 
 
 def test_without_a_cut_the_loop_is_the_models_own_forward(language, tokens):
-    text = language.model.model.language_model
+    text = language.model.get_decoder()
     prompt = language.prompter.prompt(language.model, tokens.grid, QUESTIONS[0], torch.arange(tokens.grid.tokens))
     inputs = language.inputs(prompt, tokens.features.flatten(0, 2))
     ours, theirs = DynamicCache(config=text.config), DynamicCache(config=text.config)
@@ -103,7 +103,7 @@ def test_at_ratio_one_answers_equal_those_without_a_method(name, language, token
 
 def masked_next_token(language: LanguageModel, tokens: VideoTokens, question: str, plan: dict[int, Tensor]) -> Tensor:
     """Logits of the first answer token when cut tokens stay in place but nobody may look at them: a slow reference."""
-    text = language.model.model.language_model
+    text = language.model.get_decoder()
     prompt = language.prompter.prompt(language.model, tokens.grid, question, torch.arange(tokens.grid.tokens))
     inputs = language.inputs(prompt, tokens.features.flatten(0, 2))
     hidden = inputs["inputs_embeds"]
@@ -142,7 +142,7 @@ def test_cut_tokens_are_as_good_as_masked(layers, language, tokens):
     assert [layer.keys.shape[2] for layer in cache.layers] == [size + text - 1 for size in sizes]
     inputs = language.inputs(prompt, features)
     last = {"inputs_embeds": inputs["inputs_embeds"][:, -1:], "position_ids": inputs["position_ids"][..., -1:]}
-    hidden = language.model.model.language_model(past_key_values=cache, use_cache=True, **last).last_hidden_state
+    hidden = language.model.get_decoder()(past_key_values=cache, use_cache=True, **last).last_hidden_state
     torch.testing.assert_close(language.model.lm_head(hidden)[0, -1], expected, rtol=1e-4, atol=1e-4)
 
 
@@ -158,7 +158,7 @@ def test_attention_rows_are_those_of_eager_attention(language, tokens):
     prompt = language.prune(tokens.grid, features, QUESTIONS[1], Look(tokens.grid.tokens, 1), None)
     eager = LanguageModel(language.family, CPU, torch.float32)
     eager.model.set_attn_implementation("eager")
-    weights = eager.model.model.language_model(
+    weights = eager.model.get_decoder()(
         **eager.inputs(prompt, features), output_attentions=True
     ).attentions  # a layer: (1, heads, L, L)
     visual = (prompt.visual >= 0).nonzero().squeeze(1)
@@ -172,8 +172,9 @@ def test_attention_rows_are_those_of_eager_attention(language, tokens):
 
 
 def test_an_llm_with_sliding_windows_is_refused(language, tokens, monkeypatch):
-    text = language.model.model.language_model
-    monkeypatch.setattr(text.config, "layer_types", ["full_attention", "sliding_attention", "full_attention"])
+    text = language.model.get_decoder()
+    kinds = ["full_attention", "sliding_attention", "full_attention"]
+    monkeypatch.setattr(text.config, "layer_types", kinds, raising=False)
     with pytest.raises(ModelError, match="sliding_attention"):
         language.prune(tokens.grid, tokens.features.flatten(0, 2), "what ?", Nothing(tokens.grid.tokens, 1))
 

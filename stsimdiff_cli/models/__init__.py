@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..errors import RequestError
 from ..registry import Entry, Table
 
 #: The name of the embedded model.
 EMBEDDED = "tiny"
 
-#: Families by the `model_type` of their config.json.
+#: Families by the `model_type` of their config.json, unless they are in ARCHITECTURES.
 FAMILIES = Table(
     "model family",
     {
@@ -17,20 +19,53 @@ FAMILIES = Table(
             "Qwen2.5-VL: native resolution, two frames a slot, three-part positions",
             "Qwen/Qwen2.5-VL-3B-Instruct, Qwen/Qwen2.5-VL-7B-Instruct",
         ),
+        "qwen2_vl": Entry(
+            "stsimdiff_cli.models.qwen2_vl:Qwen2VL",
+            "Qwen2-VL: native resolution, two frames a slot, three-part positions without seconds",
+            "Qwen/Qwen2-VL-2B-Instruct, Qwen/Qwen2-VL-7B-Instruct",
+        ),
         "llava_onevision": Entry(
             "stsimdiff_cli.models.llava_onevision:LlavaOnevision",
             "LLaVA-OneVision: SigLIP at 384 pixels, 14 x 14 tokens a frame, one closing newline",
             "llava-hf/llava-onevision-qwen2-0.5b-ov-hf, llava-hf/llava-onevision-qwen2-7b-ov-hf",
         ),
+        "internvl": Entry(
+            "stsimdiff_cli.models.internvl:InternVL",
+            "InternVL: InternViT at 448 pixels, 16 x 16 tokens a frame, each frame's number in words before it",
+            "OpenGVLab/InternVL3-1B-hf, OpenGVLab/InternVL3-8B-hf",
+        ),
+        "llava_next_video": Entry(
+            "stsimdiff_cli.models.llava_next_video:LlavaNextVideo",
+            "LLaVA-NeXT-Video: CLIP at 336 pixels, the middle square of a frame, 12 x 12 tokens",
+            "llava-hf/LLaVA-NeXT-Video-7B-hf, llava-hf/LLaVA-NeXT-Video-7B-DPO-hf",
+        ),
+        "smolvlm": Entry(
+            "stsimdiff_cli.models.smolvlm:SmolVLM",
+            "SmolVLM2: SigLIP at 384 or 512 pixels, 9 x 9 or 8 x 8 tokens a frame, its time in words before each",
+            "HuggingFaceTB/SmolVLM2-256M-Video-Instruct, HuggingFaceTB/SmolVLM2-500M-Video-Instruct, "
+            "HuggingFaceTB/SmolVLM2-2.2B-Instruct",
+        ),
+        "llava_video": Entry(
+            "stsimdiff_cli.models.llava_video:LlavaVideo",
+            "LLaVA-Video: SigLIP at 384 pixels, 14 x 15 tokens a frame, the last column newlines; frame times in words",
+            "lmms-lab/LLaVA-Video-7B-Qwen2, lmms-lab/LLaVA-Video-72B-Qwen2",
+        ),
     },
 )
 
+#: Families by the class that their config.json names, where other checkpoints have the same `model_type`.
+ARCHITECTURES = {"LlavaQwenForCausalLM": "llava_video"}
 
-def family_of(model_type: str, model: str) -> str:
-    """The family that serves a `model_type`; RequestError that lists the known ones otherwise."""
-    if model_type in FAMILIES:
+
+def family_of(config: dict[str, Any], model: str) -> str:
+    """The family that serves a config.json; RequestError that lists the known ones otherwise."""
+    made_for, model_type = config.get("architectures") or [], str(config.get("model_type"))
+    for name in made_for:
+        if name in ARCHITECTURES:
+            return ARCHITECTURES[name]
+    if model_type in FAMILIES and model_type not in ARCHITECTURES.values():
         return model_type
     raise RequestError(
-        f"The model {model} is of type {model_type!r}, which is not supported.",
+        f"The model {model} is of type {' '.join([repr(model_type), *made_for])}, which is not supported.",
         f"Supported types: {', '.join(FAMILIES)}. See `stsimdiff models`.",
     )

@@ -23,6 +23,7 @@ class Family(ABC):
 
     name: ClassVar[str]
     gives: ClassVar[frozenset[str]] = frozenset({"saliency", "keys"})  # evidence from the vision encoder
+    renamed: ClassVar[dict[str, str]] = {}  # tensor names of the checkpoint (patterns) -> transformers' names for them
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
@@ -72,6 +73,23 @@ class Family(ABC):
         return Layout()
 
     # --- language ---
+
+    #: What the chat template gets for the video, and whether the prompt holds one placeholder for each slot instead of
+    #: one for the whole video.
+    video_part: ClassVar[dict[str, str]] = {"type": "video"}
+    slotwise: ClassVar[bool] = False
+
+    def written(self, text: str, grid: TokenGrid) -> str:  # noqa: ARG002
+        """The prompt that the chat template rendered, and what the family writes into it. Default: nothing."""
+        return text
+
+    def around(self, grid: TokenGrid, question: str) -> tuple[str, str] | None:  # noqa: ARG002
+        """Prompt text before and behind the video, if the family writes all of it. Default: the chat template does."""
+        return None
+
+    def generation(self, model: Any, prompt: int) -> dict[str, Any]:  # noqa: ARG002
+        """Options for `generate` beyond ours, for a prompt of that many tokens. Default: none."""
+        return {}
 
     @cached_property
     def placeholder(self) -> int:

@@ -112,7 +112,7 @@ def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
         raise RequestError(f"The folder {name} holds no config.json.", "Give the folder of a Hugging Face checkpoint.")
     draft = Checkpoint(name, path, revision, "", {})
     config = draft.json("config.json")
-    family = family_of(str(config.get("model_type")), name)
+    family = family_of(config, name)
     return Checkpoint(name, path, revision, family, config)
 
 

@@ -55,7 +55,7 @@ class Conversation:
         prompt = self._prompt("")
         inputs = self.language.inputs(prompt, self.features)
         video_end = int((prompt.ids == self.language.family.placeholder).nonzero()[-1]) + 1
-        self.language.model.model.language_model(
+        self.language.model.get_decoder()(
             inputs_embeds=inputs["inputs_embeds"][:, :video_end],
             position_ids=inputs["position_ids"][..., :video_end],
             attention_mask=inputs["attention_mask"][:, :video_end],
@@ -99,6 +99,7 @@ class Conversation:
                 max_new_tokens=max_new_tokens,
                 streamer=streamer,
                 **sampling,
+                **language.family.generation(language.model, len(prompt.ids)),
             )
         cache.crop(known - cache.get_seq_length())  # negative: so many tokens less
         seconds = {"first_token": streamer.first - start, "answer": time.perf_counter() - start}

@@ -58,9 +58,9 @@ class LanguageModel:
             rows.append(last_row(query, key, mask, scaling))
             raise _RowTaken
 
-        attention = self.model.model.language_model.layers[layer].self_attn
+        attention = self.model.get_decoder().layers[layer].self_attn
         with tapped(attention, stop), contextlib.suppress(_RowTaken):
-            self.model.model.language_model(use_cache=False, **self.inputs(sequence, features))
+            self.model.get_decoder()(use_cache=False, **self.inputs(sequence, features))
         return rows[0][(sequence.visual >= 0).to(self.device)]
 
     @torch.inference_mode()
@@ -78,7 +78,7 @@ class LanguageModel:
         """
         prompt = self.prompter.prompt(self.model, grid, question, torch.arange(grid.tokens))
         inputs = self.inputs(prompt, features)
-        text = self.model.model.language_model
+        text = self.model.get_decoder()
         rotary = text.rotary_emb(inputs["inputs_embeds"], self.family.rotary_positions(inputs["position_ids"]))
         visual = (prompt.visual >= 0).to(self.device)
         run_layers(text, inputs["inputs_embeds"], rotary, visual, session, cache)

@@ -61,8 +61,9 @@ def load_vision(family: Family, device: torch.device, dtype: torch.dtype, attent
     config = deepcopy(family.config)
     _cut_text_layers(config, 0)
     config.text_config.vocab_size = 1
-    for part in (config, config.text_config):
-        part.pad_token_id = None
+    with quiet():  # some configurations call this deprecated, for which there is no other way
+        for part in (config, config.text_config):
+            part.pad_token_id = None
     return _load(family, config, device, dtype, attention, words=False)
 
 
@@ -113,6 +114,7 @@ def _load(
                 dtype=dtype,
                 attn_implementation=attention,
                 local_files_only=True,
+                key_mapping=family.renamed or None,
                 ignore_mismatched_sizes=not words,
                 output_loading_info=True,
             )

@@ -11,11 +11,11 @@ from torch.nn import functional as F
 from ..errors import ModelError
 from .checkpoint import Checkpoint
 
-_MODES = {2: "bilinear", 3: "bicubic"}  # PIL's numbers for resampling filters
+_MODES = {1: "lanczos", 2: "bilinear", 3: "bicubic"}  # PIL's numbers for resampling filters
 
 
-def video_settings(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The settings of the checkpoint's video processor, from whichever file holds them.
+def video_settings(checkpoint: Checkpoint, crops: bool = False) -> dict[str, Any]:
+    """The settings of the checkpoint's video processor, from whichever file holds them; `crops` if the family can.
 
     transformers 5 writes `processor_config.json`; earlier versions `video_preprocessor_config.json`, and models
     older than that have only `preprocessor_config.json`, which then serves for videos too.
@@ -27,7 +27,7 @@ def video_settings(checkpoint: Checkpoint) -> dict[str, Any]:
         raise ModelError(
             f"The checkpoint {checkpoint.id} has no preprocessor_config.json.", "Download its processor files too."
         )
-    if settings.get("do_center_crop"):
+    if settings.get("do_center_crop") and not crops:
         raise ModelError(f"The checkpoint {checkpoint.id} crops its frames, which is not supported.")
     return settings
 
@@ -43,7 +43,13 @@ def resize(frames: Tensor, height: int, width: int, settings: dict[str, Any]) ->
     mode = _MODES.get(settings.get("resample", 3))
     if mode is None:
         raise ModelError(f"The resampling filter {settings['resample']} is not supported.")
-    return F.interpolate(x, size=(height, width), mode=mode, antialias=True)
+    try:
+        return F.interpolate(x, size=(height, width), mode=mode, antialias=True)
+    except (NotImplementedError, ValueError):
+        if mode != "lanczos":
+            raise
+        # A torch without this filter: transformers' video processors take the bicubic one instead, and so do we.
+        return F.interpolate(x, size=(height, width), mode="bicubic", antialias=True)
 
 
 def normalise(pixels: Tensor, settings: dict[str, Any], device: torch.device) -> Tensor:

@@ -23,7 +23,7 @@ class Prompter:
         path = family.checkpoint.path
         try:
             with quiet():
-                self.tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+                self.tokenizer = AutoTokenizer.from_pretrained(path, config=family.config, local_files_only=True)
         except (OSError, ValueError) as error:
             raise ModelError(f"The tokenizer of {family.checkpoint.id} cannot be loaded: {error}") from error
         self._template = self._read_template()
@@ -37,7 +37,34 @@ class Prompter:
 
     def ids(self, grid: TokenGrid, question: str) -> tuple[Tensor, Tensor]:
         """Ids (L,) and visual positions (L,) of the whole prompt, all N visual tokens in place."""
-        content: Any = [{"type": "video"}, {"type": "text", "text": question}]
+        plain = self._plain(grid, question)
+        places = [i for i, token in enumerate(plain) if token == self.family.placeholder]
+        expected = grid.shape[0] if self.family.slotwise else 1
+        if len(places) != expected:
+            raise RequestError(
+                f"The prompt holds {len(places)} video placeholders instead of {expected}.",
+                "Leave special tokens out of the question.",
+            )
+        # Text stands before certain visual tokens, and behind the last: the prompt's own, and what the layout writes.
+        begins = [0, *(place + 1 for place in places)]
+        own = [plain[begin:place] for begin, place in zip(begins, [*places, len(plain)], strict=True)]
+        share, layout, done = grid.tokens // expected, grid.layout, 0
+        texts = [(share * i, ids) for i, ids in enumerate(own[:-1])] + [(0, [*layout.before]), *layout.between]
+        texts = [*sorted(texts, key=lambda text: text[0]), (grid.tokens, [*layout.after, *own[-1]])]
+        ids, visual = [], []
+        for stop, text_ids in texts:
+            ids += [torch.full((stop - done,), self.family.placeholder), torch.tensor(text_ids, dtype=torch.int64)]
+            visual += [torch.arange(done, stop), torch.full((len(text_ids),), -1)]
+            done = stop
+        return torch.cat(ids), torch.cat(visual)
+
+    def _plain(self, grid: TokenGrid, question: str) -> list[int]:
+        """Ids of the prompt with one placeholder for the whole video, or for each slot if the family is `slotwise`."""
+        around = self.family.around(grid, question)
+        if around is not None:
+            before, after = (self.tokenizer(text, add_special_tokens=False)["input_ids"] for text in around)
+            return [*before, self.family.placeholder, *after]
+        content: Any = [self.family.video_part, {"type": "text", "text": question}]
         try:
             text = self.tokenizer.apply_chat_template(
                 [{"role": "user", "content": content}],
@@ -47,23 +74,9 @@ class Prompter:
             )
         except (ValueError, TypeError) as error:
             raise ModelError(f"{self.family.checkpoint.id} has no usable chat template: {error}") from error
-        plain = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        places = [i for i, token in enumerate(plain) if token == self.family.placeholder]
-        if len(places) != 1:
-            raise RequestError(
-                f"The prompt holds {len(places)} video placeholders instead of one.",
-                "Leave special tokens out of the question.",
-            )
-        before, after = plain[: places[0]], plain[places[0] + 1 :]
-        # Text stands before certain visual tokens, and behind the last: the prompt's own, and what the layout writes.
-        layout, done = grid.layout, 0
-        texts = [(0, [*before, *layout.before]), *layout.between, (grid.tokens, [*layout.after, *after])]
-        ids, visual = [], []
-        for stop, text_ids in texts:
-            ids += [torch.full((stop - done,), self.family.placeholder), torch.tensor(text_ids, dtype=torch.int64)]
-            visual += [torch.arange(done, stop), torch.full((len(text_ids),), -1)]
-            done = stop
-        return torch.cat(ids), torch.cat(visual)
+        text = self.family.written(str(text), grid)
+        begin = self.tokenizer.bos_token  # as transformers' processors: added, unless the template wrote it
+        return self.tokenizer(text, add_special_tokens=not (begin and text.startswith(begin)))["input_ids"]
 
     def unknown_words(self, question: str) -> list[str]:
         """Words that a closed vocabulary does not hold; [] for models that can spell anything."""

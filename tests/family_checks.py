@@ -1,0 +1,79 @@
+"""What the tests of single families share."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from pathlib import Path
+
+import torch
+from clip_factory import render
+from test_families import CPU, QUESTIONS, encode, from_pixels, grid_of, whole_model
+from torch.nn import functional as F
+
+from stsimdiff_cli import pipeline
+from stsimdiff_cli.methods import METHODS
+from stsimdiff_cli.methods.base import parse_method
+from stsimdiff_cli.models.base import Family
+from stsimdiff_cli.models.language import LanguageModel
+
+#: Frames of odd sizes, upright, wide and tiny, and how many of them.
+CLIPS = [(1, 45, 60), (3, 61, 37), (4, 13, 90), (2, 9, 8)]
+
+
+def resized(frames: torch.Tensor, count: int, height: int, width: int) -> torch.Tensor:
+    """The first `count` frames at another size, (count, height, width, 3) uint8."""
+    x = frames[:count].permute(0, 3, 1, 2)
+    return F.interpolate(x, size=(height, width), mode="bicubic", antialias=True).permute(0, 2, 3, 1)
+
+
+def answers_equal_generate(family: Family, frames: torch.Tensor) -> int:
+    """At ratio 1 the same text as `generate` from pixels, for every question; returns how many answers differ."""
+    features = encode(family, frames)["features"]
+    grid = grid_of(family, features)
+    language = LanguageModel(family, CPU, torch.float32)
+    conversation = language.watch(grid, features.flatten(0, 2), torch.arange(grid.tokens))
+    model, seen = whole_model(family), set()
+    for question in QUESTIONS:
+        ids, visual = language.prompter.ids(grid, question)
+        expected = from_pixels(model, family, frames, ids, visual)
+        answer = conversation.ask(question, max_new_tokens=12)
+        assert answer.text == language.prompter.tokenizer.decode(expected, skip_special_tokens=True)
+        assert answer.tokens == len(expected)
+        seen.add(answer.text)
+    return len(seen)
+
+
+def kept_tokens_keep_their_positions(family: Family, frames: torch.Tensor, ratio: Fraction) -> None:
+    """Whatever stays in a compressed prompt stands where it stood; the text is all there."""
+    features = encode(family, frames)["features"]
+    grid = grid_of(family, features)
+    language = LanguageModel(family, CPU, torch.float32)
+    everything = torch.arange(grid.tokens)
+    chance = torch.Generator().manual_seed(0)
+    index = torch.randperm(grid.tokens, generator=chance)[: math.ceil(ratio * grid.tokens)].sort().values
+    full = language.prompter.prompt(language.model, grid, QUESTIONS[0], everything)
+    part = language.prompter.prompt(language.model, grid, QUESTIONS[0], index)
+    where = torch.isin(full.visual, index) | (full.visual < 0)
+    assert part.visual[part.visual >= 0].tolist() == index.tolist()
+    assert torch.equal(part.positions, full.positions[:, where]) and torch.equal(part.ids, full.ids[where])
+    assert language.watch(grid, features.flatten(0, 2)[index], index).ask(QUESTIONS[0], max_new_tokens=4).text
+
+
+def every_method_keeps_its_budget(family: Family, folder: Path) -> list[str]:
+    """All methods through the pipeline, from a video file to an answer: exactly ceil(r N) tokens of each."""
+    clip = render(folder / "clip.mp4", range(12))
+    model = str(family.checkpoint.path)
+    tokens = pipeline.encode_video(clip, model, frames=6, evidence=family.gives, device="cpu")
+    done = []
+    for name in METHODS:
+        method = parse_method(name)
+        if method.keeps_all or not method.needs - {"llm"} <= family.gives:
+            continue
+        for ratio in ("0.1", "0.3", "0.77"):
+            kept = pipeline.compress_tokens(tokens, ratio, name, device="cpu")
+            assert len(kept.index) == len(kept.features) == math.ceil(Fraction(ratio) * tokens.grid.tokens), name
+        answer = pipeline.converse(kept, device="cpu").ask(QUESTIONS[0], max_new_tokens=2)
+        assert answer.tokens > 0
+        done.append(name)
+    return done
