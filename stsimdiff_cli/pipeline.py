@@ -41,6 +41,7 @@ def encode_video(
     path: str | Path,
     model: str = EMBEDDED,
     *,
+    revision: str | None = None,
     frames: int = DEFAULT_FRAMES,
     fps: float | None = None,
     start: float | None = None,
@@ -73,6 +74,7 @@ def encode_video(
         len(chosen),
         video.source_of(path, found, reader, ()),
         model,
+        revision=revision,
         evidence=evidence,
         device=device,
         dtype=dtype,
@@ -89,6 +91,7 @@ def encode_frames(
     source: Source,
     model: str = EMBEDDED,
     *,
+    revision: str | None = None,
     evidence: Iterable[str] = (),
     device: str = "auto",
     dtype: str = "auto",
@@ -101,7 +104,7 @@ def encode_frames(
     where = pick_device(device)
     watch = waiting(watch or Stopwatch(), where)
     watch.step("load")
-    family = open_family(model)
+    family = open_family(model, revision)
     kind = pick_dtype(dtype, where, family.checkpoint)
     encoder = (shelf or Shelf()).encoder(family, where, kind, frozenset(evidence))
     depth = family.frames_per_slot

@@ -254,6 +254,23 @@ def test_missing_evidence_names_the_cure(capsys, clip, tmp_path):
     assert "no evidence named" in refused(capsys, "encode", clip, "-o", tmp_path / "x", "--evidence", "salience")
 
 
+def test_a_revision_is_looked_for_and_named(capsys, clip, tmp_path, monkeypatch):
+    seen = []
+
+    def download(name, revision, allow_patterns):
+        seen.append((name, revision))
+        raise OSError("no network")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    arguments = ["encode", clip, "-o", tmp_path / "t", "--revision", "v1.1"]
+    err = refused(capsys, *arguments, "--model", "owner/name", code=1)
+    assert "owner/name at revision v1.1 is not on this machine" in err
+    assert seen == [("owner/name", "v1.1")]
+    for model in ([], ["--model", "tiny"], ["--model", tmp_path]):
+        assert "--revision is about hub checkpoints" in refused(capsys, *arguments, *model)
+    assert not (tmp_path / "t").exists()
+
+
 def test_evidence_auto_stores_what_a_method_needs(capsys, clip, tmp_path):
     for method, stored in [("st-simdiff:importance=saliency", ["saliency"]), ("fastv", [])]:
         arguments = ["--frames", 4, "--evidence", "auto", "--method", method, "--json", "--force"]

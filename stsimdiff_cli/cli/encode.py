@@ -14,6 +14,7 @@ def encode(
     video: Annotated[Path, typer.Argument(help="The video.", show_default=False)],
     output_file: options.Output,
     model: options.Model = None,
+    revision: options.Revision = None,
     frames: options.Frames = None,
     fps: options.Fps = None,
     start: options.Start = None,
@@ -32,16 +33,21 @@ def encode(
 
     Reads only the chosen frames and loads only the vision side of the model.
     """
+    from ..errors import RequestError
     from ..files import check_output
+    from ..models import EMBEDDED
     from ..store import save_tokens
     from ..timing import Stopwatch
 
+    if revision is not None and (model in (None, EMBEDDED) or Path(str(model)).is_dir()):
+        raise RequestError("--revision is about hub checkpoints.", "Leave it out, or name a hub id with --model.")
     wanted = _evidence(evidence, method)
     check_output(output_file, force)
     watch = Stopwatch()
     tokens = common.encode(
         video,
         model,
+        revision=revision,
         frames=frames,
         fps=fps,
         start=start,

@@ -11,6 +11,9 @@ Model = Annotated[
     str | None,
     typer.Option(help="Hub id or folder of a checkpoint. Default: the file's own model; for a video the embedded one."),
 ]
+Revision = Annotated[
+    str | None, typer.Option(help="Branch, tag or commit of a hub checkpoint; the file records the commit.")
+]
 Output = Annotated[Path, typer.Option("--output", "-o", help="File to write.", show_default=False)]
 Frames = Annotated[
     int | None, typer.Option(min=1, help="Frames, uniform over the clip, first and last included. Default: 32.")

@@ -123,7 +123,8 @@ def _from_hub(name: str, revision: str | None) -> tuple[Path, str]:
         path = Path(snapshot_download(name, revision=revision, allow_patterns=_PATTERNS))
     except Exception as error:  # the hub raises a dozen kinds, from HTTP to the resolver; all mean the same to a user
         raise ModelError(
-            f"The model {name} is not on this machine and could not be downloaded ({type(error).__name__}).",
+            f"The model {name}{f' at revision {revision}' if revision else ''} is not on this machine and could not be "
+            f"downloaded ({type(error).__name__}).",
             "Check the name and the network, or give the folder of a downloaded checkpoint: --model FOLDER",
         ) from error
     return path, path.name
