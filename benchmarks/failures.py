@@ -19,8 +19,8 @@ import torch
 from stsimdiff_cli import pipeline
 from stsimdiff_cli.bench.exams import RenderedClip, rendered_clips
 from stsimdiff_cli.bench.report import same
-from stsimdiff_cli.methods.base import parse_method
-from stsimdiff_cli.models.loading import open_family
+from stsimdiff_cli.inside import View
+from stsimdiff_cli.methods.base import Method, parse_method
 from stsimdiff_cli.models.shelf import Shelf
 from stsimdiff_cli.models.tiny.clips import Clip, make_clip
 from stsimdiff_cli.models.tiny.draw import token_labels
@@ -63,27 +63,13 @@ def slots_of_object(clip: Clip, kept: torch.Tensor) -> str:
     return f"; {name} in {len(left)} of {there} slots"
 
 
-class Watched:
-    """A method whose candidates are remembered when they are about to be pruned."""
-
-    def __init__(self, spec: str, shelf: Shelf) -> None:
-        self.method = parse_method(spec)
-        self.shelf = shelf
-        self.family = open_family("tiny")
-
-    def select(self, tokens: VideoTokens, ratio: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """Candidates and kept tokens, as indices."""
-        seen: list[torch.Tensor] = []
-        flat = tokens.features.flatten(0, 2)
-
-        def importance(index: torch.Tensor, layer: int) -> torch.Tensor:
-            seen.append(index)
-            device, dtype = torch.device("cpu"), torch.float32
-            language = self.shelf.language(self.family, device, dtype, layers=layer + 1, probed=True)
-            return language.importance(tokens.grid, flat[index], index, pipeline.GENERAL_PROMPT, layer)
-
-        chosen = self.method.select(tokens, Fraction(ratio), importance, lambda _: None).index
-        return (seen[0] if seen else chosen), chosen
+def candidates(method: Method, tokens: VideoTokens, ratio: str) -> torch.Tensor | None:
+    """What a method lets into the LLM before it prunes there, as indices; None for a method that does not."""
+    if not method.inside or "llm" not in method.needs:
+        return None
+    session = method.session(tokens, Fraction(ratio))
+    session.before(View(0, 1, tokens.features.flatten(0, 2)))
+    return session.index
 
 
 def main() -> None:
@@ -95,21 +81,22 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     shelf = Shelf(keep=True)
-    watched = Watched(arguments.method, shelf)
+    method = parse_method(arguments.method)
     found: list[tuple[str, bool, int, int, int]] = []  # group, right, tokens asked about, candidates, kept of them
     for exam in rendered_clips(arguments.clips, 32, arguments.seed):
         assert isinstance(exam, RenderedClip)
         tokens, items = exam.open("tiny", shelf=shelf, device="cpu")
         clip = make_clip(exam.seed, "heldout", 32, exam.event)
-        candidates, kept = watched.select(tokens, arguments.ratio)
-        video = pipeline.compress_tokens(tokens, arguments.ratio, arguments.method, device="cpu", shelf=shelf)
+        video = pipeline.compress_tokens(tokens, arguments.ratio, method, device="cpu", shelf=shelf)
+        kept, entering = video.index, candidates(method, tokens, arguments.ratio)
+        entering = kept if entering is None else entering
         conversation = pipeline.converse(video, device="cpu", shelf=shelf)
         for kind, text, answer in items:
             about = asked_about(clip, kind, text)
             if about is None:
                 continue
             given = conversation.ask(text, max_new_tokens=16).text
-            counts = [int(about.sum()), int(about[candidates.numpy()].sum()), int(about[kept.numpy()].sum())]
+            counts = [int(about.sum()), int(about[entering.numpy()].sum()), int(about[kept.numpy()].sum())]
             group = next(group for group, kinds in GROUPS.items() if kind in kinds)
             found.append((group, same(given, answer or ""), *counts))
             if not found[-1][1]:

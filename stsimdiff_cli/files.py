@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from .errors import RequestError, StsimdiffError
 
@@ -46,6 +48,12 @@ def whole_file(path: Path, failure: type[Exception] = OSError) -> Iterator[Path]
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def save_json(path: Path, data: dict[str, Any], indent: int | None = None) -> None:
+    """Write JSON, at once or not at all."""
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps(data, indent=indent, ensure_ascii=False) + "\n")
 
 
 def _umask() -> int:

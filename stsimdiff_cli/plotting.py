@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -53,6 +53,24 @@ def plain_axes(axes: Any, title: str, x: str, y: str) -> None:
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def curve(
+    axes: Any,
+    number: int,
+    x: Sequence[float],
+    middle: Sequence[float],
+    low: Sequence[float],
+    high: Sequence[float],
+    **style: Any,
+) -> str:
+    """The curve with this number through the middles, with bars from low to high; returns its colour."""
+    colour, marker, line = look(number)
+    below = [m - a for m, a in zip(middle, low, strict=True)]
+    above = [b - m for m, b in zip(middle, high, strict=True)]
+    bars = {"yerr": [below, above], "elinewidth": 0.8}
+    axes.errorbar(x, middle, color=colour, marker=marker, linestyle=line, **bars, **style)
+    return colour
 
 
 def room_for(longest: int) -> float:

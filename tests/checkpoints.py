@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import torch
+from checkpoint_parts import SPECIAL, TEXT, TURNS, VOCABULARY
 from checkpoints_llava_video import llava_video_checkpoint
 from checkpoints_more import internvl_checkpoint, qwen2_vl_checkpoint
 from checkpoints_video import llava_next_video_checkpoint, smolvlm_checkpoint
@@ -19,50 +20,15 @@ from transformers import (
     Qwen2_5_VLForConditionalGeneration,
 )
 
-SPECIAL = ["<unk>", "<pad>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<video>", "<image>"]
-WORDS = [
-    "user",
-    "assistant",
-    "what",
-    "happens",
-    "in",
-    "this",
-    "video",
-    "?",
-    "how",
-    "many",
-    *(f"w{i}" for i in range(80)),
-]
-VOCABULARY = {word: number for number, word in enumerate([*SPECIAL, *WORDS])}
-QUESTIONS = ["what happens in this video ?", "how many w3 ?", "w7 w1 w2 w40"]
-
-_TURNS = """{% for m in messages %}<|im_start|>{{ m.role }}
-{% for c in m.content %}{% if c.type == 'video' %}VIDEO{% else %}{{ c.text }}{% endif %}{% endfor %}<|im_end|>
-{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
-{% endif %}"""
-QWEN_TEMPLATE = _TURNS.replace("VIDEO", "<|vision_start|><video><|vision_end|>")
-LLAVA_TEMPLATE = _TURNS.replace("VIDEO", "<video>\n")
-
-_TEXT = {
-    "vocab_size": len(VOCABULARY),
-    "hidden_size": 48,
-    "intermediate_size": 64,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 4096,
-    "initializer_range": 0.3,  # large, so that a random model's answers depend on what it sees
-    "bos_token_id": None,
-    "eos_token_id": VOCABULARY["<|im_end|>"],
-    "pad_token_id": VOCABULARY["<pad>"],
-}
+QWEN_TEMPLATE = TURNS.replace("VIDEO", "<|vision_start|><video><|vision_end|>")
+LLAVA_TEMPLATE = TURNS.replace("VIDEO", "<video>\n")
 
 
 def qwen_checkpoint(folder: Path, seed: int = 0) -> Path:
     """Qwen2.5-VL in small: 4-pixel patches, two frames a slot, windows of 16 pixels, one full-attention block."""
     config = Qwen2_5_VLConfig(
         text_config={
-            **_TEXT,
+            **TEXT,
             "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 2, 2]},
         },
         vision_config={
@@ -88,7 +54,7 @@ def qwen_checkpoint(folder: Path, seed: int = 0) -> Path:
     model = Qwen2_5_VLForConditionalGeneration(config)
     # The hub's Qwen2.5-VL asks for a repetition penalty: it must be honoured over prompt and answer alike.
     model.generation_config = GenerationConfig(
-        eos_token_id=_TEXT["eos_token_id"], pad_token_id=_TEXT["pad_token_id"], repetition_penalty=1.05
+        eos_token_id=TEXT["eos_token_id"], pad_token_id=TEXT["pad_token_id"], repetition_penalty=1.05
     )
     model.save_pretrained(folder, max_shard_size="40KB")
     _tokenizer(folder)
@@ -116,7 +82,7 @@ def qwen_checkpoint(folder: Path, seed: int = 0) -> Path:
 def llava_checkpoint(folder: Path, seed: int = 0) -> Path:
     """LLaVA-OneVision in small: 28-pixel frames, 7 x 7 patches pooled to 4 x 4."""
     config = LlavaOnevisionConfig(
-        text_config={"model_type": "qwen2", **_TEXT, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4}},
+        text_config={"model_type": "qwen2", **TEXT, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4}},
         vision_config={
             "model_type": "siglip_vision_model",
             "hidden_size": 32,
@@ -132,7 +98,7 @@ def llava_checkpoint(folder: Path, seed: int = 0) -> Path:
     )
     torch.manual_seed(seed)
     model = LlavaOnevisionForConditionalGeneration(config)
-    model.generation_config = GenerationConfig(eos_token_id=_TEXT["eos_token_id"], pad_token_id=_TEXT["pad_token_id"])
+    model.generation_config = GenerationConfig(eos_token_id=TEXT["eos_token_id"], pad_token_id=TEXT["pad_token_id"])
     model.save_pretrained(folder, max_shard_size="40KB")
     _tokenizer(folder)
     (folder / "chat_template.jinja").write_text(LLAVA_TEMPLATE)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from checkpoint_parts import SPECIAL, TEXT, TURNS, VOCABULARY
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     GenerationConfig,
@@ -17,35 +18,12 @@ from transformers import (
     Qwen2VLForConditionalGeneration,
 )
 
-SPECIAL = ["<unk>", "<pad>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<video>", "<image>"]
-WORDS = ["user", "assistant", "what", "happens", "in", "this", "video", "?", "how", "many"]
-VOCABULARY = {word: number for number, word in enumerate([*SPECIAL, *WORDS, *(f"w{i}" for i in range(80))])}
-
-_TURNS = """{% for m in messages %}<|im_start|>{{ m.role }}
-{% for c in m.content %}{% if c.type == 'video' %}VIDEO{% else %}{{ c.text }}{% endif %}{% endfor %}<|im_end|>
-{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
-{% endif %}"""
-
-_TEXT = {
-    "hidden_size": 48,
-    "intermediate_size": 64,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 4096,
-    "initializer_range": 0.3,  # large, so that a random model's answers depend on what it sees
-    "bos_token_id": None,
-    "eos_token_id": VOCABULARY["<|im_end|>"],
-    "pad_token_id": VOCABULARY["<pad>"],
-}
-
 
 def qwen2_vl_checkpoint(folder: Path, seed: int = 0) -> Path:
     """Qwen2-VL in small: 4-pixel patches, two frames a slot; the text settings stand at the top of config.json."""
-    text = {**_TEXT, "vocab_size": len(VOCABULARY)}
     config = Qwen2VLConfig(
         text_config={
-            **text,
+            **TEXT,
             "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 2, 2]},
         },
         vision_config={
@@ -69,7 +47,7 @@ def qwen2_vl_checkpoint(folder: Path, seed: int = 0) -> Path:
     _save(Qwen2VLForConditionalGeneration(config), folder)
     _flatten(folder / "config.json")
     _tokenizer(folder, VOCABULARY, SPECIAL[2:])
-    template = _TURNS.replace("VIDEO", "<|vision_start|><video><|vision_end|>")
+    template = TURNS.replace("VIDEO", "<|vision_start|><video><|vision_end|>")
     (folder / "chat_template.json").write_text(json.dumps({"chat_template": template}))
     settings = {
         "image_processor_type": "Qwen2VLImageProcessor",
@@ -101,7 +79,7 @@ def internvl_checkpoint(
     config = InternVLConfig(
         text_config={
             "model_type": "qwen2",
-            **_TEXT,
+            **TEXT,
             "vocab_size": len(INTERNVL_VOCABULARY),
             "rope_parameters": {"rope_type": "default", "rope_theta": 1e4},
             **(text or {}),
@@ -137,7 +115,7 @@ def internvl_checkpoint(
         context_image_token="<IMG_CONTEXT>",
         video_token="<video>",
     )
-    (folder / "chat_template.jinja").write_text(_TURNS.replace("VIDEO", "<video>\n"))
+    (folder / "chat_template.jinja").write_text(TURNS.replace("VIDEO", "<video>\n"))
     settings = {
         "size": {"height": 24, "width": 24},
         "image_mean": [0.485, 0.456, 0.406],
@@ -168,7 +146,7 @@ def _flatten(path: Path) -> None:
 
 
 def _save(model: Any, folder: Path) -> None:
-    model.generation_config = GenerationConfig(eos_token_id=_TEXT["eos_token_id"], pad_token_id=_TEXT["pad_token_id"])
+    model.generation_config = GenerationConfig(eos_token_id=TEXT["eos_token_id"], pad_token_id=TEXT["pad_token_id"])
     model.save_pretrained(folder, max_shard_size="40KB")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from checkpoint_parts import SPECIAL, TEXT, VOCABULARY
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     GenerationConfig,
@@ -36,12 +37,10 @@ SMOL_TEMPLATE = """<|im_start|>{% for m in messages %}{{ m.role | capitalize }}\
 
 def llava_next_video_checkpoint(folder: Path, seed: int = 0) -> Path:
     """LLaVA-NeXT-Video in small: 24-pixel frames, 6 x 6 patches and [CLS], pooled to 3 x 3; a tokenizer that begins."""
-    from checkpoints import _TEXT, SPECIAL, VOCABULARY
-
     vocabulary = _with(VOCABULARY, ["<s>", "USER", "ASSISTANT", ":"])
     config = LlavaNextVideoConfig(
         text_config={
-            **_TEXT,
+            **TEXT,
             "model_type": "llama",
             "vocab_size": len(vocabulary),
             "bos_token_id": vocabulary["<s>"],
@@ -65,7 +64,7 @@ def llava_next_video_checkpoint(folder: Path, seed: int = 0) -> Path:
     torch.manual_seed(seed)
     model = LlavaNextVideoForConditionalGeneration(config)
     model.generation_config = GenerationConfig(
-        bos_token_id=vocabulary["<s>"], eos_token_id=_TEXT["eos_token_id"], pad_token_id=_TEXT["pad_token_id"]
+        bos_token_id=vocabulary["<s>"], eos_token_id=TEXT["eos_token_id"], pad_token_id=TEXT["pad_token_id"]
     )
     model.save_pretrained(folder, max_shard_size="40KB")
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
@@ -95,13 +94,11 @@ def llava_next_video_checkpoint(folder: Path, seed: int = 0) -> Path:
 
 def smolvlm_checkpoint(folder: Path, seed: int = 0) -> Path:
     """SmolVLM2 in small: 24-pixel squares, 6 x 6 patches shuffled into 3 x 3, and a tokenizer that reads bytes."""
-    from checkpoints import _TEXT
-
     tokenizer, vocabulary = _byte_tokenizer()
     special = {"bos_token_id": vocabulary["<|im_start|>"], "eos_token_id": vocabulary["<end_of_utterance>"]}
     config = SmolVLMConfig(
         text_config={
-            **_TEXT,
+            **TEXT,
             **special,
             "model_type": "llama",
             "vocab_size": len(vocabulary),

@@ -16,6 +16,9 @@ from stsimdiff_cli.methods import METHODS
 from stsimdiff_cli.methods.base import parse_method
 from stsimdiff_cli.models.base import Family
 from stsimdiff_cli.models.language import LanguageModel
+from stsimdiff_cli.models.vision import VisionEncoder
+from stsimdiff_cli.ratio import budget
+from stsimdiff_cli.records import Frames, Source
 
 #: Frames of odd sizes, upright, wide and tiny, and how many of them.
 CLIPS = [(1, 45, 60), (3, 61, 37), (4, 13, 90), (2, 9, 8)]
@@ -77,3 +80,42 @@ def every_method_keeps_its_budget(family: Family, folder: Path) -> list[str]:
         assert answer.tokens > 0
         done.append(name)
     return done
+
+
+def only_that_cell_moves(
+    encoder: VisionEncoder, clip: torch.Tensor, cells: list[tuple[int, int, int]], side: int = 8, depth: int = 1
+) -> None:
+    """Inverting the pixels of one cell (slot, row, column) moves the features and keys of that cell and no other."""
+    base = encoder.encode(clip)
+    for t, row, column in cells:
+        changed = clip.clone()
+        patch = changed[
+            depth * t : depth * t + depth, side * row : side * row + side, side * column : side * column + side
+        ]
+        patch[:] = 255 - patch
+        other = encoder.encode(changed)
+        for moved in (
+            (base["features"] - other["features"]).abs().amax(-1) > 1e-4,
+            (base["keys"] - other["keys"]).abs().amax((-2, -1)) > 1e-4,
+        ):
+            assert moved.nonzero().tolist() == [[t, row, column]]
+
+
+def a_method_keeps_its_budget(name: str, family: Family, frames: torch.Tensor, question: str) -> None:
+    """A method from five frames, which become 3 x 3 tokens each, to an answer: its budget, positions and words kept."""
+    parts = [Frames(frames[:3], (0.0, 0.5, 1.0)), Frames(frames[3:], (1.5, 2.0))]
+    source = Source("clip", 1, "", 2.5, 2.0, 5, frames.shape[2], frames.shape[1], "pyav")
+    model = str(family.checkpoint.path)
+    tokens = pipeline.encode_frames(parts, 5, source, model, evidence=("saliency", "keys"), device="cpu")
+    assert tokens.grid.shape == (5, 3, 3)
+    video = pipeline.compress_tokens(tokens, "0.3", name, device="cpu")
+    count = tokens.grid.tokens if name == "vanilla" else budget(Fraction("0.3"), tokens.grid.tokens)
+    assert len(video.index) == len(video.features) == count
+    language = LanguageModel(family, CPU, torch.float32)
+    everything = language.prompter.prompt(language.model, tokens.grid, question, torch.arange(tokens.grid.tokens))
+    kept = language.prompter.prompt(language.model, tokens.grid, question, video.index)
+    stays = (everything.visual < 0) | torch.isin(everything.visual, video.index)
+    assert torch.equal(kept.positions, everything.positions[:, stays])
+    assert torch.equal(kept.ids[kept.visual < 0], everything.ids[everything.visual < 0])  # the words all stay
+    assert everything.positions.tolist() == [list(range(len(everything.ids)))]
+    assert pipeline.converse(video, device="cpu").ask(question, max_new_tokens=3).tokens > 0

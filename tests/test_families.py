@@ -9,7 +9,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from checkpoints import CHECKPOINTS, QUESTIONS, VOCABULARY
+from checkpoint_parts import QUESTIONS, VOCABULARY
+from checkpoints import CHECKPOINTS
 from llava_video_reference import LlavaVideoReference
 from transformers import AutoModelForImageTextToText
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import json
-from fractions import Fraction
 from pathlib import Path
 
 import pytest
 import torch
-from checkpoints import QUESTIONS
+from checkpoint_parts import QUESTIONS
 from checkpoints_video import VICUNA_TEMPLATE, clip_of, dummy_of, llava_next_video_checkpoint
+from family_checks import a_method_keeps_its_budget
 from test_families import CPU, encode, grid_of, whole_model
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from stsimdiff_cli import pipeline
 from stsimdiff_cli.errors import ModelError
 from stsimdiff_cli.methods import METHODS
 from stsimdiff_cli.models.base import Family
 from stsimdiff_cli.models.language import LanguageModel
 from stsimdiff_cli.models.loading import open_family
 from stsimdiff_cli.models.vision import VisionEncoder
-from stsimdiff_cli.ratio import budget
-from stsimdiff_cli.records import Frames, Source
 
 EVIDENCE = ("saliency", "keys")
 EDGE_336 = {"crop_size": {"height": 336, "width": 336}, "size": {"shortest_edge": 336}}
@@ -159,22 +156,8 @@ def test_a_change_in_one_cell_moves_that_cell_alone(cell, next_video):
 
 
 @pytest.mark.parametrize("name", list(METHODS))
-def test_every_method_keeps_exactly_its_budget_of_a_video(name, folder, next_video):
-    frames = clip_of(5, 71, 40)
-    parts = [Frames(frames[:3], (0.0, 0.5, 1.0)), Frames(frames[3:], (1.5, 2.0))]
-    source = Source("clip", 1, "", 2.5, 2.0, 5, 40, 71, "pyav")
-    tokens = pipeline.encode_frames(parts, 5, source, str(folder), evidence=EVIDENCE, device="cpu")
-    assert tokens.grid.shape == (5, 3, 3)
-    video = pipeline.compress_tokens(tokens, "0.3", name, device="cpu")
-    count = tokens.grid.tokens if name == "vanilla" else budget(Fraction("0.3"), tokens.grid.tokens)
-    assert len(video.index) == len(video.features) == count
-    language = LanguageModel(next_video, CPU, torch.float32)
-    everything = language.prompter.prompt(language.model, tokens.grid, "w5", torch.arange(tokens.grid.tokens))
-    kept = language.prompter.prompt(language.model, tokens.grid, "w5", video.index)
-    stays = (everything.visual < 0) | torch.isin(everything.visual, video.index)
-    assert torch.equal(kept.positions, everything.positions[:, stays])
-    assert everything.positions.tolist() == [list(range(len(everything.ids)))]
-    assert pipeline.converse(video, device="cpu").ask("w5", max_new_tokens=3).tokens > 0
+def test_every_method_keeps_exactly_its_budget_of_a_video(name, next_video):
+    a_method_keeps_its_budget(name, next_video, clip_of(5, 71, 40), "w5")
 
 
 def test_at_the_published_size_a_frame_is_144_tokens(tmp_path):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from checkpoints import QUESTIONS, VOCABULARY
+from checkpoint_parts import QUESTIONS, VOCABULARY
 from checkpoints_llava_video import TOWER, llava_video_checkpoint
 from family_checks import every_method_keeps_its_budget
 from llava_video_reference import LlavaVideoReference

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from checkpoints_video import clip_of, dummy_of, smolvlm_checkpoint
+from family_checks import a_method_keeps_its_budget
 from test_families import CPU, QUESTIONS, encode, grid_of, whole_model
 from transformers.models.smolvlm import processing_smolvlm
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
-from stsimdiff_cli import pipeline
 from stsimdiff_cli.errors import RequestError
 from stsimdiff_cli.methods import METHODS
 from stsimdiff_cli.models.base import Family
@@ -24,8 +23,7 @@ from stsimdiff_cli.models.loading import open_family
 from stsimdiff_cli.models.prompts import Prompter
 from stsimdiff_cli.models.smolvlm import in_words
 from stsimdiff_cli.models.vision import VisionEncoder
-from stsimdiff_cli.ratio import budget
-from stsimdiff_cli.records import Frames, Source, TokenGrid
+from stsimdiff_cli.records import TokenGrid
 
 EVIDENCE = ("saliency", "keys")
 FRAME = "<fake_token_around_image><global-img>" + "<image>" * 9 + "<fake_token_around_image>"
@@ -256,23 +254,8 @@ def test_a_frame_of_zeros_is_a_frame(tmp_path):
 
 
 @pytest.mark.parametrize("name", list(METHODS))
-def test_every_method_keeps_exactly_its_budget_of_a_video(name, folder, smol):
-    frames = clip_of(5, 71, 40)
-    parts = [Frames(frames[:3], (0.0, 0.5, 1.0)), Frames(frames[3:], (1.5, 2.0))]
-    source = Source("clip", 1, "", 2.5, 2.0, 5, 40, 71, "pyav")
-    tokens = pipeline.encode_frames(parts, 5, source, str(folder), evidence=EVIDENCE, device="cpu")
-    assert tokens.grid.shape == (5, 3, 3)
-    video = pipeline.compress_tokens(tokens, "0.3", name, device="cpu")
-    count = tokens.grid.tokens if name == "vanilla" else budget(Fraction("0.3"), tokens.grid.tokens)
-    assert len(video.index) == len(video.features) == count
-    language = LanguageModel(smol, CPU, torch.float32)
-    everything = language.prompter.prompt(language.model, tokens.grid, "Why?", torch.arange(tokens.grid.tokens))
-    kept = language.prompter.prompt(language.model, tokens.grid, "Why?", video.index)
-    stays = (everything.visual < 0) | torch.isin(everything.visual, video.index)
-    assert torch.equal(kept.positions, everything.positions[:, stays])
-    assert torch.equal(kept.ids[kept.visual < 0], everything.ids[everything.visual < 0])  # the words all stay
-    assert everything.positions.tolist() == [list(range(len(everything.ids)))]
-    assert pipeline.converse(video, device="cpu").ask("Why?", max_new_tokens=3).tokens > 0
+def test_every_method_keeps_exactly_its_budget_of_a_video(name, smol):
+    a_method_keeps_its_budget(name, smol, clip_of(5, 71, 40), "Why?")
 
 
 @pytest.mark.parametrize(("image", "patch", "scale", "side"), [(512, 16, 4, 8), (384, 14, 3, 9)])

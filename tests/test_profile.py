@@ -13,6 +13,7 @@ from stsimdiff_cli import plotting
 from stsimdiff_cli.cli import app
 from stsimdiff_cli.cli.app import main
 from stsimdiff_cli.errors import RequestError, StsimdiffError
+from stsimdiff_cli.files import save_json
 from stsimdiff_cli.machine import describe, short
 from stsimdiff_cli.models.dummy import PRESETS
 from stsimdiff_cli.profiling import memory, plot, report
@@ -343,7 +344,7 @@ def test_a_caption_names_machine_model_and_ratio(profiled):
 
 def test_a_report_that_cannot_be_written_is_a_sentence(tmp_path):
     with pytest.raises(StsimdiffError, match="cannot be written"):
-        report.save_report(tmp_path / "gone" / "report.json", {})
+        save_json(tmp_path / "gone" / "report.json", {})
 
 
 def test_a_cell_measures_in_this_process_too(tmp_path):

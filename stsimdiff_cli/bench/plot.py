@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..machine import short
-from ..plotting import look, name_ends, picture, plain_axes, room_for
+from ..plotting import curve, name_ends, picture, plain_axes, room_for
 from .plan import BASELINE
 from .report import ALL
 
@@ -132,24 +132,11 @@ def _draw(axes: Any, panel: Panel, unit: str, report: dict[str, Any]) -> None:
     curves = [curve for curve in panel.curves if curve.points]
     places = sorted({x for curve in curves for x, *_ in curve.points})
     ends = []
-    for number, curve in enumerate(curves):
-        colour, marker, style = look(number + 1)
-        middle, low, high = ([point[i] for point in curve.points] for i in (1, 2, 3))
-        aside = [_aside(panel, places, point[0], number - (len(curves) - 1) / 2, len(curves)) for point in curve.points]
-        below = [m - a for m, a in zip(middle, low, strict=True)]
-        above = [b - m for m, b in zip(middle, high, strict=True)]
-        axes.errorbar(
-            aside,
-            middle,
-            yerr=[below, above],
-            color=colour,
-            marker=marker,
-            linestyle=style,
-            linewidth=1.3,
-            markersize=4,
-            elinewidth=0.8,
-        )
-        ends.append((middle[0], aside[0], curve.name, colour))
+    for number, each in enumerate(curves):
+        middle, low, high = ([point[i] for point in each.points] for i in (1, 2, 3))
+        aside = [_aside(panel, places, point[0], number - (len(curves) - 1) / 2, len(curves)) for point in each.points]
+        colour = curve(axes, number + 1, aside, middle, low, high, linewidth=1.3, markersize=4)
+        ends.append((middle[0], aside[0], each.name, colour))
     plain_axes(axes, panel.title, panel.x, unit)
     _limits(axes, panel, places)
     _whole(axes, panel, places, report)

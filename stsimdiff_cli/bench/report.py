@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -14,7 +13,6 @@ import numpy as np
 import torch
 
 from .. import __version__
-from ..files import whole_file
 from ..machine import describe
 from ..models.loading import open_family, pick_device
 from ..models.tiny.questions import GROUPS
@@ -205,9 +203,3 @@ def _wrong(sitting: Sitting) -> dict[str, Any]:
             for (name, ratio), o in sitting.cells.items()
         ],
     }
-
-
-def save_report(path: Path, report: dict[str, Any]) -> None:
-    """Write the report as JSON, at once or not at all."""
-    with whole_file(path) as temporary:
-        temporary.write_text(json.dumps(report, ensure_ascii=False) + "\n")

@@ -55,7 +55,7 @@ def bench(
     by @inside prunes between the LLM's layers, into which all tokens go with every question.
     """
     from ..bench.plan import make_plan
-    from ..files import check_output
+    from ..files import check_output, save_json
 
     plan = make_plan(methods, ratios, ablation, sweep)
     for path in (output_file, plot, markdown):
@@ -81,7 +81,7 @@ def bench(
         sittings = report.run(exams, plan, examiner, journal, update)
     found = report.make_report(request, plan, sittings)
     if output_file:
-        report.save_report(output_file, found)
+        save_json(output_file, found)
         journal.close()
     if plot:
         from ..bench.plot import save_plot

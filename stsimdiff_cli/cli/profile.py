@@ -78,7 +78,9 @@ def profile(
     if dummy_weights:
         found["model"] = f"{dummy_weights} (random weights)"
     if output_file:
-        report.save_report(output_file, found)
+        from ..files import save_json
+
+        save_json(output_file, found, indent=2)
     if plot:
         from ..profiling.plot import save_plot
 

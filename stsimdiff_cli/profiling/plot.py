@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..machine import short
-from ..plotting import look, name_ends, picture, plain_axes, room_for
+from ..plotting import curve, name_ends, picture, plain_axes, room_for
 from .job import BASELINE
 from .report import labels
 
@@ -56,22 +56,7 @@ def _draw(axes: Any, title: str, unit: str, saving: str, rows: list[dict[str, An
         mine = sorted((row for row in rows if row["method"] == method), key=lambda row: row["frames"])
         frames = [row["frames"] for row in mine]
         middle, least, most = zip(*(_value(row, saving) for row in mine), strict=True)
-        colour, marker, style = look(number)
-        spread = [
-            [m - a for m, a in zip(middle, least, strict=True)],
-            [b - m for m, b in zip(middle, most, strict=True)],
-        ]
-        axes.errorbar(
-            frames,
-            middle,
-            yerr=spread,
-            color=colour,
-            marker=marker,
-            linestyle=style,
-            markersize=5,
-            capsize=2,
-            elinewidth=0.8,
-        )
+        colour = curve(axes, number, frames, middle, least, most, markersize=5, capsize=2)
         for row, value in zip(mine, middle, strict=True):
             if row["saved_percent"] is not None and not several:
                 _label(axes, (row["frames"], value), row["saved_percent"][saving], colour)

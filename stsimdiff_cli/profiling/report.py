@@ -10,12 +10,10 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from .. import __version__
 from ..errors import RequestError
-from ..files import whole_file
 from ..machine import describe
 from .job import BASELINE, PEAK, STAGES, TOTALS, Job
 
@@ -139,9 +137,3 @@ def saved(measured: dict[str, Any], base: dict[str, Any] | None) -> dict[str, fl
 
 def _saving(value: float, base: float) -> float:
     return 100 * (base - value) / base
-
-
-def save_report(path: Path, report: dict[str, Any]) -> None:
-    """Write the report as JSON, at once or not at all."""
-    with whole_file(path) as temporary:
-        temporary.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
