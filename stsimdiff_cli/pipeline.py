@@ -119,8 +119,8 @@ def encode_frames(
         done = len(seconds)
         progress("decode", min(done * depth + len(part.seconds), count), count)
         watch.step("encode")
-        new = encoder.encode(part.pixels)
-        seconds += part.seconds[::depth]
+        new = encoder.encode(part.pixels, count)
+        seconds += [family.slot_seconds(part.seconds[i : i + depth]) for i in range(0, len(part.seconds), depth)]
         for name, tensor in new.items():
             if name not in tensors:
                 tensors[name] = torch.empty((slots, *tensor.shape[1:]), dtype=tensor.dtype)
@@ -129,7 +129,7 @@ def encode_frames(
         watch.step("decode")
     watch.stop()
     tensors = {name: tensor[: len(seconds)] for name, tensor in tensors.items()}
-    features = tensors.pop("features")
+    features, deepstack = tensors.pop("features"), tensors.pop("deepstack", None)
     grid = TokenGrid(
         shape=(features.shape[0], features.shape[1], features.shape[2]),
         width=features.shape[3],
@@ -138,7 +138,7 @@ def encode_frames(
         model=family.checkpoint.ref,
         source=replace(source, missing_seconds=tuple(missing)),
     )
-    return VideoTokens(grid, features, tensors)
+    return VideoTokens(grid, features, tensors, deepstack)
 
 
 def _regrouped(parts: Iterable[Frames], size: int, missing: list[float]) -> Iterator[Frames]:
@@ -187,17 +187,15 @@ def compress_tokens(
             f"Encode the video with --evidence auto --method {spelled(method)}",
         )
     question = prompt or GENERAL_PROMPT
-    placed = VideoTokens(
-        tokens.grid, tokens.features.to(where), {name: tensor.to(where) for name, tensor in tokens.evidence.items()}
-    )
+    placed = tokens.to(where)
     llm = _Llm(placed, question, model, where, dtype, shelf or Shelf(), watch)
     chosen = method.select(placed, ratio, llm, watch.step)
     watch.stop()
-    flat = placed.features.flatten(0, 2)  # (N, D)
-    kept = chosen.features if chosen.features is not None else flat[chosen.index.to(where)]
+    kept = placed.embeddings[chosen.index.to(where)].to("cpu")
     return CompressedVideo(
         grid=tokens.grid,
-        features=kept.cpu(),
+        features=kept.features if chosen.features is None else chosen.features.cpu(),
+        deepstack=kept.deepstack,
         index=chosen.index,
         kind=chosen.kind,
         community=chosen.community,
@@ -236,14 +234,13 @@ class _Llm:
 
     def importance(self, index: Tensor, layer: int) -> Tensor:
         language = self._load(layer + 1)
-        features = self.tokens.features.flatten(0, 2)[index]
-        return language.importance(self.tokens.grid, features, index, self.question, layer)
+        return language.importance(self.tokens.grid, self.tokens.embeddings[index], index, self.question, layer)
 
     def prefill(self, session: Session) -> None:
         if session.finished:
             return
         language = self._load(session.depth)
-        language.prune(self.tokens.grid, self.tokens.features.flatten(0, 2), self.question, session)
+        language.prune(self.tokens.grid, self.tokens.embeddings, self.question, session)
 
 
 def all_tokens(tokens: VideoTokens) -> CompressedVideo:
@@ -270,7 +267,7 @@ def converse(
     family = matching_family(video.grid.model, model)
     language = (shelf or Shelf()).language(family, where, pick_dtype(dtype, where, family.checkpoint))
     watch.step("prefill")
-    conversation = language.watch(video.grid, video.features, video.index)
+    conversation = language.watch(video.grid, video.embeddings, video.index)
     watch.stop()
     return conversation
 

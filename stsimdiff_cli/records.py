@@ -101,17 +101,47 @@ class TokenGrid:
 
 
 @dataclass(frozen=True)
+class Embeddings:
+    """What the LLM receives for M visual tokens."""
+
+    features: Tensor  # (M, D), in the place of word embeddings
+    deepstack: Tensor | None = None  # (M, K, D), added to the hidden states behind each of the first K layers
+
+    def __getitem__(self, index: Tensor) -> Embeddings:
+        return Embeddings(self.features[index], None if self.deepstack is None else self.deepstack[index])
+
+    def to(self, device: Any) -> Embeddings:
+        """The same on a device."""
+        return Embeddings(self.features.to(device), None if self.deepstack is None else self.deepstack.to(device))
+
+
+@dataclass(frozen=True)
 class VideoTokens:
     """All visual tokens of a video, as the LLM receives them."""
 
     grid: TokenGrid
     features: Tensor  # (T, H, W, D)
     evidence: dict[str, Tensor] = field(default_factory=dict)  # "saliency" (T, H, W), "keys" (T, H, W, heads, K)
+    deepstack: Tensor | None = None  # (T, H, W, K, D) where the family has it: see Embeddings
 
     def __post_init__(self) -> None:
         expected = (*self.grid.shape, self.grid.width)
         if tuple(self.features.shape) != expected:
             raise ValueError(f"expected features of shape {expected}, got {tuple(self.features.shape)}")
+        deep = self.deepstack
+        if deep is not None and (deep.ndim != 5 or (*deep.shape[:3], deep.shape[4]) != expected):
+            raise ValueError(f"expected deepstack features (T, H, W, K, D) of {expected}, got {tuple(deep.shape)}")
+
+    @property
+    def embeddings(self) -> Embeddings:
+        """All N tokens in a row."""
+        return Embeddings(self.features.flatten(0, 2), None if self.deepstack is None else self.deepstack.flatten(0, 2))
+
+    def to(self, device: Any) -> VideoTokens:
+        """The same on a device."""
+        deep = None if self.deepstack is None else self.deepstack.to(device)
+        evidence = {name: tensor.to(device) for name, tensor in self.evidence.items()}
+        return VideoTokens(self.grid, self.features.to(device), evidence, deep)
 
 
 @dataclass(frozen=True)
@@ -138,6 +168,12 @@ class CompressedVideo:
     importance: Tensor | None  # (M,) float32
     method: dict[str, Any]  # name, every parameter, ratio, importance source and prompt
     counts: dict[str, int]
+    deepstack: Tensor | None = None  # (M, K, D) where the family has it
+
+    @property
+    def embeddings(self) -> Embeddings:
+        """The kept tokens."""
+        return Embeddings(self.features, self.deepstack)
 
 
 @dataclass(frozen=True)
@@ -147,3 +183,7 @@ class Prompt:
     ids: Tensor  # (L,) int64; visual tokens hold the family's placeholder id
     visual: Tensor  # (L,) int64: flat position of the visual token, -1 for text
     positions: Tensor  # (R, L) int64: position ids, R rows as the family's LLM wants them
+
+    def __getitem__(self, where: Any) -> Prompt:
+        """A part of it: a slice, or a mask (L,)."""
+        return Prompt(self.ids[where], self.visual[where], self.positions[:, where])

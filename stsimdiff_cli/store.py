@@ -3,7 +3,8 @@
 Both are safetensors with one metadata entry, `stsimdiff`: a JSON object whose `format` is `stsimdiff.tokens/1` or
 `stsimdiff.compressed/1`. (One entry, because safetensors writes several in random order, and the same input must give
 the same bytes.) A tokens file holds `features` (T, H, W, D) and the evidence asked for; a compressed file holds
-`features` (M, D), `index`, `kind`, `community` and, if pruning needed it, `importance`.
+`features` (M, D), `index`, `kind`, `community` and, if pruning needed it, `importance`. Either holds `deepstack` too
+((T, H, W, K, D) or (M, K, D)) if the model's encoder hands the LLM features of several layers.
 The header is read without torch.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,29 +37,30 @@ _AGAIN = "Make it again with `stsimdiff encode` or `stsimdiff compress`."
 
 def save_tokens(path: str | Path, tokens: VideoTokens) -> int:
     """Write a tokens file atomically; returns its size in bytes."""
-    return _save(Path(path), TOKENS, tokens.grid, {"features": tokens.features, **tokens.evidence}, {})
+    tensors = {"features": tokens.features, "deepstack": tokens.deepstack, **tokens.evidence}
+    return _save(Path(path), TOKENS, tokens.grid, tensors, {})
 
 
 def save_compressed(path: str | Path, video: CompressedVideo) -> int:
     """Write a compressed file atomically; returns its size in bytes."""
     tensors = {
         "features": video.features,
+        "deepstack": video.deepstack,
         "index": video.index,
         "kind": video.kind,
         "community": video.community,
+        "importance": video.importance,
     }
-    if video.importance is not None:
-        tensors["importance"] = video.importance
     return _save(Path(path), COMPRESSED, video.grid, tensors, {"method": video.method, "counts": video.counts})
 
 
-def _save(path: Path, kind: str, grid: TokenGrid, tensors: dict[str, Tensor], more: dict[str, Any]) -> int:
+def _save(path: Path, kind: str, grid: TokenGrid, given: Mapping[str, Tensor | None], more: dict[str, Any]) -> int:
     import torch
     import transformers
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in given.items() if tensor is not None}
     header = {
         "format": f"{kind}/{VERSION}",
         "grid": asdict(grid),
@@ -129,7 +132,8 @@ class StoredVideo:
             )
         tensors = self._tensors()
         try:
-            return VideoTokens(self.grid, tensors.pop("features"), tensors)
+            features, deepstack = tensors.pop("features"), tensors.pop("deepstack", None)
+            return VideoTokens(self.grid, features, tensors, deepstack)
         except (KeyError, ValueError) as error:
             raise FileFormatError(f"{self.path} was edited: {error}.", _AGAIN) from error
 
@@ -146,6 +150,7 @@ class StoredVideo:
                 importance=tensors.get("importance"),
                 method=self.method,
                 counts=self.counts,
+                deepstack=tensors.get("deepstack"),
             )
             _check_index(video)
         except (KeyError, ValueError) as error:
@@ -167,9 +172,11 @@ class StoredVideo:
 
 
 def _check_index(video: CompressedVideo) -> None:
-    index = video.index
-    if index.ndim != 1 or len(index) == 0 or tuple(video.features.shape) != (len(index), video.grid.width):
-        raise ValueError(f"features {tuple(video.features.shape)} do not go with index {tuple(index.shape)}")
+    index, deep, shape = video.index, video.deepstack, tuple(video.features.shape)
+    if index.ndim != 1 or len(index) == 0 or shape != (len(index), video.grid.width):
+        raise ValueError(f"features {shape} do not go with index {tuple(index.shape)}")
+    if deep is not None and (deep.ndim != 3 or (len(deep), deep.shape[2]) != shape):
+        raise ValueError(f"deepstack features {tuple(deep.shape)} do not go with features {shape}")
     if int(index[0]) < 0 or int(index[-1]) >= video.grid.tokens or not bool((index[1:] > index[:-1]).all()):
         raise ValueError("the index does not increase within the grid")
 

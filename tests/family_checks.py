@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from clip_factory import render
-from test_families import CPU, QUESTIONS, encode, from_pixels, grid_of, whole_model
+from test_families import CPU, QUESTIONS, from_pixels, tokens_of, whole_model
 from torch.nn import functional as F
 
 from stsimdiff_cli import pipeline
@@ -32,10 +32,10 @@ def resized(frames: torch.Tensor, count: int, height: int, width: int) -> torch.
 
 def answers_equal_generate(family: Family, frames: torch.Tensor) -> int:
     """At ratio 1 the same text as `generate` from pixels, for every question; returns how many answers differ."""
-    features = encode(family, frames)["features"]
-    grid = grid_of(family, features)
+    tokens = tokens_of(family, frames)
+    grid = tokens.grid
     language = LanguageModel(family, CPU, torch.float32)
-    conversation = language.watch(grid, features.flatten(0, 2), torch.arange(grid.tokens))
+    conversation = language.watch(grid, tokens.embeddings, torch.arange(grid.tokens))
     model, seen = whole_model(family), set()
     for question in QUESTIONS:
         ids, visual = language.prompter.ids(grid, question)
@@ -49,8 +49,8 @@ def answers_equal_generate(family: Family, frames: torch.Tensor) -> int:
 
 def kept_tokens_keep_their_positions(family: Family, frames: torch.Tensor, ratio: Fraction) -> None:
     """Whatever stays in a compressed prompt stands where it stood; the text is all there."""
-    features = encode(family, frames)["features"]
-    grid = grid_of(family, features)
+    tokens = tokens_of(family, frames)
+    grid = tokens.grid
     language = LanguageModel(family, CPU, torch.float32)
     everything = torch.arange(grid.tokens)
     chance = torch.Generator().manual_seed(0)
@@ -60,7 +60,7 @@ def kept_tokens_keep_their_positions(family: Family, frames: torch.Tensor, ratio
     where = torch.isin(full.visual, index) | (full.visual < 0)
     assert part.visual[part.visual >= 0].tolist() == index.tolist()
     assert torch.equal(part.positions, full.positions[:, where]) and torch.equal(part.ids, full.ids[where])
-    assert language.watch(grid, features.flatten(0, 2)[index], index).ask(QUESTIONS[0], max_new_tokens=4).text
+    assert language.watch(grid, tokens.embeddings[index], index).ask(QUESTIONS[0], max_new_tokens=4).text
 
 
 def every_method_keeps_its_budget(family: Family, folder: Path) -> list[str]:

@@ -24,18 +24,24 @@ from stsimdiff_cli.models.language import LanguageModel
 from stsimdiff_cli.models.loading import load_language, load_vision, open_family
 from stsimdiff_cli.models.preprocess import video_settings
 from stsimdiff_cli.models.probe import PROBED
+from stsimdiff_cli.models.prompts import Prompter
 from stsimdiff_cli.models.vision import VisionEncoder
-from stsimdiff_cli.records import Source, TokenGrid
+from stsimdiff_cli.records import Source, TokenGrid, VideoTokens
 
 CPU = torch.device("cpu")
-QWEN = {"qwen2_vl", "qwen2_5_vl"}
+QWEN = {"qwen2_vl", "qwen2_5_vl", "qwen3_vl"}
 SPACING = 2.0  # seconds between slots; whole, because transformers 5.17 cuts fractions
 
 
 def encode(family: Family, frames: torch.Tensor, chunk: int = 100, evidence: tuple[str, ...] = ()) -> dict:
     encoder = VisionEncoder(family, CPU, torch.float32, frozenset(evidence))
-    parts = [encoder.encode(frames[i : i + chunk]) for i in range(0, len(frames), chunk)]
+    parts = [encoder.encode(frames[i : i + chunk], len(frames)) for i in range(0, len(frames), chunk)]
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def tokens_of(family: Family, frames: torch.Tensor, chunk: int = 100) -> VideoTokens:
+    out = encode(family, frames, chunk)
+    return VideoTokens(grid_of(family, out["features"]), out["features"], deepstack=out.get("deepstack"))
 
 
 def grid_of(family: Family, features: torch.Tensor) -> TokenGrid:
@@ -80,10 +86,10 @@ def test_every_family_of_the_table_has_a_checkpoint_here():
 
 
 def test_at_ratio_one_answers_equal_generate_from_pixels_token_for_token(family, frames):
-    features = encode(family, frames, chunk=2)["features"]
-    grid = grid_of(family, features)
+    tokens = tokens_of(family, frames, chunk=2)
+    grid = tokens.grid
     language = LanguageModel(family, CPU, torch.float32)
-    conversation = language.watch(grid, features.flatten(0, 2), torch.arange(grid.tokens))
+    conversation = language.watch(grid, tokens.embeddings, torch.arange(grid.tokens))
     model = whole_model(family)
     seen = []
     for question in [*QUESTIONS, QUESTIONS[0]]:
@@ -102,9 +108,8 @@ def test_answers_depend_on_the_video(family, frames):
     language = LanguageModel(family, CPU, torch.float32)
     texts = []
     for clip in (frames, 255 - frames):
-        features = encode(family, clip)["features"]
-        grid = grid_of(family, features)
-        conversation = language.watch(grid, features.flatten(0, 2), torch.arange(grid.tokens))
+        tokens = tokens_of(family, clip)
+        conversation = language.watch(tokens.grid, tokens.embeddings, torch.arange(tokens.grid.tokens))
         texts.append(conversation.ask(QUESTIONS[0], max_new_tokens=12).text)
     assert texts[0] != texts[1]
 
@@ -117,8 +122,8 @@ def test_features_equal_the_whole_models_and_do_not_depend_on_the_chunk(family, 
 
 
 def test_kept_tokens_keep_their_original_positions(family, frames):
-    features = encode(family, frames)["features"]
-    grid = grid_of(family, features)
+    tokens = tokens_of(family, frames)
+    grid = tokens.grid
     language = LanguageModel(family, CPU, torch.float32)
     everything = torch.arange(grid.tokens)
     index = everything[1::3]
@@ -154,34 +159,35 @@ def test_qwen_times_follow_fractions_of_seconds(tmp_path, frames):
 
 def test_dropping_tokens_equals_masking_them_out(family, frames):
     """The reference for a compressed prompt: all tokens enter, the dropped ones may not be attended to."""
-    features = encode(family, frames)["features"]
-    grid = grid_of(family, features)
+    tokens = tokens_of(family, frames)
+    grid = tokens.grid
     language = LanguageModel(family, CPU, torch.float32)
     everything, index = torch.arange(grid.tokens), torch.arange(grid.tokens)[::2]
     full = language.prompter.prompt(language.model, grid, QUESTIONS[1], everything)
-    inputs = language.inputs(full, features.flatten(0, 2))
+    inputs = language.decoder_inputs(full, tokens.embeddings)
     visible = torch.isin(full.visual, index) | (full.visual < 0)
     causal = torch.ones((len(full.ids),) * 2, dtype=torch.bool).tril() & (
         visible[None] | torch.eye(len(full.ids)).bool()
     )
     inputs["attention_mask"] = causal[None, None]
     with torch.inference_mode():
-        expected = language.model(**inputs).logits[0, -1]
+        read = language.model.get_decoder()
+        expected = read(**inputs).last_hidden_state[0, -1]
         part = language.prompter.prompt(language.model, grid, QUESTIONS[1], index)
-        got = language.model(**language.inputs(part, features.flatten(0, 2)[index])).logits[0, -1]
+        got = read(**language.decoder_inputs(part, tokens.embeddings[index])).last_hidden_state[0, -1]
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_importance_is_the_eager_attention_of_the_last_prompt_token(family, frames):
-    features = encode(family, frames)["features"]
-    grid = grid_of(family, features)
+    tokens = tokens_of(family, frames)
+    grid = tokens.grid
     index = torch.arange(grid.tokens)[::2]
-    kept = features.flatten(0, 2)[index]
+    kept = tokens.embeddings[index]
     whole = LanguageModel(family, CPU, torch.float32)
     whole.model.set_attn_implementation("eager")
     prompt = whole.prompter.prompt(whole.model, grid, QUESTIONS[0], index)
     with torch.inference_mode():
-        out = whole.model.get_decoder()(**whole.inputs(prompt, kept), output_attentions=True)
+        out = whole.model.get_decoder()(**whole.decoder_inputs(prompt, kept), output_attentions=True)
     for layer in (0, 1, 2):
         expected = out.attentions[layer][0, :, -1].mean(0)[prompt.visual >= 0]
         shallow = LanguageModel(family, CPU, torch.float32, layers=layer + 1, probed=True)
@@ -279,13 +285,15 @@ def test_pixels_equal_transformers_video_processors_where_torchvision_exists(che
         LlavaNextVideoVideoProcessor,
         LlavaOnevisionVideoProcessor,
         Qwen2VLVideoProcessor,
+        Qwen3VLVideoProcessor,
         SmolVLMVideoProcessor,
     )
 
     settings = family._settings if family.name == "llava_video" else video_settings(family.checkpoint)
     clip = frames[:6].permute(0, 3, 1, 2)  # (n, 3, h, w)
     if family.name in QWEN:
-        processor = Qwen2VLVideoProcessor(**{k: v for k, v in settings.items() if k != "image_processor_type"})
+        made = Qwen3VLVideoProcessor if family.name == "qwen3_vl" else Qwen2VLVideoProcessor
+        processor = made(**{k: v for k, v in settings.items() if k != "image_processor_type"})
         expected = processor(clip, return_tensors="pt", cap_pixels_per_frame=False)
     else:
         made = {"llava_next_video": LlavaNextVideoVideoProcessor, "smolvlm": SmolVLMVideoProcessor}
@@ -340,15 +348,15 @@ def test_a_checkpoint_of_an_unknown_family_is_refused(tmp_path):
 
 
 def test_special_tokens_in_a_question_are_refused(family, frames):
-    language = LanguageModel(family, CPU, torch.float32)
-    features = encode(family, frames)["features"]
+    prompter = Prompter(family)
+    placeholder = prompter.tokenizer.convert_ids_to_tokens(family.placeholder)
     with pytest.raises(RequestError, match="placeholders"):
-        language.prompter.ids(grid_of(family, features), "what is <video> ?")
+        prompter.ids(tokens_of(family, frames).grid, f"what is {placeholder} ?")
 
 
 def test_ids_between_visual_tokens_belong_to_the_prompt(family, frames):
-    features = encode(family, frames)["features"]
-    grid = grid_of(family, features)
+    tokens = tokens_of(family, frames)
+    grid = tokens.grid
     step = grid.shape[1] * grid.shape[2]
     stamp = (VOCABULARY["w1"], VOCABULARY["w2"])
     layout = replace(grid.layout, between=((0, stamp), (step, stamp)))
@@ -363,9 +371,8 @@ def test_ids_between_visual_tokens_belong_to_the_prompt(family, frames):
 
 def test_temperature_is_seeded(family, frames):
     language = LanguageModel(family, CPU, torch.float32)
-    features = encode(family, frames)["features"]
-    grid = grid_of(family, features)
-    conversation = language.watch(grid, features.flatten(0, 2), torch.arange(grid.tokens))
+    tokens = tokens_of(family, frames)
+    conversation = language.watch(tokens.grid, tokens.embeddings, torch.arange(tokens.grid.tokens))
     one, same, other = (
         conversation.ask(QUESTIONS[0], max_new_tokens=12, temperature=1.5, seed=seed).text for seed in (3, 3, 4)
     )

@@ -10,7 +10,7 @@ import torch
 from checkpoint_parts import QUESTIONS
 from checkpoints_video import VICUNA_TEMPLATE, clip_of, dummy_of, llava_next_video_checkpoint
 from family_checks import a_method_keeps_its_budget
-from test_families import CPU, encode, grid_of, whole_model
+from test_families import CPU, encode, grid_of, tokens_of, whole_model
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from stsimdiff_cli.errors import ModelError
@@ -38,10 +38,10 @@ def next_video(folder) -> Family:
 def test_at_ratio_one_answers_equal_generate_from_pixels_token_for_token(size, next_video):
     frames = clip_of(*size)
     language, model = LanguageModel(next_video, CPU, torch.float32), whole_model(next_video)
-    features = encode(next_video, frames, chunk=2)["features"]
-    assert features.shape[:3] == (size[0], 3, 3)
-    grid = grid_of(next_video, features)
-    conversation = language.watch(grid, features.flatten(0, 2), torch.arange(grid.tokens))
+    tokens = tokens_of(next_video, frames, chunk=2)
+    grid = tokens.grid
+    assert grid.shape == (size[0], 3, 3)
+    conversation = language.watch(grid, tokens.embeddings, torch.arange(grid.tokens))
     tokenizer, seen = language.prompter.tokenizer, set()
     for question in [*QUESTIONS, "w5", "user what is this"]:
         # As LlavaNextVideoProcessor writes it: the template, <video> once for each token, special tokens added.

@@ -16,7 +16,7 @@ from checkpoints_llava_video import TOWER, llava_video_checkpoint
 from family_checks import every_method_keeps_its_budget
 from llava_video_reference import LlavaVideoReference
 from test_dummy import PARAMETERS
-from test_families import CPU, encode, grid_of
+from test_families import CPU, encode, grid_of, tokens_of
 from tokenizers import pre_tokenizers
 from transformers import AutoModelForImageTextToText, Qwen2Tokenizer, modeling_utils
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
@@ -31,7 +31,7 @@ from stsimdiff_cli.models.llava_video import LlavaVideo
 from stsimdiff_cli.models.loading import load_language, load_vision, open_family
 from stsimdiff_cli.models.prompts import Prompter
 from stsimdiff_cli.models.vision import VisionEncoder
-from stsimdiff_cli.records import Source, VideoTokens
+from stsimdiff_cli.records import Source
 
 MODES = {"bilinear": (4, 5), "average": (3, 4)}  # rows and columns of 7 x 7 patches, newlines included
 
@@ -128,8 +128,8 @@ def test_the_published_tower_has_27_by_27_patches(mode, side, tmp_path):
 
 @torch.inference_mode()
 def test_greedy_answers_equal_the_reference_token_for_token(family, reference, frames, pixels):
-    features = encode(family, frames)["features"]
-    grid = grid_of(family, features)
+    tokens = tokens_of(family, frames)
+    grid = tokens.grid
     language = LanguageModel(family, CPU, torch.float32)
     expected_features = reference.features(pixels)
     everything = torch.arange(grid.tokens)
@@ -140,7 +140,7 @@ def test_greedy_answers_equal_the_reference_token_for_token(family, reference, f
         stays = (visual < 0) | torch.isin(visual, index)
         positions = torch.arange(len(ids))[stays]  # dropping tokens moves no other
         expected = reference.greedy(expected_features, ids[stays], visual[stays], positions, 16)
-        conversation = language.watch(grid, features.flatten(0, 2)[index], index)
+        conversation = language.watch(grid, tokens.embeddings[index], index)
         answer = conversation.ask(question, max_new_tokens=16)
         assert answer.text == language.prompter.tokenizer.decode(expected, skip_special_tokens=True)
         assert answer.tokens == len(expected)
@@ -152,14 +152,12 @@ def test_greedy_answers_equal_the_reference_token_for_token(family, reference, f
 
 def test_the_penalty_for_repeating_is_felt_and_does_not_count_the_prompt(family, reference, frames, pixels):
     """Without it, or with the prompt counted in, a greedy answer is another."""
-    features = encode(family, frames)["features"]
-    grid = grid_of(family, features)
+    tokens = tokens_of(family, frames)
+    grid = tokens.grid
     language = LanguageModel(family, CPU, torch.float32, probed=True)
-    conversation = language.watch(grid, features.flatten(0, 2), torch.arange(grid.tokens))
+    conversation = language.watch(grid, tokens.embeddings, torch.arange(grid.tokens))
     method = parse_method("fastv")
-    pruned = PrunedConversation(
-        language, VideoTokens(grid, features), lambda: method.session(VideoTokens(grid, features), Fraction(1))
-    )
+    pruned = PrunedConversation(language, tokens, lambda: method.session(tokens, Fraction(1)))
     said = [conversation.ask(question, max_new_tokens=30).text for question in QUESTIONS]
     assert said == [pruned.ask(question, max_new_tokens=30).text for question in QUESTIONS]
     assert max(len(set(text.split())) for text in said) > 3

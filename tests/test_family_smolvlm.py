@@ -11,7 +11,7 @@ import pytest
 import torch
 from checkpoints_video import clip_of, dummy_of, smolvlm_checkpoint
 from family_checks import a_method_keeps_its_budget
-from test_families import CPU, QUESTIONS, encode, grid_of, whole_model
+from test_families import CPU, QUESTIONS, encode, grid_of, tokens_of, whole_model
 from transformers.models.smolvlm import processing_smolvlm
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
@@ -133,10 +133,10 @@ def test_numbers_in_words_are_those_of_num2words():
 def test_at_ratio_one_answers_equal_generate_from_pixels_token_for_token(size, smol):
     frames = clip_of(*size)
     language, model = LanguageModel(smol, CPU, torch.float32), whole_model(smol)
-    features = encode(smol, frames, chunk=2)["features"]
-    assert features.shape[:3] == (size[0], 3, 3)
-    grid = grid_of(smol, features)
-    conversation = language.watch(grid, features.flatten(0, 2), torch.arange(grid.tokens))
+    tokens = tokens_of(smol, frames, chunk=2)
+    grid = tokens.grid
+    assert grid.shape == (size[0], 3, 3)
+    conversation = language.watch(grid, tokens.embeddings, torch.arange(grid.tokens))
     seen = set()
     for question in [*QUESTIONS, "Where?", "You are"]:
         ids, _ = language.prompter.ids(grid, question)

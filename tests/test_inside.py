@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import SAMPLES, make_tokens
 from fake_llm import FakeLlm
-from test_families import CPU, QUESTIONS, encode, grid_of
+from test_families import CPU, QUESTIONS, tokens_of
 from torch import Tensor
 from transformers import DynamicCache
 
@@ -37,8 +37,7 @@ def language(family) -> LanguageModel:
 
 @pytest.fixture
 def tokens(family, frames) -> VideoTokens:
-    features = encode(family, frames)["features"]
-    return VideoTokens(grid_of(family, features), features)
+    return tokens_of(family, frames)
 
 
 class Nothing(Session):
@@ -77,11 +76,10 @@ class Given(Session):
 def test_without_a_cut_the_loop_is_the_models_own_forward(language, tokens):
     text = language.model.get_decoder()
     prompt = language.prompter.prompt(language.model, tokens.grid, QUESTIONS[0], torch.arange(tokens.grid.tokens))
-    inputs = language.inputs(prompt, tokens.features.flatten(0, 2))
+    inputs = language.decoder_inputs(prompt, tokens.embeddings)
     ours, theirs = DynamicCache(config=text.config), DynamicCache(config=text.config)
-    language.prune(
-        tokens.grid, tokens.features.flatten(0, 2), QUESTIONS[0], Nothing(tokens.grid.tokens, tokens.grid.tokens), ours
-    )
+    nothing = Nothing(tokens.grid.tokens, tokens.grid.tokens)
+    language.prune(tokens.grid, tokens.embeddings, QUESTIONS[0], nothing, ours)
     with torch.inference_mode():
         text(past_key_values=theirs, use_cache=True, **inputs)
     assert len(ours.layers) == len(theirs.layers) == 3
@@ -92,7 +90,7 @@ def test_without_a_cut_the_loop_is_the_models_own_forward(language, tokens):
 
 @pytest.mark.parametrize("name", INSIDE)
 def test_at_ratio_one_answers_equal_those_without_a_method(name, language, tokens):
-    plain = language.watch(tokens.grid, tokens.features.flatten(0, 2), torch.arange(tokens.grid.tokens))
+    plain = language.watch(tokens.grid, tokens.embeddings, torch.arange(tokens.grid.tokens))
     method = parse_method(name)
     pruned = PrunedConversation(language, tokens, lambda: method.session(tokens, Fraction(1)))
     for question in QUESTIONS:
@@ -105,7 +103,7 @@ def masked_next_token(language: LanguageModel, tokens: VideoTokens, question: st
     """Logits of the first answer token when cut tokens stay in place but nobody may look at them: a slow reference."""
     text = language.model.get_decoder()
     prompt = language.prompter.prompt(language.model, tokens.grid, question, torch.arange(tokens.grid.tokens))
-    inputs = language.inputs(prompt, tokens.features.flatten(0, 2))
+    inputs = language.inputs(prompt, tokens.embeddings)
     hidden = inputs["inputs_embeds"]
     rotary = text.rotary_emb(hidden, language.family.rotary_positions(inputs["position_ids"]))
     length = hidden.shape[1]
@@ -121,6 +119,8 @@ def masked_next_token(language: LanguageModel, tokens: VideoTokens, question: st
         )
         hidden = hidden + mixed
         hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
+        if tokens.deepstack is not None and number < tokens.deepstack.shape[3]:
+            hidden[0, prompt.visual >= 0] += tokens.deepstack.flatten(0, 2)[:, number]
     return language.model.lm_head(text.norm(hidden))[0, -1]
 
 
@@ -154,13 +154,11 @@ def test_attention_rows_are_those_of_eager_attention(language, tokens):
         def after(self, view: View, rows: Rows) -> None:
             found[view.layer] = (rows.last_query(), *rows.cross_and_self())
 
-    features = tokens.features.flatten(0, 2)
-    prompt = language.prune(tokens.grid, features, QUESTIONS[1], Look(tokens.grid.tokens, 1), None)
+    prompt = language.prune(tokens.grid, tokens.embeddings, QUESTIONS[1], Look(tokens.grid.tokens, 1), None)
     eager = LanguageModel(language.family, CPU, torch.float32)
     eager.model.set_attn_implementation("eager")
-    weights = eager.model.get_decoder()(
-        **eager.inputs(prompt, features), output_attentions=True
-    ).attentions  # a layer: (1, heads, L, L)
+    inputs = eager.decoder_inputs(prompt, tokens.embeddings)
+    weights = eager.model.get_decoder()(**inputs, output_attentions=True).attentions  # a layer: (1, heads, L, L)
     visual = (prompt.visual >= 0).nonzero().squeeze(1)
     behind = torch.arange(int(visual[-1]) + 1, len(prompt.ids))
     for layer, weight in enumerate(weights):
@@ -176,7 +174,7 @@ def test_an_llm_with_sliding_windows_is_refused(language, tokens, monkeypatch):
     kinds = ["full_attention", "sliding_attention", "full_attention"]
     monkeypatch.setattr(text.config, "layer_types", kinds, raising=False)
     with pytest.raises(ModelError, match="sliding_attention"):
-        language.prune(tokens.grid, tokens.features.flatten(0, 2), "what ?", Nothing(tokens.grid.tokens, 1))
+        language.prune(tokens.grid, tokens.embeddings, "what ?", Nothing(tokens.grid.tokens, 1))
 
 
 # --- the methods ----------------------------------------------------------------------------------------------------
@@ -188,7 +186,7 @@ def test_both_forms_keep_the_same_tokens_for_the_same_prompt(name, ratio, langua
     method, kept = parse_method(name), []
     count = budget(Fraction(ratio), tokens.grid.tokens)
     session = method.session(tokens, Fraction(ratio))
-    language.prune(tokens.grid, tokens.features.flatten(0, 2), QUESTIONS[0], session)
+    language.prune(tokens.grid, tokens.embeddings, QUESTIONS[0], session)
     kept.append(session.index.tolist())
     conversation = PrunedConversation(language, tokens, lambda: method.session(tokens, Fraction(ratio)))
     first, second = (conversation.ask(QUESTIONS[0], max_new_tokens=6) for _ in range(2))

@@ -40,9 +40,11 @@ def test_no_more_frames_are_held_than_a_chunk(tmp_path, monkeypatch):
     clip = render(tmp_path / "clip.mp4", range(40))
     sizes = []
     real = VisionEncoder.encode
-    monkeypatch.setattr(VisionEncoder, "encode", lambda self, frames: sizes.append(len(frames)) or real(self, frames))
+    monkeypatch.setattr(
+        VisionEncoder, "encode", lambda self, frames, total: sizes.append((len(frames), total)) or real(self, frames)
+    )
     tokens = pipeline.encode_video(clip, frames=39, chunk=4)
-    assert sizes == [4] * 9 + [3] and tokens.grid.shape[0] == 39
+    assert sizes == [(4, 39)] * 9 + [(3, 39)] and tokens.grid.shape[0] == 39
 
 
 def test_the_chunk_does_not_change_the_tokens(tmp_path):
@@ -83,8 +85,8 @@ def test_importance_in_the_llm_is_asked_only_for_candidates_that_must_go(tmp_pat
             calls.append((layers, probed))
             return self
 
-        def importance(self, grid, features, index, prompt, layer):
-            calls.append((len(features), len(index), prompt, layer))
+        def importance(self, grid, tokens, index, prompt, layer):
+            calls.append((len(tokens.features), len(index), prompt, layer))
             return torch.arange(len(index)).float()
 
     family = open_family(str(CHECKPOINTS["qwen2_5_vl"](tmp_path / "model")))

@@ -74,7 +74,7 @@ class Examiner:
             ]
             cells[name, ratio] = _joined(parts)
         everything = pipeline.all_tokens(tokens)
-        nothing = replace(everything, features=everything.features[:0], index=everything.index[:0])
+        nothing = replace(everything, features=everything.features[:0], deepstack=None, index=everything.index[:0])
         blind, _ = self._answer(nothing, items)
         return Sitting(exam.name, tokens.grid.tokens, items, blind, cells)
 

@@ -24,6 +24,12 @@ FAMILIES = Table(
             "Qwen2-VL: native resolution, two frames a slot, three-part positions without seconds",
             "Qwen/Qwen2-VL-2B-Instruct, Qwen/Qwen2-VL-7B-Instruct",
         ),
+        "qwen3_vl": Entry(
+            "stsimdiff_cli.models.qwen3_vl:Qwen3VL",
+            "Qwen3-VL: native resolution, two frames a slot, its time in words before each, deepstack features",
+            "Qwen/Qwen3-VL-2B-Instruct, Qwen/Qwen3-VL-4B-Instruct, Qwen/Qwen3-VL-8B-Instruct, "
+            "Qwen/Qwen3-VL-32B-Instruct",
+        ),
         "llava_onevision": Entry(
             "stsimdiff_cli.models.llava_onevision:LlavaOnevision",
             "LLaVA-OneVision: SigLIP at 384 pixels, 14 x 14 tokens a frame, one closing newline",

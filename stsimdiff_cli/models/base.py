@@ -44,9 +44,21 @@ class Family(ABC):
     def pixels(self, frames: Tensor, device: torch.device) -> dict[str, Tensor]:
         """Preprocess (n, height, width, 3) uint8 frames into the encoder's inputs."""
 
+    def pixels_of_part(self, frames: Tensor, total: int, device: torch.device) -> dict[str, Tensor]:  # noqa: ARG002
+        """The same for a part of a video of `total` frames, if preprocessing depends on that. Default: it does not."""
+        return self.pixels(frames, device)
+
     @abstractmethod
     def features(self, model: Any, pixels: dict[str, Tensor]) -> Tensor:
         """Encode preprocessed frames: (t, H, W, D), after projector, pooling and merging."""
+
+    def encoded(self, model: Any, pixels: dict[str, Tensor]) -> dict[str, Tensor]:
+        """`features`, and `deepstack` (t, H, W, K, D) if the encoder hands the LLM more than one layer's features."""
+        return {"features": self.features(model, pixels)}
+
+    def slot_seconds(self, frames: tuple[float, ...]) -> float:
+        """The time of a slot, from the times of its frames. Default: that of the first."""
+        return frames[0]
 
     @abstractmethod
     def last_attention(self, model: Any) -> nn.Module:
@@ -103,6 +115,10 @@ class Family(ABC):
     def rotary_positions(self, positions: Tensor) -> Tensor:
         """What the LLM's rotary embedding takes, from position ids as they are passed to the model."""
         return positions
+
+    def deepened(self, visual: Tensor, deepstack: Tensor) -> dict[str, Any]:
+        """What the decoder takes besides embeddings: visual (L,) bool and the deepstack features (M, K, D) there."""
+        raise NotImplementedError  # a family with deepstack features has it
 
     def embed_extra(self, model: Any, embeddings: Tensor, ids: Tensor, visual: Tensor) -> None:  # noqa: B027
         """Write embeddings (L, D) that no word table holds, e.g. a learned newline. Default: none."""

@@ -13,7 +13,7 @@ from transformers import DynamicCache
 from transformers.generation.streamers import BaseStreamer
 
 from ..inside import Session
-from ..records import Prompt, TokenGrid, VideoTokens
+from ..records import Embeddings, Prompt, TokenGrid, VideoTokens
 from .loading import quiet
 
 if TYPE_CHECKING:
@@ -36,10 +36,10 @@ class Conversation:
     #: Visual tokens alive behind each layer with the last question, where a method cuts them there; else empty.
     live: Sequence[int] = ()
 
-    def __init__(self, language: LanguageModel, grid: TokenGrid, features: Tensor, index: Tensor) -> None:
+    def __init__(self, language: LanguageModel, grid: TokenGrid, tokens: Embeddings, index: Tensor) -> None:
         self.language = language
         self.grid = grid
-        self.features = features
+        self.tokens = tokens
         self.index = index
         self.cache = self._new_cache()
         self._prefill()
@@ -53,22 +53,15 @@ class Conversation:
         if not len(self.index):  # a conversation without the video, as the control of a benchmark
             return
         prompt = self._prompt("")
-        inputs = self.language.inputs(prompt, self.features)
         video_end = int((prompt.ids == self.language.family.placeholder).nonzero()[-1]) + 1
-        self.language.model.get_decoder()(
-            inputs_embeds=inputs["inputs_embeds"][:, :video_end],
-            position_ids=inputs["position_ids"][..., :video_end],
-            attention_mask=inputs["attention_mask"][:, :video_end],
-            past_key_values=self.cache,
-            use_cache=True,
-        )
+        self.language.read(prompt[:video_end], self.tokens, self.cache)
 
     def _prompt(self, question: str) -> Prompt:
         return self.language.prompter.prompt(self.language.model, self.grid, question, self.index)
 
-    def _ready(self, question: str) -> tuple[Prompt, Tensor, DynamicCache]:
-        """A question's prompt, the features of its visual tokens, and a cache that holds the beginning of it."""
-        return self._prompt(question), self.features, self.cache
+    def _ready(self, question: str) -> tuple[Prompt, Embeddings, DynamicCache]:
+        """A question's prompt, its visual tokens, and a cache that holds the beginning of it, all of them included."""
+        return self._prompt(question), self.tokens, self.cache
 
     @torch.inference_mode()
     def ask(
@@ -82,7 +75,7 @@ class Conversation:
         """Answer one question; `on_text` receives the text piece by piece. Temperature 0 is greedy."""
         start = time.perf_counter()
         language = self.language
-        prompt, features, cache = self._ready(question)
+        prompt, tokens, cache = self._ready(question)
         known = cache.get_seq_length()
         sampling = (
             {"do_sample": True, "temperature": temperature}
@@ -94,7 +87,7 @@ class Conversation:
             torch.manual_seed(seed)
             language.model.generate(
                 input_ids=prompt.ids.to(language.device)[None],
-                **language.inputs(prompt, features),
+                **language.inputs(prompt, tokens),
                 past_key_values=cache,
                 max_new_tokens=max_new_tokens,
                 streamer=streamer,
@@ -114,29 +107,25 @@ class PrunedConversation(Conversation):
 
     def __init__(self, language: LanguageModel, tokens: VideoTokens, session: Callable[[], Session]) -> None:
         self.session = session
-        super().__init__(language, tokens.grid, tokens.features.flatten(0, 2), torch.arange(tokens.grid.tokens))
+        super().__init__(language, tokens.grid, tokens.embeddings, torch.arange(tokens.grid.tokens))
 
     def _prefill(self) -> None:
         """Nothing is the same for every question."""
 
-    def _ready(self, question: str) -> tuple[Prompt, Tensor, DynamicCache]:
+    def _ready(self, question: str) -> tuple[Prompt, Embeddings, DynamicCache]:
         """Read the whole prompt but for its last token, with which generating begins.
 
         Layer 0 tells the generator how much of the prompt is in the cache, so the prompt is that of layer 0; later
         layers hold fewer tokens, which nobody needs to know: a single query sees all that there is.
         """
         session, cache = self.session(), self._new_cache()
-        prompt = self.language.prune(self.grid, self.features, question, session, cache)
+        prompt = self.language.prune(self.grid, self.tokens, question, session, cache)
         self.live = session.live
         cache.crop(-1)
         entered = torch.zeros(self.grid.tokens, dtype=torch.bool)
         entered[session.entered] = True
         keep = (prompt.visual < 0) | entered[prompt.visual.clamp_min(0)]
-        return (
-            Prompt(prompt.ids[keep], prompt.visual[keep], prompt.positions[:, keep]),
-            self.features[session.entered],
-            cache,
-        )
+        return prompt[keep], self.tokens[session.entered], cache
 
 
 class _Pieces(BaseStreamer):

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import Cache
 
 from ..inside import Session
-from ..records import Prompt, TokenGrid
+from ..records import Embeddings, Prompt, TokenGrid
 from .base import Family
 from .conversation import Conversation
 from .layers import run_layers
@@ -30,12 +30,12 @@ class LanguageModel:
         self.prompter = Prompter(family)
         self.model: Any = load_language(family, device, dtype, PROBED if probed else "sdpa", layers)
 
-    def inputs(self, prompt: Prompt, features: Tensor) -> dict[str, Tensor]:
-        """Model inputs of a prompt whose visual tokens are `features` (M, D), batch size 1."""
+    def inputs(self, prompt: Prompt, tokens: Embeddings) -> dict[str, Tensor]:
+        """Model inputs of a prompt with M visual tokens, batch size 1, without deepstack features."""
         ids, visual = prompt.ids.to(self.device), prompt.visual.to(self.device)
         words = self.model.get_input_embeddings()
         embeddings = words(ids.masked_fill(ids == self.family.placeholder, 0))  # (L, D)
-        embeddings[visual >= 0] = features.to(self.device, embeddings.dtype)
+        embeddings[visual >= 0] = tokens.features.to(self.device, embeddings.dtype)
         self.family.embed_extra(self.model, embeddings, ids, visual)
         positions = prompt.positions.to(self.device)
         return {
@@ -45,11 +45,25 @@ class LanguageModel:
             "attention_mask": torch.ones_like(ids)[None],
         }
 
+    def decoder_inputs(self, prompt: Prompt, tokens: Embeddings) -> dict[str, Any]:
+        """The same for the decoder, which takes deepstack features too."""
+        inputs = self.inputs(prompt, tokens)
+        if tokens.deepstack is None:
+            return inputs
+        visual = (prompt.visual >= 0).to(self.device)
+        return {**inputs, **self.family.deepened(visual, tokens.deepstack.to(self.device))}
+
     @torch.inference_mode()
-    def importance(self, grid: TokenGrid, features: Tensor, index: Tensor, prompt: str, layer: int) -> Tensor:
+    def read(self, prompt: Prompt, tokens: Embeddings, cache: Cache | None = None) -> None:
+        """Run a prompt with M visual tokens, or the beginning of one, through the decoder; into the cache if given."""
+        inputs = self.decoder_inputs(prompt, tokens)
+        self.model.get_decoder()(**inputs, past_key_values=cache, use_cache=cache is not None)
+
+    @torch.inference_mode()
+    def importance(self, grid: TokenGrid, tokens: Embeddings, index: Tensor, prompt: str, layer: int) -> Tensor:
         """Attention from the last prompt token to each of the tokens `index`, mean over heads (section 4.5): (C,).
 
-        `features` (C, D) are those tokens; only they and the prompt enter the LLM, which runs up to `layer`.
+        `tokens` are those C tokens; only they and the prompt enter the LLM, which runs up to `layer`.
         """
         sequence = self.prompter.prompt(self.model, grid, prompt, index)
         rows: list[Tensor] = []
@@ -60,33 +74,34 @@ class LanguageModel:
 
         attention = self.model.get_decoder().layers[layer].self_attn
         with tapped(attention, stop), contextlib.suppress(_RowTaken):
-            self.model.get_decoder()(use_cache=False, **self.inputs(sequence, features))
+            self.read(sequence, tokens)
         return rows[0][(sequence.visual >= 0).to(self.device)]
 
     @torch.inference_mode()
     def prune(
         self,
         grid: TokenGrid,
-        features: Tensor,
+        tokens: Embeddings,
         question: str,
         session: Session,
         cache: Cache | None = None,
     ) -> Prompt:
-        """Read all tokens `features` (N, D) and a question, cutting where `session` says; returns the whole prompt.
+        """Read all N tokens and a question, cutting where `session` says; returns the whole prompt.
 
         With a cache the run goes through all layers and fills it; without, it ends as soon as the session is finished.
         """
         prompt = self.prompter.prompt(self.model, grid, question, torch.arange(grid.tokens))
-        inputs = self.inputs(prompt, features)
+        inputs = self.inputs(prompt, tokens)
         text = self.model.get_decoder()
         rotary = text.rotary_emb(inputs["inputs_embeds"], self.family.rotary_positions(inputs["position_ids"]))
         visual = (prompt.visual >= 0).to(self.device)
-        run_layers(text, inputs["inputs_embeds"], rotary, visual, session, cache)
+        deep = None if tokens.deepstack is None else tokens.deepstack.to(self.device)
+        run_layers(text, inputs["inputs_embeds"], rotary, visual, session, cache, deep)
         return prompt
 
-    def watch(self, grid: TokenGrid, features: Tensor, index: Tensor) -> Conversation:
-        """Prefill a video once, to ask about it many times."""
-        return Conversation(self, grid, features, index)
+    def watch(self, grid: TokenGrid, tokens: Embeddings, index: Tensor) -> Conversation:
+        """Prefill the tokens `index` (M,) of a video once, to ask about it many times."""
+        return Conversation(self, grid, tokens, index)
 
 
 class _RowTaken(Exception):  # noqa: N818 (it ends a forward pass early; it is no error)

@@ -19,20 +19,27 @@ from .probe import last_row, rows_received, tapped
 
 
 def run_layers(
-    text: Any, hidden: Tensor, rotary: tuple[Tensor, Tensor], visual: Tensor, session: Session, cache: Cache | None
+    text: Any,
+    hidden: Tensor,
+    rotary: tuple[Tensor, Tensor],
+    visual: Tensor,
+    session: Session,
+    cache: Cache | None,
+    deepstack: Tensor | None = None,
 ) -> Tensor:
     """Run a whole prompt through the layers of a text model, cutting where `session` says: (1, L', D), before the norm.
 
     text is a decoder of transformers loaded with `attn_implementation=PROBED`, hidden (1, L, D) are the prompt's
-    embeddings, rotary the cosines and sines of all L positions, visual (L,) bool. Without a cache the run ends when the
-    session is finished. ModelError for a model some of whose layers do not see the whole prompt.
+    embeddings, rotary the cosines and sines of all L positions, visual (L,) bool, deepstack (N, K, D) what is added to
+    the N visual tokens behind the first K layers. Without a cache the run ends when the session is finished. ModelError
+    for a model some of whose layers do not see the whole prompt.
     """
     kinds = set(getattr(text.config, "layer_types", None) or ["full_attention"])
     if kinds != {"full_attention"}:
         raise ModelError(
             f"Tokens cannot be cut inside this LLM: it has {', '.join(sorted(kinds))}.", "Compress first, then ask."
         )
-    state = _State(hidden, rotary, visual)
+    state = _State(hidden, rotary, visual, deepstack)
     for number, layer in enumerate(text.layers):
         if cache is None and session.finished:
             break
@@ -51,6 +58,7 @@ def run_layers(
         taken.visual = state.visual
         state.cut(session.after(state.view(number, len(text.layers)), taken))
         state.hidden = state.hidden + layer.mlp(layer.post_attention_layernorm(state.hidden))
+        state.deepen(number)
         session.live.append(int(state.visual.sum()))
     return state.hidden
 
@@ -58,10 +66,11 @@ def run_layers(
 class _State:
     """What the next layer will see."""
 
-    def __init__(self, hidden: Tensor, rotary: tuple[Tensor, Tensor], visual: Tensor) -> None:
+    def __init__(self, hidden: Tensor, rotary: tuple[Tensor, Tensor], visual: Tensor, deepstack: Tensor | None) -> None:
         self.hidden = hidden
         self.rotary = rotary
         self.visual = visual
+        self.deepstack = deepstack  # of the visual tokens that are alive
 
     def view(self, layer: int, layers: int) -> View:
         return View(layer, layers, self.hidden[0, self.visual])
@@ -81,6 +90,15 @@ class _State:
         cos, sin = (table[..., stays, :] for table in self.rotary)
         self.rotary = (cos, sin)
         self.visual = self.visual[stays]
+        if self.deepstack is not None:
+            self.deepstack = self.deepstack[keep.to(self.deepstack.device)]
+
+    def deepen(self, layer: int) -> None:
+        """Add what belongs behind this layer."""
+        if self.deepstack is None or layer >= self.deepstack.shape[1]:
+            return
+        self.hidden = self.hidden.clone()
+        self.hidden[0, self.visual] += self.deepstack[:, layer].to(self.hidden.dtype)
 
 
 class _Taken:

@@ -75,6 +75,8 @@ def load_language(
     config.vision_config.num_hidden_layers = 0
     if hasattr(config.vision_config, "depth"):  # Qwen's name for it
         config.vision_config.depth = 0
+    if hasattr(config.vision_config, "deepstack_visual_indexes"):  # layers that are not there
+        config.vision_config.deepstack_visual_indexes = []
     if layers is not None:
         require_layers(family, layers)
         _cut_text_layers(config, layers)

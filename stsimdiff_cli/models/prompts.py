@@ -93,4 +93,4 @@ class Prompter:
         kept = torch.zeros(grid.tokens, dtype=torch.bool)
         kept[index.cpu()] = True
         keep = (visual < 0) | kept[visual.clamp_min(0)]
-        return Prompt(ids[keep], visual[keep], positions[:, keep])
+        return Prompt(ids, visual, positions)[keep]

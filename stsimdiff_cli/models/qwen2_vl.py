@@ -55,7 +55,10 @@ class Qwen2VL(Family):
 
     def pixels(self, frames: Tensor, device: torch.device) -> dict[str, Tensor]:
         """Patches (t h w, 3 x frames x patch x patch) in merge order, and their grid; an odd end repeats its frame."""
-        height, width = self.size(*frames.shape[1:3])
+        return self._patches(frames, self.size(*frames.shape[1:3]), device)
+
+    def _patches(self, frames: Tensor, size: tuple[int, int], device: torch.device) -> dict[str, Tensor]:
+        height, width = size
         x = normalise(resize(frames, height, width, self._settings), self._settings, device)  # (n, 3, height, width)
         depth, patch, merge = self.frames_per_slot, self._vision.patch_size, self._vision.spatial_merge_size
         x = torch.cat([x, x[-1:].expand(-len(x) % depth, -1, -1, -1)])

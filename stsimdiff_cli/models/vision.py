@@ -32,15 +32,16 @@ class VisionEncoder:
         self.model: Any = load_vision(family, device, dtype, PROBED if evidence else "sdpa")
 
     @torch.inference_mode()
-    def encode(self, frames: Tensor) -> dict[str, Tensor]:
+    def encode(self, frames: Tensor, total: int | None = None) -> dict[str, Tensor]:
         """Tokens of (n, height, width, 3) uint8 frames, n a multiple of the family's frames per slot except at the end.
 
-        Returns `features` (t, H, W, D) in the model's dtype and, if asked for, `saliency` (t, H, W) and `keys`
-        (t, H, W, heads, K), both float32, pooled, merged and ordered like the features.
+        `total` are the frames of the whole video, if these are a part of it. Returns `features` (t, H, W, D) in the
+        model's dtype, `deepstack` (t, H, W, K, D) where the family has it, and, if asked for, `saliency` (t, H, W) and
+        `keys` (t, H, W, heads, K), both float32, pooled, merged and ordered like the features.
         """
-        pixels = self.family.pixels(frames, self.device)
+        pixels = self.family.pixels_of_part(frames, total or len(frames), self.device)
         if not self.evidence:
-            return {"features": self.family.features(self.model, pixels).clone()}
+            return self._tokens(pixels)
         attention = self.family.last_attention(self.model)
         saliency: list[Tensor] = []
         inputs: list[Tensor] = []
@@ -49,7 +50,7 @@ class VisionEncoder:
         )
         try:
             with tapped(attention, lambda *qk: saliency.append(received(*qk).flatten())):
-                out = {"features": self.family.features(self.model, pixels).clone()}
+                out = self._tokens(pixels)
         finally:
             hook.remove()
         if "saliency" in self.evidence:
@@ -60,3 +61,7 @@ class VisionEncoder:
             grid = self.family.to_grid(self.model, per_patch, pixels)
             out["keys"] = grid.unflatten(-1, (attention.num_heads, -1)).clone()
         return out
+
+    def _tokens(self, pixels: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Copies: inference tensors may not leave."""
+        return {name: tensor.clone() for name, tensor in self.family.encoded(self.model, pixels).items()}
