@@ -9,7 +9,12 @@ from typing import Any
 import torch
 from checkpoint_parts import SPECIAL, TEXT, TURNS, VOCABULARY
 from checkpoints_more import _save, _tokenizer
-from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
+from transformers import (
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+    Qwen3VLMoeConfig,
+    Qwen3VLMoeForConditionalGeneration,
+)
 
 _TIMES = ["<|video_pad|>", "<", ">", ".", "seconds", *(str(i) for i in range(20))]
 QWEN3_VOCABULARY = {**VOCABULARY, **{word: len(VOCABULARY) + number for number, word in enumerate(_TIMES)}}
@@ -20,11 +25,22 @@ def qwen3_vl_checkpoint(folder: Path, seed: int = 0, **settings: Any) -> Path:
 
     At most 9216 pixels a video: four times 48 x 48, so that seven frames become smaller than one.
     """
-    config = Qwen3VLConfig(
+    return _checkpoint(folder, seed, Qwen3VLConfig, Qwen3VLForConditionalGeneration, {}, settings)
+
+
+def qwen3_vl_moe_checkpoint(folder: Path, seed: int = 0) -> Path:
+    """The same with four experts, two of which see a token."""
+    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+    return _checkpoint(folder, seed, Qwen3VLMoeConfig, Qwen3VLMoeForConditionalGeneration, experts, {})
+
+
+def _checkpoint(folder: Path, seed: int, made: Any, model: Any, text: dict[str, Any], settings: dict[str, Any]) -> Path:
+    config = made(
         text_config={
             **TEXT,
             "vocab_size": len(QWEN3_VOCABULARY),
             "head_dim": 12,
+            **text,
             "rope_parameters": {
                 "rope_type": "default",
                 "rope_theta": 1e4,
@@ -52,7 +68,7 @@ def qwen3_vl_checkpoint(folder: Path, seed: int = 0, **settings: Any) -> Path:
         tie_word_embeddings=False,
     )
     torch.manual_seed(seed)
-    _save(Qwen3VLForConditionalGeneration(config), folder)
+    _save(model(config), folder)
     _as_published(folder / "config.json")
     _tokenizer(
         folder,
@@ -86,6 +102,6 @@ def _as_published(path: Path) -> None:
         "rope_theta": rope["rope_theta"],
         "rope_scaling": {key: value for key, value in rope.items() if key != "rope_theta"},
     }
-    config["vision_config"] |= {"model_type": "qwen3_vl"}
+    config["vision_config"] |= {"model_type": config["model_type"]}
     config["vision_config"].pop("rope_parameters", None)
     path.write_text(json.dumps(config))

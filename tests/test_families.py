@@ -29,7 +29,7 @@ from stsimdiff_cli.models.vision import VisionEncoder
 from stsimdiff_cli.records import Source, TokenGrid, VideoTokens
 
 CPU = torch.device("cpu")
-QWEN = {"qwen2_vl", "qwen2_5_vl", "qwen3_vl"}
+QWEN = {"qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe"}
 SPACING = 2.0  # seconds between slots; whole, because transformers 5.17 cuts fractions
 
 
@@ -292,7 +292,7 @@ def test_pixels_equal_transformers_video_processors_where_torchvision_exists(che
     settings = family._settings if family.name == "llava_video" else video_settings(family.checkpoint)
     clip = frames[:6].permute(0, 3, 1, 2)  # (n, 3, h, w)
     if family.name in QWEN:
-        made = Qwen3VLVideoProcessor if family.name == "qwen3_vl" else Qwen2VLVideoProcessor
+        made = Qwen3VLVideoProcessor if family.name.startswith("qwen3") else Qwen2VLVideoProcessor
         processor = made(**{k: v for k, v in settings.items() if k != "image_processor_type"})
         expected = processor(clip, return_tensors="pt", cap_pixels_per_frame=False)
     else:

@@ -30,6 +30,11 @@ FAMILIES = Table(
             "Qwen/Qwen3-VL-2B-Instruct, Qwen/Qwen3-VL-4B-Instruct, Qwen/Qwen3-VL-8B-Instruct, "
             "Qwen/Qwen3-VL-32B-Instruct",
         ),
+        "qwen3_vl_moe": Entry(
+            "stsimdiff_cli.models.qwen3_vl_moe:Qwen3VLMoe",
+            "Qwen3-VL with a mixture of experts",
+            "Qwen/Qwen3-VL-30B-A3B-Instruct, Qwen/Qwen3-VL-235B-A22B-Instruct",
+        ),
         "llava_onevision": Entry(
             "stsimdiff_cli.models.llava_onevision:LlavaOnevision",
             "LLaVA-OneVision: SigLIP at 384 pixels, 14 x 14 tokens a frame, one closing newline",
