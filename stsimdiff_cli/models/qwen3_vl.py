@@ -79,6 +79,7 @@ class Qwen3VL(Qwen2VL):
         """Merged features of the last layer, and those of the others, (t, H, W, K, D)."""
         out = model.get_video_features(**pixels, return_dict=True)
         grid = self._grid(pixels)
+        # A tensor for each video, or all of them in one, which transformers 5.17 gives: the same values in a row.
         deep = [torch.cat(list(features)).view(*grid, -1) for features in out.deepstack_features]
         return {"features": torch.cat(list(out.pooler_output)).view(*grid, -1), "deepstack": torch.stack(deep, dim=3)}
 
