@@ -15,7 +15,7 @@ from stsimdiff_cli.cli.app import main
 from stsimdiff_cli.errors import RequestError, StsimdiffError
 from stsimdiff_cli.files import save_json
 from stsimdiff_cli.machine import describe, short
-from stsimdiff_cli.models.dummy import PRESETS
+from stsimdiff_cli.models.presets import PRESETS
 from stsimdiff_cli.profiling import memory, plot, report
 from stsimdiff_cli.profiling.cell import Cell, method_of, stage_seconds
 from stsimdiff_cli.profiling.clip import make_clip

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..models.presets import PRESETS, find_preset
 from . import common, options, output
 
 
@@ -26,8 +27,7 @@ def profile(
     dummy_weights: Annotated[
         str | None,
         typer.Option(
-            help="Instead of --model, random weights in a published size: llava-video-7b, llava-onevision-0.5b, "
-            "qwen2.5-vl-7b, qwen2.5-vl-3b.",
+            help=f"Instead of --model, random weights in a published size: {', '.join(PRESETS)}.",
         ),
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Runs that count, after one to warm up.")] = 3,
@@ -112,8 +112,6 @@ def _check(
     if video is not None and is_stored(video):
         raise RequestError(f"{video} is no video.", "profile measures decoding and encoding too: give it a video.")
     if preset is not None:
-        from ..models.dummy import find_preset
-
         find_preset(preset)
         if model is not None:
             raise RequestError("--model and --dummy-weights exclude each other.", "Leave out one of them.")
@@ -197,8 +195,6 @@ def _warn(found: dict[str, Any]) -> None:
     """What a reader of the table must know."""
     common.introduce(found["model"])
     if found["dummy_weights"]:
-        from ..models.dummy import find_preset
-
         output.note(f"{find_preset(found['dummy_weights']).summary}.")
         output.note("the weights are random: costs are real, communities and answers are not.")
     for remark in found["remarks"]:
