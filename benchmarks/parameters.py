@@ -21,7 +21,7 @@ from stsimdiff_cli.models.base import Family
 from stsimdiff_cli.models.checkpoint import DUMMY
 from stsimdiff_cli.models.dummy import random_model
 from stsimdiff_cli.models.loading import load_language, load_vision, open_family, quiet
-from stsimdiff_cli.models.presets import PRESETS, QWEN3_VL_8B
+from stsimdiff_cli.models.presets import PRESETS
 from stsimdiff_cli.models.published import QWEN, encoder, internvl, llava_onevision, llava_video, llm, rope, smolvlm
 from stsimdiff_cli.models.published_qwen import LARGE, QWEN_VL, SO400M, qwen3_vl
 
@@ -81,7 +81,7 @@ _QWEN_7B = llm(3584, 18944, 28, 28, 4, 152064, tied=False)
 _LLAVA_NEXT_VIDEO_7B = llava_next_video(llm(4096, 11008, 32, 32, 32, 32064, tied=False))
 
 #: config.json by checkpoint.
-CONFIGS = {preset.checkpoint: preset.config for preset in [*PRESETS.values(), QWEN3_VL_8B]} | {
+CONFIGS = {preset.checkpoint: preset.config for preset in PRESETS.values()} | {
     "Qwen/Qwen3-VL-2B-Instruct": qwen3_vl("", LARGE, llm(2048, 6144, 28, 16, 8, 151936, tied=True)).config,
     "Qwen/Qwen3-VL-4B-Instruct": qwen3_vl("", LARGE, llm(2560, 9728, 36, 32, 8, 151936, tied=True)).config,
     "Qwen/Qwen3-VL-32B-Instruct": qwen3_vl("", SO400M, llm(5120, 25600, 64, 64, 8, 151936, tied=False)).config,

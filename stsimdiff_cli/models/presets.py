@@ -8,9 +8,6 @@ from .published_qwen import SO400M, qwen2_5_vl, qwen3_vl
 
 _QWEN_7B = llm(3584, 18944, 28, 28, 4, 152064, tied=False)
 
-#: A line of PRESETS, "qwen3-vl-8b", as soon as the family qwen3_vl is there.
-QWEN3_VL_8B = qwen3_vl("Qwen/Qwen3-VL-8B-Instruct", SO400M, llm(4096, 12288, 36, 32, 8, 151936, tied=False))
-
 PRESETS = {
     "llava-video-7b": llava_video("lmms-lab/LLaVA-Video-7B-Qwen2", _QWEN_7B),
     "llava-onevision-0.5b": llava_onevision(
@@ -18,6 +15,7 @@ PRESETS = {
     ),
     "qwen2.5-vl-7b": qwen2_5_vl("Qwen/Qwen2.5-VL-7B-Instruct", _QWEN_7B),
     "qwen2.5-vl-3b": qwen2_5_vl("Qwen/Qwen2.5-VL-3B-Instruct", llm(2048, 11008, 36, 16, 2, 151936, tied=True)),
+    "qwen3-vl-8b": qwen3_vl("Qwen/Qwen3-VL-8B-Instruct", SO400M, llm(4096, 12288, 36, 32, 8, 151936, tied=False)),
     "internvl3-8b": internvl("OpenGVLab/InternVL3-8B-hf", _QWEN_7B | {"vocab_size": 151674}),
     "smolvlm2-2.2b": smolvlm(
         "HuggingFaceTB/SmolVLM2-2.2B-Instruct",
