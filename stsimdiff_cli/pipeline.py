@@ -130,11 +130,12 @@ def encode_frames(
     watch.stop()
     tensors = {name: tensor[: len(seconds)] for name, tensor in tensors.items()}
     features, deepstack = tensors.pop("features"), tensors.pop("deepstack", None)
+    shape = (features.shape[0], features.shape[1], features.shape[2])
     grid = TokenGrid(
-        shape=(features.shape[0], features.shape[1], features.shape[2]),
+        shape=shape,
         width=features.shape[3],
         seconds=tuple(seconds),
-        layout=family.layout,
+        layout=family.layout_of(shape),
         model=family.checkpoint.ref,
         source=replace(source, missing_seconds=tuple(missing)),
     )

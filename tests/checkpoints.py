@@ -9,6 +9,7 @@ import torch
 from checkpoint_parts import SPECIAL, TEXT, TURNS, VOCABULARY
 from checkpoints_llava_video import llava_video_checkpoint
 from checkpoints_more import internvl_checkpoint, qwen2_vl_checkpoint
+from checkpoints_nvila import nvila_checkpoint
 from checkpoints_qwen3_vl import qwen3_vl_checkpoint, qwen3_vl_moe_checkpoint
 from checkpoints_video import llava_next_video_checkpoint, smolvlm_checkpoint
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -125,6 +126,7 @@ CHECKPOINTS = {
     "llava_next_video": llava_next_video_checkpoint,
     "smolvlm": smolvlm_checkpoint,
     "llava_video": llava_video_checkpoint,
+    "nvila": nvila_checkpoint,
 }
 
 

@@ -12,7 +12,7 @@ import torch
 from checkpoint_parts import QUESTIONS, VOCABULARY
 from checkpoints import CHECKPOINTS
 from llava_video_reference import LlavaVideoReference
-from transformers import AutoModelForImageTextToText
+from nvila_reference import NvilaReference
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
@@ -21,7 +21,7 @@ from stsimdiff_cli.models import FAMILIES
 from stsimdiff_cli.models.base import Family
 from stsimdiff_cli.models.checkpoint import find_checkpoint
 from stsimdiff_cli.models.language import LanguageModel
-from stsimdiff_cli.models.loading import load_language, load_vision, open_family
+from stsimdiff_cli.models.loading import load_language, load_vision, open_family, weights_of
 from stsimdiff_cli.models.preprocess import video_settings
 from stsimdiff_cli.models.probe import PROBED
 from stsimdiff_cli.models.prompts import Prompter
@@ -30,6 +30,7 @@ from stsimdiff_cli.records import Source, TokenGrid, VideoTokens
 
 CPU = torch.device("cpu")
 QWEN = {"qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe"}
+REFERENCES = {"llava_video": LlavaVideoReference, "nvila": NvilaReference}
 SPACING = 2.0  # seconds between slots; whole, because transformers 5.17 cuts fractions
 
 
@@ -48,21 +49,21 @@ def grid_of(family: Family, features: torch.Tensor) -> TokenGrid:
     t, h, w, d = features.shape
     source = Source("clip", 1, "", 1.0, 1.0, 1, 1, 1, "pyav")
     seconds = tuple(SPACING * i for i in range(t))
-    return TokenGrid((t, h, w), d, seconds, family.layout, family.checkpoint.ref, source)
+    return TokenGrid((t, h, w), d, seconds, family.layout_of((t, h, w)), family.checkpoint.ref, source)
 
 
 def whole_model(family: Family, attention: str = "sdpa"):
     """The checkpoint as anybody loads it, all parts."""
     ours = {"config": family.config, "key_mapping": family.renamed} if family.renamed else {}  # else nobody can load it
-    return AutoModelForImageTextToText.from_pretrained(
-        family.checkpoint.path, dtype=torch.float32, attn_implementation=attention, **ours
+    return family.model_class.from_pretrained(
+        **weights_of(family.checkpoint), dtype=torch.float32, attn_implementation=attention, **ours
     ).eval()
 
 
 def from_pixels(model, family: Family, frames: torch.Tensor, prompt_ids: torch.Tensor, visual: torch.Tensor) -> list:
     """Greedy tokens of the model's own `generate`, from pixels, positions left to the model."""
-    if family.name == "llava_video":  # no class of transformers can
-        seen = LlavaVideoReference(family.checkpoint.path)
+    if family.name in REFERENCES:  # no class of transformers can
+        seen = REFERENCES[family.name](family.checkpoint.path)
         features = seen.features(family.pixels(frames, CPU)["pixel_values_videos"][0])
         return seen.greedy(features, prompt_ids, visual, torch.arange(len(prompt_ids)), 12)
     extra = {}
@@ -289,7 +290,7 @@ def test_pixels_equal_transformers_video_processors_where_torchvision_exists(che
         SmolVLMVideoProcessor,
     )
 
-    settings = family._settings if family.name == "llava_video" else video_settings(family.checkpoint)
+    settings = family._settings if family.name in REFERENCES else video_settings(family.checkpoint)
     clip = frames[:6].permute(0, 3, 1, 2)  # (n, 3, h, w)
     if family.name in QWEN:
         made = Qwen3VLVideoProcessor if family.name.startswith("qwen3") else Qwen2VLVideoProcessor
@@ -321,7 +322,7 @@ def test_the_fingerprint_follows_the_weights_and_not_the_folder(checkpoint, fami
 def test_an_incomplete_checkpoint_is_refused(checkpoint, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(checkpoint, copy)
-    shard = sorted(copy.glob("*.safetensors"))[0]
+    shard = sorted(copy.rglob("*.safetensors"))[0]
     shard.unlink()
     with pytest.raises(ModelError, match=shard.name):
         _ = find_checkpoint(str(copy)).fingerprint
@@ -362,7 +363,7 @@ def test_ids_between_visual_tokens_belong_to_the_prompt(family, frames):
     layout = replace(grid.layout, between=((0, stamp), (step, stamp)))
     language = LanguageModel(family, CPU, torch.float32)
     ids, visual = language.prompter.ids(replace(grid, layout=layout), "w5")
-    plain, _ = language.prompter.ids(grid, "w5")
+    plain, _ = language.prompter.ids(replace(grid, layout=replace(layout, between=())), "w5")
     assert len(ids) == len(plain) + 4
     assert visual[visual >= 0].tolist() == list(range(grid.tokens))
     places = [int((visual == 0).nonzero()), int((visual == step).nonzero())]

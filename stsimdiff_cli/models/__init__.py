@@ -61,11 +61,17 @@ FAMILIES = Table(
             "LLaVA-Video: SigLIP at 384 pixels, 14 x 15 tokens a frame, the last column newlines; frame times in words",
             "lmms-lab/LLaVA-Video-7B-Qwen2, lmms-lab/LLaVA-Video-72B-Qwen2",
         ),
+        "nvila": Entry(
+            "stsimdiff_cli.models.nvila:Nvila",
+            "NVILA: SigLIP at 448 pixels, 16 x 16 or 11 x 11 tokens a slot of 1 or 8 frames, a newline behind each",
+            "Efficient-Large-Model/NVILA-8B-Video, Efficient-Large-Model/NVILA-Lite-2B, "
+            "Efficient-Large-Model/NVILA-Lite-8B",
+        ),
     },
 )
 
 #: Families by the class that their config.json names, where other checkpoints have the same `model_type`.
-ARCHITECTURES = {"LlavaQwenForCausalLM": "llava_video"}
+ARCHITECTURES = {"LlavaQwenForCausalLM": "llava_video", "LlavaLlamaModel": "nvila"}
 
 
 def family_of(config: dict[str, Any], model: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, PretrainedConfig
+from transformers import AutoConfig, AutoModelForImageTextToText, PretrainedConfig
 
 from ..records import Layout, TokenGrid
 from .checkpoint import Checkpoint
@@ -24,6 +24,7 @@ class Family(ABC):
     name: ClassVar[str]
     gives: ClassVar[frozenset[str]] = frozenset({"saliency", "keys"})  # evidence from the vision encoder
     renamed: ClassVar[dict[str, str]] = {}  # tensor names of the checkpoint (patterns) -> transformers' names for them
+    model_class: ClassVar[Any] = AutoModelForImageTextToText  # whose `from_pretrained` reads the weights
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
@@ -32,6 +33,13 @@ class Family(ABC):
     def config(self) -> PretrainedConfig:
         """The configuration; whoever trims it, trims a copy."""
         return AutoConfig.from_pretrained(self.checkpoint.path)
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The tokenizer; ModelError if it cannot be loaded."""
+        from .prompts import read_tokenizer
+
+        return read_tokenizer(self.checkpoint, self.config)
 
     # --- vision ---
 
@@ -83,6 +91,10 @@ class Family(ABC):
     def layout(self) -> Layout:
         """Ids that replace the prompt's single video placeholder, around and between the visual tokens."""
         return Layout()
+
+    def layout_of(self, shape: tuple[int, int, int]) -> Layout:  # noqa: ARG002
+        """The layout of a grid (T, H, W). Default: the same for all."""
+        return self.layout
 
     # --- language ---
 

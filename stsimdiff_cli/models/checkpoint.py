@@ -18,6 +18,8 @@ _PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
 #: Configuration that changes without changing the model.
 _VOLATILE = {"_name_or_path", "transformers_version", "torch_dtype", "dtype", "architectures", "use_cache"}
 _SAMPLE = 32  # bytes read from each tensor for the fingerprint
+#: Parts of a model that may be published each in a folder of its own; config.json then has an entry `<part>_cfg`.
+_PARTS = ("llm", "vision_tower", "mm_projector")
 #: Entry of config.json that marks a dummy: a folder without weights, see dummy.py.
 DUMMY = "stsimdiff_dummy"
 
@@ -37,6 +39,16 @@ class Checkpoint:
         """True for a folder without weights, which loading fills with noise."""
         return bool(self.config.get(DUMMY))
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Folders that hold the weights, each those of one part of the model; () if there is one folder for all."""
+        return _PARTS if all(f"{part}_cfg" in self.config for part in _PARTS) else ()
+
+    @property
+    def tokenizer_path(self) -> Path:
+        """The folder of the tokenizer's files: that of the LLM, if it is apart."""
+        return self.path / "llm" if (self.path / "llm" / "tokenizer_config.json").is_file() else self.path
+
     @cached_property
     def ref(self) -> ModelRef:
         """Who the model is, as written into files."""
@@ -50,8 +62,11 @@ class Checkpoint:
         fine-tunings of one architecture.
         """
         digest = hashlib.sha256(json.dumps(_stable(self.config), sort_keys=True).encode())
+        for part in self.parts:
+            digest.update(json.dumps(_stable(self.json(f"{part}/config.json")), sort_keys=True).encode())
         tensors = []
         for shard in self.weight_files():
+            part = f"{shard.parent.name}." if self.parts else ""
             with shard.open("rb") as file:
                 size = int.from_bytes(file.read(8), "little")
                 header = json.loads(file.read(size))
@@ -59,7 +74,9 @@ class Checkpoint:
                 for name, entry in header.items():
                     begin, end = entry["data_offsets"]
                     file.seek(8 + size + begin)
-                    tensors.append((name, entry["dtype"], entry["shape"], file.read(min(_SAMPLE, end - begin)).hex()))
+                    tensors.append(
+                        (part + name, entry["dtype"], entry["shape"], file.read(min(_SAMPLE, end - begin)).hex())
+                    )
         digest.update(json.dumps(sorted(tensors)).encode())
         return digest.hexdigest()[:32]
 
@@ -67,15 +84,16 @@ class Checkpoint:
         """The safetensors shards, none of a dummy; ModelError if one is missing."""
         if self.dummy:
             return []
-        index = self.path / "model.safetensors.index.json"
-        if index.is_file():
-            names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        else:
-            names = ["model.safetensors"]
+        names = [name for part in self.parts or (".",) for name in self._shards(Path(part))]
         missing = [name for name in names if not (self.path / name).is_file()]
         if missing:
             raise ModelError(f"The checkpoint {self.id} lacks {missing[0]}.", "Download it completely.")
         return [self.path / name for name in names]
+
+    def _shards(self, part: Path) -> list[str]:
+        index = self.json(str(part / "model.safetensors.index.json"))
+        files = sorted(set(index["weight_map"].values())) if index else ["model.safetensors"]
+        return [str(part / file) for file in files]
 
     def json(self, name: str) -> dict[str, Any]:
         """One of the folder's JSON files; {} if there is none."""

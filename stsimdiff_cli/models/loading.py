@@ -11,7 +11,8 @@ from copy import deepcopy
 from typing import Any
 
 import torch
-from transformers import AutoModelForImageTextToText, PretrainedConfig
+from safetensors import safe_open
+from transformers import PretrainedConfig
 from transformers.utils import logging as hf_logging
 
 from ..errors import ModelError, RequestError
@@ -110,8 +111,8 @@ def _load(
             return random_model(config, device, dtype, attention).eval()
     try:
         with quiet():
-            loaded: Any = AutoModelForImageTextToText.from_pretrained(
-                family.checkpoint.path,
+            loaded: Any = family.model_class.from_pretrained(
+                **weights_of(family.checkpoint),
                 config=config,
                 dtype=dtype,
                 attn_implementation=attention,
@@ -129,6 +130,20 @@ def _load(
     if bad:
         raise ModelError(f"The checkpoint {name} lacks {len(bad)} tensors, e.g. {bad[0]}.", "Download it completely.")
     return model.to(device).eval()
+
+
+def weights_of(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Where `from_pretrained` finds the weights: in the folder; or, of parts in folders of their own, in slices.
+
+    Those are named after their folder, e.g. `llm.lm_head.weight`; what the model does not have is never read.
+    """
+    if not checkpoint.parts:
+        return {"pretrained_model_name_or_path": checkpoint.path}
+    slices: dict[str, Any] = {}
+    for path in checkpoint.weight_files():
+        shard = safe_open(path, framework="pt")
+        slices |= {f"{path.parent.name}.{name}": shard.get_slice(name) for name in shard.keys()}  # noqa: SIM118
+    return {"pretrained_model_name_or_path": None, "state_dict": slices}
 
 
 @contextmanager

@@ -7,12 +7,22 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PretrainedConfig
 
 from ..errors import ModelError, RequestError
 from ..records import Prompt, TokenGrid
 from .base import Family
+from .checkpoint import Checkpoint
 from .loading import quiet
+
+
+def read_tokenizer(checkpoint: Checkpoint, config: PretrainedConfig) -> Any:
+    """The tokenizer of a checkpoint; `config` decides its class where the checkpoint's files do not."""
+    try:
+        with quiet():
+            return AutoTokenizer.from_pretrained(checkpoint.tokenizer_path, config=config, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"The tokenizer of {checkpoint.id} cannot be loaded: {error}") from error
 
 
 class Prompter:
@@ -20,12 +30,7 @@ class Prompter:
 
     def __init__(self, family: Family) -> None:
         self.family = family
-        path = family.checkpoint.path
-        try:
-            with quiet():
-                self.tokenizer = AutoTokenizer.from_pretrained(path, config=family.config, local_files_only=True)
-        except (OSError, ValueError) as error:
-            raise ModelError(f"The tokenizer of {family.checkpoint.id} cannot be loaded: {error}") from error
+        self.tokenizer = family.tokenizer
         self._template = self._read_template()
 
     def _read_template(self) -> str | None:
