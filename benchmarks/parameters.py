@@ -97,7 +97,7 @@ CONFIGS = {preset.checkpoint: preset.config for preset in PRESETS.values()} | {
     "lmms-lab/LLaVA-Video-72B-Qwen2": llava_video("", llm(8192, 29568, 80, 64, 8, 152064, tied=False)).config,
 }
 #: Checkpoints that `stsimdiff models` names and that have no row, because their configuration is not known here.
-LEFT_OUT: set[str] = set()
+LEFT_OUT = {"Efficient-Large-Model/NVILA-Lite-8B", "Efficient-Large-Model/NVILA-Lite-2B"}
 
 
 def checkpoints() -> list[str]:

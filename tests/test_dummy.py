@@ -22,9 +22,11 @@ from stsimdiff_cli.models.presets import PRESETS, find_preset
 from stsimdiff_cli.models.vision import VisionEncoder
 from stsimdiff_cli.profiling.clip import make_clip
 
-#: As counted in the published weights; of the LLaVA models only 8.03 and 0.9 billion are known, from their cards.
+#: As counted in the published weights; of the LLaVA models only 8.03 and 0.9 billion are known, from their cards, and
+#: of NVILA nothing.
 PARAMETERS = {
     "llava-video-7b": 8_030_348_832,
+    "nvila-8b-video": 8_040_098_720,
     "llava-onevision-0.5b": 893_675_552,
     "qwen2.5-vl-7b": 8_292_166_656,
     "qwen2.5-vl-3b": 3_754_622_976,
@@ -43,6 +45,7 @@ TEXT = {
 VISION = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 SMALL = {
     "llava_video": TEXT | {"vision_config": {"model_type": "siglip_vision_model", **VISION, "num_hidden_layers": 3}},
+    "nvila": {"llm_cfg": TEXT, "vision_tower_cfg": VISION},
     "llava_onevision": {"text_config": TEXT, "vision_config": VISION},
     "internvl": {"text_config": TEXT, "vision_config": VISION},
     "smolvlm": {"text_config": TEXT | {"head_dim": 16}, "vision_config": VISION},
@@ -74,6 +77,7 @@ SMALL = {
 #: Slots, rows and columns of four frames of 640 x 360 pixels.
 GRIDS = {
     "llava-video-7b": (4, 14, 15),
+    "nvila-8b-video": (1, 16, 16),
     "llava-onevision-0.5b": (4, 14, 14),
     "qwen2.5-vl-7b": (2, 13, 23),
     "qwen2.5-vl-3b": (2, 13, 23),
@@ -87,6 +91,7 @@ QWEN3_SLOT = "<|vision_start|> # <|vision_end|>"
 SMOL_FRAME = "<fake_token_around_image> <global-img> # <fake_token_around_image>"
 PROMPTS = {
     "llava_video": "<|im_start|> <|im_end|> <|im_start|> # # <|im_end|> <|im_start|>",
+    "nvila": "<|im_start|> <|im_end|> <|im_start|> # # <|im_end|> <|im_start|>",
     "llava_onevision": "<|im_start|> # # <video> <|im_end|> <|im_start|>",  # the last one is the newline
     "qwen2_5_vl": "<|im_start|> <|vision_start|> # # <|vision_end|> <|im_end|> <|im_start|>",
     "qwen3_vl": f"<|im_start|> <|vision_start|> {QWEN3_SLOT} {QWEN3_SLOT} <|vision_end|> <|im_end|> <|im_start|>",
@@ -170,6 +175,11 @@ def llava_by_hand(config) -> tuple[int, int]:
     return siglip_by_hand(1152, 4304, 26, 14, 27), 1152 * d + d + d * d + d + d  # projector and newline
 
 
+def nvila_by_hand(config) -> tuple[int, int]:
+    d, square = config.text_config.hidden_size, 4 * 1152
+    return siglip_by_hand(1152, 4304, 26, 14, 32), 2 * square + square * d + d + d * d + d
+
+
 def internvl_by_hand(config) -> tuple[int, int]:
     d, width, shuffled = config.text_config.hidden_size, 1024, 4 * 1024
     block = 4 * (width**2 + width) + 2 * width * 4096 + 4096 + width + 4 * width + 2 * width  # two norms, two scales
@@ -186,6 +196,7 @@ def smolvlm_by_hand(config) -> tuple[int, int]:
 
 BY_HAND = {
     "llava_video": llava_by_hand,
+    "nvila": nvila_by_hand,
     "llava_onevision": llava_by_hand,
     "qwen2_5_vl": qwen2_5_vl_by_hand,
     "internvl": internvl_by_hand,

@@ -17,7 +17,7 @@ from checkpoints_nvila import BASIC, CHATML, SIDE, TSP, WORDS, nvila_checkpoint
 from family_checks import CLIPS, every_method_keeps_its_budget, kept_tokens_keep_their_positions, resized
 from huggingface_hub.utils import filter_repo_objects
 from nvila_reference import NvilaReference
-from test_families import CPU, encode, grid_of, whole_model
+from test_families import CPU, encode, grid_of, tokens_of, whole_model
 from tokenizers import pre_tokenizers
 from transformers import AutoTokenizer, Qwen2Tokenizer
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
@@ -157,8 +157,8 @@ def test_pixels_equal_siglips_image_processor(aspect, tmp_path, frames):
 @torch.inference_mode()
 def test_greedy_answers_equal_the_reference_token_for_token(family, reference, frames):
     """All tokens and three in ten of them; Qwen2's own penalty for repeating, which the authors do not use, is not."""
-    features = encode(family, frames)["features"]
-    grid = grid_of(family, features)
+    tokens = tokens_of(family, frames)
+    grid = tokens.grid
     language = LanguageModel(family, CPU, torch.float32)
     expected_features = reference.features(pixels_of(family, frames))
     everything = torch.arange(grid.tokens)
@@ -169,7 +169,7 @@ def test_greedy_answers_equal_the_reference_token_for_token(family, reference, f
         stays = (visual < 0) | torch.isin(visual, index)
         positions = torch.arange(len(ids))[stays]  # dropping tokens moves no other
         expected = reference.greedy(expected_features, ids[stays], visual[stays], positions, 16)
-        answer = language.watch(grid, features.flatten(0, 2)[index], index).ask(question, max_new_tokens=16)
+        answer = language.watch(grid, tokens.embeddings[index], index).ask(question, max_new_tokens=16)
         assert answer.text == language.prompter.tokenizer.decode(expected, skip_special_tokens=True)
         assert answer.tokens == len(expected)
         seen.add(answer.text)

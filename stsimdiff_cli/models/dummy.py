@@ -46,6 +46,7 @@ def write_dummy(folder: Path, name: str, **overrides: Any) -> Path:
     files = {"config.json": config, "tokenizer.json": tokenizer, "tokenizer_config.json": names, **preset.settings}
     folder.mkdir(exist_ok=True)
     for file, content in files.items():
+        (folder / file).parent.mkdir(exist_ok=True)
         (folder / file).write_text(json.dumps(content, indent=2))
     (folder / "chat_template.jinja").write_text(preset.template)
     return folder

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from ..registry import unknown_name
-from .published import Preset, encoder, internvl, llava_onevision, llava_video, llm, smolvlm
+from .published import Preset, encoder, internvl, llava_onevision, llava_video, llm, nvila, smolvlm
 from .published_qwen import SO400M, qwen2_5_vl, qwen3_vl
 
 _QWEN_7B = llm(3584, 18944, 28, 28, 4, 152064, tied=False)
 
 PRESETS = {
     "llava-video-7b": llava_video("lmms-lab/LLaVA-Video-7B-Qwen2", _QWEN_7B),
+    "nvila-8b-video": nvila(
+        "Efficient-Large-Model/NVILA-8B-Video", "mlp_downsample_2x2_fix", [8, 1, 1], _QWEN_7B | {"vocab_size": 151648}
+    ),
     "llava-onevision-0.5b": llava_onevision(
         "llava-hf/llava-onevision-qwen2-0.5b-ov-hf", llm(896, 4864, 24, 14, 2, 152000, tied=True)
     ),

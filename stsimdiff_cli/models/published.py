@@ -111,6 +111,31 @@ def llava_video(checkpoint: str, text: dict[str, Any]) -> Preset:
     return Preset(checkpoint, tokens, config, {}, CHATML, "<|im_end|>", "")
 
 
+def nvila(checkpoint: str, projector: str, pool: list[int], text: dict[str, Any]) -> Preset:
+    """NVILA's authors' own config.json, with the configurations of the three parts in it.
+
+    Put together from the training script of NVILA-8B-Video (tower, projector, video encoder) and the config.json of
+    NVILA-8B; the newline behind a slot is no word of the dummy's tokenizer.
+    """
+    siglip = encoder(1152, 4304, 27, 16, image=448, patch=14)
+    config = {
+        "architectures": ["LlavaLlamaModel"],
+        "model_type": "llava_llama",
+        "llm_cfg": {"model_type": "qwen2", "max_position_embeddings": 32768, **QWEN, **rope(1e6), **text},
+        "vision_tower_cfg": {"model_type": "siglip_vision_model", **siglip},
+        "mm_projector_cfg": {"mm_projector_type": projector},
+        "mm_vision_select_layer": -2,
+        "mm_vision_select_feature": "cls_patch",
+        "image_aspect_ratio": "resize",
+        "video_encoder": {"_target_": "llava.model.encoders.TSPVideoEncoder", "pool_sizes": [pool]},
+        "chat_template": "qwen2",
+    }
+    settings = {"vision_tower/preprocessor_config.json": frames(HALF, size={"height": 448, "width": 448})}
+    special = CHATML | {"<vila/video>": 151650}
+    tokens = f"16 x 16 tokens, the mean of {pool[0]} frames"
+    return Preset(checkpoint, tokens, config, settings, special, "<|im_end|>", "")
+
+
 def llava_onevision(checkpoint: str, text: dict[str, Any]) -> Preset:
     """SigLIP so400m at 384 pixels without its last layer, and a Qwen2."""
     siglip = encoder(1152, 4304, 26, 16, image=384, patch=14)
