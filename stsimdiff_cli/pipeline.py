@@ -23,7 +23,8 @@ from .models import EMBEDDED
 from .models.base import Family
 from .models.conversation import Conversation, PrunedConversation
 from .models.language import LanguageModel
-from .models.loading import open_family, pick_device, pick_dtype, require_layers
+from .models.loading import open_family, pick_attention, pick_device, pick_dtype, require_layers
+from .models.quantize import check_quantize
 from .models.shelf import Shelf
 from .ratio import parse_ratio
 from .records import CompressedVideo, Frames, ModelRef, Source, TokenGrid, VideoTokens
@@ -50,6 +51,7 @@ def encode_video(
     decoder: str = "auto",
     device: str = "auto",
     dtype: str = "auto",
+    attention: str = "auto",
     chunk: int = 8,
     shelf: Shelf | None = None,
     watch: Stopwatch | None = None,
@@ -78,6 +80,7 @@ def encode_video(
         evidence=evidence,
         device=device,
         dtype=dtype,
+        attention=attention,
         chunk=chunk,
         shelf=shelf,
         watch=watch,
@@ -95,6 +98,7 @@ def encode_frames(
     evidence: Iterable[str] = (),
     device: str = "auto",
     dtype: str = "auto",
+    attention: str = "auto",
     chunk: int = 8,
     shelf: Shelf | None = None,
     watch: Stopwatch | None = None,
@@ -106,7 +110,8 @@ def encode_frames(
     watch.step("load")
     family = open_family(model, revision)
     kind = pick_dtype(dtype, where, family.checkpoint)
-    encoder = (shelf or Shelf()).encoder(family, where, kind, frozenset(evidence))
+    kernel = pick_attention(attention, where, kind)
+    encoder = (shelf or Shelf()).encoder(family, where, kind, frozenset(evidence), kernel)
     depth = family.frames_per_slot
     chunk = max(depth, chunk // depth * depth)
     slots = -(-count // depth)
@@ -169,6 +174,8 @@ def compress_tokens(
     model: str | None = None,
     device: str = "auto",
     dtype: str = "auto",
+    attention: str = "auto",
+    quantize: str | None = None,
     shelf: Shelf | None = None,
     watch: Stopwatch | None = None,
 ) -> CompressedVideo:
@@ -178,6 +185,8 @@ def compress_tokens(
     Raises RequestError if the method needs evidence that the tokens do not carry.
     """
     where = pick_device(device)
+    pick_attention(attention, where)  # wrong even if no LLM is needed
+    check_quantize(quantize)
     watch = waiting(watch or Stopwatch(), where)
     method = parse_method(method) if isinstance(method, str) else method
     ratio = Fraction(1) if method.keeps_all else parse_ratio(ratio)
@@ -189,7 +198,7 @@ def compress_tokens(
         )
     question = prompt or GENERAL_PROMPT
     placed = tokens.to(where)
-    llm = _Llm(placed, question, model, where, dtype, shelf or Shelf(), watch)
+    llm = _Llm(placed, question, model, _How(where, dtype, attention, quantize), shelf or Shelf(), watch)
     chosen = method.select(placed, ratio, llm, watch.step)
     watch.stop()
     kept = placed.embeddings[chosen.index.to(where)].to("cpu")
@@ -211,6 +220,22 @@ def compress_tokens(
     )
 
 
+@dataclass(frozen=True)
+class _How:
+    """How the LLM is to be loaded, as a user says it."""
+
+    device: torch.device
+    dtype: str
+    attention: str
+    quantize: str | None
+
+    def load(self, shelf: Shelf | None, family: Family, **which: Any) -> LanguageModel:
+        kind = pick_dtype(self.dtype, self.device, family.checkpoint)
+        kernel = pick_attention(self.attention, self.device, kind)
+        check_quantize(self.quantize)
+        return (shelf or Shelf()).language(family, self.device, kind, attention=kernel, quantize=self.quantize, **which)
+
+
 @dataclass
 class _Llm:
     """The first layers of the LLM that made the tokens, loaded when a method asks for them (methods.base.Llm)."""
@@ -218,8 +243,7 @@ class _Llm:
     tokens: VideoTokens
     question: str
     model: str | None
-    device: torch.device
-    dtype: str
+    how: _How
     shelf: Shelf
     watch: Stopwatch
     asked: bool = False
@@ -228,8 +252,7 @@ class _Llm:
         self.asked = True
         self.watch.step("load")
         family = matching_family(self.tokens.grid.model, self.model)
-        kind = pick_dtype(self.dtype, self.device, family.checkpoint)
-        language = self.shelf.language(family, self.device, kind, layers=layers, probed=True)
+        language = self.how.load(self.shelf, family, layers=layers, probed=True)
         self.watch.step("importance")
         return language
 
@@ -255,18 +278,21 @@ def converse(
     model: str | None = None,
     device: str = "auto",
     dtype: str = "auto",
+    attention: str = "auto",
+    quantize: str | None = None,
     shelf: Shelf | None = None,
     watch: Stopwatch | None = None,
 ) -> Conversation:
     """Load the LLM (no vision tower), put the kept tokens into its cache once, and take questions.
 
+    `attention` and `quantize` are as for `--attn` and `--quantize`, here and above.
     Raises RequestError if `model` is not the one that made the tokens.
     """
     where = pick_device(device)
     watch = waiting(watch or Stopwatch(), where)
     watch.step("load")
     family = matching_family(video.grid.model, model)
-    language = (shelf or Shelf()).language(family, where, pick_dtype(dtype, where, family.checkpoint))
+    language = _How(where, dtype, attention, quantize).load(shelf, family)
     watch.step("prefill")
     conversation = language.watch(video.grid, video.embeddings, video.index)
     watch.stop()
@@ -281,6 +307,8 @@ def converse_inside(
     model: str | None = None,
     device: str = "auto",
     dtype: str = "auto",
+    attention: str = "auto",
+    quantize: str | None = None,
     shelf: Shelf | None = None,
     watch: Stopwatch | None = None,
 ) -> PrunedConversation:
@@ -296,8 +324,7 @@ def converse_inside(
     watch.step("load")
     family = matching_family(tokens.grid.model, model)
     require_layers(family, depth or 0)
-    kind = pick_dtype(dtype, where, family.checkpoint)
-    language = (shelf or Shelf()).language(family, where, kind, probed=True)
+    language = _How(where, dtype, attention, quantize).load(shelf, family, probed=True)
     watch.stop()
     return PrunedConversation(language, tokens, lambda: method.session(tokens, ratio))
 

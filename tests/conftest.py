@@ -10,6 +10,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: small models gain
 
 import pytest
 import torch
+import transformers
 from checkpoints import CHECKPOINTS
 
 from stsimdiff_cli.models.base import Family
@@ -37,6 +38,44 @@ def frames() -> torch.Tensor:
     base = torch.linspace(0, 200, 45 * 60 * 3).view(45, 60, 3)
     noise = torch.randint(0, 55, (7, 45, 60, 3), generator=generator)
     return torch.stack([(base.roll(4 * t, 1) + noise[t]).clamp(0, 255) for t in range(7)]).to(torch.uint8)
+
+
+@pytest.fixture
+def read(monkeypatch) -> list[str]:
+    """Names of the tensors whose numbers transformers takes out of the files, as the files call them."""
+    names: list[str] = []
+    real = transformers.modeling_utils.safe_open
+
+    class Slice:
+        def __init__(self, inner, name):
+            self.inner, self.name = inner, name
+
+        def __getitem__(self, index):
+            names.append(self.name)
+            return self.inner[index]
+
+        def __getattr__(self, attribute):
+            return getattr(self.inner, attribute)
+
+    class File:
+        def __init__(self, *args, **options):
+            self.inner = real(*args, **options)
+
+        def get_slice(self, name):
+            return Slice(self.inner.get_slice(name), name)
+
+        def get_tensor(self, name):
+            names.append(name)
+            return self.inner.get_tensor(name)
+
+        def __exit__(self, *error):
+            return self.inner.__exit__(*error)
+
+        def __getattr__(self, attribute):
+            return getattr(self.inner, attribute)
+
+    monkeypatch.setattr(transformers.modeling_utils, "safe_open", File)
+    return names
 
 
 def make_tokens(shape: tuple[int, int, int] = (4, 3, 5), width: int = 16, seed: int = 0, **more) -> VideoTokens:

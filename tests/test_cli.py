@@ -264,7 +264,7 @@ def test_a_revision_is_looked_for_and_named(capsys, clip, tmp_path, monkeypatch)
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
     arguments = ["encode", clip, "-o", tmp_path / "t", "--revision", "v1.1"]
     err = refused(capsys, *arguments, "--model", "owner/name", code=1)
-    assert "owner/name at revision v1.1 is not on this machine" in err
+    assert "owner/name at revision v1.1 is not in the cache" in err
     assert seen == [("owner/name", "v1.1")]
     for model in ([], ["--model", "tiny"], ["--model", tmp_path]):
         assert "--revision is about hub checkpoints" in refused(capsys, *arguments, *model)

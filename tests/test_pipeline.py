@@ -81,7 +81,7 @@ def test_importance_in_the_llm_is_asked_only_for_candidates_that_must_go(tmp_pat
     calls = []
 
     class FakeShelf(Shelf):
-        def language(self, family, device, dtype, layers=None, probed=False):
+        def language(self, family, device, dtype, layers=None, probed=False, **how):
             calls.append((layers, probed))
             return self
 

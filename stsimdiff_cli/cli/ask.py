@@ -36,6 +36,8 @@ def ask(
     seed: Annotated[int, typer.Option(help="Seed for temperatures above 0.")] = 0,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
+    attn: options.Attn = "auto",
+    quantize: options.Quantize = None,
     json: options.Json = False,
 ) -> None:
     """Ask about a video. The kept tokens enter the LLM once; every question starts from there.
@@ -52,10 +54,13 @@ def ask(
         raise RequestError("There is no question.", 'stsimdiff ask FILE "What happens in this video?", or - for stdin')
     watch = Stopwatch()
     from .. import pipeline
+    from ..models.quantize import check_quantize
     from ..records import VideoTokens
 
-    found = common.open_input(file, model, frames=frames, fps=fps, device=device, dtype=dtype, watch=watch)
-    where: dict[str, Any] = {"model": model, "device": device, "dtype": dtype, "watch": watch}
+    check_quantize(quantize)  # before a video is encoded
+    where: dict[str, Any] = {"device": device, "dtype": dtype, "attention": attn, "watch": watch}
+    found = common.open_input(file, model, frames=frames, fps=fps, **where)
+    where |= {"model": model, "quantize": quantize}
     common.introduce(found.grid.model.id)
     conversation: Conversation
     if inside is not None and ratio is not None:

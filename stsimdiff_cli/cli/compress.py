@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -24,6 +24,8 @@ def compress(
     fps: options.Fps = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
+    attn: options.Attn = "auto",
+    quantize: options.Quantize = None,
     force: options.Force = False,
     json: options.Json = False,
 ) -> None:
@@ -39,19 +41,18 @@ def compress(
     chosen = parse_method(method, **({} if importance is None else {"importance": importance}))
     check_output(output_file, force)
     from .. import pipeline
+    from ..models.quantize import check_quantize
     from ..records import VideoTokens
 
+    check_quantize(quantize)  # before a video is encoded
     watch = Stopwatch()
     watch.step("read")
     evidence = sorted(chosen.needs - {"llm"})
-    tokens = common.open_input(
-        file, model, frames=frames, fps=fps, evidence=evidence, device=device, dtype=dtype, watch=watch
-    )
+    where: dict[str, Any] = {"device": device, "dtype": dtype, "attention": attn, "watch": watch}
+    tokens = common.open_input(file, model, frames=frames, fps=fps, evidence=evidence, **where)
     if not isinstance(tokens, VideoTokens):
         raise RequestError(f"{file} is compressed already.", "Give the tokens file or the video.")
-    video = pipeline.compress_tokens(
-        tokens, exact, chosen, prompt=prompt, model=model, device=device, dtype=dtype, watch=watch
-    )
+    video = pipeline.compress_tokens(tokens, exact, chosen, prompt=prompt, model=model, quantize=quantize, **where)
     with watch.during("write"):
         written = save_compressed(output_file, video)
     if chosen.keeps_all and exact != 1:

@@ -26,6 +26,7 @@ def encode(
     decoder: options.Decoder = "auto",
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
+    attn: options.Attn = "auto",
     force: options.Force = False,
     json: options.Json = False,
 ) -> None:
@@ -56,6 +57,7 @@ def encode(
         decoder=decoder,
         device=device,
         dtype=dtype,
+        attention=attn,
         watch=watch,
     )
     with watch.during("write"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,6 +36,7 @@ def inspect(
         "slot_seconds": stored.grid.seconds,
         "tensors": stored.names(),
         "versions": stored.header["versions"],
+        "reader": {**asdict(stored.grid.model), "command": f"stsimdiff ask {shlex.quote(str(file))}"},
     }
     if stored.compressed:
         data |= {"method": stored.method, "counts": stored.counts, **_kept(stored)}
@@ -74,6 +76,7 @@ def _show(data: dict[str, Any]) -> None:
         ["source", f"{source['name']}: {source['width']} x {source['height']}, {source['seconds']:.2f} s, "
                    f"{source['frames']} frames, read by {source['decoder']}"],
         ["model", f"{model['id']} ({model['family']}), fingerprint {model['fingerprint'][:12]}"],
+        ["reader", _reader(data["reader"])],
         ["grid", f"{slots} slots x {rows} rows x {columns} columns = {data['tokens']} tokens of width {data['width']}"],
         ["time", f"{data['slot_seconds'][0]:.2f} s to {data['slot_seconds'][-1]:.2f} s"],
         ["tensors", ", ".join(data["tensors"])],
@@ -99,6 +102,12 @@ def _show(data: dict[str, Any]) -> None:
         lines.append(["per slot", bars(data["kept_by_slot"], rows * columns)])
     for name, text in lines:
         output.result(f"{name:<12} {text}")
+
+
+def _reader(reader: dict[str, Any]) -> str:
+    """Who can read the tokens: that model alone."""
+    revision = f" at revision {reader['revision']}" if reader["revision"] else ""
+    return f"{reader['id']}{revision} (family {reader['family']}) alone; `{reader['command']}` uses it"
 
 
 def bars(counts: list[int], full: int) -> str:

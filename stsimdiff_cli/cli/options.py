@@ -26,5 +26,7 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Dtype = Annotated[
     str, typer.Option(help="auto (the checkpoint's on a GPU, float32 on a CPU), float32, bfloat16, float16.")
 ]
+Attn = Annotated[str, typer.Option("--attn", help="Attention kernel: auto (sdpa), sdpa, eager, flash_attention_2.")]
+Quantize = Annotated[str | None, typer.Option(help="Load the LLM in 4bit or 8bit. Needs stsimdiff[quantize].")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite the output.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]

@@ -34,6 +34,7 @@ def profile(
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens generated, neither more nor less.")] = 16,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
+    attn: options.Attn = "auto",
     output_file: Annotated[
         Path | None, typer.Option("--output", "-o", help="Report to write (JSON).", show_default=False)
     ] = None,
@@ -66,7 +67,7 @@ def profile(
             name = str(write_dummy(Path(folder) / "model", dummy_weights))
         clip = video or _clip(Path(folder), max(counts))
         jobs = [
-            Job(str(clip), name, count, spec, importance, ratio, max_new_tokens, repeats, device, dtype)
+            Job(str(clip), name, count, spec, importance, ratio, max_new_tokens, repeats, device, dtype, attn)
             for count in counts
             for spec in specs
         ]

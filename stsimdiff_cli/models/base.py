@@ -32,7 +32,7 @@ class Family(ABC):
     @cached_property
     def config(self) -> PretrainedConfig:
         """The configuration; whoever trims it, trims a copy."""
-        return AutoConfig.from_pretrained(self.checkpoint.path)
+        return AutoConfig.from_pretrained(self.checkpoint.path, trust_remote_code=False)
 
     @cached_property
     def tokenizer(self) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -135,14 +136,36 @@ def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
 
 
 def _from_hub(name: str, revision: str | None) -> tuple[Path, str]:
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import constants, snapshot_download
 
     try:
         path = Path(snapshot_download(name, revision=revision, allow_patterns=_PATTERNS))
-    except Exception as error:  # the hub raises a dozen kinds, from HTTP to the resolver; all mean the same to a user
+    except Exception as error:  # the hub raises a dozen kinds, from HTTP to the resolver
+        with suppress(Exception):  # some versions ask it even for a commit that is in the cache
+            path = Path(snapshot_download(name, revision=revision, allow_patterns=_PATTERNS, local_files_only=True))
+            return path, path.name
+        which = f"{name} at revision {revision}" if revision else name
+        reason, hint = _excuse(error, name, constants.HF_HUB_OFFLINE)
         raise ModelError(
-            f"The model {name}{f' at revision {revision}' if revision else ''} is not on this machine and could not be "
-            f"downloaded ({type(error).__name__}).",
-            "Check the name and the network, or give the folder of a downloaded checkpoint: --model FOLDER",
+            f"The model {which} is not in the cache {constants.HF_HUB_CACHE} and could not be downloaded: {reason}.",
+            hint,
         ) from error
     return path, path.name
+
+
+def _excuse(error: Exception, name: str, offline: bool) -> tuple[str, str]:
+    """Why the hub gave nothing, and what to do about it."""
+    from huggingface_hub import errors
+
+    carry = f"On a machine with a network: `hf download {name} --local-dir FOLDER`; bring it here: --model FOLDER"
+    if isinstance(error, errors.GatedRepoError):  # before RepositoryNotFoundError, of which it is one
+        return "its owner wants to be asked first", f"Ask on huggingface.co/{name}, then `hf auth login`."
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return "the hub knows no such model, or hides it", "Check the name; for a private model: `hf auth login`."
+    if isinstance(error, errors.RevisionNotFoundError):
+        return "the hub knows the model, but not this revision", "Check --revision: a branch, a tag or a commit."
+    if offline:
+        return "HF_HUB_OFFLINE forbids to ask the hub", f"Unset it. Or: {carry[0].lower()}{carry[1:]}"
+    if isinstance(error, errors.LocalEntryNotFoundError | ConnectionError | TimeoutError):
+        return "the hub cannot be reached", carry
+    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}", carry

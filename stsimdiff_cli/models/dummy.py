@@ -19,6 +19,7 @@ from transformers import AutoModelForImageTextToText, PretrainedConfig
 from transformers.initialization import no_init_weights
 
 from .checkpoint import DUMMY
+from .parts import Cutter
 from .presets import find_preset
 
 _STD = 0.02  # `initializer_range` of all these models
@@ -52,14 +53,17 @@ def write_dummy(folder: Path, name: str, **overrides: Any) -> Path:
     return folder
 
 
-def random_model(config: PretrainedConfig, device: torch.device, dtype: torch.dtype, attention: str) -> Any:
-    """A model of `config`, made on `device` in `dtype`: norms are neutral, all else is noise.
+def random_model(
+    config: PretrainedConfig, device: torch.device, dtype: torch.dtype, attention: str, cut: Cutter = lambda _: None
+) -> Any:
+    """A model of `config` without what `cut` takes out, on `device` in `dtype`: norms are neutral, all else is noise.
 
     The noise is seeded by the name of each parameter, so a part of a model has the same weights whatever else of the
     model is there. On the device meta parameters have shapes and no values.
     """
     with no_init_weights(), device:
         model: Any = AutoModelForImageTextToText.from_config(config, dtype=dtype, attn_implementation=attention)
+    cut(model)
     model.tie_weights()
     for name, parameter in model.named_parameters():
         if not parameter.is_meta:

@@ -11,11 +11,12 @@ from transformers import Cache
 
 from ..inside import Session
 from ..records import Embeddings, Prompt, TokenGrid
+from . import probe
 from .base import Family
 from .conversation import Conversation
 from .layers import run_layers
 from .loading import load_language
-from .probe import PROBED, last_row, tapped
+from .probe import last_row, tapped
 from .prompts import Prompter
 
 
@@ -23,12 +24,21 @@ class LanguageModel:
     """The LLM of a checkpoint without its vision tower, loaded."""
 
     def __init__(
-        self, family: Family, device: torch.device, dtype: torch.dtype, layers: int | None = None, probed: bool = False
+        self,
+        family: Family,
+        device: torch.device,
+        dtype: torch.dtype,
+        layers: int | None = None,
+        probed: bool = False,
+        attention: str = "sdpa",
+        quantize: str | None = None,
     ) -> None:
         self.family = family
         self.device = device
         self.prompter = Prompter(family)
-        self.model: Any = load_language(family, device, dtype, PROBED if probed else "sdpa", layers)
+        self.model: Any = load_language(
+            family, device, dtype, probe.probed(attention) if probed else attention, layers, quantize
+        )
 
     def inputs(self, prompt: Prompt, tokens: Embeddings) -> dict[str, Tensor]:
         """Model inputs of a prompt with M visual tokens, batch size 1, without deepstack features."""

@@ -1,7 +1,7 @@
 """Loading the part of a checkpoint that a step needs, and nothing else.
 
-`from_pretrained` with a trimmed configuration reads only the weights that the trimmed model has: encoding needs no
-LLM layers and no word table, importance the first layers, answering no vision tower.
+`from_pretrained` reads only weights that the model has places for, and parts.py makes models without the places that a
+step does not need: encoding has no LLM and no word table, importance the first layers, answering no vision side.
 """
 
 from __future__ import annotations
@@ -13,15 +13,24 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from transformers import PretrainedConfig
+from transformers.utils import is_flash_attn_2_available, is_flash_attn_3_available
 from transformers.utils import logging as hf_logging
 
 from ..errors import ModelError, RequestError
 from . import FAMILIES
 from .base import Family
 from .checkpoint import Checkpoint, find_checkpoint
+from .parts import Cutter, only_first_layers, only_language, only_vision, part_of
+from .quantize import quantization
 
-_WORDS = ("embed_tokens.weight", "lm_head.weight")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+#: Attention kernels of transformers; those that are packages of their own, with what says whether one is usable here.
+KERNELS = {
+    "sdpa": None,
+    "eager": None,
+    "flash_attention_2": is_flash_attn_2_available,
+    "flash_attention_3": is_flash_attn_3_available,
+}
 
 
 def open_family(model: str, revision: str | None = None) -> Family:
@@ -57,21 +66,39 @@ def pick_dtype(name: str, device: torch.device, checkpoint: Checkpoint) -> torch
     return getattr(torch, str(stored).removeprefix("torch."), torch.bfloat16)
 
 
+def pick_attention(name: str, device: torch.device, dtype: torch.dtype | None = None) -> str:
+    """The attention kernel; `auto` is SDPA. RequestError for one that is not here (none is ever downloaded)."""
+    if name == "auto":
+        return "sdpa"
+    here = [kernel for kernel, usable in KERNELS.items() if usable is None or usable()]
+    hint = f"Here there are auto, {', '.join(here)}."
+    if name not in KERNELS:
+        raise RequestError(f"There is no attention kernel {name!r}.", hint)
+    if name not in here:
+        raise RequestError(f"The attention kernel {name} is not installed, or not for this machine.", hint)
+    if KERNELS[name] and (device.type == "cpu" or dtype == torch.float32):
+        raise RequestError(f"{name} works on a GPU in bfloat16 or float16.", "Use --attn sdpa, or another --dtype.")
+    return name
+
+
 def load_vision(family: Family, device: torch.device, dtype: torch.dtype, attention: str = "sdpa") -> Any:
-    """The model without LLM layers and with a word table of one row."""
+    """The model without its LLM."""
     config = deepcopy(family.config)
     _cut_text_layers(config, 0)
-    config.text_config.vocab_size = 1
-    with quiet():  # some configurations call this deprecated, for which there is no other way
-        for part in (config, config.text_config):
-            part.pad_token_id = None
-    return _load(family, config, device, dtype, attention, words=False)
+    for part in (config, config.text_config):
+        part.tie_word_embeddings = False  # there are no tables to tie
+    return _load(family, config, device, dtype, attention, only_vision)
 
 
 def load_language(
-    family: Family, device: torch.device, dtype: torch.dtype, attention: str = "sdpa", layers: int | None = None
+    family: Family,
+    device: torch.device,
+    dtype: torch.dtype,
+    attention: str = "sdpa",
+    layers: int | None = None,
+    quantize: str | None = None,
 ) -> Any:
-    """The model without its vision layers; with `layers`, only the first so many LLM layers."""
+    """The LLM; with `layers`, only the first so many of its layers, which give no words; see quantize.py."""
     config = deepcopy(family.config)
     config.vision_config.num_hidden_layers = 0
     if hasattr(config.vision_config, "depth"):  # Qwen's name for it
@@ -81,7 +108,9 @@ def load_language(
     if layers is not None:
         require_layers(family, layers)
         _cut_text_layers(config, layers)
-    return _load(family, config, device, dtype, attention, words=True)
+    return _load(
+        family, config, device, dtype, attention, only_language if layers is None else only_first_layers, quantize
+    )
 
 
 def require_layers(family: Family, layers: int) -> None:
@@ -101,35 +130,45 @@ def _cut_text_layers(config: PretrainedConfig, layers: int) -> None:
 
 
 def _load(
-    family: Family, config: PretrainedConfig, device: torch.device, dtype: torch.dtype, attention: str, words: bool
+    family: Family,
+    config: PretrainedConfig,
+    device: torch.device,
+    dtype: torch.dtype,
+    attention: str,
+    cut: Cutter,
+    quantize: str | None = None,
 ) -> Any:
     name = family.checkpoint.id
     if family.checkpoint.dummy:
         from .dummy import random_model
 
+        if quantize:
+            raise RequestError(f"{name} has no weights that could be quantised.", "Leave out --quantize.")
         with quiet():
-            return random_model(config, device, dtype, attention).eval()
+            return random_model(config, device, dtype, attention, cut).eval()
+    more = quantization(quantize, device, dtype) if quantize else {}
     try:
         with quiet():
-            loaded: Any = family.model_class.from_pretrained(
+            loaded: Any = part_of(config, cut).from_pretrained(
                 **weights_of(family.checkpoint),
                 config=config,
                 dtype=dtype,
                 attn_implementation=attention,
                 local_files_only=True,
+                use_safetensors=True,  # never a pickle
                 key_mapping=family.renamed or None,
-                ignore_mismatched_sizes=not words,
                 output_loading_info=True,
+                **more,
             )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise ModelError(f"The checkpoint {name} cannot be loaded: {error}", "Is it complete?") from error
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
+        hint = "Try it without --quantize." if quantize else "Is it complete?"
+        raise ModelError(f"The checkpoint {name} cannot be loaded: {error}", hint) from error
     model, report = loaded
-    allowed = () if words else _WORDS
     mismatched = [entry[0] if isinstance(entry, tuple) else entry for entry in report["mismatched_keys"]]
-    bad = [key for key in [*report["missing_keys"], *mismatched] if not key.endswith(allowed)]
+    bad = sorted([*report["missing_keys"], *mismatched])
     if bad:
         raise ModelError(f"The checkpoint {name} lacks {len(bad)} tensors, e.g. {bad[0]}.", "Download it completely.")
-    return model.to(device).eval()
+    return (model if quantize else model.to(device)).eval()
 
 
 def weights_of(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -1,11 +1,13 @@
 """Attention weights beside a fast kernel: a tap on chosen attention modules, whatever the architecture.
 
 Fast kernels return no weights. transformers lets anybody register an attention function by name; ours hands queries
-and keys (after rotary embedding) to a tap that was attached to the module, if any, and then calls SDPA.
+and keys (after rotary embedding) to a tap that was attached to the module, if any, and then calls SDPA, or the eager
+kernel for whoever asked for that.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,33 +16,68 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
+from transformers.masking_utils import eager_mask, sdpa_mask
+
+from ..errors import RequestError
 
 #: Name of the attention implementation: pass it as `attn_implementation` when loading.
 PROBED = "stsimdiff_probed"
+_PROBED_EAGER = "stsimdiff_probed_eager"
 _TAP = "_stsimdiff_tap"
 
 #: (query (B, heads, q, d), key (B, kv heads, k, d), mask or None, scaling)
 Tap = Callable[[Tensor, Tensor, Tensor | None, float], None]
 
 
+def probed(kernel: str) -> str:
+    """The implementation that taps `kernel`; RequestError for one that hides what a tap needs."""
+    names = {"sdpa": PROBED, "eager": _PROBED_EAGER}
+    if kernel not in names:
+        raise RequestError(
+            f"Attention cannot be read beside the kernel {kernel}.", "Leave out --attn, or use --attn sdpa or eager."
+        )
+    return names[kernel]
+
+
 def _probed_attention(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
 ) -> tuple[Tensor, None]:
+    _hand_over(module, query, key, attention_mask, kwargs.get("scaling"))
+    return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+
+
+def _probed_eager(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
+) -> tuple[Tensor, Tensor]:
+    """The eager kernel of the module's own file, which is where transformers keeps it.
+
+    Unlike SDPA it has no causal order of its own, so where no mask comes with the tokens it is written here.
+    """
+    _hand_over(module, query, key, attention_mask, kwargs.get("scaling"))
+    rows, columns = query.shape[2], key.shape[2]
+    if attention_mask is None and rows > 1 and getattr(module, "is_causal", False):
+        attention_mask = query.new_full((rows, columns), -torch.inf).triu(columns - rows + 1)
+    elif rows == 1:  # a mask has as many columns as the first layer has keys, of which tokens may have been cut here
+        attention_mask = None
+    eager = sys.modules[type(module).__module__].eager_attention_forward
+    return eager(module, query, key, value, attention_mask, **kwargs)
+
+
+def _hand_over(module: nn.Module, query: Tensor, key: Tensor, mask: Tensor | None, scaling: float | None) -> None:
     tap: Tap | None = getattr(module, _TAP, None)
     if tap is not None:
-        scaling = kwargs.get("scaling")
-        tap(query, key, attention_mask, query.shape[-1] ** -0.5 if scaling is None else scaling)
-    return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+        tap(query, key, mask, query.shape[-1] ** -0.5 if scaling is None else scaling)
 
 
 AttentionInterface.register(PROBED, _probed_attention)
 AttentionMaskInterface.register(PROBED, sdpa_mask)
+AttentionInterface.register(_PROBED_EAGER, _probed_eager)
+AttentionMaskInterface.register(_PROBED_EAGER, eager_mask)
 
 
 @contextmanager
 def tapped(module: nn.Module, tap: Tap) -> Iterator[None]:
-    """Attach `tap` to an attention module of a model loaded with `attn_implementation=PROBED`."""
+    """Attach `tap` to an attention module of a model loaded with `attn_implementation=probed(...)`."""
     setattr(module, _TAP, tap)
     try:
         yield

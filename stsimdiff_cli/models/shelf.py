@@ -19,10 +19,15 @@ class Shelf:
         self._kept: dict[Any, Any] = {}
 
     def encoder(
-        self, family: Family, device: torch.device, dtype: torch.dtype, evidence: frozenset[str] = frozenset()
+        self,
+        family: Family,
+        device: torch.device,
+        dtype: torch.dtype,
+        evidence: frozenset[str] = frozenset(),
+        attention: str = "sdpa",
     ) -> VisionEncoder:
         """The vision side of a model."""
-        return self._get(VisionEncoder, family, device, dtype, evidence)
+        return self._get(VisionEncoder, family, device, dtype, evidence, attention)
 
     def language(
         self,
@@ -31,9 +36,11 @@ class Shelf:
         dtype: torch.dtype,
         layers: int | None = None,
         probed: bool = False,
+        attention: str = "sdpa",
+        quantize: str | None = None,
     ) -> LanguageModel:
         """The LLM of a model, or its first `layers`; `probed` to read attention."""
-        return self._get(LanguageModel, family, device, dtype, layers, probed)
+        return self._get(LanguageModel, family, device, dtype, layers, probed, attention, quantize)
 
     def _get(self, build: Any, family: Family, *settings: Any) -> Any:
         key = (build, family.checkpoint.path, *settings)

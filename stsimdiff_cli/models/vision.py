@@ -12,14 +12,19 @@ from ..registry import unknown_name
 from . import FAMILIES
 from .base import Family
 from .loading import load_vision
-from .probe import PROBED, received, tapped
+from .probe import probed, received, tapped
 
 
 class VisionEncoder:
     """The vision side of a checkpoint, loaded."""
 
     def __init__(
-        self, family: Family, device: torch.device, dtype: torch.dtype, evidence: frozenset[str] = frozenset()
+        self,
+        family: Family,
+        device: torch.device,
+        dtype: torch.dtype,
+        evidence: frozenset[str] = frozenset(),
+        attention: str = "sdpa",
     ) -> None:
         for name in evidence - family.gives:
             if name not in {"saliency", "keys"}:
@@ -29,7 +34,7 @@ class VisionEncoder:
         self.family = family
         self.device = device
         self.evidence = evidence
-        self.model: Any = load_vision(family, device, dtype, PROBED if evidence else "sdpa")
+        self.model: Any = load_vision(family, device, dtype, probed(attention) if evidence else attention)
 
     @torch.inference_mode()
     def encode(self, frames: Tensor, total: int | None = None) -> dict[str, Tensor]:

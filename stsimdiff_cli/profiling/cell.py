@@ -45,7 +45,7 @@ class Cell:
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)  # the one that stopwatches wait for
         self.method = method_of(job)
-        self.where: dict[str, Any] = {"device": job.device, "dtype": job.dtype}
+        self.where: dict[str, Any] = {"device": job.device, "dtype": job.dtype, "attention": job.attention}
         self.memory = PeakMemory(self.device)
         self.steps: list[dict[str, float]] = [{} for _ in range(job.repeats)]
         self.load_seconds: dict[str, float | None] = {}

@@ -43,3 +43,4 @@ class Job:
     repeats: int
     device: str = "auto"
     dtype: str = "auto"
+    attention: str = "auto"

@@ -47,6 +47,7 @@ def profile(jobs: list[Job], on_cell: Callable[[int, Job], None] = lambda *_: No
         "machine": common.get("machine") or describe(),
         "model": first.model,
         "dtype": common.get("dtype"),
+        "attention": first.attention,
         "video": common.get("source"),
         "ratio": float(first.ratio),
         "new_tokens": first.new_tokens,

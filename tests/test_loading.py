@@ -1,0 +1,354 @@
+"""What each part reads of a checkpoint, and the ways in which it can be loaded."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from checkpoint_parts import QUESTIONS
+from checkpoints import CHECKPOINTS
+from conftest import SAMPLES
+from safetensors.torch import load_file, save_file
+from test_cli import refused, run
+from test_families import CPU, encode, grid_of, whole_model
+
+from stsimdiff_cli import pipeline
+from stsimdiff_cli.errors import ModelError, RequestError
+from stsimdiff_cli.models import loading, quantize
+from stsimdiff_cli.models.base import Family
+from stsimdiff_cli.models.dummy import write_dummy
+from stsimdiff_cli.models.language import LanguageModel
+from stsimdiff_cli.models.loading import load_language, load_vision, open_family, pick_attention
+from stsimdiff_cli.models.probe import PROBED, probed
+from stsimdiff_cli.models.shelf import Shelf
+from stsimdiff_cli.models.vision import VisionEncoder
+from stsimdiff_cli.records import VideoTokens
+
+#: Names, in any checkpoint, of what stands beside the LLM; one learned newline belongs to the prompt.
+BESIDE = ("visual.", "vision_tower.", "vision_model.", "connector.", "projector.", "mlp1.", "mm_projector.")
+
+
+def stored(family: Family) -> set[str]:
+    return {name for file in family.checkpoint.weight_files() for name in load_file(file)}
+
+
+def beside(names: set[str]) -> set[str]:
+    return {name for name in names if any(part in name for part in BESIDE)}
+
+
+# --- what is read ---------------------------------------------------------------------------------------------------
+
+
+def test_the_spy_sees_every_tensor_of_a_whole_model(family, read):
+    whole_model(family)
+    assert sorted(read) == sorted(stored(family))
+
+
+def test_encoding_reads_the_vision_side_and_no_word_table(family, read):
+    load_vision(family, CPU, torch.float32)
+    everything = stored(family)
+    expected = beside(everything) | {name for name in everything if "image_newline" in name}
+    assert sorted(read) == sorted(expected)
+    assert 0 < len(expected) < len(everything)
+
+
+def test_asking_reads_the_llm_and_nothing_of_the_vision_side(family, read):
+    load_language(family, CPU, torch.float32)
+    assert sorted(read) == sorted(stored(family) - beside(stored(family)))
+    ends = [name for name in read if "embed_tokens" in name or "lm_head" in name]
+    assert len(ends) == (1 if family.config.tie_word_embeddings else 2)
+
+
+def test_importance_reads_the_word_table_and_the_first_layers(family, read):
+    load_language(family, CPU, torch.float32, PROBED, layers=1)
+    text = stored(family) - beside(stored(family))
+    later = {name for name in text if "layers.1." in name or "layers.2." in name}
+    head = {name for name in text if "lm_head" in name}  # none in a checkpoint with tied tables
+    assert later and sorted(read) == sorted(text - later - head)
+
+
+def tied(folder: Path, name: str) -> Path:
+    """A checkpoint whose answers are scored by the word table."""
+    CHECKPOINTS[name](folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["tie_word_embeddings"] = True
+    if "text_config" in config and name != "llava_video":
+        config["text_config"]["tie_word_embeddings"] = True
+    (folder / "config.json").write_text(json.dumps(config))
+    index = json.loads((folder / "model.safetensors.index.json").read_text())
+    for head in [one for one in index["weight_map"] if one.endswith("lm_head.weight")]:
+        shard = folder / index["weight_map"].pop(head)
+        save_file({one: tensor for one, tensor in load_file(shard).items() if one != head}, shard, {"format": "pt"})
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    return folder
+
+
+@pytest.mark.parametrize("name", sorted(CHECKPOINTS))
+def test_a_tied_word_table_is_read_once_and_serves_both_ends(name, tmp_path, read):
+    family = open_family(str(tied(tmp_path / "model", name)))
+    for layers in (None, 1):
+        del read[:]
+        model = load_language(family, CPU, torch.float32, layers=layers)
+        assert len([one for one in read if "embed_tokens" in one]) == 1
+        assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    del read[:]
+    load_vision(family, CPU, torch.float32)
+    assert not any("embed_tokens" in one for one in read)
+
+
+def without(folder: Path, copy: Path, part: str) -> str:
+    """A copy of a checkpoint that lacks one tensor of that name, which is returned; the index does not know it."""
+    shutil.copytree(folder, copy)
+    for file in sorted(copy.glob("*.safetensors")):
+        tensors = load_file(file)
+        for name in tensors:
+            if part in name:
+                del tensors[name]
+                save_file(tensors, file, {"format": "pt"})
+                return name
+    raise AssertionError(part)
+
+
+@pytest.mark.parametrize("part", ["embed_tokens.weight", "lm_head.weight", ".norm.weight", "layers.0.mlp.down_proj"])
+def test_a_tensor_that_the_llm_lacks_is_missed(part, checkpoint, family, tmp_path):
+    if part == "lm_head.weight" and family.config.tie_word_embeddings:
+        part = "embed_tokens.weight"  # the only table that there is
+    without(checkpoint, tmp_path / "copy", part)
+    with pytest.raises(ModelError, match="lacks"):
+        load_language(open_family(str(tmp_path / "copy")), CPU, torch.float32)
+    if part != "lm_head.weight":
+        with pytest.raises(ModelError, match="lacks"):
+            load_language(open_family(str(tmp_path / "copy")), CPU, torch.float32, layers=3)
+
+
+def test_any_tensor_that_the_vision_side_lacks_is_missed_and_the_llm_does_not_care(checkpoint, family, tmp_path):
+    for number, name in enumerate(sorted(beside(stored(family)))[::5]):
+        copy = tmp_path / str(number)
+        without(checkpoint, copy, name)
+        with pytest.raises(ModelError, match="lacks"):
+            load_vision(open_family(str(copy)), CPU, torch.float32)
+        load_language(open_family(str(copy)), CPU, torch.float32)
+
+
+# --- attention kernels ----------------------------------------------------------------------------------------------
+
+
+def tokens_of(family: Family, frames: torch.Tensor) -> VideoTokens:
+    made = encode(family, frames, evidence=("saliency", "keys"))
+    features = made.pop("features")
+    return VideoTokens(grid_of(family, features), features, made)
+
+
+def test_eager_and_sdpa_give_the_same_features_evidence_and_answers(family, frames):
+    made = {}
+    for kernel in ("sdpa", "eager"):
+        for evidence in (frozenset(), frozenset({"saliency", "keys"})):
+            encoder = VisionEncoder(family, CPU, torch.float32, evidence, kernel)
+            assert encoder.model.config._attn_implementation == (probed(kernel) if evidence else kernel)
+            made[kernel, len(evidence)] = encoder.encode(frames[:4])
+    for evidence in (0, 2):
+        torch.testing.assert_close(made["eager", evidence], made["sdpa", evidence], rtol=1e-4, atol=1e-4)
+    features = made["sdpa", 0]["features"]
+    grid = grid_of(family, features)
+    texts = []
+    for kernel in ("sdpa", "eager"):
+        language = LanguageModel(family, CPU, torch.float32, attention=kernel)
+        assert language.model.config._attn_implementation == kernel
+        conversation = language.watch(grid, features.flatten(0, 2), torch.arange(grid.tokens))
+        texts.append([conversation.ask(question, max_new_tokens=12).text for question in QUESTIONS])
+    assert texts[0] == texts[1] and len(set(texts[0])) > 1
+
+
+def test_importance_and_pruning_inside_are_the_same_beside_both_kernels(family, frames):
+    tokens = tokens_of(family, frames)
+    found = []
+    for kernel in ("sdpa", "eager"):
+        how = {"device": "cpu", "attention": kernel}
+        video = pipeline.compress_tokens(tokens, "0.2", "st-simdiff:tau_sim=0.95,layer=1", **how)
+        conversation = pipeline.converse_inside(tokens, "0.4", "fastv", **how)
+        answers = [conversation.ask(question, max_new_tokens=6).text for question in QUESTIONS]
+        found.append((video.index.tolist(), answers, conversation.live))
+        assert video.importance is not None
+    assert found[0] == found[1]
+
+
+def test_a_kernel_that_is_unknown_or_not_here_is_refused_with_the_list():
+    for name in ("flashy", "kernels-community/flash-attn2", "flash_attention_2", "flash_attention_3"):
+        with pytest.raises(RequestError) as caught:
+            pick_attention(name, CPU, torch.float32)
+        assert "sdpa, eager" in caught.value.hint
+    assert [pick_attention(name, CPU, torch.float32) for name in ("auto", "sdpa", "eager")] == ["sdpa", "sdpa", "eager"]
+
+
+def test_flash_attention_needs_a_gpu_and_half_precision(monkeypatch):
+    monkeypatch.setitem(loading.KERNELS, "flash_attention_2", lambda: True)
+    gpu = torch.device("cuda")
+    assert pick_attention("flash_attention_2", gpu, torch.bfloat16) == "flash_attention_2"
+    for device, dtype in ((CPU, torch.bfloat16), (gpu, torch.float32)):
+        with pytest.raises(RequestError, match="GPU in bfloat16"):
+            pick_attention("flash_attention_2", device, dtype)
+
+
+def test_reading_attention_beside_flash_attention_is_refused(family):
+    with pytest.raises(RequestError, match="cannot be read beside the kernel flash_attention_2"):
+        LanguageModel(family, CPU, torch.bfloat16, 1, probed=True, attention="flash_attention_2")
+    with pytest.raises(RequestError, match="cannot be read"):
+        VisionEncoder(family, CPU, torch.bfloat16, frozenset({"keys"}), "flash_attention_2")
+
+
+def test_a_kernel_is_checked_even_where_no_llm_is_needed(family, frames):
+    tokens = tokens_of(family, frames[:2])
+    with pytest.raises(RequestError, match="'nonsense'"):
+        pipeline.compress_tokens(tokens, "0.5", "uniform", device="cpu", attention="nonsense")
+
+
+def test_the_command_line_takes_a_kernel_everywhere_and_answers_alike(capsys, tmp_path):
+    clip, tokens, kept = SAMPLES / "flash.mp4", tmp_path / "tokens", tmp_path / "kept"
+    answers = []
+    for kernel in ("eager", "sdpa"):
+        how = ("--attn", kernel, "--force")
+        assert run(capsys, "encode", clip, "-o", tokens, "--frames", 8, "--evidence", "saliency", *how)[0] == 0
+        assert run(capsys, "compress", tokens, "-o", kept, "--ratio", "0.3", *how)[0] == 0
+        answers.append([])
+        for file, more in ((kept, ()), (tokens, ("--inside", "fastv", "--ratio", "0.5"))):
+            code, out, err = run(capsys, "ask", file, "What happens in this video?", "--json", *how[:2], *more)
+            assert code == 0, err
+            answers[-1].append(json.loads(out)["answers"][0]["answer"])
+    assert answers[0] == answers[1]
+    for command in (
+        ("encode", clip, "-o", tmp_path / "none"),
+        ("compress", tokens, "-o", tmp_path / "none", "--ratio", "0.3", "--method", "uniform"),
+        ("ask", kept, "what?"),
+        ("profile", clip, "--frames", "4"),
+    ):
+        assert "auto, sdpa, eager" in refused(capsys, *command, "--attn", "flash_attention_2")
+    assert not (tmp_path / "none").exists()
+
+
+# --- the shelf ------------------------------------------------------------------------------------------------------
+
+
+def test_a_shelf_never_mistakes_settings_for_each_other(family, monkeypatch):
+    built: list[tuple] = []
+    for name in ("LanguageModel", "VisionEncoder"):
+        monkeypatch.setattr(f"stsimdiff_cli.models.shelf.{name}", lambda *settings: built.append(settings) or object())
+    shelf = Shelf(keep=True)
+    plain = (family, CPU, torch.float32)
+    parts = [
+        shelf.language(*plain),
+        shelf.language(*plain, attention="eager"),
+        shelf.language(*plain, quantize="4bit"),
+        shelf.language(*plain, quantize="8bit"),
+        shelf.language(*plain, quantize="8bit", attention="eager"),
+        shelf.encoder(*plain),
+        shelf.encoder(*plain, attention="eager"),
+    ]
+    assert len({id(part) for part in parts}) == len(built) == 7
+    assert shelf.language(*plain, quantize="4bit") is parts[2] and shelf.encoder(*plain, attention="eager") is parts[6]
+
+
+# --- quantisation ---------------------------------------------------------------------------------------------------
+
+HAS_BITSANDBYTES = all(find_spec(name) for name in ("bitsandbytes", "accelerate"))
+bitsandbytes = pytest.mark.skipif(not HAS_BITSANDBYTES, reason="needs stsimdiff[quantize]")
+
+
+@pytest.mark.skipif(HAS_BITSANDBYTES, reason="the packages are there")
+@pytest.mark.parametrize("name", ["4bit", "8bit"])
+def test_without_the_packages_quantising_is_a_sentence_and_a_hint(name):
+    with pytest.raises(RequestError, match="not installed: bitsandbytes, accelerate") as caught:
+        quantize.check_quantize(name)
+    assert caught.value.hint == "pip install 'stsimdiff[quantize]'"
+
+
+def test_the_command_line_refuses_an_unknown_quantisation_before_any_work(capsys, tmp_path):
+    clip = SAMPLES / "flash.mp4"
+    for command in (("ask", clip, "what?"), ("compress", clip, "-o", tmp_path / "none", "--ratio", "0.3")):
+        err = refused(capsys, *command, "--quantize", "2bit")
+        assert "4bit or 8bit" in err
+
+
+def test_an_unknown_quantisation_is_refused():
+    with pytest.raises(RequestError, match="'2bit'") as caught:
+        quantize.check_quantize("2bit")
+    assert "4bit or 8bit" in caught.value.hint
+    quantize.check_quantize(None)
+
+
+@pytest.mark.parametrize(("name", "expected"), [
+    ("4bit", {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": torch.bfloat16}),
+    ("8bit", {"load_in_8bit": True}),
+])  # fmt: skip
+def test_transformers_is_told_to_quantise_and_nothing_is_moved(name, expected, family, monkeypatch):
+    """Where bitsandbytes is absent, this is all that can be seen."""
+    given: dict = {}
+
+    class Part:
+        @staticmethod
+        def from_pretrained(path, **options):
+            given.update(options)
+            raise ImportError("no kernels for this machine")
+
+    monkeypatch.setattr(transformers, "BitsAndBytesConfig", lambda **settings: settings)
+    monkeypatch.setattr(quantize, "find_spec", lambda package: package)
+    monkeypatch.setattr(loading, "part_of", lambda config, cut: Part)
+    with pytest.raises(ModelError, match="no kernels for this machine") as caught:
+        load_language(family, CPU, torch.bfloat16, quantize=name)
+    assert given["quantization_config"] == expected and given["device_map"] == {"": CPU}
+    assert "--quantize" in caught.value.hint
+    given.clear()
+    with pytest.raises(ModelError):
+        load_language(family, CPU, torch.bfloat16)
+    assert not {"quantization_config", "device_map"} & set(given)
+
+
+def bits(language: LanguageModel) -> set[tuple[str, torch.dtype]]:
+    """Classes and types of all linear layers of the LLM's decoder."""
+    modules = language.model.get_decoder().modules()
+    return {(type(one).__name__, one.weight.dtype) for one in modules if isinstance(one, torch.nn.Linear)}
+
+
+@bitsandbytes
+@pytest.mark.parametrize(("name", "kind", "part"), [
+    ("4bit", ("Linear4bit", torch.uint8), 8), ("8bit", ("Linear8bitLt", torch.int8), 4)
+])  # fmt: skip
+def test_a_quantised_embedded_model_has_small_weights_and_nearly_the_same_logits(name, kind, part):
+    family = open_family("tiny")
+    plain, small = (LanguageModel(family, CPU, torch.float32, quantize=how) for how in (None, name))
+    assert bits(plain) == {("Linear", torch.float32)} and bits(small) == {kind}
+    sizes = [model.model.get_decoder().layers[0].mlp.down_proj.weight.nbytes for model in (plain, small)]
+    assert sizes[0] == part * sizes[1]
+    assert small.model.get_input_embeddings().weight.dtype == torch.float32
+    tokens = pipeline.encode_video(SAMPLES / "flash.mp4", frames=8, device="cpu")
+    everything = torch.arange(tokens.grid.tokens)
+    logits = []
+    for model in (plain, small):
+        prompt = model.prompter.prompt(model.model, tokens.grid, pipeline.GENERAL_PROMPT, everything)
+        with torch.inference_mode():
+            out = model.model(**model.inputs(prompt, tokens.features.flatten(0, 2)))
+        logits.append(out.logits[0, -1].float())
+    assert not torch.equal(*logits)
+    assert torch.cosine_similarity(*logits, dim=0) > 0.98
+    assert logits[0].argmax() == logits[1].argmax()
+
+
+@bitsandbytes
+def test_every_family_answers_in_eight_bits_and_its_encoder_is_untouched(family, frames):
+    tokens = tokens_of(family, frames)
+    conversation = pipeline.converse(pipeline.all_tokens(tokens), device="cpu", quantize="8bit")
+    assert bits(conversation.language) == {("Linear8bitLt", torch.int8)}
+    assert conversation.ask(QUESTIONS[0], max_new_tokens=6).tokens > 0
+    video = pipeline.compress_tokens(tokens, "0.2", "st-simdiff:tau_sim=0.95,layer=1", device="cpu", quantize="8bit")
+    assert video.importance is not None
+    assert torch.equal(video.features, tokens.features.flatten(0, 2)[video.index])
+
+
+def test_a_dummy_cannot_be_quantised(tmp_path, monkeypatch):
+    family = open_family(str(write_dummy(tmp_path / "dummy", "llava-onevision-0.5b")))
+    with pytest.raises(RequestError, match="no weights"):
+        load_language(family, CPU, torch.float32, quantize="4bit")
