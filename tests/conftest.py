@@ -13,6 +13,7 @@ import torch
 import transformers
 from checkpoints import CHECKPOINTS
 
+from stsimdiff_cli.models import loading
 from stsimdiff_cli.models.base import Family
 from stsimdiff_cli.models.loading import open_family
 from stsimdiff_cli.records import Layout, ModelRef, Source, TokenGrid, VideoTokens
@@ -42,7 +43,10 @@ def frames() -> torch.Tensor:
 
 @pytest.fixture
 def read(monkeypatch) -> list[str]:
-    """Names of the tensors whose numbers transformers takes out of the files, as the files call them."""
+    """Names of the tensors whose numbers are taken out of checkpoints, as the files call them.
+
+    Of a checkpoint in parts, behind the name of the part's folder.
+    """
     names: list[str] = []
     real = transformers.modeling_utils.safe_open
 
@@ -58,14 +62,16 @@ def read(monkeypatch) -> list[str]:
             return getattr(self.inner, attribute)
 
     class File:
-        def __init__(self, *args, **options):
-            self.inner = real(*args, **options)
+        def __init__(self, path, *args, **options):
+            self.inner = real(path, *args, **options)
+            part = Path(path).parent.name
+            self.prefix = f"{part}." if part in ("llm", "vision_tower", "mm_projector") else ""
 
         def get_slice(self, name):
-            return Slice(self.inner.get_slice(name), name)
+            return Slice(self.inner.get_slice(name), self.prefix + name)
 
         def get_tensor(self, name):
-            names.append(name)
+            names.append(self.prefix + name)
             return self.inner.get_tensor(name)
 
         def __exit__(self, *error):
@@ -75,6 +81,7 @@ def read(monkeypatch) -> list[str]:
             return getattr(self.inner, attribute)
 
     monkeypatch.setattr(transformers.modeling_utils, "safe_open", File)
+    monkeypatch.setattr(loading, "safe_open", File)
     return names
 
 

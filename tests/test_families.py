@@ -13,6 +13,7 @@ from checkpoint_parts import QUESTIONS, VOCABULARY
 from checkpoints import CHECKPOINTS
 from llava_video_reference import LlavaVideoReference
 from nvila_reference import NvilaReference
+from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
@@ -40,9 +41,10 @@ def encode(family: Family, frames: torch.Tensor, chunk: int = 100, evidence: tup
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-def tokens_of(family: Family, frames: torch.Tensor, chunk: int = 100) -> VideoTokens:
-    out = encode(family, frames, chunk)
-    return VideoTokens(grid_of(family, out["features"]), out["features"], deepstack=out.get("deepstack"))
+def tokens_of(family: Family, frames: torch.Tensor, chunk: int = 100, evidence: tuple[str, ...] = ()) -> VideoTokens:
+    out = encode(family, frames, chunk, evidence)
+    features, deepstack = out.pop("features"), out.pop("deepstack", None)
+    return VideoTokens(grid_of(family, features), features, out, deepstack)
 
 
 def grid_of(family: Family, features: torch.Tensor) -> TokenGrid:
@@ -55,9 +57,11 @@ def grid_of(family: Family, features: torch.Tensor) -> TokenGrid:
 def whole_model(family: Family, attention: str = "sdpa"):
     """The checkpoint as anybody loads it, all parts."""
     ours = {"config": family.config, "key_mapping": family.renamed} if family.renamed else {}  # else nobody can load it
-    return family.model_class.from_pretrained(
-        **weights_of(family.checkpoint), dtype=torch.float32, attn_implementation=attention, **ours
-    ).eval()
+    return (
+        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(family.config)]
+        .from_pretrained(**weights_of(family.checkpoint), dtype=torch.float32, attn_implementation=attention, **ours)
+        .eval()
+    )
 
 
 def from_pixels(model, family: Family, frames: torch.Tensor, prompt_ids: torch.Tensor, visual: torch.Tensor) -> list:

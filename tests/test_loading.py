@@ -15,7 +15,7 @@ from checkpoints import CHECKPOINTS
 from conftest import SAMPLES
 from safetensors.torch import load_file, save_file
 from test_cli import refused, run
-from test_families import CPU, encode, grid_of, whole_model
+from test_families import CPU, tokens_of, whole_model
 
 from stsimdiff_cli import pipeline
 from stsimdiff_cli.errors import ModelError, RequestError
@@ -27,14 +27,20 @@ from stsimdiff_cli.models.loading import load_language, load_vision, open_family
 from stsimdiff_cli.models.probe import PROBED, probed
 from stsimdiff_cli.models.shelf import Shelf
 from stsimdiff_cli.models.vision import VisionEncoder
-from stsimdiff_cli.records import VideoTokens
 
 #: Names, in any checkpoint, of what stands beside the LLM; one learned newline belongs to the prompt.
 BESIDE = ("visual.", "vision_tower.", "vision_model.", "connector.", "projector.", "mlp1.", "mm_projector.")
 
 
 def stored(family: Family) -> set[str]:
-    return {name for file in family.checkpoint.weight_files() for name in load_file(file)}
+    """Names of all tensors; of a checkpoint in parts, behind the name of their folder. Layers behind the last one that
+    is used belong to no part."""
+    names = {
+        f"{file.parent.name}.{name}" if family.checkpoint.parts else name
+        for file in family.checkpoint.weight_files()
+        for name in load_file(file)
+    }
+    return {name for name in names if family.name != "nvila" or "vision_model.encoder.layers.3." not in name}
 
 
 def beside(names: set[str]) -> set[str]:
@@ -72,9 +78,10 @@ def test_importance_reads_the_word_table_and_the_first_layers(family, read):
     assert later and sorted(read) == sorted(text - later - head)
 
 
-def tied(folder: Path, name: str) -> Path:
+def tie(folder: Path, name: str) -> None:
     """A checkpoint whose answers are scored by the word table."""
     CHECKPOINTS[name](folder)
+    folder = folder / "llm" if name == "nvila" else folder
     config = json.loads((folder / "config.json").read_text())
     config["tie_word_embeddings"] = True
     if "text_config" in config and name != "llava_video":
@@ -85,12 +92,12 @@ def tied(folder: Path, name: str) -> Path:
         shard = folder / index["weight_map"].pop(head)
         save_file({one: tensor for one, tensor in load_file(shard).items() if one != head}, shard, {"format": "pt"})
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    return folder
 
 
 @pytest.mark.parametrize("name", sorted(CHECKPOINTS))
 def test_a_tied_word_table_is_read_once_and_serves_both_ends(name, tmp_path, read):
-    family = open_family(str(tied(tmp_path / "model", name)))
+    tie(tmp_path / "model", name)
+    family = open_family(str(tmp_path / "model"))
     for layers in (None, 1):
         del read[:]
         model = load_language(family, CPU, torch.float32, layers=layers)
@@ -101,24 +108,25 @@ def test_a_tied_word_table_is_read_once_and_serves_both_ends(name, tmp_path, rea
     assert not any("embed_tokens" in one for one in read)
 
 
-def without(folder: Path, copy: Path, part: str) -> str:
-    """A copy of a checkpoint that lacks one tensor of that name, which is returned; the index does not know it."""
-    shutil.copytree(folder, copy)
-    for file in sorted(copy.glob("*.safetensors")):
+def without(family: Family, copy: Path, name: str) -> None:
+    """A copy of a checkpoint that lacks one tensor; the index does not know it."""
+    shutil.copytree(family.checkpoint.path, copy)
+    for file in sorted(copy.rglob("*.safetensors")):
         tensors = load_file(file)
-        for name in tensors:
-            if part in name:
-                del tensors[name]
+        for own in tensors:
+            if name in (own, f"{file.parent.name}.{own}"):
+                del tensors[own]
                 save_file(tensors, file, {"format": "pt"})
-                return name
-    raise AssertionError(part)
+                return
+    raise AssertionError(name)
 
 
-@pytest.mark.parametrize("part", ["embed_tokens.weight", "lm_head.weight", ".norm.weight", "layers.0.mlp.down_proj"])
-def test_a_tensor_that_the_llm_lacks_is_missed(part, checkpoint, family, tmp_path):
+@pytest.mark.parametrize("part", ["embed_tokens.weight", "lm_head.weight", ".norm.weight", "layers.0.input_layernorm"])
+def test_a_tensor_that_the_llm_lacks_is_missed(part, family, tmp_path):
     if part == "lm_head.weight" and family.config.tie_word_embeddings:
         part = "embed_tokens.weight"  # the only table that there is
-    without(checkpoint, tmp_path / "copy", part)
+    name = next(name for name in sorted(stored(family) - beside(stored(family))) if part in name)
+    without(family, tmp_path / "copy", name)
     with pytest.raises(ModelError, match="lacks"):
         load_language(open_family(str(tmp_path / "copy")), CPU, torch.float32)
     if part != "lm_head.weight":
@@ -126,22 +134,16 @@ def test_a_tensor_that_the_llm_lacks_is_missed(part, checkpoint, family, tmp_pat
             load_language(open_family(str(tmp_path / "copy")), CPU, torch.float32, layers=3)
 
 
-def test_any_tensor_that_the_vision_side_lacks_is_missed_and_the_llm_does_not_care(checkpoint, family, tmp_path):
+def test_any_tensor_that_the_vision_side_lacks_is_missed_and_the_llm_does_not_care(family, tmp_path):
     for number, name in enumerate(sorted(beside(stored(family)))[::5]):
         copy = tmp_path / str(number)
-        without(checkpoint, copy, name)
+        without(family, copy, name)
         with pytest.raises(ModelError, match="lacks"):
             load_vision(open_family(str(copy)), CPU, torch.float32)
         load_language(open_family(str(copy)), CPU, torch.float32)
 
 
 # --- attention kernels ----------------------------------------------------------------------------------------------
-
-
-def tokens_of(family: Family, frames: torch.Tensor) -> VideoTokens:
-    made = encode(family, frames, evidence=("saliency", "keys"))
-    features = made.pop("features")
-    return VideoTokens(grid_of(family, features), features, made)
 
 
 def test_eager_and_sdpa_give_the_same_features_evidence_and_answers(family, frames):
@@ -153,19 +155,19 @@ def test_eager_and_sdpa_give_the_same_features_evidence_and_answers(family, fram
             made[kernel, len(evidence)] = encoder.encode(frames[:4])
     for evidence in (0, 2):
         torch.testing.assert_close(made["eager", evidence], made["sdpa", evidence], rtol=1e-4, atol=1e-4)
-    features = made["sdpa", 0]["features"]
-    grid = grid_of(family, features)
+    tokens = tokens_of(family, frames[:4])
+    assert torch.equal(tokens.features, made["sdpa", 0]["features"])
     texts = []
     for kernel in ("sdpa", "eager"):
         language = LanguageModel(family, CPU, torch.float32, attention=kernel)
         assert language.model.config._attn_implementation == kernel
-        conversation = language.watch(grid, features.flatten(0, 2), torch.arange(grid.tokens))
+        conversation = language.watch(tokens.grid, tokens.embeddings, torch.arange(tokens.grid.tokens))
         texts.append([conversation.ask(question, max_new_tokens=12).text for question in QUESTIONS])
     assert texts[0] == texts[1] and len(set(texts[0])) > 1
 
 
 def test_importance_and_pruning_inside_are_the_same_beside_both_kernels(family, frames):
-    tokens = tokens_of(family, frames)
+    tokens = tokens_of(family, frames, evidence=("saliency", "keys"))
     found = []
     for kernel in ("sdpa", "eager"):
         how = {"device": "cpu", "attention": kernel}
@@ -202,7 +204,7 @@ def test_reading_attention_beside_flash_attention_is_refused(family):
 
 
 def test_a_kernel_is_checked_even_where_no_llm_is_needed(family, frames):
-    tokens = tokens_of(family, frames[:2])
+    tokens = tokens_of(family, frames[:2], evidence=("saliency", "keys"))
     with pytest.raises(RequestError, match="'nonsense'"):
         pipeline.compress_tokens(tokens, "0.5", "uniform", device="cpu", attention="nonsense")
 
@@ -290,7 +292,7 @@ def test_transformers_is_told_to_quantise_and_nothing_is_moved(name, expected, f
 
     class Part:
         @staticmethod
-        def from_pretrained(path, **options):
+        def from_pretrained(**options):
             given.update(options)
             raise ImportError("no kernels for this machine")
 
@@ -330,7 +332,7 @@ def test_a_quantised_embedded_model_has_small_weights_and_nearly_the_same_logits
     for model in (plain, small):
         prompt = model.prompter.prompt(model.model, tokens.grid, pipeline.GENERAL_PROMPT, everything)
         with torch.inference_mode():
-            out = model.model(**model.inputs(prompt, tokens.features.flatten(0, 2)))
+            out = model.model(**model.inputs(prompt, tokens.embeddings))
         logits.append(out.logits[0, -1].float())
     assert not torch.equal(*logits)
     assert torch.cosine_similarity(*logits, dim=0) > 0.98
@@ -339,7 +341,7 @@ def test_a_quantised_embedded_model_has_small_weights_and_nearly_the_same_logits
 
 @bitsandbytes
 def test_every_family_answers_in_eight_bits_and_its_encoder_is_untouched(family, frames):
-    tokens = tokens_of(family, frames)
+    tokens = tokens_of(family, frames, evidence=("saliency", "keys"))
     conversation = pipeline.converse(pipeline.all_tokens(tokens), device="cpu", quantize="8bit")
     assert bits(conversation.language) == {("Linear8bitLt", torch.int8)}
     assert conversation.ask(QUESTIONS[0], max_new_tokens=6).tokens > 0

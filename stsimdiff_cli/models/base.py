@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForImageTextToText, PretrainedConfig
+from transformers import AutoConfig, PretrainedConfig
 
 from ..records import Layout, TokenGrid
 from .checkpoint import Checkpoint
@@ -24,7 +24,6 @@ class Family(ABC):
     name: ClassVar[str]
     gives: ClassVar[frozenset[str]] = frozenset({"saliency", "keys"})  # evidence from the vision encoder
     renamed: ClassVar[dict[str, str]] = {}  # tensor names of the checkpoint (patterns) -> transformers' names for them
-    model_class: ClassVar[Any] = AutoModelForImageTextToText  # whose `from_pretrained` reads the weights
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint

@@ -20,7 +20,7 @@ from ..errors import ModelError, RequestError
 from ..records import Layout, TokenGrid
 from .checkpoint import Checkpoint
 from .llava_onevision import LlavaOnevision
-from .nvila_model import PROJECTORS, NvilaConfig, NvilaForConditionalGeneration
+from .nvila_model import PROJECTORS, NvilaConfig
 from .prompts import read_tokenizer
 
 #: How a video is spelled in a prompt; the authors' code adds it to tokenizers that do not have it.
@@ -49,7 +49,6 @@ class Nvila(LlavaOnevision):
     """
 
     name: ClassVar[str] = "nvila"
-    model_class: ClassVar[Any] = NvilaForConditionalGeneration
     renamed: ClassVar[dict[str, str]] = {
         r"^llm\.model\.": "model.language_model.",
         r"^llm\.lm_head\.": "lm_head.",
