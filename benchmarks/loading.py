@@ -30,7 +30,7 @@ from typing import Any
 import torch
 import transformers
 from safetensors.torch import save_file
-from transformers import AutoConfig, AutoModelForImageTextToText
+from transformers import AutoModelForImageTextToText
 
 from stsimdiff_cli.machine import describe
 from stsimdiff_cli.models.base import Family
@@ -39,24 +39,24 @@ from stsimdiff_cli.models.dummy import random_model, write_dummy
 from stsimdiff_cli.models.language import LanguageModel
 from stsimdiff_cli.models.loading import open_family, quiet
 from stsimdiff_cli.models.vision import VisionEncoder
-from stsimdiff_cli.records import Source, TokenGrid
+from stsimdiff_cli.records import Embeddings, Source, TokenGrid
 
 CPU = torch.device("cpu")
 MB = 1_000_000
 FRAMES = 2
 MEMORY = ("own, loaded", "own, peak", "resident, peak")
-#: Layers of the LLM that st-simdiff needs by default: up to layer 3.
-LAYERS = 4
+#: Layers of the LLM that st-simdiff needs by default: up to layer 1.
+LAYERS = 2
 #: Name -> preset of models/dummy.py, and what is made smaller.
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "llava-onevision-0.5b": ("llava-onevision-0.5b", {}),
     "qwen2.5-vl-3b, 6 of 36 layers": ("qwen2.5-vl-3b", {"text_config": {"num_hidden_layers": 6}}),
     "llava-video format, 8 layers of 1536": (
         "llava-video-7b",
-        {"text_config": {
+        {
             "num_hidden_layers": 8, "hidden_size": 1536, "intermediate_size": 8960,
             "num_attention_heads": 12, "num_key_value_heads": 2,
-        }},
+        },
     ),
 }  # fmt: skip
 
@@ -70,22 +70,17 @@ def write(folder: Path, name: str) -> None:
     write_dummy(folder, preset, **changes)
     stored = json.loads((folder / "config.json").read_text())
     stored.pop(DUMMY)
-    model = random_model(AutoConfig.from_pretrained(folder), CPU, torch.bfloat16, "sdpa")
-    if name.startswith("llava-video format"):
-        _write_authors_format(folder, stored["text_config"], model)
+    family = open_family(str(folder))
+    model = random_model(family.config, CPU, torch.bfloat16, "sdpa")
+    if family.renamed:
+        _write_authors_format(folder, model)
     else:
         model.save_pretrained(folder, max_shard_size="1GB")
-        (folder / "config.json").write_text(json.dumps(stored))
+    (folder / "config.json").write_text(json.dumps(stored))
 
 
-def _write_authors_format(folder: Path, text: dict[str, Any], model: Any) -> None:
-    """Names and config.json as lmms-lab/LLaVA-Video-7B-Qwen2 has them."""
-    entries = {"mm_projector_type": "mlp2x_gelu", "mm_newline_position": "grid", "mm_spatial_pool_stride": 2,
-               "mm_vision_tower": "google/siglip-so400m-patch14-384", "tokenizer_model_max_length": 32768}  # fmt: skip
-    rope = text.pop("rope_parameters")["rope_theta"]
-    config = {**text, **entries, "rope_theta": rope, "model_type": "llava", "torch_dtype": "bfloat16",
-              "architectures": ["LlavaQwenForCausalLM"]}  # fmt: skip
-    (folder / "config.json").write_text(json.dumps(config))
+def _write_authors_format(folder: Path, model: Any) -> None:
+    """Tensor names as lmms-lab/LLaVA-Video-7B-Qwen2 has them."""
     names = {
         "model.language_model.": "model.",
         "model.vision_tower.": "model.vision_tower.vision_tower.vision_model.",
@@ -138,16 +133,16 @@ def evidence(family: Family, dtype: torch.dtype) -> Callable[[], object]:
 def importance(family: Family, dtype: torch.dtype) -> Callable[[], object]:
     """The first layers of the LLM, for `compress`."""
     language = LanguageModel(family, CPU, dtype, LAYERS, probed=True)
-    grid, features = _tokens(family)
+    grid, tokens = _tokens(family)
     everywhere = torch.arange(grid.tokens)
-    return lambda: language.importance(grid, features, everywhere, "What happens?", LAYERS - 1)
+    return lambda: language.importance(grid, tokens, everywhere, "What happens?", LAYERS - 1)
 
 
 def ask(family: Family, dtype: torch.dtype) -> Callable[[], object]:
     """`ask`."""
     language = LanguageModel(family, CPU, dtype)
-    grid, features = _tokens(family)
-    return lambda: language.watch(grid, features, torch.arange(grid.tokens)).ask("What happens?", max_new_tokens=2)
+    grid, tokens = _tokens(family)
+    return lambda: language.watch(grid, tokens, torch.arange(grid.tokens)).ask("What happens?", max_new_tokens=2)
 
 
 PARTS = {"everything": everything, "encode": encode, "encode with evidence": evidence,
@@ -158,11 +153,11 @@ def _frames() -> torch.Tensor:
     return torch.randint(0, 256, (FRAMES, 360, 640, 3), dtype=torch.uint8)
 
 
-def _tokens(family: Family) -> tuple[TokenGrid, torch.Tensor]:
+def _tokens(family: Family) -> tuple[TokenGrid, Embeddings]:
     width = family.config.text_config.hidden_size
     source = Source("made", 1, "", 2.0, 1.0, 2, 1, 1, "none")
     grid = TokenGrid((2, 8, 8), width, (0.0, 1.0), family.layout, family.checkpoint.ref, source)
-    return grid, torch.randn(grid.tokens, width)
+    return grid, Embeddings(torch.randn(grid.tokens, width))
 
 
 # --- measuring, in a process of its own -----------------------------------------------------------------------------
