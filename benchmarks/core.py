@@ -1,15 +1,18 @@
 """The cost of selecting tokens, beside a memory copy of the same tensor in the same process.
 
-    python benchmarks/core.py [--slots 64] [--threads 2] [--repeats 5]
+    python benchmarks/core.py [--video scenes noise still] [--max-community sqrt none] [--kernels plain]
+                              [--slots 64] [--threads 2] [--repeats 9]
 
-Makes tokens of the size of 64 LLaVA-Video frames (14 x 15 x 3584, bfloat16), with scenes that hold for a while, noise,
-and a few objects that move; selects 30 % with `--importance centrality`; prints one JSON object: medians in seconds,
-the spread, and the ratio to the copy.
+Makes tokens of the size of 64 LLaVA-Video frames (14 x 15 x 3584, bfloat16) and selects 30 % with
+`--importance centrality`; copies and selections take turns. Prints one JSON object a video and limit: seconds of the
+copy and of every step, as minimum, median and maximum, and the ratios of the minima and of the medians to the copy's.
+`noise` leaves nearly every token alone; `still` is one component that holds everything.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import platform
 import statistics
@@ -22,67 +25,90 @@ from stsimdiff_cli.methods.base import parse_method
 from stsimdiff_cli.records import Layout, ModelRef, Source, TokenGrid, VideoTokens
 from stsimdiff_cli.timing import Stopwatch
 
+VIDEOS = ("scenes", "noise", "still")
+#: Seconds between a copy and a selection: the threads of the one spin for some milliseconds before they sleep.
+REST = 0.02
 
-def make_tokens(slots: int, rows: int = 14, columns: int = 15, width: int = 3584) -> VideoTokens:
-    """Scenes of 16 slots; within one, a token is its scene's token plus noise, so that neighbours in time resemble."""
+
+def make_tokens(slots: int, video: str = "scenes", rows: int = 14, columns: int = 15, width: int = 3584) -> VideoTokens:
+    """Scenes of 16 slots, where a token is its scene's token plus noise and something passes by; noise; a still."""
     generator = torch.Generator().manual_seed(0)
     features = torch.empty((slots, rows, columns, width), dtype=torch.bfloat16)
+    one = torch.randn(width, generator=generator)
     for t in range(slots):
-        if t % 16 == 0:
-            scene = torch.randn((rows, columns, width), generator=generator)
         noise = torch.randn((rows, columns, width), generator=generator)
-        features[t] = (scene + 0.4 * noise).bfloat16()
-        features[t, 3:6, t % columns] = noise[3:6, 0].bfloat16()  # something passes by
+        if video == "noise":
+            features[t] = noise.bfloat16()
+        elif video == "still":
+            features[t] = (one + 0.2 * noise).bfloat16()
+        else:
+            if t % 16 == 0:
+                scene = torch.randn((rows, columns, width), generator=generator)
+            features[t] = (scene + 0.4 * noise).bfloat16()
+            features[t, 3:6, t % columns] = noise[3:6, 0].bfloat16()
     source = Source("synthetic", 0, "", 1.0, 1.0, slots, 1, 1, "none")
     model = ModelRef("none", "none", None, "")
     seconds = tuple(float(t) for t in range(slots))
     return VideoTokens(TokenGrid((slots, rows, columns), width, seconds, Layout(), model, source), features)
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--slots", type=int, default=64)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--save", metavar="FILE", help="also write the tokens file, to try the command on it")
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    tokens = make_tokens(arguments.slots)
-    if arguments.save:
-        from stsimdiff_cli.store import save_tokens
-
-        save_tokens(arguments.save, tokens)
-    method = parse_method("st-simdiff", importance="centrality")
+def measure(tokens: VideoTokens, limit: str, repeats: int) -> dict:
+    """Copies and selections in turn; the first of each is not counted."""
+    method = parse_method("st-simdiff", importance="centrality", max_community=limit)
     target = torch.empty_like(tokens.features)
-    target.copy_(tokens.features)
-    copies, runs = [], []
-    for repeat in range(arguments.repeats + 1):  # the first warms up
+    runs = []
+    for repeat in range(repeats + 1):
         start = time.perf_counter()
         target.copy_(tokens.features)
         copy = time.perf_counter() - start
+        time.sleep(REST)
         watch = Stopwatch()
         selection = method.select(tokens, Fraction(3, 10), None, watch.step)
         watch.stop()
         if repeat:
-            copies.append(copy)
-            runs.append({**watch.seconds, "core": watch.total()})
-    copy = statistics.median(copies)
-    steps = {name: statistics.median(run[name] for run in runs) for name in runs[0]}
-    print(
-        json.dumps(
-            {
+            runs.append({"copy": copy, **watch.seconds, "all": watch.total()})
+    spread = {name: sorted(run[name] for run in runs) for name in runs[0]}
+    middle = {name: statistics.median(values) for name, values in spread.items()}
+    return {
+        "kept": len(selection.index),
+        "communities": selection.counts["communities"],
+        "largest_community": selection.counts["largest_community"],
+        "seconds": {name: [round(x, 4) for x in (v[0], middle[name], v[-1])] for name, v in spread.items()},
+        "minimum_to_copy": {name: round(v[0] / spread["copy"][0], 1) for name, v in spread.items()},
+        "median_to_copy": {name: round(value / middle["copy"], 1) for name, value in middle.items()},
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--video", nargs="+", choices=VIDEOS, default=VIDEOS)
+    parser.add_argument("--max-community", nargs="+", choices=("sqrt", "none"), default=("sqrt", "none"))
+    parser.add_argument("--kernels", choices=("plain", "compiled", "fused"), help="instead of the library's choice")
+    parser.add_argument("--slots", type=int, default=64)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--save", metavar="FILE", help="also write the first tokens file, to try the command on it")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    if arguments.kernels:
+        form = importlib.import_module(f"stsimdiff_cli.kernels.{arguments.kernels}")
+        importlib.import_module("stsimdiff_cli.kernels").choose = lambda *_: form
+    for number, video in enumerate(arguments.video):
+        tokens = make_tokens(arguments.slots, video)
+        if arguments.save and not number:
+            from stsimdiff_cli.store import save_tokens
+
+            save_tokens(arguments.save, tokens)
+        for limit in arguments.max_community:
+            head = {
+                "video": video,
+                "max_community": limit,
                 "shape": list(tokens.features.shape),
                 "threads": arguments.threads,
                 "processor": platform.processor() or platform.machine(),
-                "kept": len(selection.index),
-                "copy_seconds": round(copy, 4),
-                "seconds": {name: round(value, 4) for name, value in steps.items()},
-                "core_spread_seconds": [round(f(run["core"] for run in runs), 4) for f in (min, max)],
-                "core_to_copy": round(steps["core"] / copy, 1),
             }
-        )
-    )
+            print(json.dumps(head | measure(tokens, limit, arguments.repeats)), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,31 +1,57 @@
-"""The spatio-temporal graph of ST-SimDiff as pure tensor functions: edges, communities, centrality.
+"""The spatio-temporal graph of ST-SimDiff as pure tensor functions: edges, events, the best of every group.
 
-Everything costs O(N D) time: features are read slot by slot, the weights of edges are taken in float32, and no pairwise
-matrix is ever built. Nodes are flat positions t H W + h W + w.
+Edges cost O(N D) time and one pass over the features, whole or chunk by chunk; the sums over channels are those of
+`kernels`. Nodes are flat positions t H W + h W + w.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from . import kernels
 from .errors import StsimdiffError
 
-#: Cosines (and centralities) closer than this are equal: it lies above the rounding of float32 sums over thousands of
-#: channels and far below any threshold of interest, so that CPU, GPU and a plain loop draw the same edges.
+#: Cosines (and centralities) closer than this are equal: it lies above the rounding of float32 (6e-8 for the weight of
+#: an edge, whose sums are in float64) and far below any threshold of interest, so that CPU, GPU and a plain loop draw
+#: the same edges. Centralities stay in float64, good to about 1e-13.
 RESOLUTION = 1e-6
+
+
+class Features(Protocol):
+    """Token features (T, H, W, D): a tensor, or anything that gives slots of one by slices."""
+
+    @property
+    def shape(self) -> Sequence[int]:
+        """T, H, W, D."""
+
+    def __getitem__(self, slots: slice, /) -> Tensor:
+        """Slots (n, H, W, D)."""
+
+
+def chunks(features: Features, slots: int | None) -> Iterator[tuple[int, Tensor]]:
+    """The first slot and the features (n, H, W, D) of every chunk of at most `slots` slots; None: all at once."""
+    step = slots or max(1, features.shape[0])
+    for begin in range(0, features.shape[0], step):
+        yield begin, features[begin : begin + step]
 
 
 @dataclass(frozen=True)
 class Edges:
-    """Cosine weights (Eq. 3) of the edges of Eq. 1 and Eq. 2, float32, filed under their earlier node."""
+    """Cosine weights (Eq. 3) of the edges of Eq. 1 and Eq. 2, float32, filed under their earlier node.
+
+    And the length of every token, float64, which takes another pass to find again.
+    """
 
     right: Tensor  # (T, H, W-1) to the neighbour in the next column
     down: Tensor  # (T, H-1, W) to the neighbour in the next row
     later: Tensor  # (T-1, H, W) to the same cell in the next slot
+    norm: Tensor  # (T, H, W)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -62,21 +88,29 @@ def _refuse_non_finite(x: Tensor, slot: int) -> None:
         )
 
 
-def edge_weights(features: Tensor) -> Edges:
-    """Cosine of every spatial and temporal pair of neighbours (Eq. 1 to 3) of `features` (T, H, W, D)."""
-    slots, rows, columns, _ = features.shape
-    right = features.new_empty((slots, rows, max(columns - 1, 0)), dtype=torch.float32)
-    down = features.new_empty((slots, max(rows - 1, 0), columns), dtype=torch.float32)
-    later = features.new_empty((max(slots - 1, 0), rows, columns), dtype=torch.float32)
-    previous = None
-    for t in range(slots):
-        x = unit_slot(features, t)  # (H, W, D)
-        right[t] = (x[:, :-1] * x[:, 1:]).sum(-1)
-        down[t] = (x[:-1] * x[1:]).sum(-1)
-        if previous is not None:
-            later[t - 1] = (previous * x).sum(-1)
-        previous = x
-    return Edges(right, down, later)
+def edge_weights(features: Features, slots: int | None = None) -> Edges:
+    """Cosine of every spatial and temporal pair of neighbours (Eq. 1 to 3) of `features` (T, H, W, D).
+
+    One pass over chunks of `slots` slots, each met with the last slot of the chunk before.
+    Raises StsimdiffError with the position if a feature is NaN or infinite.
+    """
+    found, previous = [], None
+    for begin, chunk in chunks(features, slots):
+        products = kernels.choose(chunk, math.prod(features.shape)).products(chunk, previous)
+        if not bool(torch.isfinite(products[..., 0]).all()):
+            for t in range(len(chunk)):
+                _refuse_non_finite(chunk[t], begin + t)
+        found.append(products)
+        previous = chunk[-1].clone()  # a view would keep the whole chunk
+    itself, right, down, earlier = torch.cat(found).unbind(-1)  # (T, H, W)
+    norm = itself.sqrt()
+    inverse = kernels.inverse_of(norm)
+    return Edges(
+        right=(right * inverse)[:, :, :-1].mul(inverse[:, :, 1:]).float(),
+        down=(down * inverse)[:, :-1].mul(inverse[:, 1:]).float(),
+        later=(earlier * inverse)[1:].mul(inverse[:-1]).float(),
+        norm=norm,
+    )
 
 
 def strong_edges(edges: Edges, tau_sim: float, spatial: bool = True, temporal: bool = True) -> tuple[Tensor, Tensor]:
@@ -120,44 +154,6 @@ def percentile_threshold(edges: Edges, percent: float) -> float:
     high = min(low + 1, len(ordered) - 1)
     difference = torch.lerp(ordered[low], ordered[high], rank - low)
     return 1 - float(difference)
-
-
-def centrality(features: Tensor, community: Tensor) -> Tensor:
-    """Mean cosine of each token to the rest of its community (Eq. 4), float64 (N,).
-
-    Through the community's sum of unit vectors: x . (sum - x) / (|c| - 1). A token that is alone in its
-    community represents it perfectly: 1. In float64, because ties are the rule, not the exception: the two tokens of
-    a pair always have the same centrality, and the rounding of float32 would choose between them.
-    """
-    slots, rows, columns, width = features.shape
-    label = community.view(slots, rows, columns)
-    size = torch.bincount(community)  # (C,)
-    shared = size > 1
-    row_of = torch.cumsum(shared, 0) - 1  # singletons need no sum
-    sums = torch.zeros((int(shared.sum()), width), dtype=torch.float64, device=features.device)
-    for t in range(slots):
-        inside = shared[label[t]]
-        _add_rows(sums, row_of[label[t][inside]], unit_slot(features, t, torch.float64)[inside])
-    score = torch.ones((slots, rows, columns), dtype=torch.float64, device=features.device)
-    for t in range(slots):
-        inside = shared[label[t]]
-        x = unit_slot(features, t, torch.float64)[inside]  # (n, D)
-        rest = sums[row_of[label[t][inside]]].sub_(x)  # (n, D) the sum of the others
-        score[t][inside] = torch.linalg.vecdot(rest, x) / (size[label[t][inside]] - 1)
-    return score.flatten()
-
-
-def _add_rows(sums: Tensor, row: Tensor, x: Tensor) -> None:
-    """`sums[row] += x` with a fixed order of addition on every device."""
-    if not sums.is_cuda:
-        sums.index_add_(0, row, x)
-        return
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(True)
-    try:
-        sums.index_add_(0, row, x)
-    finally:
-        torch.use_deterministic_algorithms(before)
 
 
 def at_resolution(score: Tensor) -> Tensor:

@@ -6,7 +6,8 @@ that keeps loaded models makes it quick for many videos.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from . import video
+from .ahead import ahead
 from .errors import RequestError
 from .inside import Session
 from .methods.base import Method, parse_method, spelled
@@ -28,6 +30,7 @@ from .models.quantize import check_quantize
 from .models.shelf import Shelf
 from .ratio import parse_ratio
 from .records import CompressedVideo, Frames, ModelRef, Source, TokenGrid, VideoTokens
+from .store import StoredVideo, growing_tokens
 from .timing import Stopwatch
 
 #: The prompt for importance when no question is given; the embedded model was trained on it too.
@@ -53,6 +56,7 @@ def encode_video(
     dtype: str = "auto",
     attention: str = "auto",
     chunk: int = 8,
+    to: Path | None = None,
     shelf: Shelf | None = None,
     watch: Stopwatch | None = None,
     progress: Progress = lambda *_: None,
@@ -60,7 +64,8 @@ def encode_video(
     """Decode chosen frames of a video and encode them into visual tokens, `chunk` frames at a time.
 
     `frames` are spread uniformly over the clip (or the part from `start` to `end` seconds), or taken at `fps`.
-    Memory holds the tokens and one chunk. Frames that cannot be decoded are left out and named in the record.
+    Memory holds the tokens and two chunks; with a tokens file to write `to`, the tokens stay in that file. Frames that
+    cannot be decoded are left out and named in the record.
     Raises RequestError for a wrong request, VideoError for a video that cannot be read, ModelError for the model.
     """
     path = Path(path)
@@ -82,6 +87,7 @@ def encode_video(
         dtype=dtype,
         attention=attention,
         chunk=chunk,
+        to=to,
         shelf=shelf,
         watch=watch,
         progress=progress,
@@ -100,6 +106,7 @@ def encode_frames(
     dtype: str = "auto",
     attention: str = "auto",
     chunk: int = 8,
+    to: Path | None = None,
     shelf: Shelf | None = None,
     watch: Stopwatch | None = None,
     progress: Progress = lambda *_: None,
@@ -114,37 +121,59 @@ def encode_frames(
     encoder = (shelf or Shelf()).encoder(family, where, kind, frozenset(evidence), kernel)
     depth = family.frames_per_slot
     chunk = max(depth, chunk // depth * depth)
-    slots = -(-count // depth)
-
     missing: list[float] = []
     seconds: list[float] = []
-    tensors: dict[str, Tensor] = {}
-    watch.step("decode")
-    for part in _regrouped(parts, chunk, missing):
-        done = len(seconds)
-        progress("decode", min(done * depth + len(part.seconds), count), count)
-        watch.step("encode")
-        new = encoder.encode(part.pixels, count)
-        seconds += [family.slot_seconds(part.seconds[i : i + depth]) for i in range(0, len(part.seconds), depth)]
-        for name, tensor in new.items():
-            if name not in tensors:
-                tensors[name] = torch.empty((slots, *tensor.shape[1:]), dtype=tensor.dtype)
-            tensors[name][done : len(seconds)] = tensor.cpu()
-        progress("encode", min(len(seconds) * depth, count), count)
+    grid: TokenGrid | None = None
+    memory = _Growing()
+    with growing_tokens(to) if to else nullcontext(memory) as growing:
         watch.step("decode")
+        for part in _regrouped(ahead(parts), chunk, missing):
+            done = len(seconds)
+            progress("decode", min(done * depth + len(part.seconds), count), count)
+            watch.step("encode")
+            new = {name: tensor.cpu() for name, tensor in encoder.encode(part.pixels, count).items()}
+            if grid is None:
+                _, h, w, width = new["features"].shape
+                shape = (-(-count // depth), h, w)
+                grid = TokenGrid(shape, width, (), family.layout_of(shape), family.checkpoint.ref, source)
+                growing.begin(grid, count, new)
+            growing.append(new)
+            seconds += [family.slot_seconds(part.seconds[i : i + depth]) for i in range(0, len(part.seconds), depth)]
+            progress("encode", min(len(seconds) * depth, count), count)
+            watch.step("decode")
+        watch.step("write")
+        if grid is None:
+            raise ValueError("expected at least one frame, got none")
+        shape = (len(seconds), *grid.shape[1:])
+        grid = replace(
+            grid,
+            shape=shape,
+            seconds=tuple(seconds),
+            layout=family.layout_of(shape),
+            source=replace(source, missing_seconds=tuple(missing)),
+        )
+        growing.finish(grid)
     watch.stop()
-    tensors = {name: tensor[: len(seconds)] for name, tensor in tensors.items()}
-    features, deepstack = tensors.pop("features"), tensors.pop("deepstack", None)
-    shape = (features.shape[0], features.shape[1], features.shape[2])
-    grid = TokenGrid(
-        shape=shape,
-        width=features.shape[3],
-        seconds=tuple(seconds),
-        layout=family.layout_of(shape),
-        model=family.checkpoint.ref,
-        source=replace(source, missing_seconds=tuple(missing)),
-    )
-    return VideoTokens(grid, features, tensors, deepstack)
+    return StoredVideo(to).tokens(stay=True) if to else memory.tokens
+
+
+class _Growing:
+    """The slots of a video, collected in memory; the same verbs as store.GrowingTokens."""
+
+    def begin(self, grid: TokenGrid, frames: int, first: Mapping[str, Tensor]) -> None:  # noqa: ARG002
+        self.held = {
+            name: torch.empty((grid.shape[0], *tensor.shape[1:]), dtype=tensor.dtype) for name, tensor in first.items()
+        }
+        self.slots = 0
+
+    def append(self, tensors: Mapping[str, Tensor]) -> None:
+        for name, tensor in tensors.items():
+            self.held[name][self.slots : self.slots + len(tensor)] = tensor
+        self.slots += len(tensors["features"])
+
+    def finish(self, grid: TokenGrid) -> None:
+        held = {name: tensor[: self.slots] for name, tensor in self.held.items()}
+        self.tokens = VideoTokens(grid, held.pop("features"), deepstack=held.pop("deepstack", None), evidence=held)
 
 
 def _regrouped(parts: Iterable[Frames], size: int, missing: list[float]) -> Iterator[Frames]:
@@ -181,6 +210,8 @@ def compress_tokens(
 ) -> CompressedVideo:
     """Keep exactly ceil(r N) tokens; `method` may be text, as for `--method`.
 
+    Of tokens that stay in their file, a method that streams holds a few slots at a time, and what it keeps stays there
+    until it is saved.
     If the method ranks by attention in the LLM, its first layers are run on `prompt` (default: a general one).
     Raises RequestError if the method needs evidence that the tokens do not carry.
     """
@@ -197,7 +228,8 @@ def compress_tokens(
             f"Encode the video with --evidence auto --method {spelled(method)}",
         )
     question = prompt or GENERAL_PROMPT
-    placed = tokens.to(where)
+    used = {name: tokens.evidence[name] for name in method.needs - {"llm"}}
+    placed = replace(tokens, evidence=used).to(where).read(features=not method.streams)
     llm = _Llm(placed, question, model, _How(where, dtype, attention, quantize), shelf or Shelf(), watch)
     chosen = method.select(placed, ratio, llm, watch.step)
     watch.stop()
@@ -258,13 +290,14 @@ class _Llm:
 
     def importance(self, index: Tensor, layer: int) -> Tensor:
         language = self._load(layer + 1)
-        return language.importance(self.tokens.grid, self.tokens.embeddings[index], index, self.question, layer)
+        candidates = self.tokens.embeddings[index].read()
+        return language.importance(self.tokens.grid, candidates, index, self.question, layer)
 
     def prefill(self, session: Session) -> None:
         if session.finished:
             return
         language = self._load(session.depth)
-        language.prune(self.tokens.grid, self.tokens.embeddings, self.question, session)
+        language.prune(self.tokens.grid, self.tokens.embeddings.read(), self.question, session)
 
 
 def all_tokens(tokens: VideoTokens) -> CompressedVideo:

@@ -107,17 +107,25 @@ class Embeddings:
     features: Tensor  # (M, D), in the place of word embeddings
     deepstack: Tensor | None = None  # (M, K, D), added to the hidden states behind each of the first K layers
 
-    def __getitem__(self, index: Tensor) -> Embeddings:
+    def __getitem__(self, index: Any) -> Embeddings:
+        """Some of them: a slice, or an index (M',)."""
         return Embeddings(self.features[index], None if self.deepstack is None else self.deepstack[index])
 
     def to(self, device: Any) -> Embeddings:
         """The same on a device."""
         return Embeddings(self.features.to(device), None if self.deepstack is None else self.deepstack.to(device))
 
+    def read(self) -> Embeddings:
+        """The same in memory."""
+        return Embeddings(self.features[:], None if self.deepstack is None else self.deepstack[:])
+
 
 @dataclass(frozen=True)
 class VideoTokens:
-    """All visual tokens of a video, as the LLM receives them."""
+    """All visual tokens of a video, as the LLM receives them.
+
+    Tensors may be those of a file (tensorfile.StoredTensor), which are read slot by slot by those who can.
+    """
 
     grid: TokenGrid
     features: Tensor  # (T, H, W, D)
@@ -133,6 +141,12 @@ class VideoTokens:
             raise ValueError(f"expected deepstack features (T, H, W, K, D) of {expected}, got {tuple(deep.shape)}")
 
     @property
+    def slots_at_once(self) -> int | None:
+        """Slots that who reads slot by slot should read at a time; None if they are all in memory."""
+        at_once: int | None = getattr(self.features, "rows_at_once", None)
+        return at_once
+
+    @property
     def embeddings(self) -> Embeddings:
         """All N tokens in a row."""
         return Embeddings(self.features.flatten(0, 2), None if self.deepstack is None else self.deepstack.flatten(0, 2))
@@ -142,6 +156,13 @@ class VideoTokens:
         deep = None if self.deepstack is None else self.deepstack.to(device)
         evidence = {name: tensor.to(device) for name, tensor in self.evidence.items()}
         return VideoTokens(self.grid, self.features.to(device), evidence, deep)
+
+    def read(self, *, features: bool = True) -> VideoTokens:
+        """The same in memory, or only the evidence."""
+        evidence = {name: tensor[:] for name, tensor in self.evidence.items()}
+        if not features:
+            return VideoTokens(self.grid, self.features, evidence, self.deepstack)
+        return VideoTokens(self.grid, self.features[:], evidence, None if self.deepstack is None else self.deepstack[:])
 
 
 @dataclass(frozen=True)

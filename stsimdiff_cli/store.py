@@ -11,9 +11,9 @@ The header is read without torch.
 from __future__ import annotations
 
 import json
-import zlib
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,8 @@ COMPRESSED = "stsimdiff.compressed"
 VERSION = 1
 _KEY = "stsimdiff"
 _AGAIN = "Make it again with `stsimdiff encode` or `stsimdiff compress`."
+_LONG_NUMBER = -1.2345678901234567e-100  # no number takes more characters
+_BLOCK = 1 << 24  # bytes written at once
 
 
 # --- writing --------------------------------------------------------------------------------------------------------
@@ -55,31 +57,88 @@ def save_compressed(path: str | Path, video: CompressedVideo) -> int:
 
 
 def _save(path: Path, kind: str, grid: TokenGrid, given: Mapping[str, Tensor | None], more: dict[str, Any]) -> int:
-    import torch
-    import transformers
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in given.items() if tensor is not None}
-    header = {
-        "format": f"{kind}/{VERSION}",
-        "grid": asdict(grid),
-        "checksums": {name: _checksum(tensor) for name, tensor in tensors.items()},
-        "versions": {"stsimdiff": __version__, "torch": torch.__version__, "transformers": transformers.__version__},
-        **more,
-    }
-    text = json.dumps(header, sort_keys=True, separators=(",", ":"))
-    with whole_file(path, SafetensorError) as temporary:
-        save_file(tensors, temporary, metadata={_KEY: text})
+    tensors = {name: tensor for name, tensor in given.items() if tensor is not None}
+    with whole_file(path) as temporary:
+        specs = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
+        with closing(_Writer(temporary, kind, grid, specs, more)) as writer:
+            for name, tensor in tensors.items():
+                rows = max(1, _BLOCK // max(tensor[:1].nbytes, 1))
+                for begin in range(0, len(tensor), rows):  # a tensor may be in a file, larger than memory
+                    writer.append(name, tensor[begin : begin + rows])
+            writer.finish(grid)
     return path.stat().st_size
 
 
-def _checksum(tensor: Tensor) -> str:
-    """CRC-32 of a tensor's bytes: safetensors itself does not notice a flipped bit."""
-    import torch
+@contextmanager
+def growing_tokens(path: Path) -> Iterator[GrowingTokens]:
+    """A tokens file that is written while a video is encoded; whole when the block ends well, else not there."""
+    with whole_file(path) as temporary, closing(GrowingTokens(temporary)) as growing:
+        yield growing
 
-    data: Any = tensor.contiguous().flatten().view(torch.uint8).numpy()
-    return f"{zlib.crc32(data):08x}"
+
+class GrowingTokens:
+    """Takes the slots of a video in order."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._writer: _Writer | None = None
+
+    def begin(self, grid: TokenGrid, frames: int, first: Mapping[str, Tensor]) -> None:
+        """Lay the file out for all slots of `grid`, of so many frames; `first` are tensors of the first slots.
+
+        Frames that cannot be decoded may stay away.
+        """
+        specs = {name: (tensor.dtype, (grid.shape[0], *tensor.shape[1:])) for name, tensor in first.items()}
+        seconds = (_LONG_NUMBER,) * grid.shape[0]
+        source = replace(grid.source, missing_seconds=(_LONG_NUMBER,) * frames)
+        draft = replace(grid, seconds=seconds, source=source)
+        self._writer = _Writer(self.path, TOKENS, draft, specs, {})
+
+    def append(self, tensors: Mapping[str, Tensor]) -> None:
+        """The next slots: (t, ...) each."""
+        if self._writer is None:
+            raise ValueError("expected begin() before append()")
+        for name, tensor in tensors.items():
+            self._writer.append(name, tensor)
+
+    def finish(self, grid: TokenGrid) -> None:
+        """Nothing more comes; `grid` says what came."""
+        if self._writer is None:
+            raise ValueError("expected begin() before finish()")
+        self._writer.finish(grid)
+
+    def close(self) -> None:
+        """Let go of the file, finished or not."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+class _Writer:
+    """One of our files, whose header is written last, into room that a `draft` of the grid needs."""
+
+    def __init__(
+        self, path: Path, kind: str, draft: TokenGrid, specs: Mapping[str, Any], more: Mapping[str, Any]
+    ) -> None:
+        from importlib.metadata import version
+
+        import torch
+
+        from .tensorfile import TensorFileWriter
+
+        versions = {"stsimdiff": __version__, "torch": torch.__version__, "transformers": version("transformers")}
+        self.header = {"format": f"{kind}/{VERSION}", "versions": versions, **more}
+        ends = [1 << 60] * 2
+        entries = {name: {"dtype": "FLOAT", "shape": shape, "data_offsets": ends} for name, (_, shape) in specs.items()}
+        metadata = self._metadata(draft, dict.fromkeys(specs, "0" * 8))
+        self.file = TensorFileWriter(path, specs, len(json.dumps({"__metadata__": metadata, **entries}).encode()))
+        self.append, self.close = self.file.append, self.file.close
+
+    def _metadata(self, grid: TokenGrid, checksums: dict[str, str]) -> dict[str, str]:
+        header = {**self.header, "grid": asdict(grid), "checksums": checksums}
+        return {_KEY: json.dumps(header, sort_keys=True, separators=(",", ":"))}
+
+    def finish(self, grid: TokenGrid) -> None:
+        self.file.finish(lambda checksums: self._metadata(grid, checksums))
 
 
 # --- reading --------------------------------------------------------------------------------------------------------
@@ -124,13 +183,13 @@ class StoredVideo:
         """The tensors in the file."""
         return list(self.header["checksums"])
 
-    def tokens(self) -> VideoTokens:
-        """The whole tokens file, checked."""
+    def tokens(self, stay: bool = False) -> VideoTokens:
+        """The whole tokens file, checked; to `stay` in the file, its tensors are read (and checked) when asked for."""
         if self.compressed:
             raise RequestError(
                 f"{self.path} is already compressed.", "Give the tokens file (`stsimdiff encode`) or the video."
             )
-        tensors = self._tensors()
+        tensors = self._stored() if stay else self._tensors()
         try:
             features, deepstack = tensors.pop("features"), tensors.pop("deepstack", None)
             return VideoTokens(self.grid, features, tensors, deepstack)
@@ -157,16 +216,23 @@ class StoredVideo:
             raise FileFormatError(f"{self.path} was edited: {error}.", _AGAIN) from error
         return video
 
+    def _stored(self) -> dict[str, Any]:
+        from .tensorfile import StoredTensor
+
+        return {name: StoredTensor(self.path, name, crc) for name, crc in self.header["checksums"].items()}
+
     def _tensors(self) -> dict[str, Tensor]:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
+
+        from .tensorfile import checksum
 
         try:
             tensors = load_file(self.path)
         except SafetensorError as error:
             raise FileFormatError(f"{self.path} is damaged: {error}.", _AGAIN) from error
         for name, expected in self.header["checksums"].items():
-            if name not in tensors or _checksum(tensors[name]) != expected:
+            if name not in tensors or checksum(tensors[name]) != expected:
                 raise FileFormatError(f"{self.path} is damaged: the checksum of {name!r} does not match.", _AGAIN)
         return tensors
 

@@ -11,6 +11,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: small models gain
 import pytest
 import torch
 import transformers
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # before triton: its kernels then run on the CPU
+
 from checkpoints import CHECKPOINTS
 
 from stsimdiff_cli.models import loading

@@ -7,7 +7,7 @@ It shares nothing with the library but the rules that the paper leaves open and 
 - a token that is alone in its community has centrality 1; a zero vector has cosine 0 with everything;
 - communities are numbered by their lowest token, and one that is too large is cut into runs of consecutive members.
 
-The library takes cosines of edges in float32 and centralities in float64. Where a decision hangs on the rounding, the
+The library keeps cosines of edges in float32 and centralities in float64. Where a decision hangs on the rounding, the
 reference raises UndecidedError.
 """
 

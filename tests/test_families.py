@@ -380,3 +380,19 @@ def test_temperature_is_seeded(family, frames):
         conversation.ask(QUESTIONS[0], max_new_tokens=12, temperature=1.5, seed=seed).text for seed in (3, 3, 4)
     )
     assert one == same != other
+
+
+def test_a_prompt_read_in_pieces_is_a_prompt_read_at_once(family, frames, monkeypatch):
+    """Answers, and importance in any layer, do not depend on how much runs through the LLM at once."""
+    tokens = tokens_of(family, frames)
+    index = torch.arange(tokens.grid.tokens)
+    language = LanguageModel(family, CPU, torch.float32, probed=True)
+    said, weights = [], []
+    for piece in (10_000, 7):
+        monkeypatch.setattr("stsimdiff_cli.models.language.PIECE", piece)
+        conversation = language.watch(tokens.grid, tokens.embeddings, index)
+        said.append([conversation.ask(question, max_new_tokens=12).text for question in QUESTIONS])
+        weights.append([language.importance(tokens.grid, tokens.embeddings, index, QUESTIONS[0], i) for i in range(3)])
+    assert said[0] == said[1]
+    for whole, pieces in zip(*weights, strict=True):
+        torch.testing.assert_close(pieces, whole, rtol=1e-4, atol=1e-6)

@@ -16,6 +16,7 @@ from stsimdiff_cli.models.loading import open_family
 from stsimdiff_cli.models.shelf import Shelf
 from stsimdiff_cli.models.vision import VisionEncoder
 from stsimdiff_cli.records import Frames
+from stsimdiff_cli.store import load
 from stsimdiff_cli.timing import Stopwatch
 
 
@@ -53,6 +54,30 @@ def test_the_chunk_does_not_change_the_tokens(tmp_path):
     first, second = (pipeline.encode_video(clip, model, frames=9, chunk=chunk) for chunk in (2, 100))
     assert first.grid == second.grid and first.grid.shape[0] == 5  # two frames a slot, the last one repeated
     torch.testing.assert_close(first.features, second.features, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_tokens_that_go_to_a_file_are_those_that_stay_in_memory(tmp_path, broken):
+    """Also when frames stay away, for which the file had been laid out."""
+    clip = render(tmp_path / "clip.mp4", range(20))
+    found = video.scan(clip)
+    source = video.source_of(clip, found, "pyav", ())
+    parts = list(video.read_frames(clip, found, video.choose_frames(found, frames=9), chunk=4))
+    if broken:
+        gone = Frames(parts[1].pixels[:0], (), parts[1].seconds)
+        parts[1] = gone
+    made = {}
+    for to in (None, tmp_path / "a.safetensors", tmp_path / "b.safetensors"):
+        evidence = ("saliency", "keys")
+        made[to] = pipeline.encode_frames(parts, 9, source, evidence=evidence, to=to, chunk=4, device="cpu")
+    memory, (file, again) = made.pop(None), made
+    stored = load(file)
+    assert stored.grid == memory.grid and made[file].grid == memory.grid
+    assert stored.grid.shape[0] == (5 if broken else 9) and len(memory.grid.source.missing_seconds) == 4 * broken
+    assert torch.equal(stored.features, memory.features) and torch.equal(made[file].features[:], memory.features)
+    for name in ("saliency", "keys"):
+        assert torch.equal(stored.evidence[name], memory.evidence[name])
+    assert file.read_bytes() == again.read_bytes()
 
 
 def test_a_slot_is_dated_by_its_first_frame(tmp_path):

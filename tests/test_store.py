@@ -92,13 +92,12 @@ def test_a_run_killed_while_writing_leaves_the_old_file(tmp_path):
     code = f"""
 import os, signal, sys
 sys.path[:0] = {[str(Path(__file__).parent)]!r}
-import safetensors.torch
-real = safetensors.torch.save_file
-def half(tensors, name, metadata):
-    real(tensors, name, metadata)
-    os.truncate(name, os.path.getsize(name) // 2)  # as if the kill came half way
+from stsimdiff_cli.tensorfile import TensorFileWriter
+real = TensorFileWriter.append
+def half(self, name, rows):
+    real(self, name, rows[: len(rows) // 2])
     os.kill(os.getpid(), signal.SIGKILL)
-safetensors.torch.save_file = half
+TensorFileWriter.append = half
 from pathlib import Path
 from test_store import compressed, make_tokens
 from stsimdiff_cli import store
@@ -118,7 +117,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch)
     def fail(*_, **__):
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("safetensors.torch.save_file", fail)
+    monkeypatch.setattr("stsimdiff_cli.tensorfile.TensorFileWriter.append", fail)
     with pytest.raises(StsimdiffError, match="cannot be written"):
         store.save_compressed(path, compressed())
     assert path.read_bytes() == before and os.listdir(tmp_path) == ["c.safetensors"]

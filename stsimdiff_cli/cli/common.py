@@ -54,14 +54,15 @@ def encode(path: Path, model: str | None, *, frames: int | None, fps: float | No
 
 
 def open_input(
-    path: Path, model: str | None, *, frames: int | None, fps: float | None, **options: Any
+    path: Path, model: str | None, *, frames: int | None, fps: float | None, stay: bool = False, **options: Any
 ) -> VideoTokens | CompressedVideo:
-    """What a FILE argument means: a tokens file, a compressed file, or a video, which is encoded."""
+    """What a FILE argument means: a tokens file (whose tensors may `stay` there), a compressed one, or a video."""
     from ..errors import RequestError
-    from ..store import is_stored, load
+    from ..store import StoredVideo, is_stored
 
     if not is_stored(path):
         return encode(path, model, frames=frames, fps=fps, **options)
     if frames is not None or fps is not None:
         raise RequestError(f"{path} is encoded already: its frames are chosen.", "Leave out --frames and --fps.")
-    return load(path)
+    stored = StoredVideo(path)
+    return stored.video() if stored.compressed else stored.tokens(stay=stay)

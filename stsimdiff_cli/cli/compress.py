@@ -49,7 +49,7 @@ def compress(
     watch.step("read")
     evidence = sorted(chosen.needs - {"llm"})
     where: dict[str, Any] = {"device": device, "dtype": dtype, "attention": attn, "watch": watch}
-    tokens = common.open_input(file, model, frames=frames, fps=fps, evidence=evidence, **where)
+    tokens = common.open_input(file, model, frames=frames, fps=fps, stay=True, evidence=evidence, **where)
     if not isinstance(tokens, VideoTokens):
         raise RequestError(f"{file} is compressed already.", "Give the tokens file or the video.")
     video = pipeline.compress_tokens(tokens, exact, chosen, prompt=prompt, model=model, quantize=quantize, **where)

@@ -32,12 +32,11 @@ def encode(
 ) -> None:
     """Encode a video into the visual tokens of a multimodal LLM and write them to a tokens file.
 
-    Reads only the chosen frames and loads only the vision side of the model.
+    Reads only the chosen frames, loads only the vision side of the model, and holds a few frames at a time.
     """
     from ..errors import RequestError
     from ..files import check_output
     from ..models import EMBEDDED
-    from ..store import save_tokens
     from ..timing import Stopwatch
 
     if revision is not None and (model in (None, EMBEDDED) or Path(str(model)).is_dir()):
@@ -58,10 +57,10 @@ def encode(
         device=device,
         dtype=dtype,
         attention=attn,
+        to=output_file,
         watch=watch,
     )
-    with watch.during("write"):
-        written = save_tokens(output_file, tokens)
+    written = output_file.stat().st_size
     grid = tokens.grid
     if json:
         output.result_json(

@@ -48,6 +48,7 @@ class Method(ABC):
 
     name: ClassVar[str]
     keeps_all: ClassVar[bool] = False  # vanilla: the ratio is always 1
+    streams: ClassVar[bool] = False  # reads features by slots, if at all, so that a file may be larger than memory
     inside: ClassVar[bool] = False  # can prune between the LLM's layers while it reads the prompt: has `session`
 
     def __post_init__(self) -> None:

@@ -18,6 +18,7 @@ class Random(Method):
     """Keep ceil(r N) tokens drawn uniformly without replacement, in raster order."""
 
     name: ClassVar[str] = "random"
+    streams: ClassVar[bool] = True
 
     seed: int = parameter(0, "seed of the draw")
 

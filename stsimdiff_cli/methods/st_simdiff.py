@@ -10,12 +10,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from ..centrality import centrality
 from ..communities import ALGORITHMS, cell_by_cell, communities, split_large, sqrt_limit
 from ..errors import RequestError
 from ..graph import (
     Edges,
     at_resolution,
-    centrality,
     edge_weights,
     event_mask,
     percentile_threshold,
@@ -47,6 +47,7 @@ class StSimDiff(Method):
     """
 
     name: ClassVar[str] = "st-simdiff"
+    streams: ClassVar[bool] = True
     inside: ClassVar[bool] = True
 
     tau_sim: float = parameter(0.8, "an edge of G' is more similar than this (4.3; the paper's optimum)")
@@ -122,14 +123,15 @@ class StSimDiff(Method):
         """Sections 4.2 to 4.4: T_rep and T_event, and their union."""
         features, n = tokens.features, tokens.grid.tokens
         step("graph")  # 4.2
-        edges = edge_weights(features)
+        at_once = tokens.slots_at_once
+        edges = edge_weights(features, at_once)
         step("communities")  # 4.3, 4.6
         strong, weights = strong_edges(edges, self.tau_sim, self.spatial, self.temporal)
         community = communities(strong, weights, n, self.communities)
         place = cell_by_cell(tokens.grid.shape, community.device) if self.split == "space" else None
         community = split_large(community, sqrt_limit(n) if self.max_community == "sqrt" else None, place)
         step("centrality")  # Eq. 4
-        score = centrality(features, community)
+        score = centrality(features, community, edges.norm, at_once)
         step("select")
         size = torch.bincount(community)  # (C,)
         quota = (size * ratio.numerator + ratio.denominator - 1) // ratio.denominator  # ceil(|c| r)

@@ -17,6 +17,7 @@ class Uniform(Method):
     """Keep every (1/r)-th token in raster order: token floor((2 i + 1) N / 2 M) for i = 0 .. M-1."""
 
     name: ClassVar[str] = "uniform"
+    streams: ClassVar[bool] = True
 
     def select(self, tokens: VideoTokens, ratio: Fraction, llm: Llm, step: Step) -> Selection:  # noqa: ARG002
         """Choose ceil(r N) tokens."""

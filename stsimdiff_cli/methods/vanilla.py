@@ -17,6 +17,7 @@ class Vanilla(Method):
     """Keep every token, whatever the ratio says."""
 
     name: ClassVar[str] = "vanilla"
+    streams: ClassVar[bool] = True
     keeps_all: ClassVar[bool] = True
 
     def select(self, tokens: VideoTokens, ratio: Fraction, llm: Llm, step: Step) -> Selection:  # noqa: ARG002

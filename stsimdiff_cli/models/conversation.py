@@ -41,27 +41,23 @@ class Conversation:
         self.grid = grid
         self.tokens = tokens
         self.index = index
-        self.cache = self._new_cache()
+        self.cache = language.new_cache()
         self._prefill()
-
-    def _new_cache(self) -> DynamicCache:
-        return DynamicCache(config=self.language.model.config.get_text_config())
 
     @torch.inference_mode()
     def _prefill(self) -> None:
         """Run everything up to the last visual token, which no question changes."""
-        if not len(self.index):  # a conversation without the video, as the control of a benchmark
-            return
         prompt = self._prompt("")
-        video_end = int((prompt.ids == self.language.family.placeholder).nonzero()[-1]) + 1
-        self.language.read(prompt[:video_end], self.tokens, self.cache)
+        places = (prompt.ids == self.language.family.placeholder).nonzero()
+        if len(places):  # none without the video, as in the control of a benchmark
+            self.language.read(prompt[: int(places[-1]) + 1], self.tokens, self.cache)
 
     def _prompt(self, question: str) -> Prompt:
         return self.language.prompter.prompt(self.language.model, self.grid, question, self.index)
 
-    def _ready(self, question: str) -> tuple[Prompt, Embeddings, DynamicCache]:
-        """A question's prompt, its visual tokens, and a cache that holds the beginning of it, all of them included."""
-        return self._prompt(question), self.tokens, self.cache
+    def _ready(self, question: str) -> tuple[Prompt, DynamicCache]:
+        """A question's prompt, and a cache that holds the beginning of it, with all visual tokens."""
+        return self._prompt(question), self.cache
 
     @torch.inference_mode()
     def ask(
@@ -75,7 +71,7 @@ class Conversation:
         """Answer one question; `on_text` receives the text piece by piece. Temperature 0 is greedy."""
         start = time.perf_counter()
         language = self.language
-        prompt, tokens, cache = self._ready(question)
+        prompt, cache = self._ready(question)
         known = cache.get_seq_length()
         sampling = (
             {"do_sample": True, "temperature": temperature}
@@ -87,7 +83,8 @@ class Conversation:
             torch.manual_seed(seed)
             language.model.generate(
                 input_ids=prompt.ids.to(language.device)[None],
-                **language.inputs(prompt, tokens),
+                position_ids=language.placed(prompt),
+                attention_mask=torch.ones_like(prompt.ids, device=language.device)[None],
                 past_key_values=cache,
                 max_new_tokens=max_new_tokens,
                 streamer=streamer,
@@ -112,20 +109,20 @@ class PrunedConversation(Conversation):
     def _prefill(self) -> None:
         """Nothing is the same for every question."""
 
-    def _ready(self, question: str) -> tuple[Prompt, Embeddings, DynamicCache]:
+    def _ready(self, question: str) -> tuple[Prompt, DynamicCache]:
         """Read the whole prompt but for its last token, with which generating begins.
 
         Layer 0 tells the generator how much of the prompt is in the cache, so the prompt is that of layer 0; later
         layers hold fewer tokens, which nobody needs to know: a single query sees all that there is.
         """
-        session, cache = self.session(), self._new_cache()
+        session, cache = self.session(), self.language.new_cache()
         prompt = self.language.prune(self.grid, self.tokens, question, session, cache)
         self.live = session.live
         cache.crop(-1)
         entered = torch.zeros(self.grid.tokens, dtype=torch.bool)
         entered[session.entered] = True
         keep = (prompt.visual < 0) | entered[prompt.visual.clamp_min(0)]
-        return prompt[keep], self.tokens[session.entered], cache
+        return prompt[keep], cache
 
 
 class _Pieces(BaseStreamer):

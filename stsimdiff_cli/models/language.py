@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Cache
+from transformers import Cache, DynamicCache
 
 from ..inside import Session
 from ..records import Embeddings, Prompt, TokenGrid
@@ -18,6 +18,9 @@ from .layers import run_layers
 from .loading import load_language
 from .probe import last_row, tapped
 from .prompts import Prompter
+
+#: Prompt tokens that run through the LLM at once. More are hardly faster; their activations take memory.
+PIECE = 2048
 
 
 class LanguageModel:
@@ -47,13 +50,17 @@ class LanguageModel:
         embeddings = words(ids.masked_fill(ids == self.family.placeholder, 0))  # (L, D)
         embeddings[visual >= 0] = tokens.features.to(self.device, embeddings.dtype)
         self.family.embed_extra(self.model, embeddings, ids, visual)
-        positions = prompt.positions.to(self.device)
         return {
             "inputs_embeds": embeddings[None],
-            "position_ids": positions if len(positions) == 1 else positions[:, None],
+            "position_ids": self.placed(prompt),
             # The mask says that this is one sequence: gaps in the positions would else read as several.
             "attention_mask": torch.ones_like(ids)[None],
         }
+
+    def placed(self, prompt: Prompt) -> Tensor:
+        """Position ids as models take them: (1, L), or (R, 1, L)."""
+        positions = prompt.positions.to(self.device)
+        return positions if len(positions) == 1 else positions[:, None]
 
     def decoder_inputs(self, prompt: Prompt, tokens: Embeddings) -> dict[str, Any]:
         """The same for the decoder, which takes deepstack features too."""
@@ -64,10 +71,23 @@ class LanguageModel:
         return {**inputs, **self.family.deepened(visual, tokens.deepstack.to(self.device))}
 
     @torch.inference_mode()
-    def read(self, prompt: Prompt, tokens: Embeddings, cache: Cache | None = None) -> None:
-        """Run a prompt with M visual tokens, or the beginning of one, through the decoder; into the cache if given."""
-        inputs = self.decoder_inputs(prompt, tokens)
-        self.model.get_decoder()(**inputs, past_key_values=cache, use_cache=cache is not None)
+    def read(self, prompt: Prompt, tokens: Embeddings, cache: Cache) -> None:
+        """Run a prompt with M visual tokens, or the beginning of one, through the decoder and into an empty cache.
+
+        Piece by piece, so that memory holds the cache and the activations of one piece, however long the prompt is.
+        """
+        decoder, seen = self.model.get_decoder(), 0
+        for begin in range(0, len(prompt.ids), PIECE):
+            piece = prompt[begin : begin + PIECE]
+            count = int((piece.visual >= 0).sum())
+            inputs = self.decoder_inputs(piece, tokens[slice(seen, seen + count)])
+            inputs["attention_mask"] = inputs["attention_mask"].new_ones(1, begin + len(piece.ids))
+            decoder(**inputs, past_key_values=cache, use_cache=True)
+            seen += count
+
+    def new_cache(self) -> DynamicCache:
+        """An empty cache."""
+        return DynamicCache(config=self.model.config.get_text_config())
 
     @torch.inference_mode()
     def importance(self, grid: TokenGrid, tokens: Embeddings, index: Tensor, prompt: str, layer: int) -> Tensor:
@@ -79,12 +99,14 @@ class LanguageModel:
         rows: list[Tensor] = []
 
         def stop(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float) -> None:
+            if key.shape[2] < len(sequence.ids):
+                return
             rows.append(last_row(query, key, mask, scaling))
             raise _RowTaken
 
         attention = self.model.get_decoder().layers[layer].self_attn
         with tapped(attention, stop), contextlib.suppress(_RowTaken):
-            self.read(sequence, tokens)
+            self.read(sequence, tokens, self.new_cache())
         return rows[0][(sequence.visual >= 0).to(self.device)]
 
     @torch.inference_mode()

@@ -1,0 +1,122 @@
+"""Selecting tokens of videos that are larger than memory: time and memory against length.
+
+    python benchmarks/stream.py [--slots 32,128,512,2048,10000] [--ratio 0.1] [--folder FOLDER] [--repeats 3]
+
+For every length a tokens file is laid out and written slot by slot (14 x 14 tokens of width 3584 in bfloat16, 1.4 MB a
+slot: scenes that hold for 16 slots, noise, something that passes by), then `stsimdiff compress --importance
+centrality` selects from it in a process of its own. Up to 512 slots the same is done with all tokens in memory, and
+the two files must be equal to the byte. Prints a JSON line for each length - seconds and their share of a token, the
+peak resident memory of the process, what Python and its libraries take of that - and a Markdown table.
+The file is deleted after its length is done, so FOLDER needs room for the longest: 14 GB for 10,000 slots.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+from stsimdiff_cli.machine import describe
+from stsimdiff_cli.records import Layout, ModelRef, Source, TokenGrid
+from stsimdiff_cli.store import growing_tokens
+
+SIDE, WIDTH, SCENE = 14, 3584, 16
+COMPARED = 512  # slots up to which all tokens are also taken into memory
+
+#: What a process does that selects: arguments are the tokens file, the output, the ratio, and whether tokens stay.
+CHILD = """
+import json, resource, sys
+from stsimdiff_cli import pipeline, store
+from stsimdiff_cli.timing import Stopwatch, selection_seconds
+path, output, ratio, stay = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4] == "stay"
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+before, watch = peak(), Stopwatch()
+watch.step("read")
+tokens = store.StoredVideo(__import__("pathlib").Path(path)).tokens(stay=stay)
+video = pipeline.compress_tokens(tokens, ratio, "st-simdiff:importance=centrality", device="cpu", watch=watch)
+with watch.during("write"):
+    store.save_compressed(output, video)
+print(json.dumps({"seconds": watch.total(), "core": selection_seconds(watch.seconds), "peak": peak(), "before": before,
+                  "steps": watch.seconds, "kept": len(video.index), "communities": video.counts["communities"]}))
+"""
+
+
+def write_tokens(path: Path, slots: int) -> None:
+    """A tokens file of that many slots, written slot by slot."""
+    seconds = tuple(float(t) for t in range(slots))
+    source = Source("synthetic", 0, "", float(slots), 1.0, slots, 1, 1, "none")
+    grid = TokenGrid((slots, SIDE, SIDE), WIDTH, seconds, Layout(), ModelRef("none", "none", None, ""), source)
+    chance = torch.Generator().manual_seed(0)
+    first = torch.empty((1, SIDE, SIDE, WIDTH), dtype=torch.bfloat16)
+    with growing_tokens(path) as growing:
+        growing.begin(grid, slots, {"features": first})
+        for t in range(slots):
+            if t % SCENE == 0:
+                scene = torch.randn((1, SIDE, SIDE, WIDTH), generator=chance)
+                pool = torch.randn(
+                    (4, SIDE, SIDE, WIDTH), generator=chance
+                )  # noise is drawn once a scene, to save time
+            slot = scene + 0.4 * pool[t % 4]
+            slot[0, 3:6, t % SIDE] = pool[(t + 1) % 4, 3:6, 0]
+            growing.append({"features": slot.bfloat16()})
+        growing.finish(grid)
+
+
+def measure(path: Path, output: Path, ratio: str, how: str) -> dict:
+    """One selection in a process of its own."""
+    run = subprocess.run([sys.executable, "-c", CHILD, path, output, ratio, how], capture_output=True, text=True)
+    if run.returncode:
+        sys.exit(run.stderr)
+    return json.loads(run.stdout)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--slots", default="32,128,512,2048,10000")
+    parser.add_argument("--ratio", default="0.1")
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--repeats", type=int, default=3)
+    arguments = parser.parse_args()
+    rows = []
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        path, output, other = (Path(folder) / name for name in ("tokens", "kept", "other"))
+        for slots in map(int, arguments.slots.split(",")):
+            write_tokens(path, slots)
+            found = [measure(path, output, arguments.ratio, "stay") for _ in range(arguments.repeats)]
+            row = {
+                "slots": slots,
+                "file_bytes": path.stat().st_size,
+                **{key: statistics.median(one[key] for one in found) for key in ("seconds", "core", "peak", "before")},
+                "spread": [min(one["core"] for one in found), max(one["core"] for one in found)],
+                "microseconds_a_token": statistics.median(one["core"] for one in found) / (slots * SIDE**2) * 1e6,
+                "kept": found[0]["kept"],
+                "communities": found[0]["communities"],
+                "steps": found[0]["steps"],
+            }
+            if slots <= COMPARED:
+                whole = measure(path, other, arguments.ratio, "memory")
+                row |= {"peak_in_memory": whole["peak"], "equal": output.read_bytes() == other.read_bytes()}
+            path.unlink()
+            rows.append(row)
+            print(json.dumps(row), flush=True)
+    print(json.dumps({"machine": describe(), "threads": torch.get_num_threads()}))
+    print("| slots | file, GB | selection, s | us a token | peak, MB | all in memory, MB | same bytes |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for row in rows:
+        memory = f"{row['peak_in_memory'] / 1e6:.0f}" if "equal" in row else ""
+        same = {True: "yes", False: "NO", None: ""}[row.get("equal")]
+        print(
+            f"| {row['slots']} | {row['file_bytes'] / 1e9:.2f} | {row['core']:.2f} | {row['microseconds_a_token']:.2f} "
+            f"| {row['peak'] / 1e6:.0f} | {memory} | {same} |"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""The passes over the features as tensor operations on any device: `kernels.Kernels`.
+
+Rows are widened to float64 block by block, in blocks that stay in cache. Dot products go through batched matrix
+products, which read both rows and write one number; a product and a sum would write the product to memory first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+#: Rows widened to float64 at a time: on the CPU so that they stay in cache, on a GPU so that it has enough to do.
+ROWS = {"cpu": 96, "cuda": 4096}
+
+
+def products(chunk: Tensor, previous: Tensor | None) -> Tensor:
+    """See `Kernels.products`."""
+    slots, height, columns, width = chunk.shape
+    cells = height * columns
+    flat = chunk.reshape(slots, cells, width)
+    out = torch.zeros((slots, cells, 4), dtype=torch.float64, device=chunk.device)
+    step = min(cells, -(-_rows(chunk) // columns) * columns)  # whole rows of the grid
+    block = torch.zeros((2 * step + columns, width), dtype=torch.float64, device=chunk.device)
+    for t in range(slots):
+        before = flat[t - 1] if t else None if previous is None else previous.reshape(cells, width)
+        for begin in range(0, cells, step):
+            count = min(step, cells - begin)
+            reach = min(begin + count + columns, cells) - begin  # and the row of the grid below
+            if before is not None:
+                block[:count] = before[begin : begin + count]
+            block[count : count + reach] = flat[t, begin : begin + reach]
+            # Two rows of the block beside every row x: the distance between the two is the same for all x.
+            x = block[count : 2 * count].unsqueeze(1)  # (count, 1, D)
+            beside = block.as_strided((count, width, 2), (width, 1, width), count * width)  # itself, right
+            around = block.as_strided((count, width, 2), (width, 1, (count + columns) * width))  # earlier, down
+            found = out[t, begin : begin + count]
+            found[:, :2] = torch.bmm(x, beside).squeeze(1)
+            found[:, 2:] = torch.bmm(x, around).squeeze(1).flip(1)
+    return out.view(slots, height, columns, 4)
+
+
+def sums(rows: Tensor, inverse: Tensor, order: Tensor, start: Tensor) -> Tensor:
+    """See `Kernels.sums`."""
+    out = torch.zeros((len(start) - 1, rows.shape[1]), dtype=torch.float64, device=rows.device)
+    for group, place in _batches(start, _rows(rows)):
+        member = order[place]  # (b, n)
+        out[group] += torch.bmm(inverse[member].unsqueeze(1), _wide(rows, member)).squeeze(1)
+    return out
+
+
+def dots(rows: Tensor, inverse: Tensor, order: Tensor, start: Tensor, sums: Tensor) -> Tensor:
+    """See `Kernels.dots`."""
+    out = torch.empty(len(order), dtype=torch.float64, device=rows.device)
+    for group, place in _batches(start, _rows(rows)):
+        member = order[place]
+        out[place] = torch.bmm(_wide(rows, member), sums[group].unsqueeze(2)).squeeze(2) * inverse[member]
+    return out
+
+
+def affinities(rows: Tensor, inverse: Tensor, order: Tensor, start: Tensor) -> Tensor:
+    """See `Kernels.affinities`."""
+    out = torch.empty(len(order), dtype=torch.float64, device=rows.device)
+    size = start.diff()
+    large = size > _rows(rows)
+    inside = torch.repeat_interleave(large, size)
+    if bool(large.any()):  # too large to keep: read twice
+        few = torch.cat([start.new_zeros(1), size[large].cumsum(0)])
+        out[inside] = dots(rows, inverse, order[inside], few, sums(rows, inverse, order[inside], few))
+    for group, place in _batches(start, _rows(rows)):
+        if large[group[0]]:
+            continue
+        member = order[place]
+        x, weight = _wide(rows, member), inverse[member]  # (b, n, D), (b, n)
+        total = torch.bmm(weight.unsqueeze(1), x)  # (b, 1, D)
+        out[place] = torch.bmm(x, total.transpose(1, 2)).squeeze(2) * weight
+    return out
+
+
+def _rows(tensor: Tensor) -> int:
+    return ROWS.get(tensor.device.type, ROWS["cuda"])
+
+
+def _wide(rows: Tensor, member: Tensor) -> Tensor:
+    """Rows by number (b, n) in float64 (b, n, D)."""
+    return rows.index_select(0, member.flatten()).double().view(*member.shape, rows.shape[1])
+
+
+def _batches(start: Tensor, limit: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Groups of one size n together: their numbers (b,) and the places of their members (b, n), b n <= `limit`.
+
+    A group larger than `limit` comes alone, in several parts.
+    """
+    size = start.diff()
+    for n in torch.unique(size).tolist():
+        groups = (size == n).nonzero().squeeze(1)
+        if n > limit:
+            for group in groups.split(1):
+                places = torch.arange(int(start[group]), int(start[group]) + n, device=start.device)
+                yield from ((group, part.unsqueeze(0)) for part in places.split(limit))
+            continue
+        offset = torch.arange(n, device=start.device)
+        for group in groups.split(max(1, limit // max(1, n))):
+            yield group, start[group].unsqueeze(1) + offset
