@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -22,16 +22,18 @@ from .errors import RequestError
 from .inside import Session
 from .methods.base import Method, parse_method, spelled
 from .models import EMBEDDED
-from .models.base import Family
-from .models.conversation import Conversation, PrunedConversation
-from .models.language import LanguageModel
-from .models.loading import open_family, pick_attention, pick_device, pick_dtype, require_layers
+from .models.devices import pick_attention, pick_device, pick_dtype
 from .models.quantize import check_quantize
 from .models.shelf import Shelf
 from .ratio import parse_ratio
 from .records import CompressedVideo, Frames, ModelRef, Source, TokenGrid, VideoTokens
 from .store import StoredVideo, growing_tokens
 from .timing import Stopwatch
+
+if TYPE_CHECKING:  # these import transformers, which not everybody needs
+    from .models.base import Family
+    from .models.conversation import Conversation, PrunedConversation
+    from .models.language import LanguageModel
 
 #: The prompt for importance when no question is given; the embedded model was trained on it too.
 GENERAL_PROMPT = "What happens in this video?"
@@ -112,6 +114,8 @@ def encode_frames(
     progress: Progress = lambda *_: None,
 ) -> VideoTokens:
     """Encode frames that come in chunks, `count` in all (those that could not be decoded included), of one source."""
+    from .models.loading import open_family
+
     where = pick_device(device)
     watch = waiting(watch or Stopwatch(), where)
     watch.step("load")
@@ -349,6 +353,9 @@ def converse_inside(
 
     Behind the last cut exactly ceil(r N) tokens are alive. Raises RequestError for a method that works elsewhere.
     """
+    from .models.conversation import PrunedConversation
+    from .models.loading import require_layers
+
     method = parse_method(method) if isinstance(method, str) else method
     ratio = parse_ratio(ratio)
     depth = method.session(tokens, ratio).depth  # refuses before anything is loaded
@@ -364,6 +371,8 @@ def converse_inside(
 
 def matching_family(made_by: ModelRef, model: str | None = None) -> Family:
     """The family of the model that made a file; RequestError if `model` (or what is found now) is another one."""
+    from .models.loading import open_family
+
     family = open_family(model or made_by.id, made_by.revision if model is None else None)
     if family.checkpoint.fingerprint != made_by.fingerprint:
         if model is not None and model != made_by.id:

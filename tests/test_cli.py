@@ -365,3 +365,16 @@ def test_frames_that_cannot_be_decoded_are_named_and_left_out(capsys, tmp_path):
     assert not set(data["missing_seconds"]) & set(data["slot_seconds"])
     assert f"{data['missing_seconds'][0]:.3f}" in err
     assert f"{len(data['missing_seconds'])} frames" in run(capsys, "inspect", tmp_path / "t")[1]
+
+
+def test_selecting_without_the_llm_imports_no_transformers(tokens, tmp_path):
+    """Which takes longer than the selection."""
+    code = (
+        "import sys; from stsimdiff_cli.cli.app import main; "
+        "assert main(sys.argv[1:]) == 0; print('transformers' in sys.modules)"
+    )
+    command = ["compress", str(tokens), "-o", str(tmp_path / "c.safetensors"), "--ratio", "0.3"]
+    for importance, expected in (("centrality", "False"), ("llm", "True")):
+        run = [sys.executable, "-c", code, *command, "--importance", importance, "--force"]
+        done = subprocess.run(run, capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[-1] == expected, done.stderr

@@ -25,7 +25,6 @@ from transformers.models.siglip.image_processing_pil_siglip import SiglipImagePr
 from stsimdiff_cli.errors import ModelError, RequestError
 from stsimdiff_cli.methods import METHODS
 from stsimdiff_cli.models import checkpoint as checkpoints
-from stsimdiff_cli.models import loading
 from stsimdiff_cli.models.checkpoint import DUMMY, find_checkpoint
 from stsimdiff_cli.models.language import LanguageModel
 from stsimdiff_cli.models.loading import load_language, load_vision, open_family
@@ -282,37 +281,6 @@ def test_every_method_runs_and_keeps_its_budget(family, tmp_path):
 # --- loading --------------------------------------------------------------------------------------------------------
 
 
-class Spy:
-    """safetensors' reader, noting which tensors are read and not only looked at."""
-
-    def __init__(self, monkeypatch) -> None:
-        self.read: set[str] = set()
-        real, spy = loading.safe_open, self
-
-        class File:
-            def __init__(self, path, framework) -> None:
-                self.part, self.file = path.parent.name, real(path, framework=framework)
-
-            def keys(self):
-                return self.file.keys()
-
-            def get_slice(self, name):
-                return Slice(f"{self.part}.{name}", self.file.get_slice(name))
-
-        class Slice:
-            def __init__(self, name, inner) -> None:
-                self.name, self.inner = name, inner
-
-            def __getattr__(self, name):
-                return getattr(self.inner, name)
-
-            def __getitem__(self, where):
-                spy.read.add(self.name)
-                return self.inner[where]
-
-        monkeypatch.setattr(loading, "safe_open", File)
-
-
 def published(folder: Path) -> dict[str, torch.Tensor]:
     from safetensors.torch import load_file
 
@@ -321,24 +289,6 @@ def published(folder: Path) -> dict[str, torch.Tensor]:
         for file in folder.rglob("*.safetensors")
         for name, tensor in load_file(file).items()
     }
-
-
-def test_each_step_reads_only_its_tensors(tmp_path, monkeypatch):
-    family = open_family(str(nvila_checkpoint(tmp_path / "model")))
-    spy, names = Spy(monkeypatch), set(published(tmp_path / "model"))
-    words = {"llm.model.embed_tokens.weight", "llm.lm_head.weight"}
-    layers = {name for name in names if name.startswith("llm.model.layers.")}
-    tower = {name for name in names if name.startswith("vision_tower.vision_model.encoder.layers.")}
-    unused = {name for name in tower if ".layers.3." in name}
-
-    load_vision(family, CPU, torch.float32)
-    assert spy.read - words == names - layers - words - unused
-    spy.read.clear()
-    load_language(family, CPU, torch.float32)
-    assert spy.read == names - tower
-    spy.read.clear()
-    load_language(family, CPU, torch.float32, layers=1)
-    assert spy.read == names - tower - {name for name in layers if not name.startswith("llm.model.layers.0.")}
 
 
 def test_what_is_loaded_is_what_is_published(family):

@@ -21,9 +21,10 @@ from stsimdiff_cli import pipeline
 from stsimdiff_cli.errors import ModelError, RequestError
 from stsimdiff_cli.models import loading, quantize
 from stsimdiff_cli.models.base import Family
+from stsimdiff_cli.models.devices import KERNELS, pick_attention
 from stsimdiff_cli.models.dummy import write_dummy
 from stsimdiff_cli.models.language import LanguageModel
-from stsimdiff_cli.models.loading import load_language, load_vision, open_family, pick_attention
+from stsimdiff_cli.models.loading import load_language, load_vision, open_family
 from stsimdiff_cli.models.probe import PROBED, probed
 from stsimdiff_cli.models.shelf import Shelf
 from stsimdiff_cli.models.vision import VisionEncoder
@@ -188,7 +189,7 @@ def test_a_kernel_that_is_unknown_or_not_here_is_refused_with_the_list():
 
 
 def test_flash_attention_needs_a_gpu_and_half_precision(monkeypatch):
-    monkeypatch.setitem(loading.KERNELS, "flash_attention_2", lambda: True)
+    monkeypatch.setitem(KERNELS, "flash_attention_2", lambda: True)
     gpu = torch.device("cuda")
     assert pick_attention("flash_attention_2", gpu, torch.bfloat16) == "flash_attention_2"
     for device, dtype in ((CPU, torch.bfloat16), (gpu, torch.float32)):
@@ -237,8 +238,8 @@ def test_the_command_line_takes_a_kernel_everywhere_and_answers_alike(capsys, tm
 
 def test_a_shelf_never_mistakes_settings_for_each_other(family, monkeypatch):
     built: list[tuple] = []
-    for name in ("LanguageModel", "VisionEncoder"):
-        monkeypatch.setattr(f"stsimdiff_cli.models.shelf.{name}", lambda *settings: built.append(settings) or object())
+    for name in ("language.LanguageModel", "vision.VisionEncoder"):
+        monkeypatch.setattr(f"stsimdiff_cli.models.{name}", lambda *settings: built.append(settings) or object())
     shelf = Shelf(keep=True)
     plain = (family, CPU, torch.float32)
     parts = [

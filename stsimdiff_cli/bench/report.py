@@ -14,7 +14,8 @@ import torch
 
 from .. import __version__
 from ..machine import describe
-from ..models.loading import open_family, pick_device
+from ..models.devices import pick_device
+from ..models.loading import open_family
 from ..models.tiny.questions import GROUPS
 from .exams import Exam, Item
 from .journal import Journal

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .base import Family
-from .language import LanguageModel
-from .vision import VisionEncoder
+if TYPE_CHECKING:
+    from .base import Family
+    from .language import LanguageModel
+    from .vision import VisionEncoder
 
 
 class Shelf:
-    """Loads the parts that are asked for; with `keep`, each only once, for whoever handles many videos."""
+    """Loads the parts that are asked for; with `keep`, each only once, for whoever handles many videos.
+
+    transformers is imported with the first part, and by nobody who needs none.
+    """
 
     def __init__(self, keep: bool = False) -> None:
         self.keep = keep
@@ -27,6 +31,8 @@ class Shelf:
         attention: str = "sdpa",
     ) -> VisionEncoder:
         """The vision side of a model."""
+        from .vision import VisionEncoder
+
         return self._get(VisionEncoder, family, device, dtype, evidence, attention)
 
     def language(
@@ -40,6 +46,8 @@ class Shelf:
         quantize: str | None = None,
     ) -> LanguageModel:
         """The LLM of a model, or its first `layers`; `probed` to read attention."""
+        from .language import LanguageModel
+
         return self._get(LanguageModel, family, device, dtype, layers, probed, attention, quantize)
 
     def _get(self, build: Any, family: Family, *settings: Any) -> Any:

@@ -22,7 +22,7 @@ from ..errors import StsimdiffError
 from ..machine import describe
 from ..methods.base import Method, parse_method
 from ..models.conversation import Answer
-from ..models.loading import pick_device
+from ..models.devices import pick_device
 from ..models.shelf import Shelf
 from ..ratio import parse_ratio
 from ..records import CompressedVideo, VideoTokens
