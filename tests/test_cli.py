@@ -162,6 +162,35 @@ def test_no_question_and_no_terminal_is_refused(capsys, kept, monkeypatch):
     assert "no question" in refused(capsys, "ask", kept)
 
 
+def test_ask_about_several_files_loads_the_llm_once(capsys, kept, tokens, monkeypatch):
+    from stsimdiff_cli.models import language
+
+    loaded, real = [], language.load_language
+    monkeypatch.setattr(language, "load_language", lambda *args: loaded.append(args) or real(*args))
+    question = "What happens in this video?"
+    code, out, err = run(capsys, "ask", kept, tokens, kept, question, "How many objects are there?")
+    assert code == 0 and len(loaded) == 1
+    alone = [run(capsys, "ask", one, question, "How many objects are there?")[1] for one in (kept, tokens, kept)]
+    assert out == "".join(alone) and len(out.splitlines()) == 6
+    assert err.count(str(kept)) == 2 and err.count(str(tokens)) == 1
+    code, out, _ = run(capsys, "ask", kept, tokens, "--json", question)
+    assert [json.loads(line)["file"] for line in out.splitlines()] == [str(kept), str(tokens)]
+
+
+def test_a_file_that_fails_stops_no_other(capsys, kept, tmp_path):
+    missing = tmp_path / "gone.safetensors"
+    code, out, err = run(capsys, "ask", kept, missing, kept, "What happens in this video?")
+    assert code == 1 and len(out.splitlines()) == 2
+    assert f"There is no file {missing}" in " ".join(err.split()) and "1 of 3 files failed" in err
+
+
+def test_every_file_gets_the_questions_of_stdin(capsys, kept, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("What happens in this video?\nHow many objects are there?\n"))
+    code, out, _ = run(capsys, "ask", kept, kept, "-")
+    lines = out.splitlines()
+    assert code == 0 and len(lines) == 4 and lines[:2] == lines[2:]
+
+
 def test_ask_takes_tokens_and_videos_too(capsys, tokens, clip):
     question = "How many objects are there?"
     whole = run(capsys, "ask", tokens, question, "--max-new-tokens", 4)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,13 +14,16 @@ from . import common, options, output
 
 if TYPE_CHECKING:
     from ..models.conversation import Conversation
+    from ..records import CompressedVideo, VideoTokens
 
 
 def ask(
     file: Annotated[Path, typer.Argument(help="A compressed file, a tokens file, or a video.", show_default=False)],
     questions: Annotated[
         list[str] | None,
-        typer.Argument(help="Questions; - reads one a line from stdin; none: a prompt.", show_default=False),
+        typer.Argument(
+            help="More files, then questions; - reads one a line from stdin; none: a prompt.", show_default=False
+        ),
     ] = None,
     model: options.Model = None,
     frames: options.Frames = None,
@@ -40,66 +44,111 @@ def ask(
     quantize: options.Quantize = None,
     json: options.Json = False,
 ) -> None:
-    """Ask about a video. The kept tokens enter the LLM once; every question starts from there.
+    """Ask about a video, or several. The kept tokens enter the LLM once; every question starts from there.
 
-    Loads no vision tower unless FILE is a video.
+    Loads no vision tower unless FILE is a video, and the LLM once for all files.
     """
     from ..errors import RequestError
-    from ..timing import Stopwatch
+    from ..models.quantize import check_quantize
+    from ..models.shelf import Shelf
 
     if (inside is None) != (ratio is None):
         raise RequestError("--inside and --ratio belong together.", "Write e.g. --inside fastv --ratio 0.3")
-    interactive = not questions and sys.stdin.isatty() and not json
-    if not questions and not interactive:
+    files, asked = _files([file, *map(Path, questions or [])]), (questions or [])
+    asked = asked[len(files) - 1 :]
+    interactive = not asked and sys.stdin.isatty() and not json
+    if not asked and not interactive:
         raise RequestError("There is no question.", 'stsimdiff ask FILE "What happens in this video?", or - for stdin')
-    watch = Stopwatch()
-    from .. import pipeline
-    from ..models.quantize import check_quantize
-    from ..records import VideoTokens
-
+    if interactive and len(files) > 1:
+        raise RequestError("A prompt is about one file.", "Name one file, or give the questions too.")
     check_quantize(quantize)  # before a video is encoded
-    where: dict[str, Any] = {"device": device, "dtype": dtype, "attention": attn, "watch": watch}
-    found = common.open_input(file, model, frames=frames, fps=fps, **where)
-    where |= {"model": model, "quantize": quantize}
-    common.introduce(found.grid.model.id)
-    conversation: Conversation
-    if inside is not None and ratio is not None:
-        if not isinstance(found, VideoTokens):
-            raise RequestError(f"{file} is compressed already.", "Leave out --inside, or give the tokens file.")
-        conversation = pipeline.converse_inside(found, ratio, inside, **where)
-    else:
+    session = _Session(
+        Shelf(keep=len(files) > 1),
+        {"model": model, "frames": frames, "fps": fps},
+        {"device": device, "dtype": dtype, "attention": attn},
+        quantize,
+        (inside, ratio) if inside and ratio else None,
+        {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed},
+        json,
+    )
+    if interactive:
+        session.about(file, _prompted(), announce=False)
+        return
+    listed = list(_listed(asked)) if len(files) > 1 else _listed(asked)  # stdin can be read once
+    several = len(asked) != 1 or asked == ["-"]
+    common.each(files, lambda one: session.about(one, listed, announce=several, title=len(files) > 1))
+
+
+def _files(names: list[Path]) -> list[Path]:
+    """The files that a command line begins with: the first, and those behind it that exist or look like ours."""
+    files = names[:1]
+    for name in names[1:]:
+        if not (name.is_file() or name.suffix == ".safetensors"):
+            break
+        files.append(name)
+    return files
+
+
+@dataclass
+class _Session:
+    """Questions about one file after the other, with one model."""
+
+    shelf: Any
+    opening: dict[str, Any]  # how a video is encoded
+    where: dict[str, Any]
+    quantize: str | None
+    inside: tuple[str, str] | None  # method and ratio
+    answering: dict[str, Any]
+    json: bool
+
+    def about(self, file: Path, questions: Iterable[str], announce: bool, title: bool = False) -> None:
+        """Ask all questions about a file, and print the answers."""
+        from ..timing import Stopwatch
+
+        watch = Stopwatch()
+        found = common.open_input(file, **self.opening, **self.where, shelf=self.shelf, watch=watch)
+        common.introduce(found.grid.model.id)
+        conversation = self._conversation(file, found, watch)
+        if title and not self.json:
+            output.stderr.print(f"[bold]{output.escape(str(file))}[/]")
+        answers = []
+        for question in questions:
+            _hint_unknown(conversation, question)
+            if announce and not self.json:
+                output.stderr.print(f"[bold]? {output.escape(question)}[/]")
+            on_text = None if self.json else output.stream
+            answer = conversation.ask(question, **self.answering, on_text=on_text)
+            if not self.json:
+                output.result("")
+            answers.append(_row(question, answer))
+            if conversation.live:
+                answers[-1]["live"] = conversation.live
+        if self.json:
+            output.result_json(
+                {
+                    "file": str(file),
+                    "model": found.grid.model.id,
+                    "tokens": found.grid.tokens,
+                    "kept": conversation.live[-1] if conversation.live else len(conversation.index),
+                    "inside": self.inside[0] if self.inside else None,
+                    "answers": answers,
+                    "seconds": {**watch.seconds, "total": watch.total()},
+                }
+            )
+
+    def _conversation(self, file: Path, found: VideoTokens | CompressedVideo, watch: Any) -> Conversation:
+        from .. import pipeline
+        from ..errors import RequestError
+        from ..records import VideoTokens
+
+        how = {**self.where, "model": self.opening["model"], "quantize": self.quantize, "watch": watch}
+        if self.inside:
+            if not isinstance(found, VideoTokens):
+                raise RequestError(f"{file} is compressed already.", "Leave out --inside, or give the tokens file.")
+            method, ratio = self.inside
+            return pipeline.converse_inside(found, ratio, method, shelf=self.shelf, **how)
         video = pipeline.all_tokens(found) if isinstance(found, VideoTokens) else found
-        conversation = pipeline.converse(video, **where)
-    several = len(questions or []) != 1 or (questions or []) == ["-"]
-    answers = []
-    for question in _prompted() if interactive else _listed(questions or []):
-        _hint_unknown(conversation, question)
-        if several and not interactive and not json:
-            output.stderr.print(f"[bold]? {output.escape(question)}[/]")
-        answer = conversation.ask(
-            question,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            seed=seed,
-            on_text=None if json else output.stream,
-        )
-        if not json:
-            output.result("")
-        answers.append(_row(question, answer))
-        if conversation.live:
-            answers[-1]["live"] = conversation.live
-    if json:
-        output.result_json(
-            {
-                "file": str(file),
-                "model": found.grid.model.id,
-                "tokens": found.grid.tokens,
-                "kept": conversation.live[-1] if conversation.live else len(conversation.index),
-                "inside": inside,
-                "answers": answers,
-                "seconds": {**watch.seconds, "total": watch.total()},
-            }
-        )
+        return pipeline.converse(video, shelf=self.shelf, **how)
 
 
 def _row(question: str, answer: Any) -> dict[str, Any]:

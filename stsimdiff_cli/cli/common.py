@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,3 +67,23 @@ def open_input(
         raise RequestError(f"{path} is encoded already: its frames are chosen.", "Leave out --frames and --fps.")
     stored = StoredVideo(path)
     return stored.video() if stored.compressed else stored.tokens(stay=stay)
+
+
+def each(files: list[Path], work: Callable[[Path], None]) -> None:
+    """Do the work for every file. One failure stops nothing: it is named, and the exit code is 1 at the end.
+
+    A single file fails as itself.
+    """
+    from ..errors import StsimdiffError
+
+    failed = 0
+    for file in files:
+        try:
+            work(file)
+        except StsimdiffError as error:
+            if len(files) == 1:
+                raise
+            failed += 1
+            output.error(str(error), error.hint)
+    if failed:
+        raise StsimdiffError(f"{failed} of {len(files)} files failed.")
