@@ -1,6 +1,7 @@
 """Selecting tokens of videos that are larger than memory: time and memory against length.
 
     python benchmarks/stream.py [--slots 32,128,512,2048,10000] [--ratio 0.1] [--folder FOLDER] [--repeats 3]
+                                [--compiled]
 
 For every length a tokens file is laid out and written slot by slot (14 x 14 tokens of width 3584 in bfloat16, 1.4 MB a
 slot: scenes that hold for 16 slots, noise, something that passes by), then `stsimdiff compress --importance
@@ -22,6 +23,7 @@ from pathlib import Path
 
 import torch
 
+from stsimdiff_cli.kernels import WORTH_LOADING
 from stsimdiff_cli.machine import describe
 from stsimdiff_cli.records import Layout, ModelRef, Source, TokenGrid
 from stsimdiff_cli.store import growing_tokens
@@ -29,17 +31,25 @@ from stsimdiff_cli.store import growing_tokens
 SIDE, WIDTH, SCENE = 14, 3584, 16
 COMPARED = 512  # slots up to which all tokens are also taken into memory
 
-#: What a process does that selects: arguments are the tokens file, the output, the ratio, and whether tokens stay.
+#: What a process does that selects: arguments are the tokens file, the output, the ratio, whether tokens stay, and the
+#: least number of numbers that are worth loading the compiled loops.
 CHILD = """
-import json, resource, sys
-from stsimdiff_cli import pipeline, store
+import json, pathlib, resource, sys
+from dataclasses import replace
+from stsimdiff_cli import kernels, pipeline, store
+from stsimdiff_cli.records import VideoTokens
 from stsimdiff_cli.timing import Stopwatch, selection_seconds
-path, output, ratio, stay = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4] == "stay"
+path, output, ratio, stay, worth = sys.argv[1:]
+kernels.WORTH_LOADING = int(worth)
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+select = lambda tokens, watch: pipeline.compress_tokens(
+    tokens, ratio, "st-simdiff:importance=centrality", device="cpu", watch=watch)
+stored = store.StoredVideo(pathlib.Path(path))
+few = replace(stored.grid, shape=(8, *stored.grid.shape[1:]), seconds=stored.grid.seconds[:8])
+select(VideoTokens(few, stored.tokens(stay=True).features[:8]), Stopwatch())  # warms up
 before, watch = peak(), Stopwatch()
 watch.step("read")
-tokens = store.StoredVideo(__import__("pathlib").Path(path)).tokens(stay=stay)
-video = pipeline.compress_tokens(tokens, ratio, "st-simdiff:importance=centrality", device="cpu", watch=watch)
+video = select(stored.tokens(stay=stay == "stay"), watch)
 with watch.during("write"):
     store.save_compressed(output, video)
 print(json.dumps({"seconds": watch.total(), "core": selection_seconds(watch.seconds), "peak": peak(), "before": before,
@@ -68,9 +78,10 @@ def write_tokens(path: Path, slots: int) -> None:
         growing.finish(grid)
 
 
-def measure(path: Path, output: Path, ratio: str, how: str) -> dict:
+def measure(path: Path, output: Path, ratio: str, how: str, worth: int) -> dict:
     """One selection in a process of its own."""
-    run = subprocess.run([sys.executable, "-c", CHILD, path, output, ratio, how], capture_output=True, text=True)
+    command = [sys.executable, "-c", CHILD, path, output, ratio, how, str(worth)]
+    run = subprocess.run(command, capture_output=True, text=True)
     if run.returncode:
         sys.exit(run.stderr)
     return json.loads(run.stdout)
@@ -83,13 +94,14 @@ def main() -> None:
     parser.add_argument("--ratio", default="0.1")
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--compiled", action="store_true", help="compiled loops whatever the length (needs numba)")
     arguments = parser.parse_args()
-    rows = []
+    rows, worth = [], 0 if arguments.compiled else WORTH_LOADING
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         path, output, other = (Path(folder) / name for name in ("tokens", "kept", "other"))
         for slots in map(int, arguments.slots.split(",")):
             write_tokens(path, slots)
-            found = [measure(path, output, arguments.ratio, "stay") for _ in range(arguments.repeats)]
+            found = [measure(path, output, arguments.ratio, "stay", worth) for _ in range(arguments.repeats)]
             row = {
                 "slots": slots,
                 "file_bytes": path.stat().st_size,
@@ -101,7 +113,7 @@ def main() -> None:
                 "steps": found[0]["steps"],
             }
             if slots <= COMPARED:
-                whole = measure(path, other, arguments.ratio, "memory")
+                whole = measure(path, other, arguments.ratio, "memory", worth)
                 row |= {"peak_in_memory": whole["peak"], "equal": output.read_bytes() == other.read_bytes()}
             path.unlink()
             rows.append(row)

@@ -33,7 +33,7 @@ _NAMES = {
 }
 _TYPES = {name: dtype for dtype, name in _NAMES.items()}
 _BLOCK = 1 << 24  # bytes moved at once
-CHUNK = 1 << 28  # bytes of a tensor that a pass reads at once
+CHUNK = 1 << 27  # bytes of a tensor that a pass reads at once
 
 #: A tensor's type and shape.
 Spec = tuple[torch.dtype, tuple[int, ...]]
@@ -132,7 +132,7 @@ class StoredTensor:
 
     @property
     def rows_at_once(self) -> int:
-        """Rows of about 256 MB: few enough for memory, and enough for passes that meet their neighbours."""
+        """Rows of about 128 MB: few enough for memory, and enough for passes that meet their neighbours."""
         return max(1, CHUNK // _row_bytes((self.dtype, tuple(self.shape))))
 
     @property

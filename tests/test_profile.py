@@ -15,6 +15,7 @@ from stsimdiff_cli.cli.app import main
 from stsimdiff_cli.errors import RequestError, StsimdiffError
 from stsimdiff_cli.files import save_json
 from stsimdiff_cli.machine import describe, short
+from stsimdiff_cli.models.conversation import Conversation
 from stsimdiff_cli.models.presets import PRESETS
 from stsimdiff_cli.profiling import memory, plot, report
 from stsimdiff_cli.profiling.cell import Cell, method_of, stage_seconds
@@ -354,3 +355,14 @@ def test_a_cell_measures_in_this_process_too(tmp_path):
     assert len(found["repeat_seconds"]) == 2
     assert found["load_seconds"]["ask"] > 0
     assert found["dtype"] == "float32"
+
+
+@pytest.mark.parametrize("questions", [1, 5])
+def test_all_questions_share_one_prefill(questions, tmp_path, monkeypatch):
+    calls = []
+    for name in ("ask", "_prefill"):
+        real = getattr(Conversation, name)
+        monkeypatch.setattr(Conversation, name, lambda *a, _n=name, _r=real, **k: calls.append(_n) or _r(*a, **k))
+    make_clip(tmp_path / "clip.mp4", 8)
+    Cell(job(video=str(tmp_path / "clip.mp4"), questions=questions, repeats=1, device="cpu")).measure()
+    assert (calls.count("ask"), calls.count("_prefill")) == (2 * questions, 2)  # one run to warm up, one that counts

@@ -32,6 +32,7 @@ def profile(
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Runs that count, after one to warm up.")] = 3,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens generated, neither more nor less.")] = 16,
+    questions: Annotated[int, typer.Option(min=1, help="Questions about the video, which is prefilled once.")] = 1,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     attn: options.Attn = "auto",
@@ -67,7 +68,20 @@ def profile(
             name = str(write_dummy(Path(folder) / "model", dummy_weights))
         clip = video or _clip(Path(folder), max(counts))
         jobs = [
-            Job(str(clip), name, count, spec, importance, ratio, max_new_tokens, repeats, device, dtype, attn)
+            Job(
+                video=str(clip),
+                model=name,
+                frames=count,
+                method=spec,
+                importance=importance,
+                ratio=ratio,
+                new_tokens=max_new_tokens,
+                repeats=repeats,
+                device=device,
+                dtype=dtype,
+                attention=attn,
+                questions=questions,
+            )
             for count in counts
             for spec in specs
         ]
@@ -138,7 +152,8 @@ def _show(found: dict[str, Any]) -> None:
 
     video = found["video"]
     output.result(f"{found['model']} {found['dtype'] or ''}, {short(found['machine'])}")
-    output.result(f"ratio {found['ratio']:g}, {found['new_tokens']} tokens generated")
+    asked = "1 question" if found["questions"] == 1 else f"{found['questions']} questions"
+    output.result(f"ratio {found['ratio']:g}, {asked}, {found['new_tokens']} tokens generated for each")
     if video:
         made = "a clip made here" if found["video_made"] else video["name"]
         output.result(
@@ -175,7 +190,7 @@ def _show(found: dict[str, Any]) -> None:
             for row in rows
         ],
         ["frames", "method", "cold s", "warm s", "peak", "cold %", "warm %", "peak %"],
-        "cold: from the video to the answer; warm: from the compressed file",
+        "cold: from the video to the last answer; warm: from the compressed file",
     )
     output.result(f"\n%: saved against {BASELINE}. peak: {PEAK};")
     output.result(f"{found['peak_source']}. Loading the model is not counted.")

@@ -130,7 +130,8 @@ class Cell:
         wanted = self.job.new_tokens
         conversation.language.model.generation_config.min_new_tokens = wanted  # no end token may cut it short
         with watch.during("answer"):
-            answer = conversation.ask(pipeline.GENERAL_PROMPT, max_new_tokens=wanted)
+            for _ in range(self.job.questions):
+                answer = conversation.ask(pipeline.GENERAL_PROMPT, max_new_tokens=wanted)
         if wanted > 1:
             watch.seconds["token"] = (answer.seconds["answer"] - answer.seconds["first_token"]) / (wanted - 1)
         return answer

@@ -12,16 +12,16 @@ STAGES = {
     "importance": "attention of the candidates in the first layers of the LLM",
     "read": "the compressed file, read and checked (from the system's cache)",
     "prefill": "the video's tokens through the LLM, once",
-    "answer": "the question's own prefill and all generated tokens",
+    "answer": "the questions, one after the other: the prefill of each and all generated tokens",
     "token": "one generated token after the first",
 }
-#: What a first answer takes that starts from the video; no file is written or read.
+#: What the answers take that start from the video; no file is written or read.
 COLD = ("decode", "encode", "select", "importance", "prefill", "answer")
-#: What a first answer takes that starts from the compressed file: compressing is done once, offline.
+#: What the answers take that start from the compressed file: compressing is done once, offline.
 WARM = ("read", "prefill", "answer")
 TOTALS = {
-    "cold": "from the video to the answer: " + " + ".join(COLD),
-    "warm": "from the compressed file to the answer: " + " + ".join(WARM),
+    "cold": "from the video to the last answer: " + " + ".join(COLD),
+    "warm": "from the compressed file to the last answer: " + " + ".join(WARM),
 }
 #: Encoding, compressing and asking are measured one after the other, as the commands run them.
 PEAK = "the most of encoding, compressing and asking, each with its part of the model"
@@ -44,3 +44,4 @@ class Job:
     device: str = "auto"
     dtype: str = "auto"
     attention: str = "auto"
+    questions: int = 1  # on the same video, which is prefilled once

@@ -36,9 +36,9 @@ def caption(report: dict[str, Any]) -> str:
     clip = f"; clip of {video['width']} x {video['height']} pixels, {video['seconds']:.0f} s" if video else ""
     text = (
         f"{report['model']}, {report['dtype'] or 'no run succeeded'}; ratio {report['ratio']:g}; "
-        f"{report['new_tokens']} tokens generated{clip}. {short(machine)}; torch {machine['torch']}, "
-        f"transformers {machine['transformers']}. Points: median of {report['repeats']}, bars: least and most. "
-        f"Percentages: change against {BASELINE}. Loading is not counted. Memory: {report['peak_source']}."
+        f"{report['questions']} x {report['new_tokens']} tokens generated{clip}. {short(machine)}; "
+        f"torch {machine['torch']}, transformers {machine['transformers']}. Points: median of {report['repeats']}, "
+        f"bars: least and most. Percentages: change against {BASELINE}. Loading is not counted. Memory: {report['peak_source']}."
     )
     legend = [f"{name}: {method}." for method, name in labels(report["rows"]).items() if method != name]
     return "\n".join(textwrap.wrap(" ".join([text, *legend]), 180, break_on_hyphens=False))

@@ -51,6 +51,7 @@ def profile(jobs: list[Job], on_cell: Callable[[int, Job], None] = lambda *_: No
         "video": common.get("source"),
         "ratio": float(first.ratio),
         "new_tokens": first.new_tokens,
+        "questions": first.questions,
         "repeats": first.repeats,
         "peak_source": common.get("peak_source"),
         "counted": STAGES | TOTALS | {"peak": PEAK},
