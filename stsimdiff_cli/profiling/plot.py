@@ -38,7 +38,8 @@ def caption(report: dict[str, Any]) -> str:
         f"{report['model']}, {report['dtype'] or 'no run succeeded'}; ratio {report['ratio']:g}; "
         f"{report['questions']} x {report['new_tokens']} tokens generated{clip}. {short(machine)}; "
         f"torch {machine['torch']}, transformers {machine['transformers']}. Points: median of {report['repeats']}, "
-        f"bars: least and most. Percentages: change against {BASELINE}. Loading is not counted. Memory: {report['peak_source']}."
+        f"bars: least and most. Percentages: change against {BASELINE}. Loading is not counted. "
+        f"Memory: {report['peak_source']}."
     )
     legend = [f"{name}: {method}." for method, name in labels(report["rows"]).items() if method != name]
     return "\n".join(textwrap.wrap(" ".join([text, *legend]), 180, break_on_hyphens=False))
