@@ -1,0 +1,254 @@
+"""Published implementations that benchmarks/against.py can call: where each is, and what goes in and comes out.
+
+None of their code is here: one file of the user's checkout is loaded and run.
+"""
+
+from __future__ import annotations
+
+import builtins
+import sys
+import types
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stsimdiff_cli.methods.visionzip import VisionZip
+from stsimdiff_cli.ratio import budget
+from stsimdiff_cli.records import VideoTokens
+
+REAL = sys.stdlib_module_names | {"torch", "numpy", "scipy"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a published function kept: flat positions, and the features if it changes them."""
+
+    index: Tensor  # (M,) ascending
+    features: Tensor | None = None  # (M, D)
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """How to call a published implementation."""
+
+    repository: str
+    file: str  # in the checkout
+    marks: str  # text in that file, which tells it from another project's file of that name
+    ours: str  # as for --method
+    setup: Callable[[Any, VideoTokens, Fraction], tuple[Callable[[], Any], Callable[[Any], Outcome]]]
+    note: str = ""
+    candidates: bool = False  # of ours, what enters the LLM is compared, at the ratio that was asked for
+
+
+class StandIn(types.ModuleType):
+    """A module in which every name is a class."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return type(name, (), {})
+
+
+def load(path: Path) -> types.ModuleType:
+    """Run the one file, with stand-ins for what it imports beside REAL."""
+
+    def bring(name: str, names: Any = None, scope: Any = None, wanted: Any = (), level: int = 0) -> Any:
+        if level == 0 and name.partition(".")[0] in REAL:
+            return __import__(name, names, scope, wanted, level)
+        return StandIn(name or "relative")
+
+    module = types.ModuleType(f"published_{path.stem}")
+    module.__file__ = str(path)
+    module.__dict__["__builtins__"] = {**vars(builtins), "__import__": bring}
+    exec(compile(path.read_text(), str(path), "exec"), module.__dict__)
+    return module
+
+
+def locals_of(function: Callable[[], Any], path: str, name: str) -> dict[str, Any]:
+    """Call `function`, and return the local variables of the function `name` in the file `path` as it returned."""
+    found: dict[str, Any] = {}
+
+    def watch(frame: types.FrameType, event: str, _: Any) -> None:
+        if event == "return" and frame.f_code.co_name == name and frame.f_code.co_filename == path:
+            found.update(frame.f_locals)
+
+    sys.setprofile(watch)
+    try:
+        function()
+    finally:
+        sys.setprofile(None)
+    return found
+
+
+def evs(module: Any, tokens: VideoTokens, ratio: Fraction) -> Any:
+    """compute_retention_mask(embeddings (N, D), (T, H, W), 1, q) -> mask (N,)."""
+    flat, shape, q = tokens.features.flatten(0, 2), tokens.grid.shape, float(1 - ratio)
+    return (
+        lambda: module.compute_retention_mask(flat, shape, 1, q),
+        lambda mask: Outcome(mask.nonzero().squeeze(1)),
+    )
+
+
+def vidcom2(module: Any, tokens: VideoTokens, ratio: Fraction) -> Any:
+    """vidcom2_compression(features (N, D), ...) -> kept features; the positions are read while it runs once more."""
+    flat, area = tokens.features.flatten(0, 2), tokens.grid.shape[1] * tokens.grid.shape[2]
+
+    def run() -> Tensor:
+        return module.vidcom2_compression(flat, model="qwen2_vl", base_scale=float(ratio), frame_token_len=area)
+
+    def read(_: Tensor) -> Outcome:
+        parts = locals_of(run, module.__file__, "vidcom2_compression")["indices"]
+        return Outcome(torch.cat([part + t * area for t, part in enumerate(parts)]))
+
+    return run, read
+
+
+def vispruner(module: Any, tokens: VideoTokens, ratio: Fraction) -> Any:
+    """LlavaMetaForCausalLM.encode_images(images) -> features, masks (T, H W); the encoder's output is given."""
+    area, features = tokens.grid.shape[1] * tokens.grid.shape[2], tokens.features.flatten(1, 2)
+    attention = tokens.evidence["saliency"].flatten(1)[:, None]  # (T, 1 head, H W)
+    model = types.SimpleNamespace(
+        get_vision_tower=lambda: lambda *_, **__: (features, attention), mm_projector=lambda x: x
+    )
+    number = nearest(area, ratio)
+    host = types.SimpleNamespace(
+        get_model=lambda: model, get_visual_token_num=lambda: number, get_important_ratio=lambda: 0.5
+    )
+    return (
+        lambda: module.LlavaMetaForCausalLM.encode_images(host, None)[1],
+        lambda masks: Outcome(masks.flatten().nonzero().squeeze(1)),
+    )
+
+
+def nearest(area: int, ratio: Fraction) -> int:
+    """The number of tokens of a frame nearest to r H W for which VisPruner's code runs; the smaller of two."""
+    wanted = budget(ratio, area)
+    return next(n for n in sorted(range(2, area + 1), key=lambda n: abs(n - wanted)) if defined(area, n))
+
+
+def defined(area: int, number: int) -> bool:
+    """True if no round has a list of odd length or drops more than half of it, where VisPruner's code fails."""
+    left, diverse = area - number // 2, number - number // 2
+    while left > diverse:
+        drop = min(8, left - diverse)
+        if left % 2 or drop > left // 2:
+            return False
+        left -= drop
+    return True
+
+
+def visionzip(module: Any, tokens: VideoTokens, ratio: Fraction) -> Any:
+    """CLIPVisionTower_VisionZip.forward(images) -> [CLS], dominant, contextual; the encoder's output is given.
+
+    Positions of contextual tokens are read while it runs once more. [CLS] is taken off.
+    """
+    slots, area = tokens.grid.shape[0], tokens.grid.shape[1] * tokens.grid.shape[2]
+    number = max(2, budget(ratio, area))
+    dominant = VisionZip()._dominants(number)
+    features = torch.nn.functional.pad(tokens.features.flatten(1, 2), (0, 0, 1, 0))  # (T, 1 + H W, D)
+    attention = torch.nn.functional.pad(tokens.evidence["saliency"].flatten(1), (1, 0))[:, None, None]
+    keys = torch.nn.functional.pad(tokens.evidence["keys"].flatten(1, 2), (0, 0, 0, 0, 1, 0))
+
+    def tower(*_: Any, **__: Any) -> Any:
+        layer.metric = keys.mean(-2)
+        return types.SimpleNamespace(attentions=[attention, None], hidden_states=[features, None])
+
+    layer = types.SimpleNamespace(metric=None)
+    tower.vision_model = types.SimpleNamespace(encoder=types.SimpleNamespace(layers=[layer, None]))
+    tower._info = {"dominant": dominant, "contextual": number - dominant}
+    host = types.SimpleNamespace(vision_tower=tower, device="cpu", dtype=features.dtype)
+
+    def run() -> Tensor:
+        return module.CLIPVisionTower_VisionZip.forward(host, features)[0]
+
+    def read(saved: Tensor) -> Outcome:
+        found = locals_of(run, module.__file__, "forward")
+        rest, index = found["mask"], []
+        for t in range(slots):
+            left = rest[t].nonzero().squeeze(1)
+            chosen = (~rest[t]).nonzero().squeeze(1)[1:]  # without [CLS]
+            index.append(torch.cat([chosen, left[found["target_indices"]]]) - 1 + t * area)
+        order = torch.cat(index).sort()
+        return Outcome(order.values, saved[:, 1:].flatten(0, 1)[order.indices])
+
+    return run, read
+
+
+def fusion(module: Any, tokens: VideoTokens, ratio: Fraction) -> Any:
+    """FrameFusion.forward(hidden (1, N, D), positions, mask) before layer 0."""
+    merger = module.FrameFusion(cost=float(ratio), similarity_lower_bound=0.6, ratio_lower_bound=0.1)
+    return before_layer_0(merger, tokens)
+
+
+def st_simdiff(module: Any, tokens: VideoTokens, ratio: Fraction) -> Any:
+    """SimDiff.forward before layer 0, as its README calls it; the prune by attention that follows is not run."""
+    merger = module.SimDiff(float(ratio), 0.8, 0.1, strategy=3)
+    return before_layer_0(merger, tokens, height=tokens.grid.shape[1], width=tokens.grid.shape[2])
+
+
+def before_layer_0(merger: Any, tokens: VideoTokens, **size: int) -> Any:
+    """A module that thins out hidden states and what it takes for position embeddings: here, 0 to N - 1."""
+    (slots, rows, columns), count = tokens.grid.shape, tokens.grid.tokens
+    place = torch.arange(count)[None, :, None]
+    patch = torch.arange(rows * columns).repeat(slots)[None]
+    fresh: list[Tensor] = []  # it works in place: `setup` is called before every run
+
+    def run() -> Any:
+        merger.prepare(patch, rows * columns, 0, count - 1, count, count, **size)
+        return merger(fresh.pop(), [place, place], None)
+
+    fresh.append(tokens.features.flatten(0, 2)[None].clone())
+    return run, lambda out: Outcome(out[1][0].flatten(), out[0][0])
+
+
+#: A published method: where it is, how ours is called, how theirs is.
+ADAPTERS = {
+    "evs": Adapter("vllm-project/vllm", "vllm/multimodal/evs.py", "def compute_retention_mask", "evs", evs),
+    "vidcom2": Adapter(
+        "xuyang-liu16/VidCom2",
+        "token_compressor/vidcom2/vidcom2.py",
+        "def vidcom2_compression",
+        "vidcom2",
+        vidcom2,
+        "theirs rounds the share of every frame by itself",
+    ),
+    "vispruner": Adapter(
+        "Theia-4869/VisPruner",
+        "llava/model/llava_arch.py",
+        "get_visual_token_num",
+        "vispruner",
+        vispruner,
+        "the same number in every frame, the nearest for which theirs does not fail",
+    ),
+    "visionzip": Adapter(
+        "dvlab-research/VisionZip",
+        "visionzip/clip_encoder.py",
+        "class CLIPVisionTower_VisionZip",
+        "visionzip",
+        visionzip,
+        "the same number in every frame; theirs also keeps [CLS], which is not counted",
+    ),
+    "framefusion": Adapter(
+        "thu-nics/FrameFusion",
+        "framefusion/main.py",
+        "class FrameFusion",
+        "framefusion",
+        fusion,
+        "one merge, before layer 0: of all pairs that are alike, or as many as the budget asks for",
+    ),
+    "st-simdiff": Adapter(
+        "bingjunluo/ST-SimDiff",
+        "simdiff/new_topk.py",
+        "class SimDiff",
+        "st-simdiff:max_community=none",
+        st_simdiff,
+        "what is left for the prune by attention: graph, communities, centrality and events; theirs takes communities "
+        "in the order of their centrality and stops at the first that would drop too much, ours keeps a share of each",
+        candidates=True,
+    ),
+}
