@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench bench-settings format lock train-tiny clean
+.PHONY: help install demo test check bench bench-settings bench-gpu format lock train-tiny clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -56,6 +56,13 @@ bench-settings: $(READY)  ## Measure again the other tables of benchmarks/RESULT
 	$(BENCH) --seed 1 --methods "$(SETTINGS)" --ratios 0.1,0.3 -o $(REPORTS)/settings.json
 	$(BENCH) --seed 2 --clips 150 --methods "$(CONFIRMED)" --ratios 0.1,0.3,0.5 -o $(REPORTS)/confirm.json
 	$(BIN)/python benchmarks/tables.py
+
+# What the paper's Figure 3 shows, with random weights of the published sizes; needs a GPU of 24 GB or more.
+bench-gpu: $(READY)  ## Measure time and memory of 7B models and of the selection on a GPU (half an hour)
+	$(BIN)/python benchmarks/core.py --device cuda --repeats 20
+	$(BIN)/stsimdiff profile --device cuda --dummy-weights llava-video-7b --frames 32,64,96,128,256 --ratio 0.3 -o $(REPORTS)/gpu.json --plot $(REPORTS)/gpu.png --force
+	$(BIN)/stsimdiff profile --device cuda --dummy-weights llava-video-7b --frames 128 --ratio 0.3 --questions 16 -o $(REPORTS)/gpu-16.json --force
+	$(BIN)/stsimdiff profile --device cuda --dummy-weights qwen2.5-vl-7b --frames 64,128 --ratio 0.3 -o $(REPORTS)/gpu-qwen.json --force
 
 format: $(READY)  ## Format the code
 	$(BIN)/ruff format .

@@ -1,7 +1,7 @@
 """The cost of selecting tokens, beside a memory copy of the same tensor in the same process.
 
     python benchmarks/core.py [--video scenes noise still] [--max-community sqrt none] [--kernels plain]
-                              [--slots 64] [--threads 2] [--repeats 9]
+                              [--slots 64] [--threads 2] [--repeats 9] [--device cuda]
 
 Makes tokens of the size of 64 LLaVA-Video frames (14 x 15 x 3584, bfloat16) and selects 30 % with
 `--importance centrality`; copies and selections take turns. Prints one JSON object a video and limit: seconds of the
@@ -22,6 +22,7 @@ from fractions import Fraction
 import torch
 
 from stsimdiff_cli.methods.base import parse_method
+from stsimdiff_cli.pipeline import waiting
 from stsimdiff_cli.records import Layout, ModelRef, Source, TokenGrid, VideoTokens
 from stsimdiff_cli.timing import Stopwatch
 
@@ -60,9 +61,11 @@ def measure(tokens: VideoTokens, limit: str, repeats: int) -> dict:
     for repeat in range(repeats + 1):
         start = time.perf_counter()
         target.copy_(tokens.features)
+        if target.is_cuda:
+            torch.cuda.synchronize()
         copy = time.perf_counter() - start
         time.sleep(REST)
-        watch = Stopwatch()
+        watch = waiting(Stopwatch(), target.device)
         selection = method.select(tokens, Fraction(3, 10), None, watch.step)
         watch.stop()
         if repeat:
@@ -79,6 +82,11 @@ def measure(tokens: VideoTokens, limit: str, repeats: int) -> dict:
     }
 
 
+def processor(device: torch.device) -> str:
+    """What ran it."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser()
@@ -88,6 +96,7 @@ def main() -> None:
     parser.add_argument("--slots", type=int, default=64)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--save", metavar="FILE", help="also write the first tokens file, to try the command on it")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -106,9 +115,9 @@ def main() -> None:
                 "max_community": limit,
                 "shape": list(tokens.features.shape),
                 "threads": arguments.threads,
-                "processor": platform.processor() or platform.machine(),
+                "processor": processor(arguments.device),
             }
-            print(json.dumps(head | measure(tokens, limit, arguments.repeats)), flush=True)
+            print(json.dumps(head | measure(tokens.to(arguments.device), limit, arguments.repeats)), flush=True)
 
 
 if __name__ == "__main__":
