@@ -17,6 +17,7 @@ from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
+from stsimdiff_cli.cli.app import main
 from stsimdiff_cli.errors import ModelError, RequestError
 from stsimdiff_cli.models import FAMILIES
 from stsimdiff_cli.models.base import Family
@@ -88,6 +89,11 @@ def from_pixels(model, family: Family, frames: torch.Tensor, prompt_ids: torch.T
 
 def test_every_family_of_the_table_has_a_checkpoint_here():
     assert set(CHECKPOINTS) == set(FAMILIES)
+
+
+def test_every_family_gives_all_evidence_as_the_listing_says(capsys):
+    assert {FAMILIES.load(name).gives for name in FAMILIES} == {frozenset({"saliency", "keys"})}
+    assert main(["models"]) == 0 and "saliency and keys" in capsys.readouterr().out
 
 
 def test_at_ratio_one_answers_equal_generate_from_pixels_token_for_token(family, frames):

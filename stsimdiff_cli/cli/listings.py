@@ -77,3 +77,5 @@ def models(json: options.Json = False) -> None:
         + [[key, entry.summary, entry.source] for key, entry in FAMILIES.entries.items()],
         ["model type", "what it is", "checkpoints"],
     )
+    output.result("\nAll give evidence for every method: saliency and keys (encode --evidence), attention in the LLM.")
+    output.result("What each part of a checkpoint takes in memory: README, Models.")
