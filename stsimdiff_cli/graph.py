@@ -34,11 +34,20 @@ class Features(Protocol):
         """Slots (n, H, W, D)."""
 
 
-def chunks(features: Features, slots: int | None) -> Iterator[tuple[int, Tensor]]:
-    """The first slot and the features (n, H, W, D) of every chunk of at most `slots` slots; None: all at once."""
+def chunks(features: Features, slots: int | None, wanted: Tensor | None = None) -> Iterator[tuple[int, Tensor]]:
+    """The first slot and the features (n, H, W, D) of every chunk of at most `slots` slots; None: all at once.
+
+    `wanted` (T,) bool: of each chunk only from the first wanted slot to the last, and nothing if there is none.
+    """
     step = slots or max(1, features.shape[0])
     for begin in range(0, features.shape[0], step):
-        yield begin, features[begin : begin + step]
+        end = min(begin + step, features.shape[0])
+        if wanted is not None:
+            places = wanted[begin:end].nonzero()
+            if not len(places):
+                continue
+            begin, end = begin + int(places[0]), begin + int(places[-1]) + 1
+        yield begin, features[begin:end]
 
 
 @dataclass(frozen=True)

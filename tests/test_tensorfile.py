@@ -13,7 +13,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from stsimdiff_cli import store
+from stsimdiff_cli.centrality import centrality
 from stsimdiff_cli.errors import FileFormatError
+from stsimdiff_cli.graph import edge_weights
 from stsimdiff_cli.pipeline import compress_tokens
 from stsimdiff_cli.tensorfile import StoredTensor, TensorFileWriter, checksum
 
@@ -201,3 +203,16 @@ def test_what_is_compressed_from_a_file_is_what_is_compressed_from_memory_to_the
         assert (tmp_path / "file").read_bytes() == (tmp_path / "memory").read_bytes()
     whole = spec == "vidcom2" or slots == 1000
     assert 0 < max(sizes) <= (tokens.features.nbytes if whole else max(slots * slot, 1000))
+
+
+@pytest.mark.parametrize("most", [1, 2, 5])
+def test_communities_that_take_turns_have_the_same_centralities(monkeypatch, most):
+    """However many sums are held at a time."""
+    tokens = make_tokens((20, 4, 5), 32, seed=3, dtype=torch.bfloat16)
+    edges = edge_weights(tokens.features)
+    community = torch.arange(400) // 7 * 3 % 31  # all over the video
+    community = torch.unique(community, return_inverse=True)[1]
+    whole = centrality(tokens.features, community, edges.norm)
+    monkeypatch.setattr("stsimdiff_cli.centrality.SUMS", most * 8 * 32)
+    for slots in (1, 3, 7):
+        torch.testing.assert_close(centrality(tokens.features, community, edges.norm, slots), whole, rtol=0, atol=1e-12)
