@@ -37,9 +37,12 @@ class Features(Protocol):
 def chunks(features: Features, slots: int | None, wanted: Tensor | None = None) -> Iterator[tuple[int, Tensor]]:
     """The first slot and the features (n, H, W, D) of every chunk of at most `slots` slots; None: all at once.
 
+    A chunk is there until the next one: features that are read from a file are read into the same memory.
     `wanted` (T,) bool: of each chunk only from the first wanted slot to the last, and nothing if there is none.
     """
     step = slots or max(1, features.shape[0])
+    reader = getattr(features, "reader", None)
+    read = reader() if reader else features.__getitem__
     for begin in range(0, features.shape[0], step):
         end = min(begin + step, features.shape[0])
         if wanted is not None:
@@ -47,7 +50,7 @@ def chunks(features: Features, slots: int | None, wanted: Tensor | None = None) 
             if not len(places):
                 continue
             begin, end = begin + int(places[0]), begin + int(places[-1]) + 1
-        yield begin, features[begin:end]
+        yield begin, read(slice(begin, end))
 
 
 @dataclass(frozen=True)

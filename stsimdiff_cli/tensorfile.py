@@ -158,10 +158,27 @@ class StoredTensor:
             item = item.cpu()
             index = item if self._index is None else self._index[item]
             return self._like(shape=torch.Size((len(item), *self.shape[1:])), _index=index)
-        begin, end, step = item.indices(len(self))
-        if step != 1:
-            raise ValueError(f"expected consecutive rows, got {item}")
-        return self._read(begin, max(begin, end)).to(self.device)
+        return self.reader()(item)
+
+    def reader(self) -> Callable[[slice], Tensor]:
+        """Reads rows, every time into the same memory: what was read before is gone.
+
+        New memory costs more than reading does.
+        """
+        held: Tensor | None = None
+
+        def read(rows: slice) -> Tensor:
+            nonlocal held
+            begin, end, step = rows.indices(len(self))
+            if step != 1:
+                raise ValueError(f"expected consecutive rows, got {rows}")
+            count = max(end - begin, 0)
+            if held is None or len(held) < count:
+                held = torch.empty((count, *self.shape[1:]), dtype=self.dtype)
+            self._read(begin, held[:count])
+            return held[:count].to(self.device)
+
+        return read
 
     def _like(self, **changes: Any) -> StoredTensor:
         other = object.__new__(StoredTensor)
@@ -170,24 +187,24 @@ class StoredTensor:
 
     def _pass(self) -> None:
         rows = max(1, _BLOCK // _row_bytes((self.dtype, tuple(self.shape))))
+        read = self.reader()
         for begin in range(0, len(self), rows):
-            self[begin : begin + rows]
+            read(slice(begin, begin + rows))
 
-    def _read(self, begin: int, end: int) -> Tensor:
-        out = torch.empty((end - begin, *self.shape[1:]), dtype=self.dtype)
+    def _read(self, begin: int, out: Tensor) -> None:
+        """Fill `out` with rows from `begin` on."""
         if not out.numel():
-            return out
+            return
         data, row = _bytes(out), _row_bytes((self.dtype, tuple(self.shape)))
         with self.path.open("rb", buffering=0) as file:
             if self._index is None:
                 self._fill(file, data, begin * row)
                 self._check.passed(begin * row, data)
-                return out
+                return
             done = 0
-            for first, count in _runs(self._index[begin:end]):
+            for first, count in _runs(self._index[begin : begin + len(out)]):
                 self._fill(file, data[done : done + count * row], first * row)
                 done += count * row
-        return out
 
     def _fill(self, file: Any, data: memoryview, offset: int) -> None:
         file.seek(self._start + offset)
