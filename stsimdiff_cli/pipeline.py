@@ -6,34 +6,32 @@ that keeps loaded models makes it quick for many videos.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from . import video
 from .ahead import ahead
+from .collecting import Collected, regrouped
 from .errors import RequestError
-from .inside import Session
 from .methods.base import Method, parse_method, spelled
 from .models import EMBEDDED
 from .models.devices import pick_attention, pick_device, pick_dtype
 from .models.quantize import check_quantize
 from .models.shelf import Shelf
 from .ratio import parse_ratio
-from .records import CompressedVideo, Frames, ModelRef, Source, TokenGrid, VideoTokens
+from .records import CompressedVideo, Frames, Source, TokenGrid, VideoTokens
+from .shallow import How, ShallowLlm, matching_family
 from .store import StoredVideo, growing_tokens
 from .timing import Stopwatch
 
 if TYPE_CHECKING:  # these import transformers, which not everybody needs
-    from .models.base import Family
     from .models.conversation import Conversation, PrunedConversation
-    from .models.language import LanguageModel
 
 #: The prompt for importance when no question is given; the embedded model was trained on it too.
 GENERAL_PROMPT = "What happens in this video?"
@@ -128,10 +126,10 @@ def encode_frames(
     missing: list[float] = []
     seconds: list[float] = []
     grid: TokenGrid | None = None
-    memory = _Growing()
+    memory = Collected()
     with growing_tokens(to) if to else nullcontext(memory) as growing:
         watch.step("decode")
-        for part in _regrouped(ahead(parts), chunk, missing):
+        for part in regrouped(ahead(parts), chunk, missing):
             done = len(seconds)
             progress("decode", min(done * depth + len(part.seconds), count), count)
             watch.step("encode")
@@ -159,43 +157,6 @@ def encode_frames(
         growing.finish(grid)
     watch.stop()
     return StoredVideo(to).tokens(stay=True) if to else memory.tokens
-
-
-class _Growing:
-    """The slots of a video, collected in memory; the same verbs as store.GrowingTokens."""
-
-    def begin(self, grid: TokenGrid, frames: int, first: Mapping[str, Tensor]) -> None:  # noqa: ARG002
-        self.held = {
-            name: torch.empty((grid.shape[0], *tensor.shape[1:]), dtype=tensor.dtype) for name, tensor in first.items()
-        }
-        self.slots = 0
-
-    def append(self, tensors: Mapping[str, Tensor]) -> None:
-        for name, tensor in tensors.items():
-            self.held[name][self.slots : self.slots + len(tensor)] = tensor
-        self.slots += len(tensors["features"])
-
-    def finish(self, grid: TokenGrid) -> None:
-        held = {name: tensor[: self.slots] for name, tensor in self.held.items()}
-        self.tokens = VideoTokens(grid, held.pop("features"), deepstack=held.pop("deepstack", None), evidence=held)
-
-
-def _regrouped(parts: Iterable[Frames], size: int, missing: list[float]) -> Iterator[Frames]:
-    """The same frames in chunks of exactly `size` (but the last), whatever could not be decoded; notes what is missing.
-
-    So that a slot of several frames is never cut in two.
-    """
-    held: Frames | None = None
-    for part in parts:
-        missing += part.missing_seconds
-        if not part.seconds:
-            continue
-        held = part if held is None else Frames(torch.cat([held.pixels, part.pixels]), held.seconds + part.seconds)
-        while len(held.seconds) >= size:
-            yield Frames(held.pixels[:size], held.seconds[:size])
-            held = Frames(held.pixels[size:], held.seconds[size:])
-    if held is not None and held.seconds:
-        yield held
 
 
 def compress_tokens(
@@ -234,7 +195,7 @@ def compress_tokens(
     question = prompt or GENERAL_PROMPT
     used = {name: tokens.evidence[name] for name in method.needs - {"llm"}}
     placed = replace(tokens, evidence=used).to(where).read(features=not method.streams)
-    llm = _Llm(placed, question, model, _How(where, dtype, attention, quantize), shelf or Shelf(), watch)
+    llm = ShallowLlm(placed, question, model, How(where, dtype, attention, quantize), shelf or Shelf(), watch)
     chosen = method.select(placed, ratio, llm, watch.step)
     watch.stop()
     kept = placed.embeddings[chosen.index.to(where)].to("cpu")
@@ -254,54 +215,6 @@ def compress_tokens(
         },
         counts=chosen.counts,
     )
-
-
-@dataclass(frozen=True)
-class _How:
-    """How the LLM is to be loaded, as a user says it."""
-
-    device: torch.device
-    dtype: str
-    attention: str
-    quantize: str | None
-
-    def load(self, shelf: Shelf | None, family: Family, **which: Any) -> LanguageModel:
-        kind = pick_dtype(self.dtype, self.device, family.checkpoint)
-        kernel = pick_attention(self.attention, self.device, kind)
-        check_quantize(self.quantize)
-        return (shelf or Shelf()).language(family, self.device, kind, attention=kernel, quantize=self.quantize, **which)
-
-
-@dataclass
-class _Llm:
-    """The first layers of the LLM that made the tokens, loaded when a method asks for them (methods.base.Llm)."""
-
-    tokens: VideoTokens
-    question: str
-    model: str | None
-    how: _How
-    shelf: Shelf
-    watch: Stopwatch
-    asked: bool = False
-
-    def _load(self, layers: int | None) -> LanguageModel:
-        self.asked = True
-        self.watch.step("load")
-        family = matching_family(self.tokens.grid.model, self.model)
-        language = self.how.load(self.shelf, family, layers=layers, probed=True)
-        self.watch.step("importance")
-        return language
-
-    def importance(self, index: Tensor, layer: int) -> Tensor:
-        language = self._load(layer + 1)
-        candidates = self.tokens.embeddings[index].read()
-        return language.importance(self.tokens.grid, candidates, index, self.question, layer)
-
-    def prefill(self, session: Session) -> None:
-        if session.finished:
-            return
-        language = self._load(session.depth)
-        language.prune(self.tokens.grid, self.tokens.embeddings.read(), self.question, session)
 
 
 def all_tokens(tokens: VideoTokens) -> CompressedVideo:
@@ -329,7 +242,7 @@ def converse(
     watch = waiting(watch or Stopwatch(), where)
     watch.step("load")
     family = matching_family(video.grid.model, model)
-    language = _How(where, dtype, attention, quantize).load(shelf, family)
+    language = How(where, dtype, attention, quantize).load(shelf, family)
     watch.step("prefill")
     conversation = language.watch(video.grid, video.embeddings, video.index)
     watch.stop()
@@ -364,23 +277,9 @@ def converse_inside(
     watch.step("load")
     family = matching_family(tokens.grid.model, model)
     require_layers(family, depth or 0)
-    language = _How(where, dtype, attention, quantize).load(shelf, family, probed=True)
+    language = How(where, dtype, attention, quantize).load(shelf, family, probed=True)
     watch.stop()
     return PrunedConversation(language, tokens, lambda: method.session(tokens, ratio))
-
-
-def matching_family(made_by: ModelRef, model: str | None = None) -> Family:
-    """The family of the model that made a file; RequestError if `model` (or what is found now) is another one."""
-    from .models.loading import open_family
-
-    family = open_family(model or made_by.id, made_by.revision if model is None else None)
-    if family.checkpoint.fingerprint != made_by.fingerprint:
-        if model is not None and model != made_by.id:
-            problem = f"The tokens were made by {made_by.id}; {model} is another model and cannot read them."
-        else:
-            problem = f"The model {made_by.id} has changed since the tokens were made."
-        raise RequestError(problem, "Leave out --model, or encode the video again with that model.")
-    return family
 
 
 def waiting(watch: Stopwatch, device: torch.device) -> Stopwatch:

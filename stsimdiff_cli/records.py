@@ -124,7 +124,7 @@ class Embeddings:
 class VideoTokens:
     """All visual tokens of a video, as the LLM receives them.
 
-    Tensors may be those of a file (tensorfile.StoredTensor), which are read slot by slot by those who can.
+    Tensors may be those of a file (storedtensor.StoredTensor), which are read slot by slot by those who can.
     """
 
     grid: TokenGrid

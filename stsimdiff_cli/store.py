@@ -217,7 +217,7 @@ class StoredVideo:
         return video
 
     def _stored(self) -> dict[str, Any]:
-        from .tensorfile import StoredTensor
+        from .storedtensor import StoredTensor
 
         return {name: StoredTensor(self.path, name, crc) for name, crc in self.header["checksums"].items()}
 

@@ -11,6 +11,7 @@ from clip_factory import render
 from conftest import make_tokens
 
 from stsimdiff_cli import pipeline, video
+from stsimdiff_cli.collecting import regrouped
 from stsimdiff_cli.errors import RequestError
 from stsimdiff_cli.models.loading import open_family
 from stsimdiff_cli.models.shelf import Shelf
@@ -30,7 +31,7 @@ def numbered(*numbers: int, missing: tuple[float, ...] = ()) -> Frames:
 def test_regrouping_keeps_order_and_fills_every_chunk_but_the_last(size):
     missing: list[float] = []
     parts = [numbered(0, 1), numbered(missing=(2.0,)), numbered(3, missing=(4.0,)), numbered(5, 6, 7, 8)]
-    out = list(pipeline._regrouped(parts, size, missing))
+    out = list(regrouped(parts, size, missing))
     assert [n for part in out for n in part.seconds] == [0, 1, 3, 5, 6, 7, 8]
     assert [int(p) for part in out for p in part.pixels[:, 0, 0, 0]] == [0, 1, 3, 5, 6, 7, 8]
     assert all(len(part.seconds) == size for part in out[:-1]) and missing == [2.0, 4.0]

@@ -17,7 +17,8 @@ from stsimdiff_cli.centrality import centrality
 from stsimdiff_cli.errors import FileFormatError
 from stsimdiff_cli.graph import edge_weights
 from stsimdiff_cli.pipeline import compress_tokens
-from stsimdiff_cli.tensorfile import StoredTensor, TensorFileWriter, checksum
+from stsimdiff_cli.storedtensor import StoredTensor
+from stsimdiff_cli.tensorfile import TensorFileWriter, checksum
 
 
 def write(path: Path, tensors: dict[str, torch.Tensor], announced: int, step: int = 3) -> dict[str, str]:
@@ -184,8 +185,8 @@ def test_what_is_compressed_from_a_file_is_what_is_compressed_from_memory_to_the
     tokens = make_tokens((20, 4, 5), 32, seed=3, dtype=torch.bfloat16, saliency=torch.rand(20, 4, 5))
     store.save_tokens(tmp_path / "t", tokens)
     slot = 4 * 5 * 32 * 2  # bytes
-    monkeypatch.setattr("stsimdiff_cli.tensorfile.CHUNK", slots * slot)
-    monkeypatch.setattr("stsimdiff_cli.tensorfile._BLOCK", 1000)
+    monkeypatch.setattr("stsimdiff_cli.storedtensor.CHUNK", slots * slot)
+    monkeypatch.setattr("stsimdiff_cli.storedtensor.BLOCK", 1000)
     monkeypatch.setattr("stsimdiff_cli.store._BLOCK", 1000)
     sizes, real = [0], StoredTensor._read
 
