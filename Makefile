@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench bench-settings bench-gpu format lock train-tiny clean
+.PHONY: help install demo test check bench bench-settings bench-gpu pictures format lock train-tiny clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -63,6 +63,11 @@ bench-gpu: $(READY)  ## Measure time and memory of 7B models and of the selectio
 	$(BIN)/stsimdiff profile --device cuda --dummy-weights llava-video-7b --frames 32,64,96,128,256 --ratio 0.3 -o $(REPORTS)/gpu.json --plot $(REPORTS)/gpu.png --force
 	$(BIN)/stsimdiff profile --device cuda --dummy-weights llava-video-7b --frames 128 --ratio 0.3 --questions 16 -o $(REPORTS)/gpu-16.json --force
 	$(BIN)/stsimdiff profile --device cuda --dummy-weights qwen2.5-vl-7b --frames 64,128 --ratio 0.3 -o $(REPORTS)/gpu-qwen.json --force
+
+pictures: demo  ## Make the README's pictures again
+	$(BIN)/stsimdiff view demo/flash.safetensors --video sample_videos/flash.mp4 --slots 0,4-6 -o docs/pictures/kept.png --force
+	$(BIN)/stsimdiff view demo/flash.safetensors --video sample_videos/flash.mp4 --slots 0,4-6 -o docs/pictures/kept.dark.png --force
+	$(BIN)/stsimdiff profile --plot docs/pictures/profile.png --force
 
 format: $(READY)  ## Format the code
 	$(BIN)/ruff format .

@@ -152,6 +152,13 @@ def event_mask(edges: Edges, threshold: float) -> Tensor:
     return mask
 
 
+def change_signal(edges: Edges) -> Tensor:
+    """(T,) float32: 1 - the mean temporal similarity of a slot to the one before; 0 in the first, which has none."""
+    change = torch.zeros(edges.shape[0], device=edges.later.device)
+    change[1:] = 1 - edges.later.double().mean(dim=(1, 2)).float()
+    return change
+
+
 def percentile_threshold(edges: Edges, percent: float) -> float:
     """The tau_diff of section 4.4's percentile form: the cosine at a percentile of all temporal differences.
 

@@ -214,6 +214,7 @@ def compress_tokens(
             "prompt": question if llm.asked else None,
         },
         counts=chosen.counts,
+        traces=chosen.traces,
     )
 
 

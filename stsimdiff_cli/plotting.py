@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,32 +18,97 @@ COLOURS = ("#555555", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#5
 MARKERS = "osD^vPX"
 
 
+@dataclass(frozen=True)
+class Shades:
+    """The colours of a picture beside those of its curves."""
+
+    paper: str
+    ink: str  # titles, axes, numbers
+    caption: str
+    grid: str
+    curves: tuple[str, ...]
+
+
+_LIGHT = Shades("#ffffff", "#000000", "#333333", "#dddddd", COLOURS)
+#: The same hues, lighter where they would sink into a dark page.
+_DARK = Shades(
+    "#16181c",
+    "#e8eaed",
+    "#b9bec6",
+    "#3a3f47",
+    ("#b9bec6", "#4ea8e6", "#ff8a4c", "#2fc79a", "#cc79a7", "#e69f00", "#f0e442"),
+)
+
+
+def shades() -> Shades:
+    """Those of the picture that is being drawn: light, or dark for a name like `bench.dark.png`."""
+    from matplotlib import rcParams
+
+    return _DARK if rcParams["figure.facecolor"] == _DARK.paper else _LIGHT
+
+
+def _style(chosen: Shades) -> Any:
+    ink = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "axes.titlecolor")
+    paper = ("figure.facecolor", "axes.facecolor", "savefig.facecolor")
+    return {
+        "font.size": 9, "svg.fonttype": "none", **dict.fromkeys(ink, chosen.ink), **dict.fromkeys(paper, chosen.paper),
+    }  # fmt: skip
+
+
 def look(number: int) -> tuple[str, str, str]:
     """Colour, marker and line style of the curve with this number; 0 is the baseline."""
+    colours = shades().curves
     style = ("-", "--", ":")[number // len(COLOURS) % 3]
-    return COLOURS[number % len(COLOURS)], MARKERS[(number + number // len(COLOURS)) % len(MARKERS)], style
+    return colours[number % len(colours)], MARKERS[(number + number // len(COLOURS)) % len(MARKERS)], style
 
 
 def check_plot(path: Path) -> None:
     """Refuse a picture that could not be drawn, before anything is measured."""
     if path.suffix.lower() not in FORMATS:
         raise RequestError(f"{path} is no name of a picture.", f"Use a name that ends in {', '.join(FORMATS)}.")
+    check_installed()
+
+
+def check_installed() -> None:
+    """Refuse to draw without matplotlib."""
     if find_spec("matplotlib") is None:
         raise RequestError("A picture needs matplotlib, which is not installed.", "pip install 'stsimdiff[plot]'")
 
 
 @contextmanager
-def picture(path: Path, width: float, height: float) -> Iterator[Any]:
-    """A matplotlib figure of so many inches; when the block ends well it is written, at once or not at all."""
-    check_plot(path)
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
+def picture(path: Path, width: float, height: float, few_colours: bool = True) -> Iterator[Any]:
+    """A matplotlib figure of so many inches; when the block ends well it is written, at once or not at all.
 
-    with rc_context({"font.size": 9, "svg.fonttype": "none"}):
-        figure = Figure(figsize=(width, height), dpi=150)
+    On dark paper if the name says so: `bench.dark.png`. A PNG gets 256 colours unless it shows photographs.
+    """
+    check_plot(path)
+    with drawn(width, height, 150, dark=path.stem.lower().endswith(".dark")) as figure:
         yield figure
         with whole_file(path) as temporary:
             figure.savefig(temporary, format=path.suffix.lower().removeprefix("."))
+            if few_colours and path.suffix.lower() == ".png":
+                _to_palette(temporary)
+
+
+def _to_palette(path: Path) -> None:
+    """Rewrite a PNG with 256 colours: a third of its size, and nothing that lines and letters need is lost."""
+    from PIL import Image
+
+    with Image.open(path) as full:
+        full.convert("RGB").quantize(256, Image.Quantize.MEDIANCUT).save(path, "png", optimize=True)
+
+
+@contextmanager
+def drawn(width: float, height: float, dpi: float, dark: bool = False) -> Iterator[Any]:
+    """A matplotlib figure of so many inches in the common style, on no file and no screen."""
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with rc_context(_style(_DARK if dark else _LIGHT)):
+        figure = Figure(figsize=(width, height), dpi=dpi)
+        FigureCanvasAgg(figure)
+        yield figure
 
 
 def plain_axes(axes: Any, title: str, x: str, y: str) -> None:
@@ -50,7 +116,7 @@ def plain_axes(axes: Any, title: str, x: str, y: str) -> None:
     axes.set_title(title, loc="left", fontsize=10, fontweight="bold")
     axes.set_xlabel(x)
     axes.set_ylabel(y)
-    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
+    axes.grid(axis="y", color=shades().grid, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
 

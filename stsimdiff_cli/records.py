@@ -26,6 +26,12 @@ class Kind(IntFlag):
     EVENT = 2  # T_event, Eq. 6
 
 
+#: What a method may tell of the tokens beside those that it keeps, for pictures: `change` (T,) float32, 1 - the mean
+#: similarity of a slot to the one before, 0 in the first; `regions` (T, H, W) int32, the community of every token;
+#: `centrality` (M,) float32, of the kept tokens in their communities (Eq. 4).
+TRACES = ("change", "regions", "centrality")
+
+
 @dataclass(frozen=True)
 class Source:
     """The video that tokens came from."""
@@ -175,6 +181,7 @@ class Selection:
     importance: Tensor | None = None  # (M,) float32, null if nothing had to be pruned by importance
     counts: dict[str, int] = field(default_factory=dict)  # candidates, representatives, events, communities, ...
     features: Tensor | None = None  # (M, D) where a method merges; else the tokens are the originals
+    traces: dict[str, Tensor] = field(default_factory=dict)  # what the method saw of all tokens: names in TRACES
 
 
 @dataclass(frozen=True)
@@ -190,6 +197,7 @@ class CompressedVideo:
     method: dict[str, Any]  # name, every parameter, ratio, importance source and prompt
     counts: dict[str, int]
     deepstack: Tensor | None = None  # (M, K, D) where the family has it
+    traces: dict[str, Tensor] = field(default_factory=dict)  # names in TRACES, where the method tells
 
     @property
     def embeddings(self) -> Embeddings:

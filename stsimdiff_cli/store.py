@@ -4,7 +4,8 @@ Both are safetensors with one metadata entry, `stsimdiff`: a JSON object whose `
 `stsimdiff.compressed/1`. (One entry, because safetensors writes several in random order, and the same input must give
 the same bytes.) A tokens file holds `features` (T, H, W, D) and the evidence asked for; a compressed file holds
 `features` (M, D), `index`, `kind`, `community` and, if pruning needed it, `importance`. Either holds `deepstack` too
-((T, H, W, K, D) or (M, K, D)) if the model's encoder hands the LLM features of several layers.
+((T, H, W, K, D) or (M, K, D)) if the model's encoder hands the LLM features of several layers. A compressed file may
+also hold what the method saw of all tokens, for pictures: `change`, `regions` and `centrality` (records.TRACES).
 The header is read without torch.
 """
 
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from . import __version__
 from .errors import FileFormatError, RequestError
 from .files import whole_file
-from .records import CompressedVideo, Layout, ModelRef, Source, TokenGrid, VideoTokens
+from .records import TRACES, CompressedVideo, Layout, ModelRef, Source, TokenGrid, VideoTokens
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,6 +53,7 @@ def save_compressed(path: str | Path, video: CompressedVideo) -> int:
         "kind": video.kind,
         "community": video.community,
         "importance": video.importance,
+        **video.traces,
     }
     return _save(Path(path), COMPRESSED, video.grid, tensors, {"method": video.method, "counts": video.counts})
 
@@ -210,6 +212,7 @@ class StoredVideo:
                 method=self.method,
                 counts=self.counts,
                 deepstack=tensors.get("deepstack"),
+                traces={name: tensors[name] for name in TRACES if name in tensors},
             )
             _check_index(video)
         except (KeyError, ValueError) as error:

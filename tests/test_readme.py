@@ -50,3 +50,10 @@ def test_the_python_example_answers_like_the_command(workplace):
         exec(compile(PYTHON, "README.md", "exec"), {})
     answers = expected_outputs()[-1][1]
     assert out.getvalue() == answers
+
+
+def test_the_pictures_are_there_and_small():
+    named = re.findall(r"!\[[^]]*\]\(([^)]+)\)", TEXT) + re.findall(r'src(?:set)?="([^"]+)"', TEXT)
+    assert {"docs/pictures/kept.png", "docs/pictures/kept.dark.png", "benchmarks/reports/methods.png"} <= set(named)
+    for name in named:
+        assert 0 < (ROOT / name).stat().st_size < 300_000, name

@@ -22,6 +22,7 @@ from stsimdiff_cli.errors import FileFormatError, RequestError, StsimdiffError
 from stsimdiff_cli.files import check_output
 from stsimdiff_cli.methods.base import parse_method
 from stsimdiff_cli.pipeline import compress_tokens
+from stsimdiff_cli.records import TRACES
 
 
 def compressed(tokens=None):
@@ -59,13 +60,16 @@ def test_a_compressed_file_gives_back_what_was_written(tmp_path):
     assert back.grid == video.grid and back.method == video.method and back.counts == video.counts
     for name in ("features", "index", "kind", "community", "importance"):
         assert torch.equal(getattr(back, name), getattr(video, name)), name
+    assert set(back.traces) == set(TRACES)
+    for name in TRACES:
+        assert torch.equal(back.traces[name], video.traces[name]), name
 
 
 def test_the_tensors_are_readable_with_the_safetensors_library_alone(tmp_path):
     video = compressed()
     store.save_compressed(tmp_path / "c.safetensors", video)
     tensors = load_file(tmp_path / "c.safetensors")
-    assert set(tensors) == {"features", "index", "kind", "community", "importance"}
+    assert set(tensors) == {"features", "index", "kind", "community", "importance", "change", "regions", "centrality"}
     assert torch.equal(tensors["index"], video.index)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..machine import short
-from ..plotting import curve, name_ends, picture, plain_axes, room_for
+from ..plotting import curve, name_ends, picture, plain_axes, room_for, shades
 from .plan import BASELINE
 from .report import ALL
 
@@ -112,7 +112,7 @@ def save_plot(path: Path, report: dict[str, Any]) -> None:
             _draw(axes, panel, "% right" if report["blind"] is not None else "%", report)
         for axes in grid[len(shown) :]:
             axes.set_visible(False)
-        figure.text(0.012, 0.1 / height, caption(report, 85 * columns), fontsize=8, color="#333333", va="bottom")
+        figure.text(0.012, 0.1 / height, caption(report, 85 * columns), fontsize=8, color=shades().caption, va="bottom")
 
 
 def caption(report: dict[str, Any], width: int = 170) -> str:
@@ -183,4 +183,4 @@ def _whole(axes: Any, panel: Panel, places: list[float], report: dict[str, Any])
         return
     row = next(row for row in report["rows"] if row["method"] == BASELINE)
     height = row["accuracy"][panel.group]["percent"]
-    axes.hlines(height, places[0], places[-1], color="#555555", linewidth=0.8, linestyle=(0, (5, 3)))
+    axes.hlines(height, places[0], places[-1], color=shades().curves[0], linewidth=0.8, linestyle=(0, (5, 3)))

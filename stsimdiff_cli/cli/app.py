@@ -17,6 +17,7 @@ from .encode import encode
 from .inspect import inspect
 from .listings import methods, models
 from .profile import profile
+from .view import view
 
 app = typer.Typer(
     name="stsimdiff",
@@ -31,6 +32,7 @@ app.command(no_args_is_help=True)(encode)
 app.command(no_args_is_help=True)(compress)
 app.command(no_args_is_help=True)(ask)
 app.command(no_args_is_help=True)(inspect)
+app.command(no_args_is_help=True)(view)
 app.command()(profile)
 app.command()(bench)
 app.command()(methods)

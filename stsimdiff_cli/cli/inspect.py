@@ -44,6 +44,8 @@ def inspect(
         output.result_json(data)
         return
     _show(data)
+    if stored.compressed and output.shows_colours():
+        _glance(file)
 
 
 def _kept(stored: Any) -> dict[str, Any]:
@@ -102,6 +104,18 @@ def _show(data: dict[str, Any]) -> None:
         lines.append(["per slot", bars(data["kept_by_slot"], rows * columns)])
     for name, text in lines:
         output.result(f"{name:<12} {text}")
+
+
+def _glance(file: Path) -> None:
+    """A slot in colours, the one that tells most."""
+    from ..view.blocks import block_lines, legend, telling_slot
+    from ..view.facts import read_facts
+
+    facts = read_facts(file)
+    slot = telling_slot(facts)
+    lines = block_lines(facts, slot)
+    head = [f"{f'slot {slot}':<12} ", *[" " * 13] * (len(lines) - 1)]
+    output.coloured([*(a + b for a, b in zip(head, lines, strict=True)), " " * 13 + legend(facts, slot)])
 
 
 def _reader(reader: dict[str, Any]) -> str:

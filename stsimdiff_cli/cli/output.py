@@ -71,6 +71,18 @@ def table(rows: list[list[str]], header: list[str], title: str | None = None) ->
     stdout.print(grid)
 
 
+def coloured(lines: list[str]) -> None:
+    """Lines in rich's markup, on a terminal with colours; elsewhere nothing."""
+    if shows_colours():
+        for line in lines:
+            stdout.print(line, soft_wrap=True)
+
+
+def shows_colours() -> bool:
+    """Whether stdout is a terminal with colours."""
+    return stdout.is_terminal and stdout.color_system is not None and not stdout.no_color
+
+
 def size(count: int) -> str:
     """Bytes for people."""
     value = float(count)

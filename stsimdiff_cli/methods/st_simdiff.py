@@ -16,6 +16,7 @@ from ..errors import RequestError
 from ..graph import (
     Edges,
     at_resolution,
+    change_signal,
     edge_weights,
     event_mask,
     percentile_threshold,
@@ -107,6 +108,11 @@ class StSimDiff(Method):
             community=found.community[index].cpu(),
             importance=None if weight is None else weight.cpu(),
             counts={"tokens": tokens.grid.tokens, "kept": len(index), **found.counts()},
+            traces={
+                "change": found.change.cpu(),
+                "regions": found.community.view(tokens.grid.shape).to(torch.int32).cpu(),
+                "centrality": found.score[index].float().cpu(),
+            },
         )
 
     def session(self, tokens: VideoTokens, ratio: Fraction) -> Session:
@@ -138,7 +144,7 @@ class StSimDiff(Method):
         representative = top_by_score(score, community, quota)  # Eq. 5
         event = self._events(edges)  # Eq. 6
         candidate = (representative | event).nonzero().squeeze(1)
-        return _Candidates(candidate, representative, event, community, score, size)
+        return _Candidates(candidate, representative, event, community, score, size, change_signal(edges))
 
     def _events(self, edges: Edges) -> Tensor:
         """(N,) bool: T_event."""
@@ -180,6 +186,7 @@ class _Candidates:
     community: Tensor  # (N,)
     score: Tensor  # (N,) centrality
     size: Tensor  # tokens of each community
+    change: Tensor  # (T,) float32
 
     def counts(self) -> dict[str, int]:
         return {

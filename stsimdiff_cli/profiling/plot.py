@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..machine import short
-from ..plotting import curve, name_ends, picture, plain_axes, room_for
+from ..plotting import curve, name_ends, picture, plain_axes, room_for, shades
 from .job import BASELINE
 from .report import labels
 
@@ -27,7 +27,7 @@ def save_plot(path: Path, report: dict[str, Any]) -> None:
         figure.subplots_adjust(left=0.06, right=0.99, top=0.9, bottom=0.27, wspace=0.2)
         for panel, axes in zip(_PANELS, figure.subplots(1, len(_PANELS)), strict=True):
             _draw(axes, *panel, rows, methods)
-        figure.text(0.06, 0.025, caption(report), fontsize=8, color="#333333", va="bottom", linespacing=1.4)
+        figure.text(0.06, 0.025, caption(report), fontsize=8, color=shades().caption, va="bottom", linespacing=1.4)
 
 
 def caption(report: dict[str, Any]) -> str:
@@ -76,7 +76,7 @@ def _label(axes: Any, point: tuple[float, float], saved: float, colour: str) -> 
     """The change against the baseline at a point, on the side that is away from the baseline."""
     from matplotlib.patheffects import withStroke
 
-    halo = [withStroke(linewidth=2.5, foreground="white")]
+    halo = [withStroke(linewidth=2.5, foreground=shades().paper)]
     place = (0, -14 if saved >= 0 else 8)
     axes.annotate(
         _change(saved), point, place, textcoords="offset points", ha="center", color=colour, path_effects=halo

@@ -21,7 +21,7 @@ def source_of(path: Path | str, scan: Scan, decoder: str, missing: Iterable[floa
     return Source(
         name=path.name,
         bytes=path.stat().st_size,
-        sha256=_sha256(path),
+        sha256=checksum_of(path),
         seconds=scan.duration,
         fps=scan.fps,
         frames=scan.frames,
@@ -33,7 +33,8 @@ def source_of(path: Path | str, scan: Scan, decoder: str, missing: Iterable[floa
     )
 
 
-def _sha256(path: Path) -> str:
+def checksum_of(path: Path) -> str:
+    """The SHA-256 of a file, by which a video is known again."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(BLOCK):

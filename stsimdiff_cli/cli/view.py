@@ -1,0 +1,132 @@
+"""`stsimdiff view`: a picture, a clip or a page of what was kept, and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import options, output
+
+if TYPE_CHECKING:
+    from ..view.facts import Facts
+
+#: What is made, by the suffix of -o.
+FORMATS = {".png": "picture", ".mp4": "clip", ".html": "page"}
+
+
+def view(
+    files: Annotated[list[Path], typer.Argument(help="A compressed file; two of one video for a page.")],
+    output_file: Annotated[
+        Path, typer.Option("--output", "-o", help="picture.png, clip.mp4 or page.html", show_default=False)
+    ],
+    video: Annotated[
+        Path | None, typer.Option(help="The video, if it lies neither beside FILE nor here.", show_default=False)
+    ] = None,
+    slots: Annotated[
+        str | None,
+        typer.Option(help="For a picture: 8 for so many evenly spaced slots, or 0,5,10-12.", show_default=False),
+    ] = None,
+    tokens: Annotated[
+        Path | None, typer.Option(help="Tokens file, for the change signal if FILE has none.", show_default=False)
+    ] = None,
+    force: options.Force = False,
+    json: options.Json = False,
+) -> None:
+    """See what was kept, and why: representatives yellow, events red, both orange, dropped cells dimmed.
+
+    A time line shows the tokens kept per slot, the change from slot to slot, and the events.
+    """
+    from ..files import check_output
+    from ..view.facts import read_facts, same_video
+
+    kind = _kind(output_file, files, slots)
+    check_output(output_file, force)
+    if kind != "page":
+        from ..plotting import check_installed
+
+        check_installed()
+    shown = [read_facts(path, tokens) for path in files]
+    for other in shown[1:]:
+        same_video(shown[0], other)
+    chosen = None
+    if kind == "picture":
+        from ..view.sheet import chosen_slots
+
+        chosen = chosen_slots(slots, shown[0].grid.shape[0])
+    from ..view.frames import find_video
+
+    found = find_video(shown[0].grid.source, video, files[0])
+    if found.note:
+        output.note(found.note)
+    _tell(shown)
+    made = {"picture": _picture, "clip": _clip, "page": _page}[kind](output_file, shown, found, chosen)
+    size = output_file.stat().st_size
+    if json:
+        output.result_json({
+            "output": str(output_file), "kind": kind, "files": [str(path) for path in files],
+            "video": None if found.path is None else str(found.path), **made, "bytes": size,
+        })  # fmt: skip
+        return
+    count = ", ".join(f"{len(value) if isinstance(value, list) else value} {name}" for name, value in made.items())
+    output.result(f"{output_file}: {kind} of {count}, {output.size(size)}")
+
+
+def _kind(path: Path, files: list[Path], slots: str | None) -> str:
+    """Picture, clip or page; refuses what does not go with it."""
+    from ..errors import RequestError
+
+    kind = FORMATS.get(path.suffix.lower())
+    if kind is None:
+        raise RequestError(f"{path} is neither picture, clip nor page.", f"End the name in {', '.join(FORMATS)}.")
+    if len(files) > 2 or (len(files) == 2 and kind != "page"):
+        raise RequestError(
+            f"{len(files)} files were given for a {kind}." if kind != "page" else f"{len(files)} files are too many.",
+            "Compare two files in a page: -o page.html",
+        )
+    if slots is not None and kind != "picture":
+        raise RequestError(f"--slots is for a picture; a {kind} shows all slots.", "Leave it out, or use -o sheet.png")
+    return kind
+
+
+def _tell(shown: list[Facts]) -> None:
+    """Say what a reader will miss."""
+    for facts in shown:
+        if facts.change is None:
+            output.note(f"{facts.name} does not hold the change signal; --tokens FILE gives it.")
+        if not facts.regions and (facts.community >= 0).any():
+            output.note(f"{facts.name} knows the communities of kept tokens only; compress again for the regions.")
+
+
+def _picture(path: Path, shown: list[Facts], found: Any, chosen: Any) -> dict[str, Any]:
+    from ..view import sheet
+    from ..view.frames import read_slots
+
+    (facts,) = shown
+    frames = {} if found.path is None else dict(read_slots(found.path, facts.grid, chosen, sheet.LONGEST))
+    sheet.save_sheet(path, facts, chosen, frames)
+    return {"slots": chosen}
+
+
+def _clip(path: Path, shown: list[Facts], found: Any, chosen: Any) -> dict[str, Any]:  # noqa: ARG001
+    from ..view.clip import save_clip
+
+    with output.frame_progress() as progress:
+        count = save_clip(path, shown[0], found.path, lambda done, total: progress("draw", done, total))
+    return {"slots": list(range(shown[0].grid.shape[0])), "frames": count}
+
+
+def _page(path: Path, shown: list[Facts], found: Any, chosen: Any) -> dict[str, Any]:  # noqa: ARG001
+    from ..view import page
+    from ..view.frames import read_slots
+
+    slots = list(range(shown[0].grid.shape[0]))
+    frames = {}
+    if found.path is not None:
+        with output.progress("frames", len(slots)) as update:
+            for slot, frame in read_slots(found.path, shown[0].grid, slots, page.longest_side(len(slots))):
+                frames[slot] = frame
+                update(slot + 1)
+    page.save_page(path, shown, frames, found.note)
+    return {"slots": slots}

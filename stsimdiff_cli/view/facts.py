@@ -1,0 +1,149 @@
+"""What a compressed file tells, as one plain record: everything that a picture shows is a number here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import FileFormatError, RequestError
+from ..records import Kind, TokenGrid
+from ..store import StoredVideo
+
+#: A cell whose token was dropped, among the values of Kind.
+DROPPED = -1
+#: A cell whose community is not known.
+UNKNOWN = -1
+#: Names of the values of Kind.
+KINDS = {
+    int(Kind.REPRESENTATIVE): "representative",
+    int(Kind.EVENT): "event",
+    int(Kind.REPRESENTATIVE | Kind.EVENT): "both",
+    int(Kind.NONE): "kept",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Facts:
+    """One compressed file: what became of every cell of the grid (T, H, W), and the signals over time."""
+
+    name: str
+    grid: TokenGrid
+    method: dict[str, Any]
+    kind: np.ndarray  # (T, H, W) int8: bits of Kind, DROPPED
+    community: np.ndarray  # (T, H, W) int32: of every token where the file has regions, else of the kept; UNKNOWN
+    importance: np.ndarray | None  # (T, H, W) float32, NaN where dropped; None if nothing was pruned by importance
+    centrality: np.ndarray | None  # (T, H, W) float32, NaN where dropped; None if the file does not tell
+    change: np.ndarray | None  # (T,) float32, 0 in the first slot; None if the file does not tell
+    regions: bool  # the communities of dropped tokens are known
+
+    @property
+    def kept(self) -> np.ndarray:
+        """(T, H, W) bool."""
+        return self.kind != DROPPED
+
+    def per_slot(self) -> dict[int, np.ndarray]:
+        """Kept tokens of each kind that occurs in each slot: kind -> (T,)."""
+        counts = {kind: (self.kind == kind).sum(axis=(1, 2)) for kind in KINDS}
+        return {kind: count for kind, count in counts.items() if count.any()}
+
+    def events(self) -> np.ndarray:
+        """(T,) kept event tokens in each slot, those that are representatives too included."""
+        return (self.kept & (self.kind & int(Kind.EVENT) > 0)).sum(axis=(1, 2))
+
+    def largest(self, slot: int, count: int) -> list[int]:
+        """The communities with most cells in a slot, of two cells there at least; ties to the lower number."""
+        seen = self.community[slot]
+        labels, sizes = np.unique(seen[seen != UNKNOWN], return_counts=True)
+        order = np.argsort(-sizes, kind="stable")[:count]
+        return [int(labels[i]) for i in order if sizes[i] > 1]
+
+    def title(self) -> str:
+        """Method, ratio and counts in a line."""
+        return (
+            f"{self.method['name']}, ratio {self.method['ratio']}: "
+            f"{int(self.kept.sum())} of {self.grid.tokens} tokens kept"
+        )
+
+
+def read_facts(path: Path, tokens: Path | None = None) -> Facts:
+    """The facts of a compressed file; a tokens file gives the change signal if the compressed one does not tell.
+
+    RequestError for a file of another kind, or tokens of another video; FileFormatError for an edited file.
+    """
+    stored = StoredVideo(path)
+    if not stored.compressed:
+        raise RequestError(
+            f"{path} holds all tokens: nothing was chosen yet.", f"stsimdiff compress {path} -o OUT --ratio 0.3"
+        )
+    grid, names = stored.grid, set(stored.names())
+    index = stored.array("index")
+    if index.ndim != 1 or not len(index) or index[0] < 0 or index[-1] >= grid.tokens or (np.diff(index) <= 0).any():
+        raise FileFormatError(f"{path} was edited: the index does not increase within the grid.")
+
+    def spread(name: str, empty: float, dtype: Any) -> np.ndarray:
+        """A tensor of the kept tokens (M,) laid out on the grid."""
+        values = stored.array(name)
+        if values.shape != index.shape:
+            raise FileFormatError(f"{path} was edited: {name} has the shape {values.shape}, not {index.shape}.")
+        laid = np.full(grid.tokens, empty, dtype)
+        laid[index] = values
+        return laid.reshape(grid.shape)
+
+    regions = "regions" in names
+    return Facts(
+        name=path.name,
+        grid=grid,
+        method=stored.method,
+        kind=spread("kind", DROPPED, np.int8),
+        community=_whole(stored, "regions", grid.shape) if regions else spread("community", UNKNOWN, np.int32),
+        importance=spread("importance", np.nan, np.float32) if "importance" in names else None,
+        centrality=spread("centrality", np.nan, np.float32) if "centrality" in names else None,
+        change=_whole(stored, "change", grid.shape[:1]) if "change" in names else _change_from(tokens, grid),
+        regions=regions,
+    )
+
+
+def same_video(first: Facts, second: Facts) -> None:
+    """RequestError if two files cannot be compared: other videos, or other times or grids of the same."""
+    one, two = first.grid, second.grid
+    if one.source.sha256 != two.source.sha256:
+        raise RequestError(
+            f"{first.name} and {second.name} are of different videos: {one.source.name} and {two.source.name}.",
+            "Compare two compressed files of the same video.",
+        )
+    if one.shape != two.shape or one.seconds != two.seconds:
+        raise RequestError(
+            f"{first.name} and {second.name} have different grids: {_sides(one)} and {_sides(two)}.",
+            "Compress the same tokens file twice.",
+        )
+
+
+def _sides(grid: TokenGrid) -> str:
+    return "{} slots of {} x {}".format(*grid.shape) + f" from {grid.seconds[0]:.2f} to {grid.seconds[-1]:.2f} s"
+
+
+def _whole(stored: StoredVideo, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    values: np.ndarray = stored.array(name)
+    if values.shape != shape:
+        raise FileFormatError(f"{stored.path} was edited: {name} has the shape {values.shape}, not {shape}.")
+    return values
+
+
+def _change_from(path: Path | None, grid: TokenGrid) -> np.ndarray | None:
+    """The change signal of a tokens file, which must be of the same tokens; None without a file."""
+    if path is None:
+        return None
+    from ..graph import change_signal, edge_weights
+
+    stored = StoredVideo(path)
+    tokens = stored.tokens(stay=True)
+    other = stored.grid
+    if (other.source.sha256, other.model.fingerprint, other.shape, other.seconds) != (
+        grid.source.sha256, grid.model.fingerprint, grid.shape, grid.seconds,
+    ):  # fmt: skip
+        raise RequestError(f"{path} holds the tokens of another video or grid.", "Give the file that was compressed.")
+    signal: np.ndarray = change_signal(edge_weights(tokens.features, tokens.slots_at_once)).numpy()
+    return signal

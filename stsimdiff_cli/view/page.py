@@ -1,0 +1,113 @@
+"""The page: one HTML file that needs nothing else, to scrub through the slots and point at tokens."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from fractions import Fraction
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..files import whole_file
+from .facts import Facts
+from .geometry import geometry_of
+
+#: The longer side of a frame in the page, in pixels; less for many slots, so that the file stays handy.
+LONGEST, LONGEST_OF_MANY, MANY = 640, 448, 96
+_QUALITY = 5  # of FFmpeg's 2 (best) to 31
+
+
+def longest_side(slots: int) -> int:
+    """How large the frames of a page should be read."""
+    return LONGEST if slots <= MANY else LONGEST_OF_MANY
+
+
+def save_page(
+    path: Path, shown: Sequence[Facts], frames: Mapping[int, np.ndarray | None], note: str | None = None
+) -> int:
+    """Write the page of one compressed file, or of two to compare; returns its size in bytes.
+
+    `frames` may lack slots, and all of them if there is no video; `note` says why.
+    """
+    part = files(__package__)
+    text = part.joinpath("page.html").read_text("utf-8")
+    fill = {
+        "/*STYLE*/": part.joinpath("page.css").read_text("utf-8"),
+        "/*SCRIPT*/": part.joinpath("page.js").read_text("utf-8"),
+        "/*DATA*/": _embedded(page_data(shown, frames, note)),
+    }
+    for mark, content in fill.items():
+        before, _, after = text.partition(mark)
+        text = before + content + after
+    with whole_file(path) as temporary:
+        temporary.write_text(text, "utf-8")
+    return path.stat().st_size
+
+
+def page_data(
+    shown: Sequence[Facts], frames: Mapping[int, np.ndarray | None], note: str | None = None
+) -> dict[str, Any]:
+    """Everything that the page shows, ready for JSON."""
+    grid = shown[0].grid
+    source = grid.source
+    slots, rows, columns = grid.shape
+    about = f"{grid.model.id}: {slots} slots of {rows} x {columns} tokens. {note or ''}".strip()
+    return {
+        "title": f"{source.name}: what was kept, and why",
+        "about": about,
+        "grid": grid.shape,
+        "times": [f"{second:.2f}" for second in grid.seconds],
+        "width": source.width,
+        "height": source.height,
+        "geometry": asdict(geometry_of(grid)),
+        "frames": [_uri(frames.get(slot)) for slot in range(slots)],
+        "files": [_file(facts) for facts in shown],
+    }
+
+
+def _file(facts: Facts) -> dict[str, Any]:
+    index = np.flatnonzero(facts.kept)
+    return {
+        "title": f"{facts.name} - {facts.title()}",
+        "index": index.tolist(),
+        "kind": facts.kind.reshape(-1)[index].tolist(),
+        "community": facts.community.reshape(-1).tolist(),
+        "regions": facts.regions,
+        "importance": _numbers(facts.importance, index),
+        "centrality": _numbers(facts.centrality, index),
+        "change": None if facts.change is None else [round(float(value), 5) for value in facts.change],
+        "perSlot": facts.kept.sum(axis=(1, 2)).tolist(),
+        "note": None if facts.change is not None else "The change signal is not known: the file does not tell.",
+    }
+
+
+def _numbers(values: np.ndarray | None, index: np.ndarray) -> list[float] | None:
+    """Values of the kept tokens to five digits."""
+    return None if values is None else [float(f"{value:.5g}") for value in values.reshape(-1)[index]]
+
+
+def _embedded(data: dict[str, Any]) -> str:
+    """JSON that cannot end the script element that holds it."""
+    return json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
+
+
+def _uri(frame: np.ndarray | None) -> str | None:
+    return None if frame is None else "data:image/jpeg;base64," + base64.b64encode(jpeg(frame)).decode("ascii")
+
+
+def jpeg(picture: np.ndarray) -> bytes:
+    """A picture (height, width, 3) uint8 as JPEG, by PyAV, which every installation has."""
+    import av
+
+    height, width = picture.shape[:2]
+    codec = av.CodecContext.create("mjpeg", "w")
+    codec.width, codec.height, codec.pix_fmt, codec.time_base = width, height, "yuvj420p", Fraction(1, 25)
+    codec.options = {"qmin": str(_QUALITY), "qmax": str(_QUALITY)}
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+    frame = frame.reformat(format="yuvj420p", src_color_range="MPEG", dst_color_range="JPEG")
+    return b"".join(bytes(packet) for part in (frame, None) for packet in codec.encode(part))
