@@ -23,6 +23,7 @@ ROWS, COLUMNS = 4, 8
 WIDTH, HEIGHT = 128, 96
 
 OPEN_GOP = {"x264-params": "open-gop=1:keyint=12:min-keyint=12:bframes=3:b-adapt=0:scenecut=0"}
+INTRA_REFRESH = {"x264-params": "keyint=20:intra-refresh=1:bframes=0"}  # one whole picture, then refreshes
 CLOSED_GOP = {"x264-params": "keyint=12:min-keyint=12:bframes=2:scenecut=0"}
 
 
@@ -162,14 +163,14 @@ def remux(source: Path, target: Path, first: int = 0, format: str | None = None)
     return target
 
 
-def spoil(path: Path, *positions: int) -> Path:
-    """Make the packets at these decode positions undecodable, and leave the rest of the file as it is."""
+def spoil(path: Path, *positions: int, fill: Callable[[int], bytes] = lambda size: b"\xff" * size) -> Path:
+    """Replace the packets at these decode positions by `fill(size)`: undecodable. The rest of the file stays."""
     with av.open(str(path)) as clip:
         packets = [(p.pos, p.size) for p in clip.demux(clip.streams.video[0]) if p.size]
     data = bytearray(path.read_bytes())
     for position in positions:
         at, size = packets[position]
-        data[at : at + size] = b"\xff" * size
+        data[at : at + size] = fill(size)
     path.write_bytes(bytes(data))
     return path
 

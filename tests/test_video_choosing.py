@@ -27,7 +27,7 @@ def clip_of(seconds, tick: float = 1 / 15360, last: float | None = None) -> Scan
         seconds=seconds,
         duration=float(seconds[-1]) + last,
         tick=tick,
-        packets=Packets(np.arange(n), np.arange(n), none, none, yes, ~yes),
+        packets=Packets(np.arange(n), np.arange(n), none, none, yes, ~yes, ~yes),
         position=np.arange(n),
         entry=np.arange(n),
         counted=None,

@@ -8,7 +8,19 @@ from fractions import Fraction
 
 import pytest
 import torch
-from clip_factory import CLOSED_GOP, OPEN_GOP, has_encoder, paint, read_number, render, spoil, trim, truncate, turn
+from clip_factory import (
+    CLOSED_GOP,
+    INTRA_REFRESH,
+    OPEN_GOP,
+    has_encoder,
+    paint,
+    read_number,
+    render,
+    spoil,
+    trim,
+    truncate,
+    turn,
+)
 
 from stsimdiff_cli.errors import RequestError, VideoError
 from stsimdiff_cli.video import READERS, decoder_for, read_frames, scan
@@ -39,6 +51,10 @@ AWKWARD = {
     "counted.avi": (
         lambda p: render(p, options=CLOSED_GOP),
         {"decord": "no usable times", "torchcodec": "no usable times"},
+    ),
+    "refresh.mp4": (
+        lambda p: render(p, options=INTRA_REFRESH),
+        {"decord": "refreshed bit by bit", "torchcodec": "refreshed bit by bit"},
     ),
     "short.mp4": (
         lambda p: truncate(render(p, options=CLOSED_GOP, container_options={"movflags": "+faststart"}), 0.7),

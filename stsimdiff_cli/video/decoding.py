@@ -11,6 +11,7 @@ from typing import Any
 import av
 
 from ..errors import VideoError
+from .nal_units import length_size, unreferenced
 from .opening import open_video
 from .packets import NO_TIME
 from .scanning import Scan
@@ -42,7 +43,10 @@ class Decoding:
         self.pending: deque[tuple[int, Any]] = deque()  # (time in ticks, or the count), frame
         self.seekable = scan.counted is None
         packets = scan.packets
+        self.goal: tuple[int, int] | None = None  # packet and time of the frame that is looked for
+        self._may_skip = scan.codec == "h264" and scan.counted is None  # HEVC marks layers only, others nothing
         self._keys = {int(packets.pts[k]): int(k) for k in (packets.key & packets.timed).nonzero()[0]}
+        self._refreshes = set(packets.pts[packets.refresh & ~packets.key].tolist())
         self._container: Any = None
         self.restart(0)
 
@@ -69,6 +73,8 @@ class Decoding:
         else:
             one_thread(self._stream)
         self._packets = self._container.demux(self._stream)
+        self._lengths = length_size(self._stream.codec_context.extradata)
+        self._skipping = False
         self._clear(0)
 
     def _clear(self, start: int, unread: Any = None) -> None:
@@ -92,7 +98,7 @@ class Decoding:
             try:
                 self._container.seek(int(ticks), stream=self._stream, backward=True)
                 self._packets = self._container.demux(self._stream)
-                packet: Any = next((p for p in self._packets if p.is_keyframe and p.size), None)
+                packet = self._next_key()
             except av.FFmpegError:
                 continue
             found = self._keys.get(packet.pts) if packet is not None and packet.pts is not None else None
@@ -100,6 +106,10 @@ class Decoding:
                 self._clear(found, packet)
                 return True
         return False
+
+    def _next_key(self) -> Any:
+        """The next packet that the file marks as key and that does not begin a refresh; None if there is none."""
+        return next((p for p in self._packets if p.is_keyframe and p.size and p.pts not in self._refreshes), None)
 
     def frames(self) -> Iterator[tuple[int, Any]]:
         """Take the frames that are decoded, in the order in which the decoder delivers them."""
@@ -120,6 +130,8 @@ class Decoding:
             self.ended = True
         if packet.is_corrupt:
             self._damaged(position)
+        if self._may_skip:
+            self._skip(packet, position)
         try:
             frames = packet.decode()
         except av.FFmpegError:
@@ -132,6 +144,21 @@ class Decoding:
                 self._damaged(position)
             if stamp is not None:
                 self.pending.append((stamp, frame))
+
+    def _skip(self, packet: Any, position: int) -> None:
+        """Let the decoder leave out the picture if it is not needed.
+
+        That is one stored and shown before the frame looked for from which no other is built. The packet itself is
+        asked, because FFmpeg, while it skips, does not report a packet with nothing in it. A packet without a time
+        may be the second field of a picture.
+        """
+        skip = self._skipping
+        if packet.pts is not None:
+            skip = self.goal is not None and position < self.goal[0] and packet.pts < self.goal[1]
+        skip = skip and packet.size > 0 and unreferenced(bytes(packet), self._lengths)
+        if skip != self._skipping:
+            self._stream.codec_context.skip_frame = "NONREF" if skip else "DEFAULT"
+            self._skipping = skip
 
     def _read(self) -> Any:
         packet, self._unread = self._unread, None

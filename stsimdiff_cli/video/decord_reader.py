@@ -42,6 +42,8 @@ class DecordReader:
             return "the file has an edit list, and decord shows frames that it cuts off"
         if scan.leading or _keys_out_of_place(scan):
             return "it has open GOPs (pictures shown before the key frame that they follow), where decord miscounts"
+        if scan.refreshed:
+            return "its pictures are refreshed bit by bit, and decord begins where they are not whole"
         if scan.cut_short:
             return "the file ends early, and decord gives up at its end"
         if scan.unshown:

@@ -9,6 +9,7 @@ from typing import Any
 import av
 import numpy as np
 
+from .nal_units import begins_refresh, length_size
 from .orientation import UPRIGHT, Orientation, orientation_of
 
 NO_TIME = np.iinfo(np.int64).min
@@ -22,8 +23,9 @@ class Packets:
     dts: np.ndarray  # (p,) int64, time of decoding in ticks, NO_TIME likewise
     duration: np.ndarray  # (p,) int64, ticks, 0 if unknown
     size: np.ndarray  # (p,) int64, bytes
-    key: np.ndarray  # (p,) bool, decoding can begin here
+    key: np.ndarray  # (p,) bool, decoding can begin here; a refresh only if it is the first that is marked as key
     discard: np.ndarray  # (p,) bool, needed for decoding but not to be shown (edit list)
+    refresh: np.ndarray  # (p,) bool, marked as key but no whole picture: a refresh bit by bit begins (H.264)
 
     def __len__(self) -> int:
         return len(self.pts)
@@ -62,8 +64,9 @@ class PacketScan:
 
 def read_packets(container: Any, stream: Any) -> PacketScan:
     """Read every packet of `stream`; decode until the first frame comes out."""
-    rows: list[tuple[int, int, int, int, bool, bool]] = []
+    rows: list[tuple[int, int, int, int, bool, bool, bool]] = []
     first, clean, cut_short = None, True, False
+    is_h264, lengths = stream.codec_context.name == "h264", length_size(stream.codec_context.extradata)
     packets = container.demux(stream)
     while True:
         try:
@@ -80,6 +83,7 @@ def read_packets(container: Any, stream: Any) -> PacketScan:
                 frames, clean = [], False
             if frames:
                 first = _describe(frames[0], clean)
+        refresh = is_h264 and packet.is_keyframe and begins_refresh(bytes(packet), lengths)
         if packet.size:  # the packet after the last one is empty: it makes the decoder hand out what it holds
             rows.append(
                 (
@@ -89,12 +93,15 @@ def read_packets(container: Any, stream: Any) -> PacketScan:
                     packet.size,
                     packet.is_keyframe,
                     packet.is_discard,
+                    refresh,
                 )
             )
             cut_short = packet.is_corrupt
-    table = np.array(rows, dtype=np.int64).reshape(len(rows), 6)
-    pts, dts, duration, size, key, discard = table.T
-    return PacketScan(Packets(pts, dts, duration, size, key.astype(bool), discard.astype(bool)), first, cut_short)
+    table = np.array(rows, dtype=np.int64).reshape(len(rows), 7)
+    pts, dts, duration, size = table.T[:4]
+    marked, discard, refresh = table.T[4:].astype(bool)
+    key = marked & ~(refresh & (np.cumsum(marked) > 1))
+    return PacketScan(Packets(pts, dts, duration, size, key, discard, refresh), first, cut_short)
 
 
 def _describe(frame: Any, clean: bool) -> FirstFrame:

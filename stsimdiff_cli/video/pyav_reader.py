@@ -99,6 +99,7 @@ class PyavReader:
     def _advance(self, stamp: int, entry: int, position: int, wanted: set[int]) -> Any:
         """Decode until the frame `stamp` is out and the packet after its own has been seen, or it is overdue."""
         decoding = self._decoding
+        decoding.goal = position, stamp
         frame = self._kept.pop(stamp, None)
         while True:
             if frame is None:

@@ -62,7 +62,8 @@ def decoder_for(scan: Scan, wanted: str = AUTO) -> str:
     every two seconds 3.8 s against 6.4 s, in 0.4 GB against 1.0 GB; and on eleven kinds of awkward files it never
     delivered a wrong frame, where decord was silently off in open GOPs (H.264 and the defaults of HEVC), showed
     frames that an edit list cuts off, and hung on MPEG-TS. torchcodec was faster still (5.7 s and 2.7 s), but
-    wrong on edit lists, and it needs a matching system FFmpeg.
+    wrong on edit lists, and it needs a matching system FFmpeg. Where H.264 pictures are refreshed bit by bit, both
+    deliver wrong ones. (These times are from before PyAV left out pictures that it does not need: see `Decoding`.)
 
     A reader asked for by name is used where it is right. RequestError, with the reason, for a file on which it
     would deliver wrong frames, for an unknown name and for a reader that is not installed.

@@ -88,6 +88,11 @@ class Scan:
         return bool(self.packets.discard.any())
 
     @property
+    def refreshed(self) -> bool:
+        """True if key packets begin a refresh of the picture bit by bit instead of holding a whole one (H.264)."""
+        return bool(self.packets.refresh.any())
+
+    @property
     def unshown(self) -> int:
         """Packets without a frame to show: cut off by an edit list, without a time, or without their references."""
         return max(len(self.packets) - self.frames, 0)
@@ -118,6 +123,8 @@ class Scan:
         notes = []
         if self.cut_short:
             notes.append(f"The file ends early: {self.frames} frames, {self.duration:.2f} s, are there.")
+        if (self.packets.key & self.packets.refresh).any():
+            notes.append("The file begins without a whole picture: frames until it is refreshed are left out.")
         if self.counted:
             notes.append(f"{self.counted} Frames are counted from the beginning, and their times are estimates.")
         return tuple(notes)

@@ -29,14 +29,15 @@ def by_time_stamps(packets: Packets, first: FirstFrame, tick: float, rate: float
 
     Not shown are packets that an edit list cuts off, packets without a time, and what comes before the first key
     frame, in the file or in time: a stream that was cut in the middle begins with pictures that lack their
-    references.
+    references. Where the picture is refreshed bit by bit, two refreshes must have passed instead.
     """
     keys = np.flatnonzero(packets.key & packets.timed)
     shown = packets.timed & ~packets.discard
     if len(keys):
-        after_key = np.arange(len(packets)) >= keys[0]
-        begin = packets.pts[keys[0]]
-        if first.clean and first.pts is not None and (packets.pts[after_key] == first.pts).any():
+        whole = _first_whole(packets, keys)
+        after_key = np.arange(len(packets)) >= whole
+        begin = packets.pts[whole]
+        if whole == keys[0] and first.clean and first.pts is not None and (packets.pts[after_key] == first.pts).any():
             begin = min(begin, first.pts)  # decodable pictures before the key frame (HEVC's RADL)
         shown &= after_key & (packets.pts >= begin)
     position = np.flatnonzero(shown)
@@ -45,6 +46,18 @@ def by_time_stamps(packets: Packets, first: FirstFrame, tick: float, rate: float
     seconds = (pts - pts[:1]) * tick
     last = packets.duration[position[-1]] * tick if len(position) else 0.0
     return Timeline(seconds, position, _entries(packets, keys, pts, position), _end(seconds, last, rate))
+
+
+def _first_whole(packets: Packets, keys: np.ndarray) -> int:
+    """The packet from which pictures are whole if decoding begins at keys[0].
+
+    After a beginning at a refresh, one pass over the picture is not always enough: FFmpeg lacks references, and
+    delivers grey pictures until the next pass ends (x264's streams without B-frames).
+    """
+    if not packets.refresh[keys[0]]:
+        return int(keys[0])
+    refreshes = np.flatnonzero(packets.refresh & packets.timed)[:3]
+    return int(min([refreshes[-1], *keys[1:2]]))
 
 
 def _entries(packets: Packets, keys: np.ndarray, pts: np.ndarray, position: np.ndarray) -> np.ndarray:

@@ -28,6 +28,8 @@ class TorchcodecReader:
             return "torchcodec reads MPEG-TS and MPEG-PS files wrongly"
         if scan.counted:
             return "the file has no usable times, by which torchcodec seeks"
+        if scan.refreshed:
+            return "its pictures are refreshed bit by bit, and torchcodec begins where they are not whole"
         if scan.cut_short:
             return "the file ends early, and torchcodec repeats frames at its end"
         if scan.edit_list or scan.unshown:
