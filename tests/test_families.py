@@ -24,7 +24,6 @@ from stsimdiff_cli.models.base import Family
 from stsimdiff_cli.models.checkpoint import find_checkpoint
 from stsimdiff_cli.models.language import LanguageModel
 from stsimdiff_cli.models.loading import load_language, load_vision, open_family, weights_of
-from stsimdiff_cli.models.preprocess import video_settings
 from stsimdiff_cli.models.probe import PROBED
 from stsimdiff_cli.models.prompts import Prompter
 from stsimdiff_cli.models.vision import VisionEncoder
@@ -298,12 +297,12 @@ def test_pixels_equal_transformers_video_processors_where_torchvision_exists(che
         SmolVLMVideoProcessor,
     )
 
-    settings = family._settings if family.name in REFERENCES else video_settings(family.checkpoint)
+    settings = family._settings
     clip = frames[:6].permute(0, 3, 1, 2)  # (n, 3, h, w)
     if family.name in QWEN:
         made = Qwen3VLVideoProcessor if family.name.startswith("qwen3") else Qwen2VLVideoProcessor
         processor = made(**{k: v for k, v in settings.items() if k != "image_processor_type"})
-        expected = processor(clip, return_tensors="pt", cap_pixels_per_frame=False)
+        expected = processor(clip, return_tensors="pt", cap_pixels_per_frame=False, do_sample_frames=False)
     else:
         made = {"llava_next_video": LlavaNextVideoVideoProcessor, "smolvlm": SmolVLMVideoProcessor}
         processor = made.get(family.name, LlavaOnevisionVideoProcessor)(**settings)
