@@ -93,7 +93,8 @@ def find(checkout: Path, wanted: list[str]) -> dict[str, Path]:
 
 def scene(shape: tuple[int, int, int], width: int, dtype: torch.dtype) -> VideoTokens:
     """Tokens with evidence, the same for both sides."""
-    tokens = make_tokens(*shape, width)
+    slots, rows, columns = shape
+    tokens = make_tokens(slots, "scenes", rows, columns, width)
     random = torch.Generator().manual_seed(1)
     features = tokens.features.to(dtype)
     projection = torch.randn((width, HEADS * KEY_WIDTH), generator=random) / width**0.5
