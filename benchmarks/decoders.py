@@ -1,7 +1,7 @@
 """Which reader delivers frames fastest and right: PyAV, decord and torchcodec on a 10-minute 1280 x 720 H.264 clip.
 
-    python benchmarks/decoders.py --folder /tmp/clips [--repeats 3]         every reader, ratios to PyAV
-    python benchmarks/decoders.py --folder /tmp/clips --parts               where PyAV's time goes
+    python benchmarks/decoders.py --folder DIR [--repeats 3]         every reader, ratios to PyAV
+    python benchmarks/decoders.py --folder DIR --parts               where PyAV's time goes
 
 Makes the clips in the folder unless they are there (minutes). Prints one JSON line for the machine, then one for each
 clip, number of frames and reader. Every measurement is a process of its own; a round measures all readers once, and a
