@@ -184,6 +184,12 @@ def test_a_file_that_fails_stops_no_other(capsys, kept, tmp_path):
     assert f"There is no file {missing}" in " ".join(err.split()) and "1 of 3 files failed" in err
 
 
+@pytest.mark.parametrize("question", ["What happens in this video? " * 50, "a/" * 3000, "what\0happens"])
+def test_a_question_that_can_be_no_file_name_is_a_question(capsys, kept, question):
+    code, out, _ = run(capsys, "ask", kept, question, "--max-new-tokens", "1")
+    assert code == 0 and len(out.splitlines()) == 1
+
+
 def test_every_file_gets_the_questions_of_stdin(capsys, kept, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO("What happens in this video?\nHow many objects are there?\n"))
     code, out, _ = run(capsys, "ask", kept, kept, "-")

@@ -83,10 +83,18 @@ def _files(names: list[Path]) -> list[Path]:
     """The files that a command line begins with: the first, and those behind it that exist or look like ours."""
     files = names[:1]
     for name in names[1:]:
-        if not (name.is_file() or name.suffix == ".safetensors"):
+        if not (name.suffix == ".safetensors" or _exists(name)):
             break
         files.append(name)
     return files
+
+
+def _exists(name: Path) -> bool:
+    """Whether it names a file; a question may be longer than a name can be."""
+    try:
+        return name.is_file()
+    except OSError:
+        return False
 
 
 @dataclass
