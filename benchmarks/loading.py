@@ -156,7 +156,8 @@ def _frames() -> torch.Tensor:
 def _tokens(family: Family) -> tuple[TokenGrid, Embeddings]:
     width = family.config.text_config.hidden_size
     source = Source("made", 1, "", 2.0, 1.0, 2, 1, 1, "none")
-    grid = TokenGrid((2, 8, 8), width, (0.0, 1.0), family.layout, family.checkpoint.ref, source)
+    shape = (2, 8, 8)
+    grid = TokenGrid(shape, width, (0.0, 1.0), family.layout_of(shape), family.checkpoint.ref, source)
     return grid, Embeddings(torch.randn(grid.tokens, width))
 
 

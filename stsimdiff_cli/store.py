@@ -242,12 +242,18 @@ class StoredVideo:
 
 def _check_index(video: CompressedVideo) -> None:
     index, deep, shape = video.index, video.deepstack, tuple(video.features.shape)
-    if index.ndim != 1 or len(index) == 0 or shape != (len(index), video.grid.width):
+    if shape != (*index.shape, video.grid.width):
         raise ValueError(f"features {shape} do not go with index {tuple(index.shape)}")
     if deep is not None and (deep.ndim != 3 or (len(deep), deep.shape[2]) != shape):
         raise ValueError(f"deepstack features {tuple(deep.shape)} do not go with features {shape}")
-    if int(index[0]) < 0 or int(index[-1]) >= video.grid.tokens or not bool((index[1:] > index[:-1]).all()):
-        raise ValueError("the index does not increase within the grid")
+    check_index(index, video.grid.tokens)
+
+
+def check_index(index: Any, tokens: int) -> None:
+    """ValueError unless an index (a tensor or an array) is (M,) increasing positions among `tokens`, M at least 1."""
+    if index.ndim == 1 and len(index) and index[0] >= 0 and index[-1] < tokens and (index[1:] > index[:-1]).all():
+        return
+    raise ValueError("the index does not increase within the grid")
 
 
 def is_stored(path: Path) -> bool:

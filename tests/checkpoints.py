@@ -8,16 +8,14 @@ from pathlib import Path
 import torch
 from checkpoint_parts import SPECIAL, TEXT, TURNS, VOCABULARY
 from checkpoints_llava_video import llava_video_checkpoint
-from checkpoints_more import internvl_checkpoint, qwen2_vl_checkpoint
+from checkpoints_more import internvl_checkpoint, qwen2_vl_checkpoint, word_tokenizer
 from checkpoints_nvila import nvila_checkpoint
 from checkpoints_qwen3_vl import qwen3_vl_checkpoint, qwen3_vl_moe_checkpoint
 from checkpoints_video import llava_next_video_checkpoint, smolvlm_checkpoint
-from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     GenerationConfig,
     LlavaOnevisionConfig,
     LlavaOnevisionForConditionalGeneration,
-    PreTrainedTokenizerFast,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
 )
@@ -131,12 +129,4 @@ CHECKPOINTS = {
 
 
 def _tokenizer(folder: Path) -> None:
-    inner = Tokenizer(models.WordLevel(VOCABULARY, unk_token="<unk>"))
-    inner.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(
-        tokenizer_object=inner,
-        unk_token="<unk>",
-        pad_token="<pad>",
-        eos_token="<|im_end|>",
-        additional_special_tokens=SPECIAL[2:],
-    ).save_pretrained(folder)
+    word_tokenizer(folder, VOCABULARY, SPECIAL[2:])

@@ -46,7 +46,7 @@ def qwen2_vl_checkpoint(folder: Path, seed: int = 0) -> Path:
     torch.manual_seed(seed)
     _save(Qwen2VLForConditionalGeneration(config), folder)
     _flatten(folder / "config.json")
-    _tokenizer(folder, VOCABULARY, SPECIAL[2:])
+    word_tokenizer(folder, VOCABULARY, SPECIAL[2:])
     template = TURNS.replace("VIDEO", "<|vision_start|><video><|vision_end|>")
     (folder / "chat_template.json").write_text(json.dumps({"chat_template": template}))
     settings = {
@@ -106,7 +106,7 @@ def internvl_checkpoint(
         if name.endswith(("cls_token", "position_embeddings", "k_norm.weight")):  # else zeros, or ones
             torch.nn.init.normal_(parameter)
     _save(model, folder)
-    _tokenizer(
+    word_tokenizer(
         folder,
         INTERNVL_VOCABULARY,
         [*SPECIAL[2:], *FRAMES[:3]],
@@ -150,7 +150,7 @@ def _save(model: Any, folder: Path) -> None:
     model.save_pretrained(folder, max_shard_size="40KB")
 
 
-def _tokenizer(folder: Path, vocabulary: dict[str, int], special: list[str], **named: str) -> None:
+def word_tokenizer(folder: Path, vocabulary: dict[str, int], special: list[str], **named: str) -> None:
     inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     inner.pre_tokenizer = pre_tokenizers.Whitespace()
     PreTrainedTokenizerFast(

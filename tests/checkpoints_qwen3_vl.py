@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from checkpoint_parts import SPECIAL, TEXT, TURNS, VOCABULARY
-from checkpoints_more import _save, _tokenizer
+from checkpoints_more import _save, word_tokenizer
 from transformers import (
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
@@ -70,7 +70,7 @@ def _checkpoint(folder: Path, seed: int, made: Any, model: Any, text: dict[str, 
     torch.manual_seed(seed)
     _save(model(config), folder)
     _as_published(folder / "config.json")
-    _tokenizer(
+    word_tokenizer(
         folder,
         QWEN3_VOCABULARY,
         [*SPECIAL[2:], "<|video_pad|>"],

@@ -274,7 +274,7 @@ def test_words_are_unknown_and_special_tokens_are_not(preset, folder):
 def test_a_prompt_holds_the_special_tokens_of_the_family_in_their_order(preset, folder):
     family = open_family(str(folder))
     prompter = Prompter(family)
-    grid = replace(make_tokens((2, 1, 1)).grid, layout=family.layout)
+    grid = replace(make_tokens((2, 1, 1)).grid, layout=family.layout_of((2, 1, 1)))
     ids, visual = prompter.ids(grid, "What happens?")
     assert set(ids[visual >= 0].tolist()) == {family.placeholder}
     names = prompter.tokenizer.convert_ids_to_tokens(ids.tolist())

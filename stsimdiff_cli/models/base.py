@@ -86,14 +86,9 @@ class Family(ABC):
     def key_projection(self, model: Any) -> Any:
         """The linear layer of `last_attention` that makes the keys."""
 
-    @property
-    def layout(self) -> Layout:
-        """Ids that replace the prompt's single video placeholder, around and between the visual tokens."""
-        return Layout()
-
     def layout_of(self, shape: tuple[int, int, int]) -> Layout:  # noqa: ARG002
-        """The layout of a grid (T, H, W). Default: the same for all."""
-        return self.layout
+        """Ids around and between the visual tokens of a grid (T, H, W), in the prompt's single video placeholder."""
+        return Layout()
 
     # --- language ---
 

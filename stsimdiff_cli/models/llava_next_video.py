@@ -65,8 +65,7 @@ class LlavaNextVideo(LlavaOnevision):
         pool = F.max_pool2d if self.config.spatial_pool_mode == "max" else F.avg_pool2d
         return pool(x, self.config.spatial_pool_stride).permute(0, 2, 3, 1)
 
-    @property
-    def layout(self) -> Layout:
+    def layout_of(self, shape: tuple[int, int, int]) -> Layout:  # noqa: ARG002
         """Nothing but the tokens."""
         return Layout()
 

@@ -73,8 +73,7 @@ class LlavaOnevision(Family):
         side = math.isqrt(pooled.shape[1])
         return pooled.view(frames, side, side, -1)
 
-    @property
-    def layout(self) -> Layout:
+    def layout_of(self, shape: tuple[int, int, int]) -> Layout:  # noqa: ARG002
         """One newline behind the last visual token."""
         return Layout(after=(self.placeholder,))
 

@@ -173,11 +173,6 @@ class Nvila(LlavaOnevision):
         x = tokens.unflatten(2, (-1, columns)).unflatten(1, (-1, rows)).mean((2, 4))
         return torch.stack([slot.mean(0) for slot in x.split(time)])
 
-    @property
-    def layout(self) -> Layout:
-        """That of a single slot of one token; longer ones need `layout_of`."""
-        return self.layout_of((1, 1, 1))
-
     def layout_of(self, shape: tuple[int, int, int]) -> Layout:
         """What the video encoder writes before and behind every slot (a newline), and behind the video."""
         start, end, last = (self._ids(self._encoder.get(f"{name}_tokens")) for name in ("start", "end", "sep"))

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import FileFormatError, RequestError
 from ..records import Kind, TokenGrid
-from ..store import StoredVideo
+from ..store import StoredVideo, check_index
 
 #: A cell whose token was dropped, among the values of Kind.
 DROPPED = -1
@@ -80,8 +80,10 @@ def read_facts(path: Path, tokens: Path | None = None) -> Facts:
         )
     grid, names = stored.grid, set(stored.names())
     index = stored.array("index")
-    if index.ndim != 1 or not len(index) or index[0] < 0 or index[-1] >= grid.tokens or (np.diff(index) <= 0).any():
-        raise FileFormatError(f"{path} was edited: the index does not increase within the grid.")
+    try:
+        check_index(index, grid.tokens)
+    except ValueError as error:
+        raise FileFormatError(f"{path} was edited: {error}.") from error
 
     def spread(name: str, empty: float, dtype: Any) -> np.ndarray:
         """A tensor of the kept tokens (M,) laid out on the grid."""
