@@ -13,7 +13,8 @@ import json
 import re
 from pathlib import Path
 
-from stsimdiff_cli.bench.tables import Grid, tables
+from stsimdiff_cli.bench.grid import Grid
+from stsimdiff_cli.bench.tables import tables
 
 HERE = Path(__file__).parent
 REPORTS = HERE / "reports"

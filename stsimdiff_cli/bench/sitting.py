@@ -10,13 +10,12 @@ import torch
 from torch import Tensor
 
 from .. import pipeline
-from ..models.conversation import Conversation
 from ..models.shelf import Shelf
 from ..records import CompressedVideo, VideoTokens
-from ..timing import Stopwatch
 from .exams import Exam, Item
 from .fidelity import coverage, event_recall, largest_changes
-from .plan import INSIDE, QUESTION, Contender, Plan
+from .plan import INSIDE, Contender, Plan
+from .respondent import Respondent, groups
 
 
 @dataclass(frozen=True)
@@ -56,10 +55,14 @@ class Examiner:
     max_new_tokens: int = 32
     shelf: Shelf = field(default_factory=lambda: Shelf(keep=True))
 
+    def __post_init__(self) -> None:
+        self.respondent = Respondent(self.device, self.dtype, max_new_tokens=self.max_new_tokens, shelf=self.shelf)
+
     def sit(self, exam: Exam, plan: Plan) -> Sitting:
         """Measure every cell of the plan on one clip."""
-        where = {"device": self.device, "dtype": self.dtype, "shelf": self.shelf}
-        tokens, items = exam.open(self.model, evidence=plan.evidence, **where)
+        tokens, items = exam.open(
+            self.model, evidence=plan.evidence, device=self.device, dtype=self.dtype, shelf=self.shelf
+        )
         known: dict[bytes, tuple[list[str], float]] = {}
         changes = largest_changes(tokens)
         cells = {}
@@ -69,19 +72,14 @@ class Examiner:
                 cells[name, ratio] = self._inside(tokens, items, contender, ratio)
                 continue
             parts = [
-                self._measure(tokens, some, contender, ratio, prompt, changes, known)
-                for some, prompt in self._groups(contender, items)
+                self._measure(tokens, tuple(items[i] for i in numbers), contender, ratio, prompt, changes, known)
+                for numbers, prompt in groups(contender, [item.text for item in items])
             ]
             cells[name, ratio] = _joined(parts)
         everything = pipeline.all_tokens(tokens)
         nothing = replace(everything, features=everything.features[:0], deepstack=None, index=everything.index[:0])
         blind, _ = self._answer(nothing, items)
         return Sitting(exam.name, tokens.grid.tokens, items, blind, cells)
-
-    @staticmethod
-    def _groups(contender: Contender, items: tuple[Item, ...]) -> list[tuple[tuple[Item, ...], str | None]]:
-        """Questions that share their tokens, with the prompt that importance is measured with."""
-        return [((item,), item.text) for item in items] if contender.form == QUESTION else [(items, None)]
 
     def _measure(
         self,
@@ -93,52 +91,28 @@ class Examiner:
         changes: Tensor,
         known: dict[bytes, tuple[list[str], float]],
     ) -> Outcome:
-        watch = Stopwatch()
-        video = pipeline.compress_tokens(
-            tokens,
-            ratio,
-            contender.method,
-            prompt=prompt,
-            device=self.device,
-            dtype=self.dtype,
-            shelf=self.shelf,
-            watch=watch,
-        )
+        video, seconds = self.respondent.select(tokens, contender, ratio, prompt)
         key = _fingerprint(video, items)
         if key not in known:  # the same tokens get the same answers: contenders often agree, at ratio 1 all of them
             known[key] = self._answer(video, items)
-        answers, seconds = known[key]
+        answers, answering = known[key]
         return Outcome(
             kept=len(video.index),
             answers=answers,
             coverage=coverage(tokens.features, video.features),
             event_recall=event_recall(changes, video.index),
-            seconds={"select": _working(watch), "answer": seconds},
+            seconds={"select": seconds, "answer": answering},
         )
 
     def _answer(self, video: CompressedVideo, items: tuple[Item, ...]) -> tuple[list[str], float]:
         """The answer to each question, and the seconds that prefill and questions took."""
-        watch = Stopwatch()
-        conversation = pipeline.converse(video, device=self.device, dtype=self.dtype, shelf=self.shelf, watch=watch)
-        return self._ask(conversation, items, watch), _working(watch)
+        replies = self.respondent.answer(video, [item.text for item in items])
+        return replies.texts, replies.answering
 
     def _inside(self, tokens: VideoTokens, items: tuple[Item, ...], contender: Contender, ratio: str) -> Outcome:
         """All tokens enter with every question, and are cut between the LLM's layers."""
-        watch = Stopwatch()
-        conversation = pipeline.converse_inside(
-            tokens, ratio, contender.method, device=self.device, dtype=self.dtype, shelf=self.shelf, watch=watch
-        )
-        answers = self._ask(conversation, items, watch)
-        return Outcome(conversation.live[-1], answers, None, None, {"select": 0.0, "answer": _working(watch)})
-
-    def _ask(self, conversation: Conversation, items: tuple[Item, ...], watch: Stopwatch) -> list[str]:
-        with watch.during("answer"):
-            return [conversation.ask(item.text, max_new_tokens=self.max_new_tokens).text for item in items]
-
-
-def _working(watch: Stopwatch) -> float:
-    """Seconds of all steps but loading, which happens once for all clips."""
-    return sum(seconds for step, seconds in watch.seconds.items() if step != "load")
+        replies = self.respondent.inside(tokens, contender, ratio, [item.text for item in items])
+        return Outcome(replies.kept, replies.texts, None, None, {"select": 0.0, "answer": replies.answering})
 
 
 def _fingerprint(video: CompressedVideo, items: tuple[Item, ...]) -> bytes:

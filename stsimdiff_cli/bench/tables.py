@@ -2,42 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
 from typing import Any
 
 from ..models.tiny.questions import GROUPS
+from .grid import Grid, difference, interval, span
 from .plan import BASELINE, REFERENCE
 from .report import ALL
 
-_ROUNDING = 1e-6  # percent; 100 x (a / b) is not always whole where it should be
 _MANY = 5  # methods from which on a glance helps
 #: How groups of questions are called in headers.
 _GROUPS = {ALL: "all", **{name: name for name in GROUPS}}
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A table: a title, a header and rows of cells; the first `left` columns hold words, the others numbers."""
-
-    title: str
-    header: list[str]
-    rows: list[list[str]]
-    left: int = 2
-
-    def markdown(self) -> str:
-        """The table in Markdown, columns aligned; words to the left, numbers to the right."""
-        lines = [self.header, *self.rows]
-        width = [max(len(line[i]) for line in lines) for i in range(len(self.header))]
-
-        def written(cells: list[str]) -> str:
-            padded = [
-                c.ljust(w) if i < self.left else c.rjust(w) for i, (c, w) in enumerate(zip(cells, width, strict=True))
-            ]
-            return f"| {' | '.join(padded)} |"
-
-        rule = ["-" * w if i < self.left else "-" * (w - 1) + ":" for i, w in enumerate(width)]
-        return "\n".join([written(self.header), f"| {' | '.join(rule)} |", *map(written, self.rows)])
 
 
 def tables(report: dict[str, Any]) -> list[Grid]:
@@ -71,7 +45,7 @@ def overview_table(report: dict[str, Any]) -> Grid:
     rows = []
     for name in names:
         found = [by_cell.get((name, 1.0 if name == BASELINE else ratio)) for ratio in ratios]
-        rows.append([name, *("" if row is None else _interval(row["accuracy"][ALL]) + _mark(row) for row in found)])
+        rows.append([name, *("" if row is None else interval(row["accuracy"][ALL]) + _mark(row) for row in found)])
     title = f"Methods at a glance: % of all questions; ▲ ▼: paired 95 % interval above or below {REFERENCE}"
     return Grid(title, ["method", *(f"ratio {ratio:g}" for ratio in ratios)], rows, left=1)
 
@@ -92,11 +66,11 @@ def accuracy_table(report: dict[str, Any], title: str, what: str, names: dict[st
     header = ["ratio", what, "kept", *_GROUPS.values(), "of vanilla", f"− {REFERENCE}"]
     rows = []
     for label, row in _rows(report, names):
-        cells = [_interval(row["accuracy"][group]) for group in _GROUPS]
-        rows.append([f"{row['ratio']:g}", label, _range(row["kept"]), *cells, *_compared(row)])
+        cells = [interval(row["accuracy"][group]) for group in _GROUPS]
+        rows.append([f"{row['ratio']:g}", label, span(row["kept"]), *cells, *_compared(row)])
     if what == "method":
         blind, constant = report["blind"], report["constant"]
-        rows.append(["-", "no video", "0", *(_interval(blind[group]) for group in _GROUPS), "-", "-"])
+        rows.append(["-", "no video", "0", *(interval(blind[group]) for group in _GROUPS), "-", "-"])
         rows.append(["-", "best constant answers", "-", *(f"{constant[group]:.1f}" for group in _GROUPS), "-", "-"])
     return Grid(title, header, rows)
 
@@ -106,9 +80,9 @@ def figures_table(report: dict[str, Any], title: str, what: str, names: dict[str
     header = ["ratio", what, "kept", "coverage", "event recall", "same answer", "select s", "answer s"]
     rows = []
     for label, row in _rows(report, names):
-        figures = [_interval(row[name]) for name in ("coverage", "event_recall", "agreement")]
+        figures = [interval(row[name]) for name in ("coverage", "event_recall", "agreement")]
         seconds = [f"{row['seconds'][step]:.3f}" for step in ("select", "answer")]
-        rows.append([f"{row['ratio']:g}", label, _range(row["kept"]), *figures, *seconds])
+        rows.append([f"{row['ratio']:g}", label, span(row["kept"]), *figures, *seconds])
     return Grid(title, header, rows)
 
 
@@ -120,24 +94,8 @@ def _rows(report: dict[str, Any], names: dict[str, str]) -> list[tuple[str, dict
     return [(label, by_cell[cell]) for label, cell in cells if cell in by_cell]
 
 
-def _interval(estimate: dict[str, Any]) -> str:
-    """A percentage with its interval in whole percent, rounded outwards: `96.8 (95–98)`."""
-    if estimate["percent"] is None:
-        return "-"
-    low, high = math.floor(estimate["low"] + _ROUNDING), math.ceil(estimate["high"] - _ROUNDING)
-    return f"{estimate['percent']:.1f} ({low}–{high})"
-
-
 def _compared(row: dict[str, Any]) -> list[str]:
     """The percentage of vanilla, and the difference from the reference with its paired interval."""
     percent = row["of_vanilla"]["percent"]  # null if all tokens give no right answer
     share = "-" if row["method"] == BASELINE or percent is None else f"{percent:.1f}"
-    found = row["difference"]
-    if found is None:
-        return [share, "-"]
-    return [share, f"{found['percent']:+.1f} ({found['low']:+.1f} to {found['high']:+.1f})".replace("-", "−")]
-
-
-def _range(numbers: list[int]) -> str:
-    low, high = numbers
-    return f"{low}" if low == high else f"{low} to {high}"
+    return [share, difference(row["difference"])]

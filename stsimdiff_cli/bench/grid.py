@@ -1,0 +1,59 @@
+"""Tables as rows of text, for a terminal or as Markdown, and how estimates are written in them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+_ROUNDING = 1e-6  # percent; 100 x (a / b) is not always whole where it should be
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table: a title, a header and rows of cells; the first `left` columns hold words, the others numbers."""
+
+    title: str
+    header: list[str]
+    rows: list[list[str]]
+    left: int = 2
+
+    def markdown(self) -> str:
+        """The table in Markdown, columns aligned; words to the left, numbers to the right."""
+        lines = [self.header, *self.rows]
+        width = [max(len(line[i]) for line in lines) for i in range(len(self.header))]
+
+        def written(cells: list[str]) -> str:
+            padded = [
+                c.ljust(w) if i < self.left else c.rjust(w) for i, (c, w) in enumerate(zip(cells, width, strict=True))
+            ]
+            return f"| {' | '.join(padded)} |"
+
+        rule = ["-" * w if i < self.left else "-" * (w - 1) + ":" for i, w in enumerate(width)]
+        return "\n".join([written(self.header), f"| {' | '.join(rule)} |", *map(written, self.rows)])
+
+
+def interval(estimate: dict[str, Any]) -> str:
+    """A percentage with its interval in whole percent, rounded outwards: `96.8 (95–98)`; alone if it has none."""
+    if estimate["percent"] is None:
+        return "-"
+    if estimate["low"] is None:
+        return f"{estimate['percent']:.1f}"
+    low, high = math.floor(estimate["low"] + _ROUNDING), math.ceil(estimate["high"] - _ROUNDING)
+    return f"{estimate['percent']:.1f} ({low}–{high})"
+
+
+def difference(estimate: dict[str, Any] | None) -> str:
+    """A difference of percentages with its interval: `−1.5 (−3.2 to +0.1)`."""
+    if estimate is None:
+        return "-"
+    text = f"{estimate['percent']:+.1f}"
+    if estimate["low"] is not None:
+        text += f" ({estimate['low']:+.1f} to {estimate['high']:+.1f})"
+    return text.replace("-", "−")
+
+
+def span(numbers: list[int]) -> str:
+    """A number, or the lowest and the highest: `120 to 144`."""
+    low, high = numbers
+    return f"{low}" if low == high else f"{low} to {high}"
