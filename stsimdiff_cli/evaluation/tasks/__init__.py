@@ -1,0 +1,28 @@
+"""The table of benchmarks. A benchmark is one file here and one line below; `TASKS.load(name)` is its Task."""
+
+from __future__ import annotations
+
+from ...registry import Entry, Table
+
+_BASE = "stsimdiff_cli.evaluation.tasks"
+
+TASKS = Table(
+    "benchmark",
+    {
+        "videomme": Entry(
+            f"{_BASE}.videomme:TASK",
+            "2700 questions about 900 videos of all kinds, 11 seconds to an hour",
+            "Fu et al., CVPR 2025",
+        ),
+        "longvideobench": Entry(
+            f"{_BASE}.longvideobench:TASK",
+            "questions that refer to a moment of a video, 8 seconds to an hour",
+            "Wu et al., NeurIPS 2024",
+        ),
+        "egoschema": Entry(
+            f"{_BASE}.egoschema:TASK",
+            "questions about the whole of a three-minute video seen by its maker",
+            "Mangalam et al., NeurIPS 2023",
+        ),
+    },
+)

@@ -1,0 +1,103 @@
+"""EgoSchema (Mangalam et al., NeurIPS 2023): five options, videos of three minutes seen by their makers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ...errors import RequestError
+from .base import Item, Task, letters
+from .rows import Found, Row, Videos, find, read_json, read_rows, unique
+
+_SNAPSHOTS = ("", "hub/datasets--*--egoschema/snapshots/*/", "*/egoschema/")
+_PATTERNS = (
+    *(f"{place}Subset/test-*.parquet" for place in _SNAPSHOTS),
+    "test-*.parquet",
+    "questions.json",
+    *(f"{place}MC/test-*.parquet" for place in _SNAPSHOTS),
+)
+_LABELS = "subset_answers.json"
+
+
+class EgoSchema(Task):
+    """Questions of config `Subset` of lmms-eval/egoschema (also lmms-lab/egoschema), or of the full set."""
+
+    name: ClassVar[str] = "egoschema"
+    title: ClassVar[str] = "EgoSchema"
+    citation: ClassVar[str] = "Mangalam et al., NeurIPS 2023"
+    lmms_task: ClassVar[str] = "egoschema_subset"
+    max_new_tokens: ClassVar[int] = 16
+    columns: ClassVar[dict[str, tuple[str, str] | None]] = {"Overall": None}
+    guesses: ClassVar[bool] = True
+
+    def read(self, data: Path, subtitles: bool = False) -> list[Item]:
+        """All questions: the 500 with labels if they are there by themselves, else the full set of 5031.
+
+        In this order: the Parquet files of config Subset; Parquet files right in `data`; the original questions.json,
+        of which subset_answers.json beside it labels 500; the Parquet files of config MC, which has no labels. `data`
+        is a snapshot of the data set, the folder of the original files, the folder that lmms-eval has as HF_HOME (the
+        snapshot is in hub/, the videos in egoschema/videos/), or one that holds OWNER/egoschema. An item's id is the
+        video's, by which submissions name questions.
+        """
+        if subtitles:
+            raise RequestError("EgoSchema has no subtitles.", "Leave out --subtitles.")
+        found = find(data, _PATTERNS, self.title, "lmms-eval/egoschema")
+        videos = Videos((data, data / "egoschema", found.home), "videos")
+        make = self._original if found.files[0].name == "questions.json" else self._converted
+        return unique(make(found, videos), found)
+
+    def _converted(self, found: Found, videos: Videos) -> list[Item]:
+        items = []
+        for row in read_rows(found.files):
+            options = row.texts("option", 5, 5)
+            items.append(_item(row, row.text("video_idx"), options, row.letter("answer", 5), videos))
+        return items
+
+    def _original(self, found: Found, videos: Videos) -> list[Item]:
+        labels = _labels(found.home / _LABELS)
+        items = []
+        for row in read_rows(found.files):
+            uid = row.text("q_uid")
+            options = [f"{letter}. {row.text(f'option {i}')}" for i, letter in enumerate(letters(5))]
+            answer = None if uid not in labels else letters(5)[labels[uid]]
+            items.append(_item(row, uid, options, answer, videos))
+        return items
+
+    def extract(self, text: str, item: Item) -> str:
+        """The letter written as "(X)", "X " or "X."; of several the one whose last place comes first.
+
+        If there is none, an answer of more than five words may repeat an option, letter included, in whatever case.
+        """
+        for mark in ",.!?;:'":
+            text = text.strip(mark)
+        text = f" {text} "
+        forms = ("({})", "{} ", "{}.")
+        found = [(text.rfind(form.format(letter)), letter) for letter in item.letters for form in forms]
+        if all(place < 0 for place, _ in found) and len(text.split()) > 5:
+            lower = text.lower()
+            written = zip(item.letters, item.options, strict=True)
+            found = [(lower.rfind(f"{letter}. {option}".strip().lower()), letter) for letter, option in written]
+        return min(((place, letter) for place, letter in found if place >= 0), default=(0, ""))[1]
+
+
+def _item(row: Row, uid: str, options: list[str], answer: str | None, videos: Videos) -> Item:
+    lines = "\n".join((row.text("question"), *options))
+    return Item(
+        id=uid,
+        video=uid,
+        path=videos.find(uid),
+        prompt=f"{lines}\nAnswer with the option's letter from the given choices directly.",
+        options=tuple(o.removeprefix(f"{x}. ") for x, o in zip(letters(5), options, strict=True)),
+        answer=answer,
+    )
+
+
+def _labels(file: Path) -> dict[str, int]:
+    """Index of the right option by question; {} if there is no such file."""
+    labels: Any = read_json(file) if file.is_file() else {}
+    if not isinstance(labels, dict) or not all(isinstance(i, int) and 0 <= i < 5 for i in labels.values()):
+        raise RequestError(f"{file} does not name one of five options for each question.", "Download it again.")
+    return labels
+
+
+TASK = EgoSchema()

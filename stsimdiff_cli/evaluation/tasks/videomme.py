@@ -1,0 +1,114 @@
+"""Video-MME (Fu et al., CVPR 2025): four options, videos from 11 seconds to an hour in three groups of length."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from .base import Item, Task, letters
+from .rows import Row, Videos, find, read_rows, unique
+from .subtitles import Subtitles
+
+_PATTERNS = (
+    "videomme/test-*.parquet",
+    "test-*.parquet",
+    "hub/datasets--*--Video-MME/snapshots/*/videomme/test-*.parquet",
+    "*/Video-MME/videomme/test-*.parquet",
+)
+_INSTRUCTION = (
+    "Select the best answer to the following multiple-choice question based on the video and the subtitles. "
+    "Respond with only the letter (A, B, C, or D) of the correct option."
+)
+_GROUPS = ("duration", "domain", "sub_category", "task_type")
+#: Ways to write the letter X, and how much each is trusted; among equals the last in the answer counts.
+_WRITTEN = {"({})": 6, "{}.": 5, "{}:": 4, "{})": 3, "{} ": 2}
+_PHRASE, _START, _END = 7, 10, 9
+#: Behind each of these (where it stands first in the answer, whatever its case) the next X counts too.
+_PHRASES = (
+    *("answer is", "the answer is", "correct answer is", "the correct answer is", "best answer is"),
+    *("the best answer is", "my answer is"),
+    *("correct option is", "the correct option is", "best option is", "the best option is"),
+    *("choice is", "the choice is", "correct choice is", "the correct choice is", "my choice is"),
+    *("i choose", "i select", "i pick"),
+    *("답:", "답은", "정답은", "옵션", "选", "答案为", "答案是", "答えは"),
+)
+
+
+class VideoMME(Task):
+    """Questions of config `videomme`, split `test`, of lmms-eval/Video-MME (also published as lmms-lab/Video-MME)."""
+
+    name: ClassVar[str] = "videomme"
+    title: ClassVar[str] = "Video-MME"
+    citation: ClassVar[str] = "Fu et al., CVPR 2025"
+    lmms_task: ClassVar[str] = "videomme"
+    max_new_tokens: ClassVar[int] = 16
+    columns: ClassVar[dict[str, tuple[str, str] | None]] = {
+        "Short": ("duration", "short"),
+        "Medium": ("duration", "medium"),
+        "Long": ("duration", "long"),
+        "Overall": None,
+    }
+    guesses: ClassVar[bool] = False
+
+    def read(self, data: Path, subtitles: bool = False) -> list[Item]:
+        """All questions, from Parquet.
+
+        `data` is a snapshot of the data set, the folder of its Parquet files, the folder that lmms-eval has as
+        HF_HOME (the snapshot is in hub/, the videos in videomme/data/), or one that holds OWNER/Video-MME. Videos are
+        named <videoID>.mp4, subtitles subtitle/<videoID>.srt, as the published archives unpack.
+
+        With subtitles, the prompt is that of lmms-eval's task `videomme_w_subtitle`; see subtitles.py.
+        """
+        found = find(data, _PATTERNS, self.title, "lmms-eval/Video-MME")
+        bases = (data, data / "videomme", found.home)
+        videos = Videos(bases, "data")
+        said = Subtitles([base / "subtitle" for base in bases]) if subtitles else None
+        return unique([self._item(row, videos, said) for row in read_rows(found.files)], found)
+
+    def _item(self, row: Row, videos: Videos, subtitles: Subtitles | None) -> Item:
+        video, options = row.text("videoID"), row.texts("options", 4, 4)
+        path = videos.find(video)
+        question = "\n".join((_INSTRUCTION, row.text("question"), *options))
+        if subtitles is None:
+            prompt = f"{question}\n\nAnswer with the option's letter from the given choices directly."
+        else:
+            said = subtitles.during(video, path)
+            prompt = f"This video's subtitles are listed below: \n{said}\n{question}\nThe best answer is:"
+        return Item(
+            id=row.text("question_id"),
+            video=video,
+            path=path,
+            prompt=prompt,
+            options=tuple(o.removeprefix(f"{x}. ") for x, o in zip(letters(4), options, strict=True)),
+            answer=row.letter("answer", 4),
+            groups={group: row.text(group) for group in _GROUPS},
+        )
+
+    def extract(self, text: str, item: Item) -> str:
+        """The letter that is written in the most trusted way, and of several such the one that stands last.
+
+        Most trusted is a letter that begins the answer (and no word), then one that ends it. A letter of no way at
+        all counts only if there is nothing else.
+        """
+        text = text.strip()
+        for mark in ",.!?;:'\"":
+            text = text.strip(mark)
+        bare, text = text.strip(), f" {text} "
+        found: list[tuple[int, int, str]] = []  # trust, place, letter
+        lower = text.lower()
+        starts = [lower.find(phrase) + len(phrase) for phrase in _PHRASES if phrase in lower]
+        for letter in item.letters:
+            places = {trust: text.rfind(form.format(letter)) for form, trust in _WRITTEN.items()}
+            found += [(trust, place, letter) for trust, place in places.items() if place >= 0]
+            after = [text.find(letter, start) for start in starts]
+            found += [(_PHRASE, place, letter) for place in after if place >= 0]
+            if bare.startswith(letter) and not bare[1:2].isalpha():
+                found.append((_START, 0, letter))
+            if bare.endswith(letter) and not bare[-2:-1].isalpha():
+                found.append((_END, len(text), letter))
+        if not found:
+            found = [(0, text.rfind(letter), letter) for letter in item.letters if letter in text]
+        return max(found)[2] if found else ""
+
+
+TASK = VideoMME()
