@@ -5,7 +5,8 @@ sees (with the key `gemini_api_flag` lmms-eval would take every cue; that is not
 
 * Cues come in the order of the file. lmms-eval keeps their numbers in a Python set, whose order is another one as soon
   as numbers are large.
-* Without a <font> tag, which the published files have around every text, the text itself is taken; lmms-eval drops it.
+* A text within any <font> tag counts, and without one the text itself. lmms-eval takes what is within
+  <font color="white" size=".72c">, as the published files have it, and drops the rest.
 * A time that cannot be read leaves out its cue; lmms-eval stops.
 
 Number and rate of the frames are read from the video's header, as lmms-eval does, and by a scan where the header does
@@ -68,7 +69,7 @@ def read_cues(file: Path) -> list[Cue]:
     """The cues of an .srt file, in its order; of two with the same times the later text at the earlier place."""
     cues: dict[tuple[float, float], Cue] = {}
     for block in file.read_text(encoding="utf-8", errors="replace").split("\n\n"):
-        lines = block.split("\n")
+        lines = block.strip("\n").split("\n")
         times = _TIMES.match(lines[1]) if len(lines) > 2 else None
         if times:
             numbers = [int(number) for number in times.groups()]
@@ -90,7 +91,7 @@ def _seconds(hours: int, minutes: int, seconds: int, thousandths: int) -> float:
 
 def _plain(text: str) -> str:
     tagged = _FONT.search(text)
-    return tagged[1] if tagged else _TAG.sub("", text)
+    return tagged[1] if tagged else _TAG.sub("", text).strip()
 
 
 def _frames(path: Path) -> tuple[int, float]:
