@@ -62,7 +62,7 @@ _TABLES = {
     """,
 }
 #: The paper's models by family, with the sizes of their LLM: width and layers.
-_MODELS = {
+_MODELS: dict[tuple[Any, ...], str] = {
     ("llava_video", 3584, 28): "LLaVA-Video-7B",
     ("nvila", 3584, 28): "NVILA-8B-Video",
     ("qwen2_5_vl", 3584, 28): "Qwen2.5-VL-7B",
