@@ -14,6 +14,7 @@ from .ask import ask
 from .bench import bench
 from .compress import compress
 from .encode import encode
+from .evaluate import evaluate
 from .inspect import inspect
 from .listings import methods, models
 from .profile import profile
@@ -35,6 +36,7 @@ app.command(no_args_is_help=True)(inspect)
 app.command(no_args_is_help=True)(view)
 app.command()(profile)
 app.command()(bench)
+app.command("eval", no_args_is_help=True)(evaluate)
 app.command()(methods)
 app.command()(models)
 

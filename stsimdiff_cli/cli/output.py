@@ -16,6 +16,8 @@ from rich.table import Table
 
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 stdout = Console(highlight=False)
+#: Seconds between two lines of progress where there is no terminal.
+LOG_SECONDS = 60.0
 
 
 def note(text: str) -> None:
@@ -95,9 +97,9 @@ def size(count: int) -> str:
 
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar with the time left, on a terminal only; call with the number done."""
+    """A bar with the time left; off a terminal a line every minute. Call with the number done."""
     if not stderr.is_terminal:
-        yield lambda _: None
+        yield _lines(what, total)
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -105,6 +107,20 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
     with Progress(*columns, console=stderr, transient=True) as bars:
         task = bars.add_task(what, total=total)
         yield lambda done: bars.update(task, completed=done)
+
+
+def _lines(what: str, total: int) -> Callable[[int], None]:
+    """Progress for a log: a line at most every LOG_SECONDS."""
+    began = last = time.perf_counter()
+
+    def update(done: int) -> None:
+        nonlocal last
+        now = time.perf_counter()
+        if now - last >= LOG_SECONDS:
+            last = now
+            note(f"{done} of {total} {what} in {(now - began) / 60:.1f} minutes")
+
+    return update
 
 
 @contextmanager

@@ -6,9 +6,10 @@ Prompts and rules are those of lmms-eval 0.7, so that results can be compared wi
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 @dataclass(frozen=True)
@@ -58,3 +59,7 @@ class Task(ABC):
     @abstractmethod
     def extract(self, text: str, item: Item) -> str:
         """The letter that an answer gives, "" if none is found. It may be one that the item does not offer."""
+
+    def submission(self, letters: Mapping[str, str]) -> dict[str, Any]:
+        """What is sent to the benchmark's server: from the letter of every item's id to the form that it takes."""
+        return dict(letters)

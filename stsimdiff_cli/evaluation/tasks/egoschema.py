@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,6 +18,7 @@ _PATTERNS = (
     *(f"{place}MC/test-*.parquet" for place in _SNAPSHOTS),
 )
 _LABELS = "subset_answers.json"
+_LETTERS = letters(5)
 
 
 class EgoSchema(Task):
@@ -78,6 +80,10 @@ class EgoSchema(Task):
             written = zip(item.letters, item.options, strict=True)
             found = [(lower.rfind(f"{letter}. {option}".strip().lower()), letter) for letter, option in written]
         return min(((place, letter) for place, letter in found if place >= 0), default=(0, ""))[1]
+
+    def submission(self, letters: Mapping[str, str]) -> dict[str, Any]:
+        """The number of the chosen option, from 0 on, by the video's id; -1 for a letter that is not offered."""
+        return {uid: _LETTERS.find(letter) if letter else -1 for uid, letter in letters.items()}
 
 
 def _item(row: Row, uid: str, options: list[str], answer: str | None, videos: Videos) -> Item:
