@@ -12,9 +12,12 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
+from stsimdiff_cli.bench import tables as bench
 from stsimdiff_cli.bench.grid import Grid
-from stsimdiff_cli.bench.tables import tables
+from stsimdiff_cli.evaluation import tables as evaluation
+from stsimdiff_cli.evaluation.run import FORMAT as EVALUATION
 
 HERE = Path(__file__).parent
 REPORTS = HERE / "reports"
@@ -28,7 +31,7 @@ def filled(page: str) -> str:
     def table(match: re.Match[str]) -> str:
         opening, file, title, ratios, _, closing = match.groups()
         report = json.loads((REPORTS / file).read_text())
-        grid = next(grid for grid in tables(report) if grid.title.startswith(title))
+        grid = next(grid for grid in grids(report) if grid.title.startswith(title))
         if ratios:
             rows = [row for row in grid.rows if row[0] in (*ratios.split(), "1", "-")]
             rows = [row for row in rows if row[0] != "1" or row[1] == "vanilla"]
@@ -36,6 +39,11 @@ def filled(page: str) -> str:
         return f"{opening}\n{grid.markdown()}\n\n{closing}"
 
     return PLACE.sub(table, page)
+
+
+def grids(report: dict[str, Any]) -> list[Grid]:
+    """All tables of a report, of `stsimdiff bench` or of `stsimdiff eval`."""
+    return evaluation.tables(report) if report["format"] == EVALUATION else bench.tables(report)
 
 
 def main() -> None:

@@ -392,3 +392,11 @@ def test_lines_of_another_shape_are_refused(tmp_path):
     (tmp_path / ITEMS).write_text('{"id": 1}\n')
     with pytest.raises(RequestError, match="something else than answers"):
         Lines(tmp_path, {"a": 1})
+
+
+def test_off_a_terminal_progress_is_lines(capsys, finished, data, monkeypatch):
+    from stsimdiff_cli.cli import output
+
+    monkeypatch.setattr(output, "LOG_SECONDS", 0.0)
+    code, _, err = evaluate(capsys, "longvideobench", "--data", data, *SMALL, "--limit", 2)
+    assert code == 0 and "0 of 1 videos" in err and "1 of 1 videos in 0." in err

@@ -9,7 +9,7 @@ from typing import Any
 from ..bench.plan import Plan
 from ..files import save_json, whole_file
 from .lines import Lines
-from .tables import compared_table, groups_table, paper_table, scores_table
+from .tables import tables
 from .tasks.base import Item, Task
 
 REPORT, TABLES = "report.json", "tables.md"
@@ -18,9 +18,8 @@ REPORT, TABLES = "report.json", "tables.md"
 def save_results(folder: Path, report: dict[str, Any], task: Task, items: list[Item], plan: Plan, lines: Lines) -> None:
     """Write report.json, tables.md and, where labels are not public, submission files. Nothing leaves the machine."""
     save_json(folder / REPORT, report, indent=2)
-    grids = [scores_table(report), compared_table(report), groups_table(report), paper_table(report)]
     with whole_file(folder / TABLES) as temporary:
-        temporary.write_text("\n\n".join(f"{grid.title}\n\n{grid.markdown()}" for grid in grids if grid) + "\n")
+        temporary.write_text("\n\n".join(f"{grid.title}\n\n{grid.markdown()}" for grid in tables(report)) + "\n")
     if all(item.answer is not None for item in items):
         return
     for method, ratio in plan.cells():

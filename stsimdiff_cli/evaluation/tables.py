@@ -12,6 +12,12 @@ from . import published
 EXAMPLE = ("LLaVA-Video-7B", 64)
 
 
+def tables(report: dict[str, Any]) -> list[Grid]:
+    """All tables of a report."""
+    grids = (scores_table(report), compared_table(report), groups_table(report), paper_table(report))
+    return [grid for grid in grids if grid]
+
+
 def scores_table(report: dict[str, Any]) -> Grid:
     """The paper's columns for every method and ratio, with intervals."""
     header = ["ratio", "method", "kept", *report["columns"]]

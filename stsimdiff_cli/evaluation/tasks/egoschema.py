@@ -44,7 +44,7 @@ class EgoSchema(Task):
         if subtitles:
             raise RequestError("EgoSchema has no subtitles.", "Leave out --subtitles.")
         found = find(data, _PATTERNS, self.title, "lmms-eval/egoschema")
-        videos = Videos((data, data / "egoschema", found.home), "videos")
+        videos = Videos((data, data / "egoschema", found.home, data.parent), "videos")  # data may be the folder MC
         make = self._original if found.files[0].name == "questions.json" else self._converted
         return unique(make(found, videos), found)
 
