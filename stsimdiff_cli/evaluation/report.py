@@ -38,6 +38,7 @@ def make_report(
     answered = [item for item in items if item.video not in left_out]
     labelled = [item for item in answered if item.answer is not None]
     cells = [(method, float(ratio)) for method, ratio in plan.cells()]
+    cells.sort(key=lambda cell: (cell[0] != BASELINE, cell[1]))  # stable: methods as they were named
     scores = _Scores(labelled, lines)
     return {
         **request,
