@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+LMMS := .venv-lmms
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench bench-settings bench-gpu pictures format lock train-tiny clean
+.PHONY: help install demo test test-lmms check bench bench-settings bench-gpu pictures format lock train-tiny clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -28,6 +29,21 @@ demo: $(READY)  ## Encode, compress and ask about a sample clip with the embedde
 
 test: $(READY)  ## Run the tests
 	$(BIN)/python -m pytest
+
+# lmms-eval wants other versions of some packages, so it has an environment of its own. Without CUDA in torch,
+# torchvision does not load, and breaks what imports it.
+$(LMMS)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(LMMS)
+	grep -E '^(torch|transformers)==' constraints.txt > $(LMMS)/pins.txt
+	$(LMMS)/bin/python -m pip install --quiet $$(grep '^torch==' constraints.txt)
+	$(LMMS)/bin/python -m pip install --quiet --constraint $(LMMS)/pins.txt lmms-eval==0.7.3
+	if $(LMMS)/bin/python -c 'import sys, torch; sys.exit(torch.version.cuda is not None)'; then \
+		$(LMMS)/bin/python -m pip uninstall --quiet --yes torchvision timm; fi
+	$(LMMS)/bin/python -m pip install --quiet --constraint $(LMMS)/pins.txt --editable .
+	@touch $@
+
+test-lmms: $(READY) $(LMMS)/.ready  ## Run the tests that need lmms-eval (installs it: 2.4 GB, some minutes)
+	STSIMDIFF_LMMS=$(CURDIR)/$(LMMS)/bin/python $(BIN)/python -m pytest tests/test_lmms.py tests/test_tasks.py
 
 check: $(READY)  ## Format, lint, types and import directions
 	$(BIN)/ruff format --check .
@@ -81,5 +97,5 @@ train-tiny: $(READY)  ## Train the embedded model again (hours on a CPU)
 	$(BIN)/python -m stsimdiff_cli.models.tiny.train
 
 clean:  ## Remove what was built
-	rm -rf $(VENV) build dist demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(LMMS) build dist demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

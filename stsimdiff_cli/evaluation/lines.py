@@ -61,7 +61,8 @@ class Lines:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RequestError(f"{folder} cannot be a folder: {error.strerror}.", "Choose another place for -o.") from error
+            reason = f"{folder} cannot be a folder: {error.strerror}."
+            raise RequestError(reason, "Choose another place for -o.") from error
         wanted = json.loads(json.dumps(request))
         if force:
             self._items.unlink(missing_ok=True)
