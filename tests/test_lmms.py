@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,11 +17,13 @@ from lmms_layouts import Asked, environment, write_egoschema, write_longvideoben
 
 from stsimdiff_cli import pipeline
 from stsimdiff_cli.cache import Recipe
+from stsimdiff_cli.cli.app import main
 from stsimdiff_cli.errors import RequestError
 from stsimdiff_cli.integrations import lmms_manifest
 
 QUESTIONS = ("What happens in this video?", "How many objects are there?", "What colour is the square?")
 FRAMES = 8
+MODEL = "tiny"
 
 
 class StandIn:
@@ -242,6 +245,23 @@ def test_nothing_but_the_base_class_is_imported():
 PYTHON = os.environ.get("STSIMDIFF_LMMS")
 
 
+def run_lmms_eval(folder: Path, tasks: list[str], arguments: str) -> None:
+    """lmms-eval's own runner on the data sets in a folder; what it writes is in out."""
+    root = str(Path(pipeline.__file__).parent.parent)
+    subprocess.run(
+        [
+            *(str(PYTHON), "-m", "lmms_eval", "--model", "stsimdiff", "--tasks", ",".join(tasks)),
+            *("--model_args", arguments, "--batch_size", "1", "--device", "cpu"),
+            *("--log_samples", "--output_path", str(folder / "out")),
+        ],
+        cwd=folder,
+        env={**environment(folder), "PYTHONPATH": root, "STSIMDIFF_CACHE": str(folder / "cache")},
+        check=True,
+        timeout=300,
+        capture_output=True,
+    )
+
+
 @pytest.mark.skipif(not PYTHON, reason="STSIMDIFF_LMMS names no Python with lmms-eval")
 def test_in_lmms_eval_itself(tmp_path):
     clips = [SAMPLES / "flash.mp4", SAMPLES / "move.mp4"]
@@ -255,19 +275,7 @@ def test_in_lmms_eval_itself(tmp_path):
         write_longvideobench(tmp_path, items),
         write_egoschema(tmp_path, five),
     ]
-    root = str(Path(pipeline.__file__).parent.parent)
-    subprocess.run(
-        [
-            *(str(PYTHON), "-m", "lmms_eval", "--model", "stsimdiff", "--tasks", ",".join(tasks), "--limit", "2"),
-            *("--model_args", f"model=tiny,method=st-simdiff:tau_sim=0.7+layer=2,ratio=0.3,frames={FRAMES}"),
-            *("--batch_size", "1", "--device", "cpu", "--log_samples", "--output_path", str(tmp_path / "out")),
-        ],
-        cwd=tmp_path,
-        env={**environment(tmp_path), "PYTHONPATH": root, "STSIMDIFF_CACHE": str(tmp_path / "cache")},
-        check=True,
-        timeout=300,
-        capture_output=True,
-    )
+    run_lmms_eval(tmp_path, tasks, f"model=tiny,method=st-simdiff:tau_sim=0.7+layer=2,ratio=0.3,frames={FRAMES}")
     answers: set[str] = set()
     for task in tasks:
         (log,) = (tmp_path / "out").rglob(f"*_samples_{task}.jsonl")
@@ -282,6 +290,51 @@ def test_in_lmms_eval_itself(tmp_path):
             answers |= set(expected)
     assert len(answers) > 1  # else equality would say little
     assert len(list((tmp_path / "cache").glob("*.safetensors"))) == 6  # each task has files of its own
+
+
+@pytest.mark.skipif(not PYTHON, reason="STSIMDIFF_LMMS names no Python with lmms-eval")
+def test_lmms_eval_and_our_own_evaluation_agree_item_by_item(tmp_path):
+    clips = [SAMPLES / f"{name}.mp4" for name in ("flash", "move", "vanish")]
+    items = [
+        Asked(clip, "How many objects are there?", ("two", "three", "four", "five"), number)
+        for number, clip in enumerate(clips)
+    ]
+    five = [item._replace(options=(*item.options, "one")) for item in items]
+    tasks = {
+        "videomme": write_videomme(tmp_path, items),
+        "longvideobench": write_longvideobench(tmp_path, items),
+        "egoschema": write_egoschema(tmp_path, five),
+    }
+    hf = tmp_path / "hf"
+    data = {
+        "videomme": hf / "videomme",
+        "longvideobench": hf / "datasets/longvideobench",
+        "egoschema": hf / "egoschema",
+    }
+    published = {"videomme": "lmms-eval/Video-MME", "longvideobench": "longvideobench/LongVideoBench"}
+    run_lmms_eval(tmp_path, list(tasks.values()), f"model={MODEL},ratio=0.3,frames={FRAMES}")
+    (file,) = (tmp_path / "out").rglob("*_results.json")
+    scores = json.loads(file.read_text())["results"]
+    extracted = 0
+    for name, task in tasks.items():
+        shutil.copytree(tmp_path / published.get(name, "lmms-eval/egoschema"), data[name], dirs_exist_ok=True)
+        folder = tmp_path / "ours" / name
+        how = ["--model", MODEL, "--frames", str(FRAMES), "--ratios", "0.3", "--device", "cpu", "-o", str(folder)]
+        assert main(["eval", name, "--data", str(data[name]), *how]) == 0
+        lines = [json.loads(row) for row in (folder / "items.jsonl").read_text().splitlines()]
+        (log,) = (tmp_path / "out").rglob(f"*_samples_{task}.jsonl")
+        samples = [json.loads(row) for row in log.read_text().splitlines()]
+        theirs = sorted((sample["doc_id"], sample["input"], sample["filtered_resps"]) for sample in samples)
+        mine = [line for line in lines if line["method"] == "st-simdiff"]
+        assert [(prompt, raw) for _, prompt, raw in theirs] == [(line["prompt"], line["raw"]) for line in mine]
+        assert len(mine) == len(clips)
+        extracted += sum(line["extracted"] for line in mine)
+        if all(line["extracted"] for line in mine) or name == "videomme":
+            metric = {"videomme": "videomme_perception_score", "longvideobench": "lvb_acc", "egoschema": "score"}[name]
+            score = scores[task][f"{metric},none"] * (1 if name == "videomme" else 100)
+            report = json.loads((folder / "report.json").read_text())
+            assert report["rows"][1]["accuracy"]["Overall"]["percent"] == pytest.approx(score, abs=1e-2)
+    assert extracted >= 6  # else the scores were not compared
 
 
 @pytest.mark.skipif(not PYTHON, reason="STSIMDIFF_LMMS names no Python with lmms-eval")

@@ -13,7 +13,9 @@ from . import common, options, output
 def evaluate(
     benchmark: Annotated[str, typer.Argument(help="videomme, longvideobench or egoschema.", show_default=False)],
     data: Annotated[Path, typer.Option(help="Folder of the data, in a published layout.", show_default=False)],
-    model: options.Model = None,
+    model: Annotated[
+        str | None, typer.Option(help="Hub id or folder of a checkpoint. Default: the embedded one.")
+    ] = None,
     revision: options.Revision = None,
     methods: Annotated[str, typer.Option(help="List with commas, as for bench; vanilla is always run.")] = "st-simdiff",
     ratios: Annotated[str, typer.Option(help="Ratios, with commas.")] = "0.3,0.5",
@@ -59,7 +61,7 @@ def evaluate(
     from ..evaluation.lines import Lines
     from ..evaluation.report import make_report
     from ..evaluation.results import save_results
-    from ..evaluation.run import Failure, Settings, by_video, request_of, run
+    from ..evaluation.run import Failure, Settings, by_video, request_of, run, unanswered
     from ..models import EMBEDDED
 
     settings = Settings(model or EMBEDDED, frames, device, dtype, attn, quantize, revision)
@@ -68,7 +70,7 @@ def evaluate(
     lines.check(items)
     common.introduce(settings.model)
     videos = by_video(items)
-    done = sum(all((m, float(r), i.id) in lines for m, r in plan.cells() for i in some) for some in videos.values())
+    done = sum(not unanswered(some, plan, lines) for some in videos.values())
     if done:
         output.note(f"{done} of {len(videos)} videos are done already.")
 

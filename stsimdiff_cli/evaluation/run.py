@@ -77,6 +77,15 @@ def by_video(items: list[Item]) -> dict[str, list[Item]]:
     return found
 
 
+def unanswered(items: list[Item], plan: Plan, lines: Lines) -> dict[tuple[str, str], list[Item]]:
+    """The questions that have no line yet, by method and ratio; {} if all is done."""
+    found = {
+        (method, ratio): [item for item in items if (method, float(ratio), item.id) not in lines]
+        for method, ratio in plan.cells()
+    }
+    return {cell: some for cell, some in found.items() if some}
+
+
 def run(
     task: Task,
     items: list[Item],
@@ -92,11 +101,8 @@ def run(
     videos = by_video(items)
     for count, (name, asked) in enumerate(videos.items()):
         on_video(count)
-        missing = {
-            (method, ratio): [item for item in asked if (method, float(ratio), item.id) not in lines]
-            for method, ratio in plan.cells()
-        }
-        if not any(missing.values()):
+        missing = unanswered(asked, plan, lines)
+        if not missing:
             continue
         try:
             tokens, encode = _encoded(asked[0].path, plan, settings, respondent)
@@ -107,7 +113,6 @@ def run(
         lines.add(
             line
             for (method, ratio), some in missing.items()
-            if some
             for line in _answered(task, some, tokens, plan, method, ratio, respondent, encode)
         )
     on_video(len(videos))
