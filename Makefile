@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 LMMS := .venv-lmms
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-lmms check bench bench-settings bench-gpu pictures format lock train-tiny clean
+.PHONY: help install demo test test-lmms check bench bench-settings bench-eval bench-gpu pictures format lock train-tiny clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -71,6 +71,16 @@ bench-settings: $(READY)  ## Measure again the other tables of benchmarks/RESULT
 	$(BENCH) --seed 1 --sweep tau_sim=0.6:0.95,tau_diff=0.1:0.4 --ratios 0.1,0.3 -o $(REPORTS)/sweep.json --plot $(REPORTS)/sweep.png
 	$(BENCH) --seed 1 --methods "$(SETTINGS)" --ratios 0.1,0.3 -o $(REPORTS)/settings.json
 	$(BENCH) --seed 2 --clips 150 --methods "$(CONFIRMED)" --ratios 0.1,0.3,0.5 -o $(REPORTS)/confirm.json
+	$(BIN)/python benchmarks/tables.py
+
+# 500 questions in VideoMME's layout, and the methods of the paper's tables with controls.
+SCORED := st-simdiff, fastv, fastervlm, prumerge, visionzip, framefusion, evs, random, uniform
+
+bench-eval: $(READY)  ## Score methods on rendered clips in VideoMME's layout, for docs/evaluation.md (half an hour)
+	@mkdir -p build $(REPORTS)/eval
+	test -d build/synthetic || $(BIN)/python benchmarks/synthetic.py -o build/synthetic
+	$(BIN)/stsimdiff eval videomme --data build/synthetic --methods "$(SCORED)" --ratios 0.1,0.3,0.5 --table -o build/videomme
+	cp build/videomme/report.json $(REPORTS)/eval/videomme.json
 	$(BIN)/python benchmarks/tables.py
 
 # What the paper's Figure 3 shows, with random weights of the published sizes; needs a GPU of 24 GB or more.

@@ -362,7 +362,7 @@ def test_methods_and_models_list_what_there_is(capsys):
 
     assert [row["method"] for row in json.loads(run(capsys, "methods", "--json")[1])["methods"]] == list(METHODS)
     listed = [row["model"] for row in json.loads(run(capsys, "models", "--json")[1])["models"]]
-    assert listed == ["tiny", *FAMILIES]
+    assert listed == ["tiny", "tiny-choice", *FAMILIES]
     assert "tau_diff" in run(capsys, "methods", "st-simdiff")[1]
     assert run(capsys, "methods", "nothing")[0] == 2
 

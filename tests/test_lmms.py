@@ -23,7 +23,7 @@ from stsimdiff_cli.integrations import lmms_manifest
 
 QUESTIONS = ("What happens in this video?", "How many objects are there?", "What colour is the square?")
 FRAMES = 8
-MODEL = "tiny"
+MODEL = "tiny-choice"
 
 
 class StandIn:
@@ -125,7 +125,7 @@ def test_arguments(lmms):
     read = lmms.Arguments.read
     given = read({"pretrained": "owner/name", "ratio": 0.07, "frames": 32.0, "fps": None, "batch_size": "1"})
     assert (given.model, given.ratio, given.frames, given.fps) == ("owner/name", "0.07", 32, None)
-    assert (read({}).model, read({}).ratio, read({}).frames) == ("tiny", "0.3", 64)
+    assert (read({}).model, read({}).ratio, read({}).frames) == ("tiny-choice", "0.3", 64)
     for written in (
         "st-simdiff:tau_sim=0.7+layer=2",
         "st-simdiff:tau_sim=0.7;layer=2",

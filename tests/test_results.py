@@ -12,6 +12,7 @@ from stsimdiff_cli.models.loading import open_family
 
 ROOT = Path(__file__).parent.parent
 REPORTS = sorted((ROOT / "benchmarks" / "reports").glob("*.json"))
+EVALUATIONS = sorted((ROOT / "benchmarks" / "reports" / "eval").glob("*.json"))
 
 
 @pytest.fixture(scope="module")
@@ -41,3 +42,12 @@ def test_a_report_is_of_the_shipped_model_and_names_no_place_of_a_machine(path):
     assert (report["model"], report["fingerprint"]) == ("tiny", open_family("tiny").checkpoint.fingerprint)
     assert len(report["sittings"]) == report["clips"] >= 100
     assert "/" not in json.dumps({key: value for key, value in report.items() if key not in ("format", "sittings")})
+
+
+@pytest.mark.parametrize("path", EVALUATIONS, ids=lambda path: path.stem)
+def test_an_evaluation_is_of_the_shipped_model_and_of_all_questions(path):
+    report = json.loads(path.read_text())
+    fingerprint = open_family("tiny-choice").checkpoint.fingerprint
+    assert (report["model"], report["fingerprint"]) == ("tiny-choice", fingerprint)
+    assert (report["questions"], report["answered"], report["labelled"], report["failures"]) == (500, 500, 500, [])
+    assert "/" not in json.dumps({key: value for key, value in report.items() if key != "format"})

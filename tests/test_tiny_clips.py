@@ -1,8 +1,12 @@
 """The clips that the embedded model is trained and measured on: deterministic, honestly labelled, split for good."""
 
+import json
+
 import numpy as np
 import pytest
 
+from stsimdiff_cli.models.tiny import CHECKPOINT
+from stsimdiff_cli.models.tiny.choices import LAYOUTS, LETTERS, ask_in, choose, names, pieces
 from stsimdiff_cli.models.tiny.clips import RADII, SPEEDS, Clip, make_clip
 from stsimdiff_cli.models.tiny.draw import RGB, TEXTURES, coverage
 from stsimdiff_cli.models.tiny.questions import (
@@ -16,6 +20,7 @@ from stsimdiff_cli.models.tiny.questions import (
     sentence,
     wordings,
 )
+from stsimdiff_cli.models.tiny.tales import make_tale
 from stsimdiff_cli.models.tiny.tokenizer import make_tokenizer, vocabulary
 
 SEEDS = range(12)
@@ -145,3 +150,59 @@ def test_the_chat_template_gives_the_prompt():
         "<|im_start|>user\n<|vision_start|><|video_pad|><|vision_end|>What shape is red?<|im_end|>\n"
         "<|im_start|>assistant\n"
     )
+
+
+@pytest.mark.parametrize("count", range(2, 7))
+def test_a_tale_shows_its_events_one_after_the_other(count):
+    clip = make_tale(count, "heldout", 64, count)
+    assert len(clip.events) == count
+    assert len(clip.scenes) == len(clip.frames) == 64
+    assert all(a.last < b.first for a, b in zip(clip.events, clip.events[1:], strict=False))
+    for event in clip.events:
+        if event.kind == "flash":
+            assert [shows(clip, i, event.thing) for i in (event.first - 1, event.first, event.last + 1)] == [0, 1, 0]
+        elif event.kind in ("vanish", "recolour"):
+            assert [shows(clip, i, event.thing) for i in (event.first - 1, event.first)] == [1, 0]
+            assert colour_under(clip, event.first, event.thing) == event.detail
+
+
+def test_questions_about_tales_have_one_answer():
+    for seed in range(12):
+        clip = make_tale(seed, "train", 64, 2 + seed % 5)
+        asked = [(fact.kind, fact.event, fact.colour, fact.shape) for fact in clip.facts]
+        assert len(set(asked)) == len(asked)
+        kinds = {fact.kind for fact in clip.facts}
+        assert not kinds & {"when", "what"}
+        happened = {event.kind for event in clip.events}
+        assert not {"cut", "vanish"} <= happened
+        assert not ("cut" in happened and "nothing" in kinds)
+        assert not {f.event for f in clip.facts if f.kind == "nothing"} & happened
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_choice_has_distinct_options_of_which_the_named_one_is_right(layout):
+    rng = np.random.default_rng(0)
+    tokenizer = make_tokenizer()
+    for seed in range(20):
+        clip = make_clip(seed, frames=16)
+        for question in clip.questions:
+            choice = choose(rng, question, names(clip.scenes), LAYOUTS[layout].most)
+            assert len(choice.options) == len(set(choice.options)) == LAYOUTS[layout].most
+            assert [i for i, option in enumerate(choice.options) if option == question.answer] == [choice.right]
+            asked = ask_in(rng, question, names(clip.scenes), layout)
+            ids = tokenizer(asked.text + asked.answer).input_ids
+            assert tokenizer.unk_token_id not in ids
+            assert ids == [vocabulary()[piece] for piece in pieces(asked.text + asked.answer)]
+
+
+def test_letters_are_words_apart_and_stay_capitals():
+    tokenizer = make_tokenizer()
+    ids = tokenizer("A. a red Circle flashes\nB. An").input_ids
+    assert tokenizer.convert_ids_to_tokens(ids) == ["A", ".", "a", "red", "circle", "flashes", "\n", "B", ".", "<unk>"]
+    answers = tokenizer([f"red {letter}" for letter in LETTERS]).input_ids
+    assert [tokenizer.decode(ids, skip_special_tokens=True) for ids in answers] == [f"red {x}" for x in LETTERS]
+
+
+def test_the_words_of_the_checkpoint_keep_their_ids():
+    known = json.loads((CHECKPOINT / "tokenizer.json").read_text())["model"]["vocab"]
+    assert {word: vocabulary().get(word) for word in known} == known

@@ -18,12 +18,12 @@ _told = False
 def introduce(model: str) -> None:
     """Say once what the embedded model knows."""
     global _told
-    from ..models import EMBEDDED
+    from ..models import EMBEDDED_FOLDERS
 
-    if model == EMBEDDED and not _told:
+    if model in EMBEDDED_FOLDERS and not _told:
         _told = True
         output.note(
-            "the embedded model `tiny` knows rendered clips of coloured shapes, nothing else. "
+            f"the embedded model `{model}` knows rendered clips of coloured shapes, nothing else. "
             "For other videos name a real one, e.g. --model Qwen/Qwen2.5-VL-7B-Instruct"
         )
 

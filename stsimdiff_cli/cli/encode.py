@@ -36,10 +36,10 @@ def encode(
     """
     from ..errors import RequestError
     from ..files import check_output
-    from ..models import EMBEDDED
+    from ..models import EMBEDDED_FOLDERS
     from ..timing import Stopwatch
 
-    if revision is not None and (model in (None, EMBEDDED) or Path(str(model)).is_dir()):
+    if revision is not None and (model in (None, *EMBEDDED_FOLDERS) or Path(str(model)).is_dir()):
         raise RequestError("--revision is about hub checkpoints.", "Leave it out, or name a hub id with --model.")
     wanted = _evidence(evidence, method)
     check_output(output_file, force)

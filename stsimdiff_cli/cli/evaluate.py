@@ -14,7 +14,7 @@ def evaluate(
     benchmark: Annotated[str, typer.Argument(help="videomme, longvideobench or egoschema.", show_default=False)],
     data: Annotated[Path, typer.Option(help="Folder of the data, in a published layout.", show_default=False)],
     model: Annotated[
-        str | None, typer.Option(help="Hub id or folder of a checkpoint. Default: the embedded one.")
+        str | None, typer.Option(help="Hub id or folder of a checkpoint. Default: tiny-choice, an embedded one.")
     ] = None,
     revision: options.Revision = None,
     methods: Annotated[str, typer.Option(help="List with commas, as for bench; vanilla is always run.")] = "st-simdiff",
@@ -62,9 +62,9 @@ def evaluate(
     from ..evaluation.report import make_report
     from ..evaluation.results import save_results
     from ..evaluation.run import Failure, Settings, by_video, request_of, run, unanswered
-    from ..models import EMBEDDED
+    from ..models import EMBEDDED_CHOICE
 
-    settings = Settings(model or EMBEDDED, frames, device, dtype, attn, quantize, revision)
+    settings = Settings(model or EMBEDDED_CHOICE, frames, device, dtype, attn, quantize, revision)
     request = request_of(task, settings, subtitles)
     lines = Lines(output_folder, request, force)
     lines.check(items)

@@ -60,12 +60,18 @@ def _parameters(name: str, json: bool) -> None:
 
 
 def models(json: options.Json = False) -> None:
-    """List the embedded model and the model families."""
-    from ..models import EMBEDDED, FAMILIES
+    """List the embedded models and the model families."""
+    from ..models import EMBEDDED, EMBEDDED_CHOICE, FAMILIES
 
-    tiny = "embedded: 2.8 million parameters, Qwen2.5-VL classes; rendered clips of coloured shapes only"
+    embedded = {
+        EMBEDDED: "embedded: 2.8 million parameters, Qwen2.5-VL classes; rendered clips of coloured shapes only",
+        EMBEDDED_CHOICE: "embedded: the same, taught multiple choice and clips of minutes",
+    }
+    defaults = {EMBEDDED: "--model tiny (the default)", EMBEDDED_CHOICE: "--model tiny-choice (the default of eval)"}
     if json:
-        rows: list[dict[str, Any]] = [{"model": EMBEDDED, "summary": tiny, "checkpoints": None}]
+        rows: list[dict[str, Any]] = [
+            {"model": name, "summary": summary, "checkpoints": None} for name, summary in embedded.items()
+        ]
         rows += [
             {"model": key, "summary": entry.summary, "checkpoints": entry.source.split(", ")}
             for key, entry in FAMILIES.entries.items()
@@ -73,7 +79,7 @@ def models(json: options.Json = False) -> None:
         output.result_json({"models": rows})
         return
     output.table(
-        [[EMBEDDED, tiny, "--model tiny (the default)"]]
+        [[name, summary, defaults[name]] for name, summary in embedded.items()]
         + [[key, entry.summary, entry.source] for key, entry in FAMILIES.entries.items()],
         ["model type", "what it is", "checkpoints"],
     )

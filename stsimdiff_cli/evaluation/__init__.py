@@ -1,1 +1,4 @@
-"""The paper's benchmarks: published questions in, answers of a compressed video out, accuracy with intervals."""
+"""The paper's benchmarks, from data on disk.
+
+tasks/ (what is asked) -> run.py -> lines.py (every answer) -> report.py -> tables.py, published.py -> results.py
+"""

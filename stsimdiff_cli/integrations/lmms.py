@@ -53,7 +53,7 @@ class Arguments:
     10^9 bytes; 0 switches it off. lmms-eval adds the batch sizes by itself.
     """
 
-    model: str = "tiny"
+    model: str = "tiny-choice"
     method: str = "st-simdiff"
     ratio: str = "0.3"
     frames: int = 64
@@ -106,7 +106,7 @@ class Arguments:
         The model is looked for once: from then on it is the folder where it was found, and no hub is asked.
         """
         from ..cache import Recipe
-        from ..models import EMBEDDED
+        from ..models import EMBEDDED_FOLDERS
         from ..models.checkpoint import find_checkpoint
         from ..models.devices import pick_attention, pick_dtype
         from ..models.quantize import check_quantize
@@ -119,7 +119,7 @@ class Arguments:
         if self.decoder not in ("auto", *READERS):
             raise unknown_name(READERS.what, self.decoder, ["auto", *READERS])
         return Recipe(
-            model=EMBEDDED if checkpoint.id == EMBEDDED else str(checkpoint.path),
+            model=checkpoint.id if checkpoint.id in EMBEDDED_FOLDERS else str(checkpoint.path),
             frames=self.frames,
             fps=self.fps,
             decoder=self.decoder,
@@ -172,7 +172,7 @@ class StSimDiffModel(lmms):
     def __init__(self, **arguments: Any) -> None:
         super().__init__()
         from ..cache import GB, Cache
-        from ..models import EMBEDDED
+        from ..models import EMBEDDED_FOLDERS
         from ..models.shelf import Shelf
 
         given = Arguments.read(arguments)
@@ -181,9 +181,10 @@ class StSimDiffModel(lmms):
         self._recipe = given.recipe(self._contender, self._join(given.device))
         self._cache: Cache = Cache(given.cache_dir, int(given.cache_gb * GB), warn=_warn)
         self._shelf = Shelf(keep=True)
-        if self._recipe.model == EMBEDDED and self._rank == 0:
+        if self._recipe.model in EMBEDDED_FOLDERS and self._rank == 0:
             _warn(
-                "The embedded model `tiny` knows rendered clips of coloured shapes; name a real one: model=OWNER/NAME"
+                f"The embedded model {self._recipe.model} knows rendered clips of coloured shapes; "
+                "name a real one: model=OWNER/NAME"
             )
 
     @classmethod

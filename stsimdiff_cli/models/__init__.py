@@ -7,8 +7,10 @@ from typing import Any
 from ..errors import RequestError
 from ..registry import Entry, Table
 
-#: The name of the embedded model.
-EMBEDDED = "tiny"
+#: The embedded models: the default one, and one that also answers multiple choice and watches minutes of video.
+EMBEDDED, EMBEDDED_CHOICE = "tiny", "tiny-choice"
+#: Where their checkpoints are, in the folder tiny.
+EMBEDDED_FOLDERS = {EMBEDDED: "checkpoint", EMBEDDED_CHOICE: "choice"}
 
 #: Families by the `model_type` of their config.json, unless they are in ARCHITECTURES.
 FAMILIES = Table(

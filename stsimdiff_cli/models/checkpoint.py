@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import ModelError, RequestError
 from ..records import ModelRef
-from . import EMBEDDED, family_of
+from . import EMBEDDED_FOLDERS, family_of
 
 #: What a checkpoint is made of; never code.
 _PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
@@ -112,18 +112,19 @@ def _stable(value: Any) -> Any:
 
 
 def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
-    """The checkpoint that `name` means: `tiny`, a folder, or a hub id (downloaded or taken from the cache).
+    """The checkpoint that `name` means: an embedded model, a folder, or a hub id (downloaded or taken from the cache).
 
     Raises RequestError if the folder holds no model of a known family, ModelError if the hub cannot be reached.
     """
-    if name == EMBEDDED:
-        path = Path(__file__).parent / "tiny" / "checkpoint"
+    if name in EMBEDDED_FOLDERS:
+        path = Path(__file__).parent / "tiny" / EMBEDDED_FOLDERS[name]
     elif Path(name).is_dir():
         path = Path(name).resolve()
         name = str(path)
     elif name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise RequestError(
-            f"There is no model named {name!r}.", "Give tiny, a folder with config.json, or a hub id owner/name."
+            f"There is no model named {name!r}.",
+            "Give tiny, tiny-choice, a folder with config.json, or a hub id owner/name.",
         )
     else:
         path, revision = _from_hub(name, revision)

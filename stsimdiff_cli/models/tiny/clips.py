@@ -41,7 +41,10 @@ class Event:
 
 
 class Fact(NamedTuple):
-    """A question without its wording: `event` names the event asked for, where the kind is "nothing"."""
+    """A question without its wording: `event` names the WORDINGS where these are not those of the kind.
+
+    Where the kind is "nothing", that is the event asked for.
+    """
 
     kind: str
     colour: str
@@ -57,7 +60,10 @@ class Fact(NamedTuple):
 
 @dataclass(frozen=True)
 class Clip:
-    """frames (T, 96, 96, 3) uint8; things are the objects of the first frame, scenes those of each frame."""
+    """frames (T, 96, 96, 3) uint8; things are the objects of the first frame, scenes those of each frame.
+
+    A clip of make_clip has one event or none; the events of a tale (tales.py) are listed in `events`.
+    """
 
     frames: np.ndarray
     fps: float
@@ -66,6 +72,7 @@ class Clip:
     scenes: tuple[tuple[Thing, ...], ...]
     facts: list[Fact] = field(default_factory=list)
     questions: list[Question] = field(default_factory=list)
+    events: tuple[Event, ...] = ()
 
 
 def pick(rng: np.random.Generator, bands: tuple[tuple[float, float], ...]) -> float:
@@ -194,6 +201,24 @@ def facts_of(event: Event | None, scenes: list[tuple[Thing, ...]]) -> list[Fact]
     return facts
 
 
+def render(rng: np.random.Generator, scenes: list[tuple[Thing, ...]], cut: int, split: str) -> np.ndarray:
+    """(T, 96, 96, 3) uint8: the pictures of the scenes, with another background from frame `cut` on."""
+    shades = {c: np.clip(np.array(v) + rng.uniform(-12, 12, 3), 0, 255).astype(np.float32) for c, v in RGB.items()}
+    canvases = [background(rng, split), background(rng, split)]
+    codec = rng.random() < 0.6
+    grain = rng.uniform(0.5, 4.0)
+    pictures = np.empty((len(scenes), SIDE, SIDE, 3), np.uint8)
+    painted: dict[tuple, np.ndarray] = {}
+    for i, scene in enumerate(scenes):
+        key = (scene, i >= cut)
+        if key not in painted:
+            image = paint(canvases[int(i >= cut)], scene, shades)
+            painted[key] = soften(image) if codec else image
+        noise = rng.standard_normal((SIDE, SIDE, 3), dtype=np.float32) * grain
+        pictures[i] = np.clip(painted[key] + noise, 0, 255)
+    return pictures
+
+
 def make_clip(seed: int, split: str = "train", frames: int = 32, event: str | None = None, fps: float = FPS) -> Clip:
     """The clip of a seed: `event` is one of EVENTS, "none", or None for a random one of EVENTS."""
     if split not in SPLITS:
@@ -205,20 +230,8 @@ def make_clip(seed: int, split: str = "train", frames: int = 32, event: str | No
     while told is None:
         told = story(rng, frames, kind, split)
     happening, scenes = told
-    shades = {c: np.clip(np.array(v) + rng.uniform(-12, 12, 3), 0, 255).astype(np.float32) for c, v in RGB.items()}
-    canvases = [background(rng, split), background(rng, split)]
     cut = happening.first if happening is not None and happening.kind == "cut" else frames
-    codec = rng.random() < 0.6
-    grain = rng.uniform(0.5, 4.0)
-    pictures = np.empty((frames, SIDE, SIDE, 3), np.uint8)
-    painted: dict[tuple, np.ndarray] = {}
-    for i, scene in enumerate(scenes):
-        key = (scene, i >= cut)
-        if key not in painted:
-            image = paint(canvases[int(i >= cut)], scene, shades)
-            painted[key] = soften(image) if codec else image
-        noise = rng.standard_normal((SIDE, SIDE, 3), dtype=np.float32) * grain
-        pictures[i] = np.clip(painted[key] + noise, 0, 255)
+    pictures = render(rng, scenes, cut, split)
     facts = facts_of(happening, scenes)
     return Clip(pictures, fps, scenes[0], happening, tuple(scenes), facts, [fact.ask(rng) for fact in facts])
 

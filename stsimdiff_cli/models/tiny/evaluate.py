@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from . import CHECKPOINT
+from .choices import LAYOUTS, ask_in
 from .language import Example, answer_loss, keep_tokens, make_batch, make_example, read
 from .questions import KINDS
 
@@ -29,16 +30,23 @@ def accuracy(
     structured: bool = False,
     seed: int = 0,
     dtype: torch.dtype = torch.bfloat16,
+    layout: str = "plain",
+    interval: float = 1.0,
 ) -> Tally:
-    """Asks every question of every clip with a random part of the tokens kept (or changed tokens first)."""
+    """Asks every question of every clip with a random part of the tokens kept (or changed tokens first).
+
+    layout is "plain" or one of LAYOUTS; interval is in positions a slot.
+    """
     right, asked, answers = Counter[str](), Counter[str](), defaultdict[str, Counter[str]](Counter)
     generator = torch.Generator().manual_seed(seed)
     for i, example in enumerate(examples):
         rng = np.random.default_rng([seed, i])
         questions = [fact.ask(rng) for fact in example.facts]
+        if layout != "plain":
+            questions = [ask_in(rng, question, example.seen, layout) for question in questions]
         index = keep_tokens(example.change, keep, structured, generator)
         with torch.no_grad():
-            batch = make_batch([example], [index], [questions], 1.0)
+            batch = make_batch([example], [index], [questions], interval)
             good = answer_loss(read(model, batch, dtype), batch.targets)[1][0]
         for question, ok in zip(questions, good.tolist(), strict=True):
             right[question.kind] += ok
@@ -60,6 +68,9 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=32)
     parser.add_argument("--keep", type=float, default=1.0, help="fraction of tokens kept, chosen at random")
     parser.add_argument("--changes-first", action="store_true", help="keep tokens that change over time before others")
+    parser.add_argument("--events", type=int, default=1, help="of each clip; 2 to 6 make it a tale")
+    parser.add_argument("--layout", choices=("plain", *LAYOUTS), default="plain", help="of the prompt")
+    parser.add_argument("--interval", type=float, default=1.0, help="between two frames, in eighths of a second")
     parser.add_argument("--split", choices=("heldout", "train"), default="heldout")
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
     options = parser.parse_args()
@@ -67,9 +78,20 @@ def main() -> None:
 
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(options.checkpoint, dtype=torch.float32).eval()
     seeds = range(options.seed, options.seed + options.clips)
-    examples = [make_example(model.model.visual, s, options.split, options.frames) for s in seeds]
-    tally = accuracy(model, examples, options.keep, options.changes_first, options.seed)
+    examples = [
+        make_example(model.model.visual, s, options.split, options.frames, events=options.events) for s in seeds
+    ]
+    tally = accuracy(
+        model,
+        examples,
+        options.keep,
+        options.changes_first,
+        options.seed,
+        layout=options.layout,
+        interval=options.interval,
+    )
     print(f"{options.clips} {options.split} clips of {options.frames} frames, seed {options.seed}, keep {options.keep}")
+    print(f"{options.events} events a clip, {options.layout} prompts, interval {options.interval}")
     print(f"{'kind':10} {'right':>6} {'asked':>6} {'accuracy':>9} {'constant':>9}")
     for kind, (right, asked, constant) in tally.items():
         print(f"{kind:10} {right:6d} {asked:6d} {100 * right / asked:8.1f}% {100 * constant:8.1f}%")

@@ -15,15 +15,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .choices import LAYOUTS, LETTERS, ask_in, names, pieces
 from .clips import Clip, Fact, make_clip
 from .draw import SIDE, token_labels
 from .model import CELLS, GRID, HIDDEN, encode, gated, linear, patches_of, rms_norm, turn
 from .questions import Question
+from .tales import make_tale
 from .tokenizer import vocabulary
 
 HEAD = ("<|im_start|>", "user", "\n", "<|vision_start|>")
 TAIL = ("<|im_end|>", "\n", "<|im_start|>", "assistant", "\n")
-SEGMENT = 22  # tokens of the longest question with its answer
+SEGMENT, CHOICE = 22, 118  # tokens of the longest plain question, and of the longest choice, with the answer
+LOOKER = 1  # the head of the third layer that finds the right option
+FAST = 4.0  # positions a slot; where slots lie further apart nobody asks when something happens
 _IDS = vocabulary()
 
 
@@ -33,23 +37,25 @@ class Example:
 
     change is one minus the cosine with the token of the same cell in the slot before, 0 in the first slot.
     shift (T, 36, 2) is how far the object under a token has moved since the first frame, in tenths of the picture.
+    seen are the colours and shapes of its objects.
     """
 
     features: Tensor
     change: Tensor
     shift: Tensor
     facts: list[Fact]
+    seen: tuple[tuple[str, str], ...]
 
 
-def make_example(visual: Any, seed: int, split: str, frames: int, event: str | None = None) -> Example:
-    """Renders the clip of a seed and encodes it."""
-    clip = make_clip(seed, split, frames, event)
+def make_example(visual: Any, seed: int, split: str, frames: int, event: str | None = None, events: int = 1) -> Example:
+    """Renders the clip of a seed, a tale if it shall have several events, and encodes it."""
+    clip = make_clip(seed, split, frames, event) if events == 1 else make_tale(seed, split, frames, events)
     with torch.no_grad():
         features = encode(visual, patches_of(clip.frames).bfloat16())
     unit = F.normalize(features.float(), dim=-1)
     change = torch.zeros(frames, CELLS)
     change[1:] = 1 - (unit[1:] * unit[:-1]).sum(-1)
-    return Example(features, change, torch.as_tensor(shifts(clip)), clip.facts)
+    return Example(features, change, torch.as_tensor(shifts(clip)), clip.facts, names(clip.scenes))
 
 
 def shifts(clip: Clip) -> np.ndarray:
@@ -73,13 +79,26 @@ def visual_positions(slots: int, interval: float, start: int = len(HEAD)) -> Ten
 
 def split_words(text: str) -> list[int]:
     """The ids of a text, as the tokenizer gives them."""
-    return [_IDS[w] for w in text.lower().replace("?", " ?").split()]
+    return [_IDS[piece] for piece in pieces(text)]
 
 
 def segment(question: Question) -> tuple[list[int], int]:
     """The ids of question, turn marks, answer and end, and how many of them belong to the prompt."""
     prompt = split_words(question.text) + [_IDS[t] for t in TAIL]
     return prompt + split_words(question.answer) + [_IDS["<|im_end|>"]], len(prompt)
+
+
+def options_of(tokens: list[int]) -> list[int]:
+    """For every token of a segment the option to which it belongs (0 is A), -100 outside of options."""
+    letters = {_IDS[letter]: i for i, letter in enumerate(LETTERS)}
+    found, now = [], -100
+    for before, token in zip([-1, *tokens], tokens, strict=False):
+        if token == _IDS["\n"]:
+            now = -100
+        elif before == _IDS["\n"]:
+            now = letters.get(token, -100)
+        found.append(now)
+    return found
 
 
 def keep_tokens(change: Tensor, ratio: float, structured: bool, generator: torch.Generator) -> Tensor:
@@ -97,6 +116,7 @@ class Batch:
 
     A target is the next token where that is part of an answer, -100 elsewhere. changed (B, M) marks the visual tokens
     that differ from the slot before, earlier (B, M, 192) is what was in the cell then, shift (B, M, 2) as in Example.
+    options (B, Q, L) says which option a token of the text is in, -100 for none.
     """
 
     visual: Tensor
@@ -107,12 +127,15 @@ class Batch:
     changed: Tensor
     earlier: Tensor
     shift: Tensor
+    options: Tensor
 
 
 def make_batch(
     examples: list[Example], indices: list[Tensor], questions: list[list[Question]], interval: float
 ) -> Batch:
     """Examples of one length, as many kept tokens and questions for each."""
+    segments = [[segment(question) for question in asked] for asked in questions]
+    longest = max(SEGMENT, *(len(tokens) for asked in segments for tokens, _ in asked))
     slots = examples[0].features.shape[0]
     everywhere = visual_positions(slots, interval)
     visual = torch.stack([e.features.flatten(0, 1)[i] for e, i in zip(examples, indices, strict=True)])
@@ -121,17 +144,18 @@ def make_batch(
     before = [(i - CELLS).clamp(min=0) for i in indices]
     earlier = torch.stack([e.features.flatten(0, 1)[i] for e, i in zip(examples, before, strict=True)])
     shift = torch.stack([e.shift.flatten(0, 1)[i] for e, i in zip(examples, indices, strict=True)])
-    shape = (len(examples), len(questions[0]), SEGMENT)
+    shape = (len(examples), len(questions[0]), longest)
     ids, targets = torch.full(shape, _IDS["<|endoftext|>"]), torch.full(shape, -100)
+    options = torch.full(shape, -100)
     text = torch.zeros(shape, dtype=torch.long)
     begin = len(HEAD) + GRID + 1  # the place after <|vision_end|>
-    for b, asked in enumerate(questions):
-        for q, question in enumerate(asked):
-            tokens, prompt = segment(question)
+    for b, asked in enumerate(segments):
+        for q, (tokens, prompt) in enumerate(asked):
             ids[b, q, : len(tokens)] = torch.tensor(tokens)
+            options[b, q, :prompt] = torch.tensor(options_of(tokens[:prompt]))
             targets[b, q, prompt - 1 : len(tokens) - 1] = torch.tensor(tokens[prompt:])
-            text[b, q] = begin + torch.arange(SEGMENT)  # answers go on from the prompt, as generate() has it
-    return Batch(visual, places, ids, text.expand(3, *shape), targets, changed, earlier, shift)
+            text[b, q] = begin + torch.arange(longest)  # answers go on from the prompt, as generate() has it
+    return Batch(visual, places, ids, text.expand(3, *shape), targets, changed, earlier, shift, options)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, chunk: int = 128) -> Tensor:
@@ -145,8 +169,11 @@ def attend(q: Tensor, k: Tensor, v: Tensor, chunk: int = 128) -> Tensor:
     return torch.cat(rows, 2)
 
 
-def attend_segments(q: Tensor, k: Tensor, v: Tensor, shared: int, count: int) -> Tensor:
-    """(B, h, Q * L, d): each of the segments behind the first `shared` tokens sees those and itself, causally."""
+def attend_segments(q: Tensor, k: Tensor, v: Tensor, shared: int, count: int) -> tuple[Tensor, Tensor]:
+    """(B, h, Q * L, d): each of the segments behind the first `shared` tokens sees those and itself, causally.
+
+    Also (B, h, Q, L, L), how much each of its tokens looks at each.
+    """
     b, h, total, d = k.shape
     length = (total - shared) // count
     own_k, own_v = (x[:, :, shared:].reshape(b, h, count, length, d) for x in (k, v))
@@ -155,13 +182,15 @@ def attend_segments(q: Tensor, k: Tensor, v: Tensor, shared: int, count: int) ->
     far = (q @ k[:, :, :shared].transpose(2, 3)).view(b, h, count, length, shared)
     score = torch.cat([far, own_q @ own_k.transpose(3, 4) + mask], -1).softmax(-1)
     mixed = score[..., shared:] @ own_v
-    return mixed.flatten(2, 3) + score[..., :shared].reshape(b, h, count * length, shared) @ v[:, :, :shared]
+    mixed = mixed.flatten(2, 3) + score[..., :shared].reshape(b, h, count * length, shared) @ v[:, :, :shared]
+    return mixed, score[..., shared:]
 
 
 def read(model: Any, batch: Batch, dtype: torch.dtype = torch.bfloat16, middle: list[Tensor] | None = None) -> Tensor:
     """(B, Q, L, vocabulary) logits: the sums of the language model, written out for packed questions.
 
-    The visual tokens behind each of the first two layers (B, M, 192) are appended to `middle`.
+    All tokens behind each of the first two layers (B, P + Q L, 192), and at what the tokens of the segments look in
+    each of the others (B, h, Q, L, L), are appended to `middle`.
     """
     lm = model.model.language_model
     b, count, length = batch.ids.shape
@@ -182,7 +211,7 @@ def read(model: Any, batch: Batch, dtype: torch.dtype = torch.bfloat16, middle: 
             for p in (attn.q_proj, attn.k_proj, attn.v_proj)
         )
         q, k = turn(q, cos, sin) * attn.scaling, turn(k, cos, sin)
-        mixed = attend_segments(q[:, :, shared:], k, v, shared, count)
+        mixed, looks = attend_segments(q[:, :, shared:], k, v, shared, count)
         if i + 1 < len(lm.layers):
             front = attend(q[:, :, :shared], k[:, :, :shared], v[:, :, :shared])
             mixed = torch.cat([front, mixed], 2)
@@ -190,8 +219,8 @@ def read(model: Any, batch: Batch, dtype: torch.dtype = torch.bfloat16, middle: 
             x = x[:, shared:]  # nobody reads the visual tokens any more
         x = x + linear(attn.o_proj, mixed.transpose(1, 2).flatten(2))
         x = x + gated(layer.mlp, rms_norm(layer.post_attention_layernorm, x))
-        if middle is not None and i < 2:
-            middle.append(x[:, len(HEAD) : shared - 1])
+        if middle is not None:
+            middle.append(x if i < 2 else looks)
     return F.linear(rms_norm(lm.norm, x), words).view(b, count, length, -1)
 
 
@@ -211,7 +240,9 @@ def answer_loss(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 class Memory(nn.Module):
     """A reader for the training only, of visual tokens: changed? what was here before? what time is it? moved?
 
-    Without this hint the language model takes long to find out that comparing slots is worth while.
+    Without this hint the language model takes long to find out that comparing slots is worth while. Words of options
+    are asked for the letter of their option, and a head of the third layer is told to look at the right option before
+    its letter is named.
     """
 
     def __init__(self) -> None:
@@ -220,25 +251,37 @@ class Memory(nn.Module):
         self.earlier = nn.Linear(HIDDEN, HIDDEN)
         self.time = nn.Linear(HIDDEN, 1)
         self.shift = nn.Linear(HIDDEN, 2)
+        self.letter = nn.Linear(HIDDEN, len(LETTERS))
 
     def forward(self, middle: list[Tensor], batch: Batch) -> Tensor:
-        """The loss of the guesses on (B, M, 192) hidden states behind two layers (time and shift: the second)."""
-        x, y = (F.rms_norm(m.float(), (HIDDEN,)) for m in middle)
+        """The loss of the guesses on what `read` appends to `middle` (time and shift: the second layer)."""
+        visual = slice(len(HEAD), len(HEAD) + batch.visual.shape[1])
+        x, y = (F.rms_norm(m[:, visual].float(), (HIDDEN,)) for m in middle[:2])
         target = batch.changed.float()
         loss = F.binary_cross_entropy_with_logits(self.changed(x)[..., 0], target, pos_weight=torch.tensor(4.0))
         time = (batch.places[0] - len(HEAD)) / 32.0
-        loss = loss + 3 * F.mse_loss(self.time(y)[..., 0], time)
+        if time.max() < FAST * 2:  # no clip for which this matters is longer
+            loss = loss + 3 * F.mse_loss(self.time(y)[..., 0], time)
         wrong = (self.shift(y) - batch.shift).pow(2).sum(-1)
         moved = batch.shift.abs().sum(-1) > 0
         loss = loss + 0.3 * wrong.mean() + 0.25 * wrong[moved].sum() / (1 + moved.sum())
         if batch.changed.any():
             guess = self.earlier(x[batch.changed])
             loss = loss + 1 - F.cosine_similarity(guess, batch.earlier[batch.changed].float(), dim=-1).mean()
+        inside = batch.options.flatten(1) >= 0
+        if inside.any():
+            words = middle[0][:, -inside.shape[1] :][inside].float()
+            letters = self.letter(F.rms_norm(words, (HIDDEN,)))
+            loss = loss + F.cross_entropy(letters, batch.options.flatten(1)[inside])
+            named = torch.isin(batch.targets, torch.tensor([_IDS[letter] for letter in LETTERS]))  # (B, Q, L)
+            right = batch.options[:, :, None, :] == (batch.targets - _IDS[LETTERS[0]])[..., None]
+            share = (middle[2][:, LOOKER] * (right & named[..., None])).sum(-1)[named].float()
+            loss = loss - (share + 1e-3).log().mean()
         return loss
 
 
 def choose_questions(rng: np.random.Generator, facts: list[Fact], count: int) -> list[Question]:
-    """`count` questions: those about the event and the count, then colours and shapes, repeated if there are too few.
+    """`count` questions: those about the events and the count, then colours and shapes, repeated if there are too few.
 
     Questions about what does not happen are rarer than they could be, lest `nothing` be the answer to everything.
     """
@@ -247,7 +290,15 @@ def choose_questions(rng: np.random.Generator, facts: list[Fact], count: int) ->
     nothing = [f for f in facts if f.kind == "nothing"]
     if nothing and rng.random() < 0.4:
         chosen.append(nothing[int(rng.integers(len(nothing)))])
+    if len(chosen) > count:
+        chosen = [chosen[i] for i in rng.permutation(len(chosen))]
     pool = [static[i] for i in rng.permutation(len(static))] or chosen
     while len(chosen) < count:
         chosen += pool
     return [f.ask(rng) for f in chosen[:count]]
+
+
+def choose_choices(rng: np.random.Generator, example: Example, facts: list[Fact], count: int) -> list[Question]:
+    """The same as choices, each in a layout drawn at random."""
+    asked = choose_questions(rng, facts, count)
+    return [ask_in(rng, question, example.seen, str(rng.choice(list(LAYOUTS)))) for question in asked]

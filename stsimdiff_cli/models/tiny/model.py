@@ -65,7 +65,7 @@ def make_config() -> Qwen2_5_VLConfig:
             "rope_parameters": {"rope_type": "axial", "rope_theta": 100.0},
         },
         text_config={
-            "vocab_size": 96,
+            "vocab_size": 128,
             "hidden_size": HIDDEN,
             "intermediate_size": 512,
             "num_hidden_layers": 4,

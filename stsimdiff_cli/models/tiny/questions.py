@@ -31,11 +31,12 @@ GROUPS = {
     "when": ("when",),
 }
 
-# The wordings of each kind; {c} is a colour and {s} a shape.
+# The wordings of each kind (and of counts that only the first frame decides); {c} is a colour and {s} a shape.
 WORDINGS: dict[str, tuple[str, ...]] = {
     "colour": ("What colour is the {s}?", "What color is the {s}?", "Which colour does the {s} have?"),
     "shape": ("What shape is {c}?", "Which shape is the {c} object?", "What is the shape of the {c} object?"),
     "count": ("How many objects are there?", "How many objects are there at the start?"),
+    "count first": ("How many objects are there at the start?",),
     "flash": ("What appears for a moment?", "Which object flashes?", "What flashes?"),
     "vanish": ("Which object disappears?", "What disappears?"),
     "recolour": ("What colour does the {s} turn?", "What color does the {s} turn?", "What colour does the {s} become?"),

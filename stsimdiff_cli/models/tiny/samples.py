@@ -23,15 +23,15 @@ def sample(name: str) -> Clip:
     return make_clip(seed, "heldout", 32, event)
 
 
-def write_video(path: Path, frames: np.ndarray, fps: float) -> None:
-    """H.264 (CRF 12, 4:2:0) from (T, H, W, 3) uint8 frames."""
+def write_video(path: Path, frames: np.ndarray, fps: float, **options: str) -> None:
+    """H.264 (CRF 12, 4:2:0) from (T, H, W, 3) uint8 frames; `options` are more or other options of libx264."""
     import av
 
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=round(fps))
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
-        stream.options = {"crf": "12", "preset": "slow", "threads": "1"}
+        stream.options = {"crf": "12", "preset": "slow", "threads": "1", **options}
         for picture in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")))
         container.mux(stream.encode())

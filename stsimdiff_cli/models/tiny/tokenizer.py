@@ -1,5 +1,6 @@
 """The closed vocabulary as an ordinary Hugging Face tokenizer: lowercase words, punctuation apart, no subwords.
 
+The capital letters A to E, standing alone, are words of their own: they name the options of a multiple choice.
 A word that the model does not know becomes `<unk>`, so that a caller can notice it. The newline is a token because
 Qwen's chat layout has one after each turn.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from .choices import LETTERS, more_words
 from .questions import words
 
 SPECIALS = (
@@ -37,8 +39,9 @@ CHAT_TEMPLATE = (
 
 
 def vocabulary() -> dict[str, int]:
-    """Token to id: special tokens first, then newline, roles and the words of questions and answers."""
-    return {token: i for i, token in enumerate([*SPECIALS, "\n", "user", "assistant", "system", *words()])}
+    """Token to id: special tokens first, then newline, roles, the words of plain questions, letters, further words."""
+    tokens = [*SPECIALS, "\n", "user", "assistant", "system", *words(), *LETTERS, *more_words()]
+    return {token: i for i, token in enumerate(dict.fromkeys(tokens))}
 
 
 def make_tokenizer():
@@ -56,6 +59,7 @@ def make_tokenizer():
         ]
     )
     inner.add_special_tokens([AddedToken(s, special=True, normalized=False) for s in SPECIALS])
+    inner.add_tokens([AddedToken(s, single_word=True, normalized=False) for s in LETTERS])
     return PreTrainedTokenizerFast(
         tokenizer_object=inner,
         unk_token="<unk>",

@@ -12,22 +12,27 @@ The state after every hundred steps is kept in the working folder, so that --res
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from . import CHECKPOINT
+from . import CHOICE as TARGET
+from .choices import LAYOUTS
 from .evaluate import accuracy, table
 from .language import (
+    CHOICE,
+    FAST,
     SEGMENT,
     Batch,
     Example,
     Memory,
     answer_loss,
+    choose_choices,
     choose_questions,
     keep_tokens,
     make_batch,
@@ -36,6 +41,8 @@ from .language import (
 )
 from .model import CELLS, export, make_model
 from .questions import EVENTS
+from .tales import MOST
+from .tokenizer import vocabulary
 from .vision import Heads, pictures, vision_loss
 
 
@@ -87,31 +94,49 @@ def train_vision(work: Path, steps: int, resume: bool, seed: int = 1, batch: int
             torch.save(state | {"step": step + 1}, path)
 
 
-# Lessons of the second stage: (steps, frames of the clips with their weights, whether tokens are dropped).
+class Lesson(NamedTuple):
+    """Until which step, frames of the clips with their weights, whether tokens are dropped.
+
+    tales is the share of steps with clips of several events, choices that of steps with multiple choice; slow is the
+    share of the other steps whose slots may be as far apart as in tales.
+    """
+
+    end: int
+    lengths: dict[int, float]
+    drop: bool
+    tales: float = 0.0
+    choices: float = 0.0
+    slow: float = 0.0
+
+
 LESSONS = (
-    (250, {1: 1.0}, False),
-    (700, {2: 0.2, 4: 0.25, 8: 0.3, 16: 0.25}, True),
-    (10**9, {8: 0.1, 16: 0.25, 32: 0.3, 48: 0.15, 64: 0.2}, True),
+    Lesson(250, {1: 1.0}, False),
+    Lesson(700, {2: 0.2, 4: 0.25, 8: 0.3, 16: 0.25}, True),
+    Lesson(3500, {8: 0.1, 16: 0.25, 32: 0.3, 48: 0.15, 64: 0.2}, True),
+    Lesson(10**9, {8: 0.1, 16: 0.25, 32: 0.3, 48: 0.15, 64: 0.2}, True, 0.4, 0.5, 0.3),
 )
+TALES = {32: 0.25, 48: 0.25, 64: 0.5}  # frames of the tales with their weights
+SPACED = (0.7, 30.0)  # positions a slot of tales: 64 frames of a clip of 6 seconds to 4 minutes
 SHARES = (0.2, 0.12, 0.14, 0.42, 0.12)  # of EVENTS in the clips: what is harder to learn is shown more often
-QUESTIONS = 7  # for each clip of a batch
+QUESTIONS, CHOICES = 7, 6  # for each clip of a batch
 POOLED = 20_000  # frames of the clips that are kept for later steps, for each length
-TESTED = {16: 16, 32: 32, 64: 24}  # frames and number of the clips that show how training goes
+TESTED = {16: 12, 32: 24, 64: 12}  # frames and number of the clips that show how training goes
 
 
 class Pool:
     """Encoded clips of one length; a step brings a few new ones and the oldest go."""
 
-    def __init__(self, frames: int) -> None:
-        self.frames, self.capacity, self.made = frames, POOLED // frames, 0
+    def __init__(self, frames: int, tales: bool) -> None:
+        self.frames, self.tales, self.capacity, self.made = frames, tales, POOLED // frames, 0
         self.examples: list[Example] = []
 
     def sample(self, visual: Any, seed: int, count: int, rng: np.random.Generator) -> list[Example]:
-        """`count` clips of which about a quarter are new (all while the pool is small)."""
-        fresh = count if len(self.examples) < 4 * count or self.frames == 1 else max(1, count // 4)
+        """`count` clips of which about an eighth are new (all while the pool is small)."""
+        fresh = count if len(self.examples) < 4 * count or self.frames == 1 else max(1, count // 8)
         for _ in range(fresh):
-            event = str(rng.choice(EVENTS, p=SHARES)) if self.frames > 2 else None
-            example = make_example(visual, seed + self.made, "train", self.frames, event)
+            event = str(rng.choice(EVENTS, p=SHARES)) if self.frames > 2 and not self.tales else None
+            events = int(rng.integers(2, min(MOST, self.frames // 6) + 1)) if self.tales else 1
+            example = make_example(visual, seed + self.made, "train", self.frames, event, events)
             self.examples.append(example)
             self.made += 1
         self.examples = self.examples[-self.capacity :]
@@ -120,24 +145,41 @@ class Pool:
         return [self.examples[i] for i in rng.choice(len(self.examples), count, replace=False)]
 
 
-def draw_batch(visual: Any, pools: dict[int, Pool], step: int, seed: int, lesson: int) -> Batch:
+def draw_batch(visual: Any, pools: dict[tuple[int, bool], Pool], step: int, seed: int, lesson: Lesson) -> Batch:
     """The batch of a step: a lesson's length of clips, one ratio and one spacing of time for all of them."""
     rng = np.random.default_rng([seed, step, 7])
     generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-    _, lengths, drop = LESSONS[lesson]
+    tales, choices = rng.random() < lesson.tales, rng.random() < lesson.choices
+    lengths = TALES if tales else lesson.lengths
     frames = int(rng.choice(list(lengths), p=list(lengths.values())))
     ratio, structured = 1.0, False
-    if drop and rng.random() > (0.08 if frames > 8 else 0.5):
+    if lesson.drop and rng.random() > (0.08 if frames > 8 else 0.5):
         structured = rng.random() < 0.6
         ratio = float(rng.uniform(0.06, 0.5) if structured else 0.15 + 0.75 * rng.random() ** 2)
-    length = ratio * frames * CELLS + QUESTIONS * SEGMENT
+    length = ratio * frames * CELLS + (CHOICES * CHOICE // 4 if choices else QUESTIONS * SEGMENT)
     count = int(min(20, max(3, 7_000 / (length * (1 + length / 1000)))))
-    pool = pools.setdefault(frames, Pool(frames))
+    pool = pools.setdefault((frames, tales), Pool(frames, tales))
     examples = pool.sample(visual, 10_000_000 * frames + 500_000_000 * seed + 100 * step, count, rng)
     kept = [keep_tokens(e.change, ratio, structured, generator) for e in examples]
-    questions = [choose_questions(rng, e.facts, QUESTIONS) for e in examples]
     interval = float(rng.choice([1.0] * 7 + [2.0, 1.4, 0.7]))
+    if tales or rng.random() < lesson.slow:
+        interval = float(np.exp(rng.uniform(*np.log(SPACED))))
+    questions = []
+    for e in examples:
+        facts = [f for f in e.facts if f.kind != "when" or interval <= FAST]
+        questions.append(choose_choices(rng, e, facts, CHOICES) if choices else choose_questions(rng, facts, QUESTIONS))
     return make_batch(examples, kept, questions, interval)
+
+
+def begin_with(model: Any, folder: Path) -> dict[str, torch.Tensor]:
+    """The weights of a checkpoint whose vocabulary may be an earlier, shorter one: later words keep the model's own."""
+    weights = type(model).from_pretrained(folder, dtype=torch.float32).state_dict()
+    known = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+    if any(vocabulary().get(word) != i for word, i in known.items()):
+        raise ValueError(f"{folder} has other words than this version")
+    for key in ("model.language_model.embed_tokens.weight", "lm_head.weight"):
+        weights[key] = torch.cat([weights[key][: len(known)], model.state_dict()[key][len(known) :]])
+    return weights
 
 
 def train_language(work: Path, steps: int, resume: bool, begin: Path | None, seed: int, peak: float) -> None:
@@ -150,7 +192,7 @@ def train_language(work: Path, steps: int, resume: bool, begin: Path | None, see
     if resume and path.exists():
         state = torch.load(path)
     elif begin is not None:
-        state = {"model": type(model).from_pretrained(begin, dtype=torch.float32).state_dict()}
+        state = {"model": begin_with(model, begin)}
     else:  # from the first stage: the tower and the word vectors it has learned to speak
         state = torch.load(work / "vision.pt")
         learned = ("visual", "embed_tokens")
@@ -168,16 +210,17 @@ def train_language(work: Path, steps: int, resume: bool, begin: Path | None, see
         memory.load_state_dict(state["memory"])
         optimizer.load_state_dict(state["optimizer"])
         start = state["step"]
-    pools: dict[int, Pool] = {}
+    pools: dict[tuple[int, bool], Pool] = {}
     visual = model.model.visual
     test = {n: [make_example(visual, s, "heldout", n) for s in range(count)] for n, count in TESTED.items()}
+    tales = [make_example(visual, s, "heldout", 64, events=2 + s % 5) for s in range(12)]
     began = time.monotonic()
     mean: dict[str, float] = {}
     for step in range(start, steps):
         left = min(1.0, (steps - step) / (0.35 * steps))  # the last third goes down to a fiftieth
         for group in optimizer.param_groups:
             group["lr"] = peak * max(0.02, left) * min(1.0, (step + 1) / 100)
-        lesson = len(LESSONS) - 1 if begin else next(i for i, (end, _, _) in enumerate(LESSONS) if step < end)
+        lesson = LESSONS[-1] if begin else next(lesson for lesson in LESSONS if step < lesson.end)
         batch = draw_batch(visual, pools, step, seed, lesson)
         middle: list[torch.Tensor] = []
         loss, right = answer_loss(read(model, batch, middle=middle), batch.targets)
@@ -197,6 +240,11 @@ def train_language(work: Path, steps: int, resume: bool, begin: Path | None, see
         if (step + 1) % 200 == 0 or step + 1 == steps:
             for frames, keep in [(n, 1.0) for n in TESTED] + [(32, 0.3)]:
                 print(f"  {frames} frames, keep {keep}:", *table(accuracy(mean_model, test[frames], keep)), flush=True)
+            if lesson.choices:
+                for name, clips, spacing in (("choices", test[32], 1.0), ("tales", tales, 1.0), ("slow", tales, 15.0)):
+                    for i, layout in enumerate(LAYOUTS):
+                        tally = accuracy(mean_model, clips[i :: len(LAYOUTS)], layout=layout, interval=spacing)
+                        print(f"  {name}, {layout}:", *table(tally), flush=True)
             state = {"model": model.state_dict(), "mean": mean_model.state_dict(), "memory": memory.state_dict()}
             state["optimizer"] = optimizer.state_dict()
             torch.save(state | {"step": step + 1}, work / "saving.pt")
@@ -209,11 +257,11 @@ def main() -> None:
     parser.add_argument("--stage", choices=("all", "vision", "language", "export"), default="all")
     parser.add_argument("--work", type=Path, default=Path("tiny_training"), help="folder of states")
     parser.add_argument("--vision-steps", type=int, default=2200)
-    parser.add_argument("--steps", type=int, default=3500, help="of the language model")
+    parser.add_argument("--steps", type=int, default=6000, help="of the language model")
     parser.add_argument("--start", type=Path, help="folder of a checkpoint with which the language stage begins")
     parser.add_argument("--seed", type=int, default=2, help="of the language stage")
     parser.add_argument("--peak", type=float, default=1e-3, help="learning rate of the language stage")
-    parser.add_argument("--out", type=Path, default=CHECKPOINT, help="folder of the exported checkpoint")
+    parser.add_argument("--out", type=Path, default=TARGET, help="folder of the exported checkpoint")
     parser.add_argument("--resume", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
