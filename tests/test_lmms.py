@@ -72,7 +72,7 @@ def encoded(monkeypatch) -> list[str]:
 
 
 def model_of(lmms, **arguments):
-    model = lmms.StSimDiffModel(frames=FRAMES, device="cpu", **arguments)
+    model = lmms.StSimDiffModel(**{"model": "tiny", "frames": FRAMES, "device": "cpu"} | arguments)
     model.task_dict = {"task": {"test": [{"video": str(SAMPLES / f"{name}.mp4")} for name in ("flash", "move")]}}
     return model
 
