@@ -21,7 +21,7 @@ from stsimdiff_cli.evaluation.run import FORMAT as EVALUATION
 
 HERE = Path(__file__).parent
 REPORTS = HERE / "reports"
-PAGES = (HERE.parent / "README.md", HERE / "RESULTS.md")
+PAGES = (HERE.parent / "README.md", HERE / "RESULTS.md", HERE.parent / "docs" / "evaluation.md")
 PLACE = re.compile(r"(<!-- table (\S+) \| ([^|\n]+?)(?: \| ([0-9. ]+?))? -->\n)(.*?)(<!-- end -->)", re.S)
 
 
