@@ -76,7 +76,7 @@ bench-settings: $(READY)  ## Measure again the other tables of benchmarks/RESULT
 # 500 questions in VideoMME's layout, and the methods of the paper's tables with controls.
 SCORED := st-simdiff, fastv, fastervlm, prumerge, visionzip, framefusion, evs, random, uniform
 
-bench-eval: $(READY)  ## Score methods on rendered clips in VideoMME's layout, for docs/evaluation.md (half an hour)
+bench-eval: $(READY)  ## Score methods on rendered clips in VideoMME's layout, for docs/evaluation.md (15 minutes)
 	@mkdir -p build $(REPORTS)/eval
 	test -d build/synthetic || $(BIN)/python benchmarks/synthetic.py -o build/synthetic
 	$(BIN)/stsimdiff eval videomme --data build/synthetic --methods "$(SCORED)" --ratios 0.1,0.3,0.5 --table -o build/videomme
