@@ -117,7 +117,7 @@ def test_every_answer_is_a_line_that_says_how_it_came_about(finished, data):
 
 def test_answers_are_those_of_the_pipeline(finished, data):
     row = next(row for row in stored(finished) if row["method"] == "st-simdiff" and row["id"] == "move0_S2E")
-    tokens = pipeline.encode_video(data / "videos" / "move0.mp4", frames=8, device="cpu")
+    tokens = pipeline.encode_video(data / "videos" / "move0.mp4", "tiny-choice", frames=8, device="cpu")
     conversation = pipeline.converse(pipeline.compress_tokens(tokens, "0.3", device="cpu"), device="cpu")
     assert conversation.ask(row["prompt"], max_new_tokens=32).text == row["raw"]
 
