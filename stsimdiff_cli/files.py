@@ -56,6 +56,17 @@ def save_json(path: Path, data: dict[str, Any], indent: int | None = None) -> No
         temporary.write_text(json.dumps(data, indent=indent, ensure_ascii=False) + "\n")
 
 
+def append_text(path: Path, text: str, hint: str) -> None:
+    """Put text behind a file's end; it is on the disk when this returns. StsimdiffError with the hint otherwise."""
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise StsimdiffError(f"{path} cannot be written: {error}.", hint) from error
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

@@ -21,6 +21,7 @@ from stsimdiff_cli.models import loading
 from stsimdiff_cli.models.base import Family
 from stsimdiff_cli.models.loading import open_family
 from stsimdiff_cli.records import Layout, ModelRef, Source, TokenGrid, VideoTokens
+from stsimdiff_cli.video.decoding import Decoding
 
 SAMPLES = Path(__file__).parent.parent / "sample_videos"
 
@@ -43,6 +44,15 @@ def frames() -> torch.Tensor:
     base = torch.linspace(0, 200, 45 * 60 * 3).view(45, 60, 3)
     noise = torch.randint(0, 55, (7, 45, 60, 3), generator=generator)
     return torch.stack([(base.roll(4 * t, 1) + noise[t]).clamp(0, 255) for t in range(7)]).to(torch.uint8)
+
+
+@pytest.fixture
+def fed(monkeypatch) -> list[int]:
+    """Counts the packets that are decoded."""
+    count: list[int] = []
+    feed = Decoding.feed
+    monkeypatch.setattr(Decoding, "feed", lambda self: (count.append(1), feed(self))[1])
+    return count
 
 
 @pytest.fixture

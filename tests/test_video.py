@@ -147,15 +147,6 @@ def test_the_file_is_closed_when_reading_ends_or_is_given_up(clip, whole):
     assert path not in [fd.resolve() for fd in Path("/proc/self/fd").iterdir()]
 
 
-@pytest.fixture
-def fed(monkeypatch):
-    """Counts the packets that are decoded."""
-    count = []
-    feed = Decoding.feed
-    monkeypatch.setattr(Decoding, "feed", lambda self: (count.append(1), feed(self))[1])
-    return count
-
-
 @pytest.mark.parametrize("name", ["closed.mp4", "open.mkv", "vp9.webm", "open.ts"])
 def test_every_group_of_pictures_is_decoded_once(clip, name, fed):
     path = clip(name)

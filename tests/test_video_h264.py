@@ -83,15 +83,6 @@ def decoded(monkeypatch):
     return times
 
 
-@pytest.fixture
-def fed(monkeypatch):
-    """Counts the packets that are decoded."""
-    count = []
-    feed = Decoding.feed
-    monkeypatch.setattr(Decoding, "feed", lambda self: (count.append(1), feed(self))[1])
-    return count
-
-
 # The same pictures as in a full decode.
 
 

@@ -6,12 +6,11 @@ One JSON object a line: first what is measured, then a line a clip. A torn last 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
-from ..errors import RequestError, StsimdiffError
-from ..files import whole_file
+from ..errors import RequestError
+from ..files import append_text, whole_file
 from .exams import Item
 from .sitting import Outcome, Sitting
 
@@ -35,22 +34,15 @@ class Journal:
                     f"{path} holds an unfinished bench of other settings.", "Delete it, or discard it with --force."
                 )
         with whole_file(path) as temporary:
-            temporary.write_text("".join(map(_line, [header, *map(_written, self.sittings.values())])))
+            text = "".join(map(_line, [header, *map(_written, self.sittings.values())]))
+            temporary.write_text(text, encoding="utf-8")
 
     def add(self, sitting: Sitting) -> None:
         """Keep a finished clip."""
         self.sittings[sitting.name] = sitting
-        if self.path is None:
-            return
-        try:
-            with self.path.open("a") as file:
-                file.write(_line(_written(sitting)))
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise StsimdiffError(
-                f"{self.path} cannot be written: {error}.", "Finished clips are kept: make room and run it again."
-            ) from error
+        if self.path is not None:
+            hint = "Finished clips are kept: make room and run it again."
+            append_text(self.path, _line(_written(sitting)), hint)
 
     def close(self) -> None:
         """The report is written: the journal is no longer needed."""
@@ -61,7 +53,7 @@ class Journal:
 def _load(path: Path) -> tuple[dict[str, Any], list[Sitting]]:
     """The request and the finished clips of a journal; what follows the last newline is torn."""
     try:
-        header, *lines = [json.loads(line) for line in path.read_text().split("\n")[:-1]]
+        header, *lines = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
         return header, [_read(line) for line in lines]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RequestError(f"{path} is no journal of a bench.", "Delete it, or choose another name for -o.") from error

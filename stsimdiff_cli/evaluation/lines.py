@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import RequestError, StsimdiffError
-from ..files import save_json
+from ..errors import RequestError
+from ..files import append_text, save_json
 from .tasks.base import Item
 
 REQUEST, ITEMS = "request.json", "items.jsonl"
@@ -83,17 +83,9 @@ class Lines:
         """Keep the answers about a video: they are on the disk when this returns."""
         new = list(lines)
         self._found |= {line.key: line for line in new}
-        if self.folder is None:
-            return
-        try:
-            with self._items.open("a", encoding="utf-8") as file:
-                file.write("".join(json.dumps(asdict(line), ensure_ascii=False) + "\n" for line in new))
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise StsimdiffError(
-                f"{self._items} cannot be written: {error}.", "Answers so far are kept: make room and run it again."
-            ) from error
+        if self.folder is not None:
+            text = "".join(json.dumps(asdict(line), ensure_ascii=False) + "\n" for line in new)
+            append_text(self._items, text, "Answers so far are kept: make room and run it again.")
 
     def check(self, items: Iterable[Item]) -> None:
         """RequestError if a kept answer is one to another question than that of the same id in `items`."""
