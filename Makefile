@@ -104,7 +104,7 @@ lock: $(READY)  ## Write the installed versions to constraints.txt
 	mv constraints.new constraints.txt
 
 train-tiny: $(READY)  ## Train the embedded model again (hours on a CPU)
-	$(BIN)/python -m stsimdiff_cli.models.tiny.train
+	$(BIN)/python -m training.tiny.train
 
 clean:  ## Remove what was built
 	rm -rf $(VENV) $(LMMS) build dist demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -22,7 +22,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -31,9 +30,10 @@ import torch
 from torch import Tensor
 
 from stsimdiff_cli.errors import RequestError, StsimdiffError
-from stsimdiff_cli.inside import Session, View
-from stsimdiff_cli.methods.base import Method, parse_method
-from stsimdiff_cli.ratio import budget, parse_ratio
+from stsimdiff_cli.layer_pruning import Session, View
+from stsimdiff_cli.methods.base import Method
+from stsimdiff_cli.methods.spec import parse_method
+from stsimdiff_cli.ratio import Ratio, parse_ratio
 from stsimdiff_cli.records import VideoTokens
 
 sys.path.append(str(Path(__file__).parent))
@@ -47,14 +47,14 @@ class Layer0:
     """In place of an LLM: the features are the hidden states before layer 0, and nothing comes after."""
 
     def __init__(self, tokens: VideoTokens) -> None:
-        self.hidden = tokens.features.flatten(0, 2)
+        self.hidden = tokens.features.tensor().flatten(0, 2)
 
     def prefill(self, session: Session) -> None:
         """Run what comes before layer 0 and no more."""
         session.before(View(0, LAYERS, self.hidden))
 
 
-def ours(adapter: Adapter, method: Method, tokens: VideoTokens, ratio: Fraction) -> Outcome:
+def ours(adapter: Adapter, method: Method, tokens: VideoTokens, ratio: Ratio) -> Outcome:
     """What our method keeps."""
     layer0: Any = Layer0(tokens)
     if adapter.candidates:
@@ -96,11 +96,11 @@ def scene(shape: tuple[int, int, int], width: int, dtype: torch.dtype) -> VideoT
     slots, rows, columns = shape
     tokens = make_tokens(slots, "scenes", rows, columns, width)
     random = torch.Generator().manual_seed(1)
-    features = tokens.features.to(dtype)
+    features = tokens.features.tensor().to(dtype)
     projection = torch.randn((width, HEADS * KEY_WIDTH), generator=random) / width**0.5
-    keys = (tokens.features.float() @ projection).unflatten(-1, (HEADS, KEY_WIDTH)).to(dtype)
+    keys = (tokens.features.tensor().float() @ projection).unflatten(-1, (HEADS, KEY_WIDTH)).to(dtype)
     saliency = torch.rand(shape, generator=random)  # float32: in bfloat16 most would tie
-    return replace(tokens, features=features, evidence={"keys": keys, "saliency": saliency})
+    return VideoTokens.of(tokens.grid, {"features": features, "keys": keys, "saliency": saliency})
 
 
 def timed(run: Callable[[], Any]) -> tuple[float, Any]:
@@ -111,20 +111,20 @@ def timed(run: Callable[[], Any]) -> tuple[float, Any]:
         return time.perf_counter() - start, result
 
 
-def compare(name: str, module: Any, tokens: VideoTokens, ratio: Fraction, repeats: int) -> dict[str, Any]:
+def compare(name: str, module: Any, tokens: VideoTokens, ratio: Ratio, repeats: int) -> dict[str, Any]:
     """Both in turn, `repeats` times after a warm-up."""
     adapter = ADAPTERS[name]
     method, count = parse_method(adapter.ours), tokens.grid.tokens
     run, read = adapter.setup(module, tokens, ratio)
     published = read(timed(run)[1])
-    at = ratio if adapter.candidates else Fraction(len(published.index), count)
+    at = ratio if adapter.candidates else parse_ratio(Fraction(len(published.index), count))
     chosen = ours(adapter, method, tokens, at)
     times: list[tuple[float, float]] = []
     for _ in range(repeats):
         run, _ = adapter.setup(module, tokens, ratio)
         times.append((timed(run)[0], timed(lambda: ours(adapter, method, tokens, at))[0]))
     line = {"method": name, "shape": list(tokens.features.shape), "dtype": str(tokens.features.dtype)[6:]}
-    line |= {"ratio": float(ratio), "budget_ours": budget(ratio, count), "kept_theirs": len(published.index)}
+    line |= {"ratio": float(ratio), "budget_ours": ratio.budget(count), "kept_theirs": len(published.index)}
     line |= {"kept_ours": len(chosen.index), "agree": int(torch.isin(chosen.index, published.index).sum())}
     line |= slots(tokens, chosen.index, published.index) | difference(chosen, published)
     line |= {"seconds_theirs": spread([a for a, _ in times]), "seconds_ours": spread([b for _, b in times])}

@@ -17,13 +17,12 @@ import json
 import platform
 import statistics
 import time
-from fractions import Fraction
 
 import torch
 
-from stsimdiff_cli.methods.base import parse_method
-from stsimdiff_cli.pipeline import waiting
-from stsimdiff_cli.records import Layout, ModelRef, Source, TokenGrid, VideoTokens
+from stsimdiff_cli.methods.spec import parse_method
+from stsimdiff_cli.ratio import parse_ratio
+from stsimdiff_cli.records import DenseFeatures, Layout, ModelRef, Source, TokenGrid, VideoTokens
 from stsimdiff_cli.timing import Stopwatch
 
 VIDEOS = ("scenes", "noise", "still")
@@ -50,23 +49,25 @@ def make_tokens(slots: int, video: str = "scenes", rows: int = 14, columns: int 
     source = Source("synthetic", 0, "", 1.0, 1.0, slots, 1, 1, "none")
     model = ModelRef("none", "none", None, "")
     seconds = tuple(float(t) for t in range(slots))
-    return VideoTokens(TokenGrid((slots, rows, columns), width, seconds, Layout(), model, source), features)
+    return VideoTokens(
+        TokenGrid((slots, rows, columns), width, seconds, Layout(), model, source), DenseFeatures(features)
+    )
 
 
 def measure(tokens: VideoTokens, limit: str, repeats: int) -> dict:
     """Copies and selections in turn; the first of each is not counted."""
     method = parse_method("st-simdiff", importance="centrality", max_community=limit)
-    target = torch.empty_like(tokens.features)
+    target = torch.empty_like(tokens.features.tensor())
     runs = []
     for repeat in range(repeats + 1):
         start = time.perf_counter()
-        target.copy_(tokens.features)
+        target.copy_(tokens.features.tensor())
         if target.is_cuda:
             torch.cuda.synchronize()
         copy = time.perf_counter() - start
         time.sleep(REST)
-        watch = waiting(Stopwatch(), target.device)
-        selection = method.select(tokens, Fraction(3, 10), None, watch.step)
+        watch = Stopwatch(str(target.device))
+        selection = method.select(tokens, parse_ratio("0.3"), None, watch.step)
         watch.stop()
         if repeat:
             runs.append({"copy": copy, **watch.seconds, "all": watch.total()})
@@ -101,12 +102,12 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     if arguments.kernels:
-        form = importlib.import_module(f"stsimdiff_cli.kernels.{arguments.kernels}")
-        importlib.import_module("stsimdiff_cli.kernels").choose = lambda *_: form
+        form = importlib.import_module(f"stsimdiff_cli.graph.kernels.{arguments.kernels}")
+        importlib.import_module("stsimdiff_cli.graph.kernels").choose = lambda *_: form
     for number, video in enumerate(arguments.video):
         tokens = make_tokens(arguments.slots, video)
         if arguments.save and not number:
-            from stsimdiff_cli.store import save_tokens
+            from stsimdiff_cli.storage.formats import save_tokens
 
             save_tokens(arguments.save, tokens)
         for limit in arguments.max_community:

@@ -17,15 +17,18 @@ import numpy as np
 import torch
 
 from stsimdiff_cli import pipeline
-from stsimdiff_cli.bench.exams import RenderedClip, rendered_clips
-from stsimdiff_cli.bench.report import same
-from stsimdiff_cli.inside import View
-from stsimdiff_cli.methods.base import Method, parse_method
-from stsimdiff_cli.models.shelf import Shelf
-from stsimdiff_cli.models.tiny.clips import Clip, make_clip
-from stsimdiff_cli.models.tiny.draw import token_labels
-from stsimdiff_cli.models.tiny.questions import GROUPS
+from stsimdiff_cli.evaluation.bench_report import same
+from stsimdiff_cli.evaluation.exams import RenderedClip, rendered_clips
+from stsimdiff_cli.layer_pruning import View
+from stsimdiff_cli.methods.base import Method
+from stsimdiff_cli.methods.spec import parse_method
+from stsimdiff_cli.models.inference.model_cache import ModelCache
+from stsimdiff_cli.models.loading.runtime import Runtime
+from stsimdiff_cli.pipeline import Context
 from stsimdiff_cli.records import VideoTokens
+from stsimdiff_cli.synthetic.clips import Clip, make_clip
+from stsimdiff_cli.synthetic.questions import GROUPS
+from stsimdiff_cli.synthetic.shapes import token_labels
 
 
 def owners(clip: Clip) -> list[list[str]]:
@@ -68,7 +71,7 @@ def candidates(method: Method, tokens: VideoTokens, ratio: str) -> torch.Tensor 
     if not method.inside or "llm" not in method.needs:
         return None
     session = method.session(tokens, Fraction(ratio))
-    session.before(View(0, 1, tokens.features.flatten(0, 2)))
+    session.before(View(0, 1, tokens.features.tensor().flatten(0, 2)))
     return session.index
 
 
@@ -80,17 +83,19 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    shelf = Shelf(keep=True)
+    models = ModelCache()
     method = parse_method(arguments.method)
     found: list[tuple[str, bool, int, int, int]] = []  # group, right, tokens asked about, candidates, kept of them
     for exam in rendered_clips(arguments.clips, 32, arguments.seed):
         assert isinstance(exam, RenderedClip)
-        tokens, items = exam.open("tiny", shelf=shelf, device="cpu")
+        tokens, items = exam.open("tiny", runtime=Runtime(device="cpu"), context=Context(models=models))
         clip = make_clip(exam.seed, "heldout", 32, exam.event)
-        video = pipeline.compress_tokens(tokens, arguments.ratio, method, device="cpu", shelf=shelf)
+        video = pipeline.compress_tokens(
+            tokens, arguments.ratio, method, runtime=Runtime(device="cpu"), context=Context(models=models)
+        )
         kept, entering = video.index, candidates(method, tokens, arguments.ratio)
         entering = kept if entering is None else entering
-        conversation = pipeline.converse(video, device="cpu", shelf=shelf)
+        conversation = pipeline.converse(video, runtime=Runtime(device="cpu"), context=Context(models=models))
         for kind, text, answer in items:
             about = asked_about(clip, kind, text)
             if about is None:

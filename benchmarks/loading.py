@@ -33,12 +33,15 @@ from safetensors.torch import save_file
 from transformers import AutoModelForImageTextToText
 
 from stsimdiff_cli.machine import describe
-from stsimdiff_cli.models.base import Family
-from stsimdiff_cli.models.checkpoint import DUMMY
-from stsimdiff_cli.models.dummy import random_model, write_dummy
-from stsimdiff_cli.models.language import LanguageModel
-from stsimdiff_cli.models.loading import open_family, quiet
-from stsimdiff_cli.models.vision import VisionEncoder
+from stsimdiff_cli.models.families import open_family
+from stsimdiff_cli.models.families.base import Family
+from stsimdiff_cli.models.inference.conversation import Conversation
+from stsimdiff_cli.models.inference.language_model import LanguageModel
+from stsimdiff_cli.models.inference.vision_encoder import VisionEncoder
+from stsimdiff_cli.models.loading.checkpoint import DUMMY
+from stsimdiff_cli.models.loading.quiet import quiet
+from stsimdiff_cli.models.loading.random_weights import random_model, write_dummy
+from stsimdiff_cli.models.loading.runtime import ResolvedRuntime
 from stsimdiff_cli.records import Embeddings, Source, TokenGrid
 
 CPU = torch.device("cpu")
@@ -120,19 +123,19 @@ def everything(family: Family, dtype: torch.dtype) -> Callable[[], object]:
 
 def encode(family: Family, dtype: torch.dtype) -> Callable[[], object]:
     """`encode`."""
-    encoder = VisionEncoder(family, CPU, dtype)
+    encoder = VisionEncoder(family, ResolvedRuntime(CPU, dtype, "sdpa"))
     return lambda: encoder.encode(_frames())
 
 
 def evidence(family: Family, dtype: torch.dtype) -> Callable[[], object]:
     """`encode --evidence saliency,keys`."""
-    encoder = VisionEncoder(family, CPU, dtype, family.gives)
+    encoder = VisionEncoder(family, ResolvedRuntime(CPU, dtype, "sdpa"), evidence=family.gives)
     return lambda: encoder.encode(_frames())
 
 
 def importance(family: Family, dtype: torch.dtype) -> Callable[[], object]:
     """The first layers of the LLM, for `compress`."""
-    language = LanguageModel(family, CPU, dtype, LAYERS, probed=True)
+    language = LanguageModel(family, ResolvedRuntime(CPU, dtype, "sdpa"), layers=LAYERS, attention_rows=True)
     grid, tokens = _tokens(family)
     everywhere = torch.arange(grid.tokens)
     return lambda: language.importance(grid, tokens, everywhere, "What happens?", LAYERS - 1)
@@ -140,9 +143,11 @@ def importance(family: Family, dtype: torch.dtype) -> Callable[[], object]:
 
 def ask(family: Family, dtype: torch.dtype) -> Callable[[], object]:
     """`ask`."""
-    language = LanguageModel(family, CPU, dtype)
+    language = LanguageModel(family, ResolvedRuntime(CPU, dtype, "sdpa"))
     grid, tokens = _tokens(family)
-    return lambda: language.watch(grid, tokens, torch.arange(grid.tokens)).ask("What happens?", max_new_tokens=2)
+    return lambda: Conversation(language, grid, tokens, torch.arange(grid.tokens)).ask(
+        "What happens?", max_new_tokens=2
+    )
 
 
 PARTS = {"everything": everything, "encode": encode, "encode with evidence": evidence,

@@ -17,13 +17,25 @@ from typing import Any
 import torch
 
 from stsimdiff_cli.models import FAMILIES
-from stsimdiff_cli.models.base import Family
-from stsimdiff_cli.models.checkpoint import DUMMY
-from stsimdiff_cli.models.dummy import random_model
-from stsimdiff_cli.models.loading import load_language, load_vision, open_family, quiet
-from stsimdiff_cli.models.presets import PRESETS
-from stsimdiff_cli.models.published import QWEN, encoder, internvl, llava_onevision, llava_video, llm, rope, smolvlm
-from stsimdiff_cli.models.published_qwen import LARGE, QWEN_VL, SO400M, qwen3_vl
+from stsimdiff_cli.models.families import open_family
+from stsimdiff_cli.models.families.base import Family
+from stsimdiff_cli.models.loading.checkpoint import DUMMY
+from stsimdiff_cli.models.loading.presets import PRESETS
+from stsimdiff_cli.models.loading.published import (
+    QWEN,
+    encoder,
+    internvl,
+    llava_onevision,
+    llava_video,
+    llm,
+    rope,
+    smolvlm,
+)
+from stsimdiff_cli.models.loading.published_qwen import LARGE, QWEN_VL, SO400M, qwen3_vl
+from stsimdiff_cli.models.loading.quiet import quiet
+from stsimdiff_cli.models.loading.random_weights import random_model
+from stsimdiff_cli.models.loading.runtime import ResolvedRuntime
+from stsimdiff_cli.models.loading.weights import load_language, load_vision
 
 PAGE = Path(__file__).parent.parent / "README.md"
 PLACE = re.compile(r"(<!-- parameters -->\n).*?(<!-- end -->)", re.S)
@@ -113,9 +125,9 @@ def counts(config: dict[str, Any]) -> dict[str, int]:
         family = open_family(folder)
         models = {
             "whole": _whole(family),
-            "encode": load_vision(family, META, BF16),
-            "importance": load_language(family, META, BF16, layers=2),
-            "ask": load_language(family, META, BF16),
+            "encode": load_vision(family, ResolvedRuntime(META, BF16, "sdpa")),
+            "importance": load_language(family, ResolvedRuntime(META, BF16, "sdpa"), layers=2),
+            "ask": load_language(family, ResolvedRuntime(META, BF16, "sdpa")),
         }
     return {step: sum(parameter.numel() for parameter in model.parameters()) for step, model in models.items()}
 

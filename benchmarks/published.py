@@ -10,7 +10,6 @@ import sys
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor
 
 from stsimdiff_cli.methods.visionzip import VisionZip
-from stsimdiff_cli.ratio import budget
+from stsimdiff_cli.ratio import Ratio
 from stsimdiff_cli.records import VideoTokens
 
 REAL = sys.stdlib_module_names | {"torch", "numpy", "scipy"}
@@ -40,7 +39,7 @@ class Adapter:
     file: str  # in the checkout
     marks: str  # text in that file, which tells it from another project's file of that name
     ours: str  # as for --method
-    setup: Callable[[Any, VideoTokens, Fraction], tuple[Callable[[], Any], Callable[[Any], Outcome]]]
+    setup: Callable[[Any, VideoTokens, Ratio], tuple[Callable[[], Any], Callable[[Any], Outcome]]]
     note: str = ""
     candidates: bool = False  # of ours, what enters the LLM is compared, at the ratio that was asked for
 
@@ -85,18 +84,18 @@ def locals_of(function: Callable[[], Any], path: str, name: str) -> dict[str, An
     return found
 
 
-def evs(module: Any, tokens: VideoTokens, ratio: Fraction) -> Any:
+def evs(module: Any, tokens: VideoTokens, ratio: Ratio) -> Any:
     """compute_retention_mask(embeddings (N, D), (T, H, W), 1, q) -> mask (N,)."""
-    flat, shape, q = tokens.features.flatten(0, 2), tokens.grid.shape, float(1 - ratio)
+    flat, shape, q = tokens.features.tensor().flatten(0, 2), tokens.grid.shape, float(1 - ratio.exact)
     return (
         lambda: module.compute_retention_mask(flat, shape, 1, q),
         lambda mask: Outcome(mask.nonzero().squeeze(1)),
     )
 
 
-def vidcom2(module: Any, tokens: VideoTokens, ratio: Fraction) -> Any:
+def vidcom2(module: Any, tokens: VideoTokens, ratio: Ratio) -> Any:
     """vidcom2_compression(features (N, D), ...) -> kept features; the positions are read while it runs once more."""
-    flat, area = tokens.features.flatten(0, 2), tokens.grid.shape[1] * tokens.grid.shape[2]
+    flat, area = tokens.features.tensor().flatten(0, 2), tokens.grid.shape[1] * tokens.grid.shape[2]
 
     def run() -> Tensor:
         return module.vidcom2_compression(flat, model="qwen2_vl", base_scale=float(ratio), frame_token_len=area)
@@ -108,10 +107,10 @@ def vidcom2(module: Any, tokens: VideoTokens, ratio: Fraction) -> Any:
     return run, read
 
 
-def vispruner(module: Any, tokens: VideoTokens, ratio: Fraction) -> Any:
+def vispruner(module: Any, tokens: VideoTokens, ratio: Ratio) -> Any:
     """LlavaMetaForCausalLM.encode_images(images) -> features, masks (T, H W); the encoder's output is given."""
-    area, features = tokens.grid.shape[1] * tokens.grid.shape[2], tokens.features.flatten(1, 2)
-    attention = tokens.evidence["saliency"].flatten(1)[:, None]  # (T, 1 head, H W)
+    area, features = tokens.grid.shape[1] * tokens.grid.shape[2], tokens.features.tensor().flatten(1, 2)
+    attention = tokens.evidence["saliency"].tensor().flatten(1)[:, None]  # (T, 1 head, H W)
     model = types.SimpleNamespace(
         get_vision_tower=lambda: lambda *_, **__: (features, attention), mm_projector=lambda x: x
     )
@@ -125,9 +124,9 @@ def vispruner(module: Any, tokens: VideoTokens, ratio: Fraction) -> Any:
     )
 
 
-def nearest(area: int, ratio: Fraction) -> int:
+def nearest(area: int, ratio: Ratio) -> int:
     """The number of tokens of a frame nearest to r H W for which VisPruner's code runs; the smaller of two."""
-    wanted = budget(ratio, area)
+    wanted = ratio.budget(area)
     return next(n for n in sorted(range(2, area + 1), key=lambda n: abs(n - wanted)) if defined(area, n))
 
 
@@ -142,17 +141,17 @@ def defined(area: int, number: int) -> bool:
     return True
 
 
-def visionzip(module: Any, tokens: VideoTokens, ratio: Fraction) -> Any:
+def visionzip(module: Any, tokens: VideoTokens, ratio: Ratio) -> Any:
     """CLIPVisionTower_VisionZip.forward(images) -> [CLS], dominant, contextual; the encoder's output is given.
 
     Positions of contextual tokens are read while it runs once more. [CLS] is taken off.
     """
     slots, area = tokens.grid.shape[0], tokens.grid.shape[1] * tokens.grid.shape[2]
-    number = max(2, budget(ratio, area))
+    number = max(2, ratio.budget(area))
     dominant = VisionZip()._dominants(number)
-    features = torch.nn.functional.pad(tokens.features.flatten(1, 2), (0, 0, 1, 0))  # (T, 1 + H W, D)
-    attention = torch.nn.functional.pad(tokens.evidence["saliency"].flatten(1), (1, 0))[:, None, None]
-    keys = torch.nn.functional.pad(tokens.evidence["keys"].flatten(1, 2), (0, 0, 0, 0, 1, 0))
+    features = torch.nn.functional.pad(tokens.features.tensor().flatten(1, 2), (0, 0, 1, 0))  # (T, 1 + H W, D)
+    attention = torch.nn.functional.pad(tokens.evidence["saliency"].tensor().flatten(1), (1, 0))[:, None, None]
+    keys = torch.nn.functional.pad(tokens.evidence["keys"].tensor().flatten(1, 2), (0, 0, 0, 0, 1, 0))
 
     def tower(*_: Any, **__: Any) -> Any:
         layer.metric = keys.mean(-2)
@@ -179,13 +178,13 @@ def visionzip(module: Any, tokens: VideoTokens, ratio: Fraction) -> Any:
     return run, read
 
 
-def fusion(module: Any, tokens: VideoTokens, ratio: Fraction) -> Any:
+def fusion(module: Any, tokens: VideoTokens, ratio: Ratio) -> Any:
     """FrameFusion.forward(hidden (1, N, D), positions, mask) before layer 0."""
     merger = module.FrameFusion(cost=float(ratio), similarity_lower_bound=0.6, ratio_lower_bound=0.1)
     return before_layer_0(merger, tokens)
 
 
-def st_simdiff(module: Any, tokens: VideoTokens, ratio: Fraction) -> Any:
+def st_simdiff(module: Any, tokens: VideoTokens, ratio: Ratio) -> Any:
     """SimDiff.forward before layer 0, as its README calls it; the prune by attention that follows is not run."""
     merger = module.SimDiff(float(ratio), 0.8, 0.1, strategy=3)
     return before_layer_0(merger, tokens, height=tokens.grid.shape[1], width=tokens.grid.shape[2])
@@ -202,7 +201,7 @@ def before_layer_0(merger: Any, tokens: VideoTokens, **size: int) -> Any:
         merger.prepare(patch, rows * columns, 0, count - 1, count, count, **size)
         return merger(fresh.pop(), [place, place], None)
 
-    fresh.append(tokens.features.flatten(0, 2)[None].clone())
+    fresh.append(tokens.features.tensor().flatten(0, 2)[None].clone())
     return run, lambda out: Outcome(out[1][0].flatten(), out[0][0])
 
 

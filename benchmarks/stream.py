@@ -23,10 +23,10 @@ from pathlib import Path
 
 import torch
 
-from stsimdiff_cli.kernels import WORTH_LOADING
+from stsimdiff_cli.graph.kernels import WORTH_LOADING
 from stsimdiff_cli.machine import describe
 from stsimdiff_cli.records import Layout, ModelRef, Source, TokenGrid
-from stsimdiff_cli.store import growing_tokens
+from stsimdiff_cli.storage.sinks import growing_tokens
 
 SIDE, WIDTH, SCENE = 14, 3584, 16
 COMPARED = 512  # slots up to which all tokens are also taken into memory
@@ -36,22 +36,25 @@ COMPARED = 512  # slots up to which all tokens are also taken into memory
 CHILD = """
 import json, pathlib, resource, sys
 from dataclasses import replace
-from stsimdiff_cli import kernels, pipeline, store
-from stsimdiff_cli.records import VideoTokens
+from stsimdiff_cli import pipeline
+from stsimdiff_cli.graph import kernels
+from stsimdiff_cli.models.loading.runtime import Runtime
+from stsimdiff_cli.records import DenseFeatures, VideoTokens
+from stsimdiff_cli.storage.formats import StoredVideo, save_compressed
 from stsimdiff_cli.timing import Stopwatch, selection_seconds
 path, output, ratio, stay, worth = sys.argv[1:]
 kernels.WORTH_LOADING = int(worth)
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 select = lambda tokens, watch: pipeline.compress_tokens(
-    tokens, ratio, "st-simdiff:importance=centrality", device="cpu", watch=watch)
-stored = store.StoredVideo(pathlib.Path(path))
+    tokens, ratio, "st-simdiff:importance=centrality", Runtime(device="cpu"), context=pipeline.Context(timer=watch))
+stored = StoredVideo(pathlib.Path(path))
 few = replace(stored.grid, shape=(8, *stored.grid.shape[1:]), seconds=stored.grid.seconds[:8])
-select(VideoTokens(few, stored.tokens(stay=True).features[:8]), Stopwatch())  # warms up
+select(VideoTokens(few, DenseFeatures(next(stored.tokens(stay=True).features.chunks(8))[1])), Stopwatch())  # warms up
 before, watch = peak(), Stopwatch()
 watch.step("read")
 video = select(stored.tokens(stay=stay == "stay"), watch)
 with watch.during("write"):
-    store.save_compressed(output, video)
+    save_compressed(output, video)
 print(json.dumps({"seconds": watch.total(), "core": selection_seconds(watch.seconds), "peak": peak(), "before": before,
                   "steps": watch.seconds, "kept": len(video.index), "communities": video.counts["communities"]}))
 """

@@ -32,11 +32,11 @@ from typing import Any
 import numpy as np
 
 from stsimdiff_cli.errors import RequestError, StsimdiffError
-from stsimdiff_cli.models.tiny.choices import LAYOUTS, Choice, choose, names
-from stsimdiff_cli.models.tiny.clips import FPS, Clip, Fact, make_clip
-from stsimdiff_cli.models.tiny.questions import EVENTS
-from stsimdiff_cli.models.tiny.samples import write_video
-from stsimdiff_cli.models.tiny.tales import make_tale
+from stsimdiff_cli.synthetic.choices import LAYOUTS, Choice, choose, names
+from stsimdiff_cli.synthetic.clips import FPS, Clip, Fact, make_clip
+from stsimdiff_cli.synthetic.long_clips import make_tale
+from stsimdiff_cli.synthetic.questions import EVENTS
+from stsimdiff_cli.synthetic.samples import write_video
 
 #: The clips of seed s have seeds from 100 000 + 2000 s on: those of training's own tests lie below, those of
 #: `stsimdiff bench` begin at 1 000 000.

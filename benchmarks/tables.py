@@ -14,10 +14,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from stsimdiff_cli.bench import tables as bench
-from stsimdiff_cli.bench.grid import Grid
+from stsimdiff_cli.evaluation import bench_tables as bench
 from stsimdiff_cli.evaluation import tables as evaluation
 from stsimdiff_cli.evaluation.run import FORMAT as EVALUATION
+from stsimdiff_cli.evaluation.text_table import Grid
 
 HERE = Path(__file__).parent
 REPORTS = HERE / "reports"

@@ -11,15 +11,19 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "Runtime": ".models.loading.runtime",
+    "Sampling": ".video",
+    "Context": ".pipeline",
+    "ModelCache": ".models.inference.model_cache",
     "encode_video": ".pipeline",
     "compress_tokens": ".pipeline",
     "converse": ".pipeline",
     "converse_inside": ".pipeline",
-    "parse_method": ".methods.base",
+    "parse_method": ".methods.spec",
     "parse_ratio": ".ratio",
-    "load": ".store",
-    "save_tokens": ".store",
-    "save_compressed": ".store",
+    "load": ".storage.formats",
+    "save_tokens": ".storage.formats",
+    "save_compressed": ".storage.formats",
     "StsimdiffError": ".errors",
 }
 __all__ = ["__version__", *_PUBLIC]

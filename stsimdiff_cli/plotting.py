@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import RequestError
-from .files import whole_file
+from .storage.atomic import whole_file
 
 FORMATS = (".png", ".svg", ".pdf")
 #: Okabe and Ito's palette, distinct to colour-blind readers too; the first is the baseline's.

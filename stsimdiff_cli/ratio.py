@@ -2,14 +2,48 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 
 from .errors import RequestError
 
 
-def parse_ratio(value: str | float | Fraction) -> Fraction:
-    """An exact fraction from what a user wrote: "0.07" is 7/100, never the nearest binary number."""
+@dataclass(frozen=True)
+class Ratio:
+    """The fraction of tokens kept. Two ratios are equal if their numbers are, however they were written."""
+
+    exact: Fraction  # in (0, 1]
+    text: str = field(compare=False)  # as the user wrote it
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __float__(self) -> float:
+        return self.exact.numerator / self.exact.denominator
+
+    @property
+    def decimal(self) -> str:
+        """The number as files record it: a decimal if that is exact, else a fraction."""
+        text = str(float(self))
+        return text if Fraction(text) == self.exact else str(self.exact)
+
+    def budget(self, tokens: int) -> int:
+        """ceil(r N) in exact arithmetic."""
+        return -(-self.exact.numerator * tokens // self.exact.denominator)
+
+
+#: Every token.
+ALL = Ratio(Fraction(1), "1")
+
+
+def parse_ratio(value: str | float | Fraction | Ratio) -> Ratio:
+    """The ratio that a user wrote, exactly: "0.07" is 7/100, never the nearest binary number.
+
+    RequestError for anything but a number in (0, 1] of at most nine decimals.
+    """
+    if isinstance(value, Ratio):
+        return value
     hint = "Give the fraction of tokens to keep, above 0 and at most 1, e.g. --ratio 0.3"
     if isinstance(value, Fraction):
         written: Fraction | Decimal = value
@@ -25,13 +59,8 @@ def parse_ratio(value: str | float | Fraction) -> Fraction:
     if written >= Decimal("1e-9"):  # as a fraction, 1e-999999999 has a billion digits
         ratio = Fraction(written)
         if ratio.denominator <= 10**9:
-            return ratio
+            return Ratio(ratio, str(value).strip())
     raise RequestError(f"The ratio {value} has more than nine decimals.", "Round it.")
-
-
-def budget(ratio: Fraction, tokens: int) -> int:
-    """ceil(r N) in exact arithmetic."""
-    return -(-ratio.numerator * tokens // ratio.denominator)
 
 
 def shares(total: int, sizes: list[int]) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 #: Steps of a job that are not a method's own work; a method names its steps as it likes.
@@ -18,12 +18,13 @@ def selection_seconds(seconds: dict[str, float]) -> float:
 class Stopwatch:
     """Seconds spent in named steps; a step that comes back adds up.
 
-    `synchronise` is called at every boundary, so that work queued on a GPU is counted where it belongs.
+    With a device ("auto" is a GPU if there is one), every boundary waits for the work that is queued on a GPU, so that
+    it is counted where it belongs.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device: str | None = None) -> None:
         self.seconds: dict[str, float] = {}
-        self.synchronise: Callable[[], None] = lambda: None
+        self.device = device
         self._begin = time.perf_counter()
         self._current: tuple[str, float] | None = None
 
@@ -34,11 +35,19 @@ class Stopwatch:
 
     def stop(self) -> None:
         """End the current step, if there is one."""
-        self.synchronise()
+        self._synchronise()
         if self._current is not None:
             name, begin = self._current
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin
             self._current = None
+
+    def _synchronise(self) -> None:
+        if self.device is None or not self.device.startswith(("auto", "cuda")):
+            return
+        import torch
+
+        if torch.cuda.is_available():
+            torch.cuda.synchronize(None if self.device == "auto" else self.device)
 
     @contextmanager
     def during(self, name: str) -> Iterator[None]:

@@ -15,13 +15,12 @@ import transformers
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before triton: its kernels then run on the CPU
 
-from checkpoints import CHECKPOINTS
-
-from stsimdiff_cli.models import loading
-from stsimdiff_cli.models.base import Family
-from stsimdiff_cli.models.loading import open_family
+from stsimdiff_cli.models.families import open_family
+from stsimdiff_cli.models.families.base import Family
+from stsimdiff_cli.models.loading import weights as loading
 from stsimdiff_cli.records import Layout, ModelRef, Source, TokenGrid, VideoTokens
 from stsimdiff_cli.video.decoding import Decoding
+from tests.support.checkpoints.qwen_and_onevision import CHECKPOINTS
 
 SAMPLES = Path(__file__).parent.parent / "sample_videos"
 
@@ -113,4 +112,4 @@ def make_tokens(shape: tuple[int, int, int] = (4, 3, 5), width: int = 16, seed: 
         model=ModelRef("nobody/nothing", "qwen2_5_vl", None, "0" * 32),
         source=Source("clip.mp4", 1, "00", 1.0, 4.0, t, 8, 8, "pyav"),
     )
-    return VideoTokens(grid, features.to(more.pop("dtype", torch.float32)), more)
+    return VideoTokens.of(grid, {"features": features.to(more.pop("dtype", torch.float32)), **more})

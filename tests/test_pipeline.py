@@ -6,19 +6,23 @@ from dataclasses import replace
 
 import pytest
 import torch
-from checkpoints import CHECKPOINTS
-from clip_factory import render
-from conftest import make_tokens
 
 from stsimdiff_cli import pipeline, video
-from stsimdiff_cli.collecting import regrouped
 from stsimdiff_cli.errors import RequestError
-from stsimdiff_cli.models.loading import open_family
-from stsimdiff_cli.models.shelf import Shelf
-from stsimdiff_cli.models.vision import VisionEncoder
-from stsimdiff_cli.records import Frames
-from stsimdiff_cli.store import load
+from stsimdiff_cli.models.families import open_family
+from stsimdiff_cli.models.inference.model_cache import ModelCache, NoModelCache
+from stsimdiff_cli.models.inference.vision_encoder import VisionEncoder
+from stsimdiff_cli.models.loading.runtime import Runtime
+from stsimdiff_cli.pipeline import Context
+from stsimdiff_cli.records import Frames, FrameStream
+from stsimdiff_cli.storage.formats import load
 from stsimdiff_cli.timing import Stopwatch
+from stsimdiff_cli.video import Sampling
+from stsimdiff_cli.video.rechunk import rechunked
+from tests.conftest import make_tokens
+from tests.support.checkpoints.qwen_and_onevision import CHECKPOINTS
+from tests.support.clip_factory import render
+from tests.support.runtimes import FP32
 
 
 def numbered(*numbers: int, missing: tuple[float, ...] = ()) -> Frames:
@@ -31,7 +35,7 @@ def numbered(*numbers: int, missing: tuple[float, ...] = ()) -> Frames:
 def test_regrouping_keeps_order_and_fills_every_chunk_but_the_last(size):
     missing: list[float] = []
     parts = [numbered(0, 1), numbered(missing=(2.0,)), numbered(3, missing=(4.0,)), numbered(5, 6, 7, 8)]
-    out = list(regrouped(parts, size, missing))
+    out = list(rechunked(parts, size, missing))
     assert [n for part in out for n in part.seconds] == [0, 1, 3, 5, 6, 7, 8]
     assert [int(p) for part in out for p in part.pixels[:, 0, 0, 0]] == [0, 1, 3, 5, 6, 7, 8]
     assert all(len(part.seconds) == size for part in out[:-1]) and missing == [2.0, 4.0]
@@ -45,52 +49,62 @@ def test_no_more_frames_are_held_than_a_chunk(tmp_path, monkeypatch):
     monkeypatch.setattr(
         VisionEncoder, "encode", lambda self, frames, total: sizes.append((len(frames), total)) or real(self, frames)
     )
-    tokens = pipeline.encode_video(clip, frames=39, chunk=4)
+    monkeypatch.setattr(pipeline, "CHUNK", 4)
+    tokens = pipeline.encode_video(clip, sampling=Sampling(frames=39))
     assert sizes == [(4, 39)] * 9 + [(3, 39)] and tokens.grid.shape[0] == 39
 
 
-def test_the_chunk_does_not_change_the_tokens(tmp_path):
+def test_the_chunk_does_not_change_the_tokens(tmp_path, monkeypatch):
     clip = render(tmp_path / "clip.mp4", range(20))
     model = str(CHECKPOINTS["qwen2_5_vl"](tmp_path / "model"))
-    first, second = (pipeline.encode_video(clip, model, frames=9, chunk=chunk) for chunk in (2, 100))
+    made = []
+    for chunk in (2, 100):
+        monkeypatch.setattr(pipeline, "CHUNK", chunk)
+        made.append(pipeline.encode_video(clip, model, sampling=Sampling(frames=9)))
+    first, second = made
     assert first.grid == second.grid and first.grid.shape[0] == 5  # two frames a slot, the last one repeated
-    torch.testing.assert_close(first.features, second.features, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(first.features.tensor(), second.features.tensor(), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("broken", [False, True])
-def test_tokens_that_go_to_a_file_are_those_that_stay_in_memory(tmp_path, broken):
+def test_tokens_that_go_to_a_file_are_those_that_stay_in_memory(tmp_path, monkeypatch, broken):
     """Also when frames stay away, for which the file had been laid out."""
     clip = render(tmp_path / "clip.mp4", range(20))
     found = video.scan(clip)
     source = video.source_of(clip, found, "pyav", ())
-    parts = list(video.read_frames(clip, found, video.choose_frames(found, frames=9), chunk=4))
+    parts = list(video.read_frames(clip, found, video.choose_frames(found, Sampling(frames=9)), chunk=4))
     if broken:
         gone = Frames(parts[1].pixels[:0], (), parts[1].seconds)
         parts[1] = gone
+    monkeypatch.setattr(pipeline, "CHUNK", 4)
     made = {}
     for to in (None, tmp_path / "a.safetensors", tmp_path / "b.safetensors"):
         evidence = ("saliency", "keys")
-        made[to] = pipeline.encode_frames(parts, 9, source, evidence=evidence, to=to, chunk=4, device="cpu")
+        made[to] = pipeline.encode_frames(
+            FrameStream(source, 9, parts), runtime=Runtime(device="cpu"), evidence=evidence, to=to
+        )
     memory, (file, again) = made.pop(None), made
     stored = load(file)
     assert stored.grid == memory.grid and made[file].grid == memory.grid
     assert stored.grid.shape[0] == (5 if broken else 9) and len(memory.grid.source.missing_seconds) == 4 * broken
-    assert torch.equal(stored.features, memory.features) and torch.equal(made[file].features[:], memory.features)
+    assert torch.equal(stored.features.tensor(), memory.features.tensor()) and torch.equal(
+        made[file].features.tensor(), memory.features.tensor()
+    )
     for name in ("saliency", "keys"):
-        assert torch.equal(stored.evidence[name], memory.evidence[name])
+        assert torch.equal(stored.evidence[name].tensor(), memory.evidence[name].tensor())
     assert file.read_bytes() == again.read_bytes()
 
 
 def test_a_slot_is_dated_by_its_first_frame(tmp_path):
     clip = render(tmp_path / "clip.mp4", range(20), rate=10)
     model = str(CHECKPOINTS["qwen2_5_vl"](tmp_path / "model"))
-    tokens = pipeline.encode_video(clip, model, frames=20)
+    tokens = pipeline.encode_video(clip, model, sampling=Sampling(frames=20))
     assert tokens.grid.seconds == pytest.approx([0.2 * i for i in range(10)])
 
 
 def test_the_source_is_recorded(tmp_path):
     clip = render(tmp_path / "clip.mp4", range(20))
-    source = pipeline.encode_video(clip, frames=3).grid.source
+    source = pipeline.encode_video(clip, sampling=Sampling(frames=3)).grid.source
     assert (source.name, source.bytes, source.frames) == ("clip.mp4", clip.stat().st_size, 20)
     assert len(source.sha256) == 64 and source.decoder == "pyav"
     assert source.seconds == pytest.approx(video.scan(clip).duration)
@@ -98,17 +112,17 @@ def test_the_source_is_recorded(tmp_path):
 
 def test_kept_features_are_the_original_ones():
     tokens = make_tokens(dtype=torch.bfloat16)
-    kept = pipeline.compress_tokens(tokens, "0.4", "st-simdiff:importance=centrality", device="cpu")
+    kept = pipeline.compress_tokens(tokens, "0.4", "st-simdiff:importance=centrality", runtime=Runtime(device="cpu"))
     assert kept.features.dtype == torch.bfloat16
-    assert torch.equal(kept.features, tokens.features.flatten(0, 2)[kept.index])
+    assert torch.equal(kept.features.tensor(), tokens.features.tensor().flatten(0, 2)[kept.index])
 
 
 def test_importance_in_the_llm_is_asked_only_for_candidates_that_must_go(tmp_path):
     calls = []
 
-    class FakeShelf(Shelf):
-        def language(self, family, device, dtype, layers=None, probed=False, **how):
-            calls.append((layers, probed))
+    class FakeModels(ModelCache):
+        def language_model(self, family, runtime, layers=None, attention_rows=False):
+            calls.append((layers, attention_rows))
             return self
 
         def importance(self, grid, tokens, index, prompt, layer):
@@ -119,34 +133,39 @@ def test_importance_in_the_llm_is_asked_only_for_candidates_that_must_go(tmp_pat
     tokens = make_tokens()
     tokens = replace(tokens, grid=replace(tokens.grid, model=family.checkpoint.ref))
     method = "st-simdiff:layer=2"
-    video = pipeline.compress_tokens(tokens, "0.1", method, prompt="why?", device="cpu", shelf=FakeShelf())
+    video = pipeline.compress_tokens(
+        tokens, "0.1", method, runtime=Runtime(device="cpu"), prompt="why?", context=Context(models=FakeModels())
+    )
     candidates = video.counts["candidates"]
     assert calls == [(3, True), (candidates, candidates, "why?", 2)]
     assert video.method["prompt"] == "why?"
     calls.clear()
-    everything = pipeline.compress_tokens(tokens, 1, method, device="cpu", shelf=FakeShelf())
+    everything = pipeline.compress_tokens(
+        tokens, 1, method, runtime=Runtime(device="cpu"), context=Context(models=FakeModels())
+    )
     assert calls == [] and everything.method["prompt"] is None and everything.importance is None
 
 
-def test_a_shelf_that_keeps_loads_each_part_once(tmp_path):
+def test_a_cache_loads_each_part_once(tmp_path):
     family = open_family(str(CHECKPOINTS["qwen2_5_vl"](tmp_path / "model")))
-    settings = (family, torch.device("cpu"), torch.float32)
-    keeping, passing = Shelf(keep=True), Shelf()
-    assert keeping.encoder(*settings) is keeping.encoder(*settings)
-    assert keeping.language(*settings) is keeping.language(*settings)
-    assert keeping.language(*settings) is not keeping.language(*settings, layers=1)
-    assert passing.encoder(*settings) is not passing.encoder(*settings)
+    settings = (family, FP32)
+    keeping, passing = ModelCache(), NoModelCache()
+    assert keeping.vision_encoder(*settings) is keeping.vision_encoder(*settings)
+    assert keeping.language_model(*settings) is keeping.language_model(*settings)
+    assert keeping.language_model(*settings) is not keeping.language_model(*settings, layers=1)
+    assert passing.vision_encoder(*settings) is not passing.vision_encoder(*settings)
 
 
 def test_a_method_without_its_evidence_is_refused():
     with pytest.raises(RequestError, match="needs saliency"):
-        pipeline.compress_tokens(make_tokens(), "0.1", "st-simdiff:importance=saliency", device="cpu")
+        pipeline.compress_tokens(make_tokens(), "0.1", "st-simdiff:importance=saliency", runtime=Runtime(device="cpu"))
 
 
 def test_a_caller_s_stopwatch_waits_for_the_device_that_is_used(monkeypatch):
     waited = []
     monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
-    watch = pipeline.waiting(Stopwatch(), torch.device("cuda:1"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    watch = Stopwatch("cuda:1")
     watch.step("encode")
     watch.stop()
-    assert waited and set(waited) == {torch.device("cuda:1")}
+    assert waited and set(waited) == {"cuda:1"}

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from stsimdiff_cli.errors import RequestError
-from stsimdiff_cli.ratio import budget, parse_ratio
+from stsimdiff_cli.ratio import parse_ratio
 
 COUNTS = [*range(1, 401), 12_544, 13_440, 65_535, 100_000, 1_000_003, 10**9]
 
@@ -19,9 +19,9 @@ COUNTS = [*range(1, 401), 12_544, 13_440, 65_535, 100_000, 1_000_003, 10**9]
 def test_budget_is_the_exact_ceiling_of_every_percentage(percent: int) -> None:
     text = str(Decimal(percent) / 100)
     exact, rounded = parse_ratio(text), parse_ratio(percent / 100)
-    assert exact == rounded == Fraction(percent, 100)
+    assert exact == rounded and exact.exact == Fraction(percent, 100)
     for tokens in COUNTS:
-        assert budget(exact, tokens) == (Decimal(text) * tokens).to_integral_value(rounding=ROUND_CEILING)
+        assert exact.budget(tokens) == (Decimal(text) * tokens).to_integral_value(rounding=ROUND_CEILING)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_budget_is_the_exact_ceiling_of_every_percentage(percent: int) -> None:
     ],
 )
 def test_budget_of_known_cases(ratio: str, tokens: int, kept: int) -> None:
-    assert budget(parse_ratio(ratio), tokens) == kept
+    assert parse_ratio(ratio).budget(tokens) == kept
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_budget_of_known_cases(ratio: str, tokens: int, kept: int) -> None:
     ],
 )
 def test_ratio_is_read_exactly(written: Any, ratio: Fraction) -> None:
-    assert parse_ratio(written) == ratio
+    assert parse_ratio(written).exact == ratio
 
 
 @pytest.mark.parametrize(

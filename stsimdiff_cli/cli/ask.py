@@ -13,7 +13,10 @@ import typer
 from . import common, options, output
 
 if TYPE_CHECKING:
-    from ..models.conversation import Conversation
+    from ..models.inference.conversation import Conversation
+    from ..models.inference.model_cache import ModelCache
+    from ..models.loading.runtime import Runtime
+    from ..pipeline import Context
     from ..records import CompressedVideo, VideoTokens
 
 
@@ -49,8 +52,8 @@ def ask(
     Loads no vision tower unless FILE is a video, and the LLM once for all files.
     """
     from ..errors import RequestError
-    from ..models.quantize import check_quantize
-    from ..models.shelf import Shelf
+    from ..models.inference.model_cache import ModelCache, NoModelCache
+    from ..models.loading.runtime import Runtime
 
     if (inside is None) != (ratio is None):
         raise RequestError("--inside and --ratio belong together.", "Write e.g. --inside fastv --ratio 0.3")
@@ -61,12 +64,14 @@ def ask(
         raise RequestError("There is no question.", 'stsimdiff ask FILE "What happens in this video?", or - for stdin')
     if interactive and len(files) > 1:
         raise RequestError("A prompt is about one file.", "Name one file, or give the questions too.")
-    check_quantize(quantize)  # before a video is encoded
+    runtime = Runtime(device, dtype, attn, quantize)
+    runtime.check()  # before a video is encoded
     session = _Session(
-        Shelf(keep=len(files) > 1),
-        {"model": model, "frames": frames, "fps": fps},
-        {"device": device, "dtype": dtype, "attention": attn},
-        quantize,
+        ModelCache() if len(files) > 1 else NoModelCache(),
+        model,
+        frames,
+        fps,
+        runtime,
         (inside, ratio) if inside and ratio else None,
         {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed},
         json,
@@ -101,22 +106,25 @@ def _exists(name: Path) -> bool:
 class _Session:
     """Questions about one file after the other, with one model."""
 
-    shelf: Any
-    opening: dict[str, Any]  # how a video is encoded
-    where: dict[str, Any]
-    quantize: str | None
+    models: ModelCache
+    model: str | None
+    frames: int | None  # of a video
+    fps: float | None
+    runtime: Runtime
     inside: tuple[str, str] | None  # method and ratio
     answering: dict[str, Any]
     json: bool
 
     def about(self, file: Path, questions: Iterable[str], announce: bool, title: bool = False) -> None:
         """Ask all questions about a file, and print the answers."""
+        from ..pipeline import Context
         from ..timing import Stopwatch
 
-        watch = Stopwatch()
-        found = common.open_input(file, **self.opening, **self.where, shelf=self.shelf, watch=watch)
+        timer = Stopwatch(self.runtime.device)
+        context = Context(self.models, timer)
+        found = common.open_input(file, self.model, self.frames, self.fps, self.runtime, context)
         common.introduce(found.grid.model.id)
-        conversation = self._conversation(file, found, watch)
+        conversation = self._conversation(file, found, context)
         if title and not self.json:
             output.stderr.print(f"[bold]{output.escape(str(file))}[/]")
         answers = []
@@ -140,23 +148,22 @@ class _Session:
                     "kept": conversation.live[-1] if conversation.live else len(conversation.index),
                     "inside": self.inside[0] if self.inside else None,
                     "answers": answers,
-                    "seconds": {**watch.seconds, "total": watch.total()},
+                    "seconds": {**timer.seconds, "total": timer.total()},
                 }
             )
 
-    def _conversation(self, file: Path, found: VideoTokens | CompressedVideo, watch: Any) -> Conversation:
+    def _conversation(self, file: Path, found: VideoTokens | CompressedVideo, context: Context) -> Conversation:
         from .. import pipeline
         from ..errors import RequestError
         from ..records import VideoTokens
 
-        how = {**self.where, "model": self.opening["model"], "quantize": self.quantize, "watch": watch}
         if self.inside:
             if not isinstance(found, VideoTokens):
                 raise RequestError(f"{file} is compressed already.", "Leave out --inside, or give the tokens file.")
             method, ratio = self.inside
-            return pipeline.converse_inside(found, ratio, method, shelf=self.shelf, **how)
+            return pipeline.converse_inside(found, ratio, method, self.runtime, model=self.model, context=context)
         video = pipeline.all_tokens(found) if isinstance(found, VideoTokens) else found
-        return pipeline.converse(video, shelf=self.shelf, **how)
+        return pipeline.converse(video, self.runtime, model=self.model, context=context)
 
 
 def _row(question: str, answer: Any) -> dict[str, Any]:
@@ -196,7 +203,7 @@ def _hint_unknown(conversation: Conversation, question: str) -> None:
     unknown = conversation.language.prompter.unknown_words(question)
     if not unknown:
         return
-    from ..models.tiny.questions import EXAMPLES
+    from ..synthetic.questions import EXAMPLES
 
     output.warn(f"the model does not know {', '.join(repr(word) for word in unknown)}; the answer may mean nothing.")
     output.stderr.print("[cyan]hint:[/] questions that it can answer:")

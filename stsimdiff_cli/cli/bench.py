@@ -54,8 +54,8 @@ def bench(
     A method followed by @question measures importance with each question instead of the general prompt; one followed
     by @inside prunes between the LLM's layers, into which all tokens go with every question.
     """
-    from ..bench.plan import make_plan
-    from ..files import check_output, save_json
+    from ..evaluation.plan import make_plan
+    from ..storage.atomic import check_output, save_json
 
     plan = make_plan(methods, ratios, ablation, sweep)
     for path in (output_file, plot, markdown):
@@ -66,25 +66,26 @@ def bench(
 
         check_plot(plot)
     exams = _exams(videos or [], question or [], clips, frames, seed)
-    from ..bench import report
-    from ..bench.journal import Journal
-    from ..bench.sitting import Examiner
+    from ..evaluation import bench_report
+    from ..evaluation.journal import Journal
+    from ..evaluation.sitting import Examiner
     from ..models import EMBEDDED
+    from ..models.loading.runtime import Runtime
 
-    examiner = Examiner(model or EMBEDDED, device, dtype, max_new_tokens)
-    request = report.request_of(plan, examiner, frames, seed, tuple(question or ()), videos or ())
+    examiner = Examiner(model or EMBEDDED, Runtime(device, dtype), max_new_tokens)
+    request = bench_report.request_of(plan, examiner, frames, seed, tuple(question or ()), videos or ())
     journal = Journal(output_file and output_file.with_name(output_file.name + ".partial"), request, force)
     done = sum(exam.name in journal.sittings for exam in exams)
     if done:
         output.note(f"{done} of {len(exams)} clips are done already.")
     with output.progress("clips", len(exams)) as update:
-        sittings = report.run(exams, plan, examiner, journal, update)
-    found = report.make_report(request, plan, sittings)
+        sittings = bench_report.run(exams, plan, examiner, journal, update)
+    found = bench_report.make_report(request, plan, sittings)
     if output_file:
         save_json(output_file, found)
         journal.close()
     if plot:
-        from ..bench.plot import save_plot
+        from ..evaluation.plot import save_plot
 
         save_plot(plot, found)
     _show(found, markdown, json)
@@ -94,8 +95,8 @@ def bench(
 
 def _exams(videos: list[Path], questions: list[str], clips: int, frames: int, seed: int) -> list[Any]:
     """The clips or videos; refuses what does not fit together."""
-    from ..bench.exams import rendered_clips, video_files
     from ..errors import RequestError
+    from ..evaluation.exams import rendered_clips, video_files
 
     if not videos:
         if questions:
@@ -107,9 +108,9 @@ def _exams(videos: list[Path], questions: list[str], clips: int, frames: int, se
 
 
 def _show(found: dict[str, Any], markdown: Path | None, json: bool) -> None:
-    from ..bench.tables import tables
-    from ..files import whole_file
+    from ..evaluation.bench_tables import tables
     from ..machine import short
+    from ..storage.atomic import whole_file
 
     grids = tables(found)
     if markdown:

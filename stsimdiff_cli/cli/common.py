@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import output
 
 if TYPE_CHECKING:
+    from ..models.loading.runtime import Runtime
+    from ..pipeline import Context
     from ..records import CompressedVideo, Source, VideoTokens
+    from ..video import Sampling
 
 #: The embedded model has introduced itself.
 _told = False
@@ -37,32 +40,52 @@ def report_source(source: Source) -> None:
         output.warn(f"{len(source.missing_seconds)} frames of {source.name} could not be decoded, at {times} s")
 
 
-def encode(path: Path, model: str | None, *, frames: int | None, fps: float | None, **options: Any) -> VideoTokens:
-    """Encode a video with a progress bar and the usual notes."""
-    from .. import pipeline
+def sampling_of(
+    frames: int | None, fps: float | None, start: float | None = None, end: float | None = None, decoder: str = "auto"
+) -> Sampling:
+    """The record of what the options say; RequestError if they exclude each other."""
     from ..errors import RequestError
-    from ..models import EMBEDDED
+    from ..video import DEFAULT_FRAMES, Sampling
 
     if frames is not None and fps is not None:
         raise RequestError("--frames and --fps exclude each other.", "Give one of them.")
+    return Sampling(frames or DEFAULT_FRAMES, fps, start, end, decoder)
+
+
+def encode(
+    path: Path, model: str | None, sampling: Sampling, runtime: Runtime, context: Context, **options: Any
+) -> VideoTokens:
+    """Encode a video with a progress bar and the usual notes."""
+    from dataclasses import replace
+
+    from .. import pipeline
+    from ..models import EMBEDDED
+
     introduce(model or EMBEDDED)
     with output.frame_progress() as progress:
-        tokens = pipeline.encode_video(
-            path, model or EMBEDDED, frames=frames or pipeline.DEFAULT_FRAMES, fps=fps, progress=progress, **options
-        )
+        context = replace(context, progress=progress)
+        tokens = pipeline.encode_video(path, model or EMBEDDED, sampling, runtime, context=context, **options)
     report_source(tokens.grid.source)
     return tokens
 
 
 def open_input(
-    path: Path, model: str | None, *, frames: int | None, fps: float | None, stay: bool = False, **options: Any
+    path: Path,
+    model: str | None,
+    frames: int | None,
+    fps: float | None,
+    runtime: Runtime,
+    context: Context,
+    *,
+    stay: bool = False,
+    evidence: Sequence[str] = (),
 ) -> VideoTokens | CompressedVideo:
     """What a FILE argument means: a tokens file (whose tensors may `stay` there), a compressed one, or a video."""
     from ..errors import RequestError
-    from ..store import StoredVideo, is_stored
+    from ..storage.formats import StoredVideo, is_stored
 
     if not is_stored(path):
-        return encode(path, model, frames=frames, fps=fps, **options)
+        return encode(path, model, sampling_of(frames, fps), runtime, context, evidence=evidence)
     if frames is not None or fps is not None:
         raise RequestError(f"{path} is encoded already: its frames are chosen.", "Leave out --frames and --fps.")
     stored = StoredVideo(path)

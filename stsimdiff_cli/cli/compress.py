@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -31,29 +31,30 @@ def compress(
 ) -> None:
     """Keep the tokens that carry the story: exactly ceil(r N) of them."""
     from ..errors import RequestError
-    from ..files import check_output
-    from ..methods.base import parse_method
+    from ..methods.spec import parse_method
     from ..ratio import parse_ratio
-    from ..store import save_compressed
+    from ..storage.atomic import check_output
+    from ..storage.formats import save_compressed
     from ..timing import Stopwatch, selection_seconds
 
     exact = parse_ratio(ratio)
     chosen = parse_method(method, **({} if importance is None else {"importance": importance}))
     check_output(output_file, force)
     from .. import pipeline
-    from ..models.quantize import check_quantize
+    from ..models.loading.runtime import Runtime
     from ..records import VideoTokens
 
-    check_quantize(quantize)  # before a video is encoded
-    watch = Stopwatch()
-    watch.step("read")
-    evidence = sorted(chosen.needs - {"llm"})
-    where: dict[str, Any] = {"device": device, "dtype": dtype, "attention": attn, "watch": watch}
-    tokens = common.open_input(file, model, frames=frames, fps=fps, stay=True, evidence=evidence, **where)
+    runtime = Runtime(device, dtype, attn, quantize)
+    runtime.check()  # before a video is encoded
+    context = pipeline.Context(timer=Stopwatch(device))
+    timer = context.timing(runtime)
+    timer.step("read")
+    evidence = sorted(chosen.evidence)
+    tokens = common.open_input(file, model, frames, fps, runtime, context, stay=True, evidence=evidence)
     if not isinstance(tokens, VideoTokens):
         raise RequestError(f"{file} is compressed already.", "Give the tokens file or the video.")
-    video = pipeline.compress_tokens(tokens, exact, chosen, prompt=prompt, model=model, quantize=quantize, **where)
-    with watch.during("write"):
+    video = pipeline.compress_tokens(tokens, exact, chosen, runtime, prompt=prompt, model=model, context=context)
+    with timer.during("write"):
         written = save_compressed(output_file, video)
     if chosen.keeps_all and exact != 1:
         output.note(f"{chosen.name} keeps every token; the ratio {ratio} does not apply.")
@@ -68,8 +69,8 @@ def compress(
                 "prompt": video.method["prompt"],
                 **dict.fromkeys(COUNTS),
                 **counts,
-                "seconds": {**watch.seconds, "total": watch.total()},
-                "core_seconds": selection_seconds(watch.seconds),
+                "seconds": {**timer.seconds, "total": timer.total()},
+                "core_seconds": selection_seconds(timer.seconds),
                 "bytes": written,
             }
         )
@@ -79,5 +80,5 @@ def compress(
     )
     output.result(
         f"{output_file}: kept {counts['kept']} of {counts['tokens']} tokens{detail}, "
-        f"{output.size(written)}, {watch.total():.1f} s"
+        f"{output.size(written)}, {timer.total():.1f} s"
     )

@@ -35,30 +35,26 @@ def encode(
     Reads only the chosen frames, loads only the vision side of the model, and holds a few frames at a time.
     """
     from ..errors import RequestError
-    from ..files import check_output
     from ..models import EMBEDDED_FOLDERS
+    from ..models.loading.runtime import Runtime
+    from ..pipeline import Context
+    from ..storage.atomic import check_output
     from ..timing import Stopwatch
 
     if revision is not None and (model in (None, *EMBEDDED_FOLDERS) or Path(str(model)).is_dir()):
         raise RequestError("--revision is about hub checkpoints.", "Leave it out, or name a hub id with --model.")
     wanted = _evidence(evidence, method)
     check_output(output_file, force)
-    watch = Stopwatch()
+    timer = Stopwatch(device)
     tokens = common.encode(
         video,
         model,
+        common.sampling_of(frames, fps, start, end, decoder),
+        Runtime(device, dtype, attn),
+        Context(timer=timer),
         revision=revision,
-        frames=frames,
-        fps=fps,
-        start=start,
-        end=end,
         evidence=wanted,
-        decoder=decoder,
-        device=device,
-        dtype=dtype,
-        attention=attn,
         to=output_file,
-        watch=watch,
     )
     written = output_file.stat().st_size
     grid = tokens.grid
@@ -75,26 +71,26 @@ def encode(
                 "evidence": sorted(tokens.evidence),
                 "slot_seconds": grid.seconds,
                 "missing_seconds": grid.source.missing_seconds,
-                "seconds": {**watch.seconds, "total": watch.total()},
+                "seconds": {**timer.seconds, "total": timer.total()},
                 "bytes": written,
             }
         )
         return
     t, h, w = grid.shape
     output.result(
-        f"{output_file}: {grid.tokens} tokens ({t} slots of {h} x {w}), {output.size(written)}, {watch.total():.1f} s"
+        f"{output_file}: {grid.tokens} tokens ({t} slots of {h} x {w}), {output.size(written)}, {timer.total():.1f} s"
     )
 
 
 def _evidence(text: str, method: str | None) -> list[str]:
     """The evidence to store: as listed, or what a method needs from the encoder."""
     from ..errors import RequestError
-    from ..methods.base import parse_method
+    from ..methods.spec import parse_method
 
     if (text.strip() == "auto") != (method is not None):
         raise RequestError(
             "--evidence auto and --method belong together.", "Write e.g. --evidence auto --method visionzip"
         )
     if method is not None:
-        return sorted(parse_method(method).needs - {"llm"})
+        return sorted(parse_method(method).evidence)
     return [name.strip() for name in text.split(",") if name.strip()]

@@ -44,9 +44,9 @@ def evaluate(
     The data must be on disk already. A video is encoded once for all methods, ratios and questions; one that is
     missing or broken is named and left out. With -o, methods, ratios and questions may be added later.
     """
-    from ..bench.plan import make_plan
+    from ..evaluation.plan import make_plan
     from ..evaluation.tasks import TASKS
-    from ..models.quantize import check_quantize
+    from ..models.loading.quantize import check_quantize
 
     task = TASKS.load(benchmark)
     plan = make_plan(methods, ratios)
@@ -58,13 +58,14 @@ def evaluate(
         raise RequestError(
             f"{task.title} has questions without public labels.", "Name a folder with -o for the submission file."
         )
-    from ..evaluation.lines import Lines
     from ..evaluation.report import make_report
     from ..evaluation.results import save_results
     from ..evaluation.run import Failure, Settings, by_video, request_of, run, unanswered
+    from ..evaluation.samples_log import Lines
     from ..models import EMBEDDED_CHOICE
+    from ..models.loading.runtime import Runtime
 
-    settings = Settings(model or EMBEDDED_CHOICE, frames, device, dtype, attn, quantize, revision)
+    settings = Settings(model or EMBEDDED_CHOICE, frames, Runtime(device, dtype, attn, quantize), revision)
     request = request_of(task, settings, subtitles)
     lines = Lines(output_folder, request, force)
     lines.check(items)

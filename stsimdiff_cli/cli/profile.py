@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..models.presets import PRESETS, find_preset
+from ..models.loading.presets import PRESETS, find_preset
 from . import common, options, output
 
 
@@ -63,7 +63,7 @@ def profile(
     with tempfile.TemporaryDirectory(prefix="stsimdiff-") as folder:
         name = model or EMBEDDED
         if dummy_weights:
-            from ..models.dummy import write_dummy
+            from ..models.loading.random_weights import write_dummy
 
             name = str(write_dummy(Path(folder) / "model", dummy_weights))
         clip = video or _clip(Path(folder), max(counts))
@@ -93,7 +93,7 @@ def profile(
     if dummy_weights:
         found["model"] = f"{dummy_weights} (random weights)"
     if output_file:
-        from ..files import save_json
+        from ..storage.atomic import save_json
 
         save_json(output_file, found, indent=2)
     if plot:
@@ -117,9 +117,9 @@ def _check(
 ) -> None:
     """Refuse before any work what cannot be done."""
     from ..errors import RequestError
-    from ..files import check_output
     from ..ratio import parse_ratio
-    from ..store import is_stored
+    from ..storage.atomic import check_output
+    from ..storage.formats import is_stored
 
     parse_ratio(ratio)
     for path in outputs:

@@ -38,7 +38,7 @@ def view(
 
     A time line shows the tokens kept per slot, the change from slot to slot, and the events.
     """
-    from ..files import check_output
+    from ..storage.atomic import check_output
     from ..view.facts import read_facts, same_video
 
     kind = _kind(output_file, files, slots)

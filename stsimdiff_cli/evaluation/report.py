@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from ..bench.plan import BASELINE, REFERENCE, Plan
-from ..bench.statistics import DRAWS, LEVEL, Bootstrap, Numbers, percent
 from ..machine import describe
-from ..models.devices import pick_device
-from .lines import Line, Lines
+from ..models.loading.runtime import pick_device
+from .bootstrap import DRAWS, LEVEL, Bootstrap, Numbers, percent
+from .plan import BASELINE, REFERENCE, Plan
 from .run import Failure, by_video
+from .samples_log import Line, Lines
 from .tasks.base import Item, Task
 
 Cell = tuple[str, float]

@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ..bench.plan import Plan
-from ..files import save_json, whole_file
-from .lines import Lines
+from ..storage.atomic import save_json, whole_file
+from .plan import Plan
+from .samples_log import Lines
 from .tables import tables
 from .tasks.base import Item, Task
 

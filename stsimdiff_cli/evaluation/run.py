@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__, pipeline
-from ..bench.plan import Plan
-from ..bench.respondent import Respondent, working
 from ..errors import VideoError
-from ..models.devices import pick_device
-from ..models.loading import open_family
+from ..models.families import open_family
+from ..models.loading.runtime import Runtime, pick_device
 from ..records import VideoTokens
 from ..timing import Stopwatch
-from . import published
-from .lines import Line, Lines
+from ..video import Sampling
+from . import paper_results
+from .answering import Respondent, working
+from .plan import Plan
+from .samples_log import Line, Lines
 from .tasks.base import Item, Task
 
 FORMAT = "stsimdiff.eval/1"
@@ -29,15 +30,12 @@ class Settings:
 
     model: str
     frames: int
-    device: str = "auto"
-    dtype: str = "auto"
-    attention: str = "auto"
-    quantize: str | None = None
+    runtime: Runtime = Runtime()
     revision: str | None = None
 
     def respondent(self, task: Task) -> Respondent:
         """The model, with answers as long as the benchmark allows."""
-        return Respondent(self.device, self.dtype, self.attention, self.quantize, task.max_new_tokens)
+        return Respondent(self.runtime, task.max_new_tokens)
 
 
 @dataclass(frozen=True)
@@ -59,13 +57,13 @@ def request_of(task: Task, settings: Settings, subtitles: bool) -> dict[str, Any
         "subtitles": subtitles,
         "model": settings.model,
         "fingerprint": checkpoint.fingerprint,
-        "paper_model": published.which(checkpoint),
+        "paper_model": paper_results.which(checkpoint),
         "frames": settings.frames,
         "max_new_tokens": task.max_new_tokens,
-        "device": pick_device(settings.device).type,
-        "dtype": settings.dtype,
-        "attention": settings.attention,
-        "quantize": settings.quantize,
+        "device": pick_device(settings.runtime.device).type,
+        "dtype": settings.runtime.dtype,
+        "attention": settings.runtime.attention,
+        "quantize": settings.runtime.quantize,
     }
 
 
@@ -123,20 +121,17 @@ def _encoded(path: Path, plan: Plan, settings: Settings, respondent: Respondent)
     """A video's tokens and the seconds of decoding and encoding; VideoError for a missing or broken file."""
     if not path.is_file():
         raise VideoError(f"{path} does not exist.")
-    watch = Stopwatch()
+    context = pipeline.Context(respondent.models, Stopwatch(settings.runtime.device))
     tokens = pipeline.encode_video(
         path,
         settings.model,
+        Sampling(frames=settings.frames),
+        settings.runtime,
         revision=settings.revision,
-        frames=settings.frames,
         evidence=plan.evidence,
-        device=settings.device,
-        dtype=settings.dtype,
-        attention=settings.attention,
-        shelf=respondent.shelf,
-        watch=watch,
+        context=context,
     )
-    return tokens, working(watch)
+    return tokens, working(context.timer)
 
 
 def _answered(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..bench.grid import Grid, difference, interval, span
-from ..bench.plan import BASELINE, REFERENCE
-from . import published
+from . import paper_results
+from .plan import BASELINE, REFERENCE
+from .text_table import Grid, difference, interval, span
 
 #: Whose rows stand beside those of a model that the paper does not have.
 EXAMPLE = ("LLaVA-Video-7B", 64)
@@ -59,10 +59,10 @@ def paper_table(report: dict[str, Any]) -> Grid:
     A model, or a number of frames, that the paper does not have gets no difference: its rows stand there to look at.
     """
     model, frames = report["paper_model"], report["frames"]
-    comparable = bool(model and published.rows(model, frames))
+    comparable = bool(model and paper_results.rows(model, frames))
     if not comparable:
         model, frames = EXAMPLE
-    theirs = {(row.method, float(row.ratio)): row.scores for row in published.rows(model, frames)}
+    theirs = {(row.method, float(row.ratio)): row.scores for row in paper_results.rows(model, frames)}
     lines = []
     for row in report["rows"]:
         method, _, _ = row["method"].partition("@")  # the paper's FastV prunes inside the LLM

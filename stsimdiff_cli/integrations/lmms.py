@@ -30,9 +30,9 @@ from ..registry import unknown_name
 if TYPE_CHECKING:
     import torch
 
-    from ..bench.plan import Contender
-    from ..cache import Cache, Recipe
-    from ..models.conversation import Conversation
+    from ..evaluation.plan import Contender
+    from ..integrations.video_cache import Cache, Recipe
+    from ..models.inference.conversation import Conversation
 
 #: What lmms-eval hands every model beside --model_args, or users of other models write for ours.
 _ALIASES = {"pretrained": "model", "attn_implementation": "attn"}
@@ -96,7 +96,7 @@ class Arguments:
 
     def contender(self) -> Contender:
         """The method and its form."""
-        from ..bench.plan import parse_contender
+        from ..evaluation.plan import parse_contender
 
         return parse_contender(re.sub(r"[+;]\s*(?=\w+=)", ",", self.method.strip("'\"")))
 
@@ -105,30 +105,25 @@ class Arguments:
 
         The model is looked for once: from then on it is the folder where it was found, and no hub is asked.
         """
-        from ..cache import Recipe
+        from ..integrations.video_cache import Recipe
         from ..models import EMBEDDED_FOLDERS
-        from ..models.checkpoint import find_checkpoint
-        from ..models.devices import pick_attention, pick_dtype
-        from ..models.quantize import check_quantize
+        from ..models.loading.checkpoint import find_checkpoint
+        from ..models.loading.runtime import Runtime
         from ..ratio import parse_ratio
-        from ..video import READERS
+        from ..video import READERS, Sampling
 
-        check_quantize(self.quantize)
+        runtime = Runtime(str(device), self.dtype, self.attn, self.quantize)
+        runtime.check()
         checkpoint = find_checkpoint(self.model, self.revision)
-        pick_attention(self.attn, device, pick_dtype(self.dtype, device, checkpoint))
+        runtime.resolve(checkpoint)
         if self.decoder not in ("auto", *READERS):
             raise unknown_name(READERS.what, self.decoder, ["auto", *READERS])
         return Recipe(
             model=checkpoint.id if checkpoint.id in EMBEDDED_FOLDERS else str(checkpoint.path),
-            frames=self.frames,
-            fps=self.fps,
-            decoder=self.decoder,
-            device=str(device),
-            dtype=self.dtype,
-            attention=self.attn,
+            sampling=Sampling(frames=self.frames, fps=self.fps, decoder=self.decoder),
+            runtime=runtime,
             method=contender.method,
             ratio=parse_ratio(self.ratio),
-            quantize=self.quantize,
         )
 
 
@@ -171,16 +166,16 @@ class StSimDiffModel(lmms):
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__()
-        from ..cache import GB, Cache
+        from ..integrations.video_cache import GB, Cache
         from ..models import EMBEDDED_FOLDERS
-        from ..models.shelf import Shelf
+        from ..models.inference.model_cache import ModelCache
 
         given = Arguments.read(arguments)
         self._told: set[str] = set()
         self._contender = given.contender()
         self._recipe = given.recipe(self._contender, self._join(given.device))
         self._cache: Cache = Cache(given.cache_dir, int(given.cache_gb * GB), warn=_warn)
-        self._shelf = Shelf(keep=True)
+        self._models = ModelCache()
         if self._recipe.model in EMBEDDED_FOLDERS and self._rank == 0:
             _warn(
                 f"The embedded model {self._recipe.model} knows rendered clips of coloured shapes; "
@@ -200,7 +195,7 @@ class StSimDiffModel(lmms):
 
         Returns the device for the model: of a machine's GPUs each process gets its own.
         """
-        from ..models.devices import pick_device
+        from ..models.loading.runtime import pick_device
 
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
             self._device = pick_device(name)
@@ -252,9 +247,9 @@ class StSimDiffModel(lmms):
 
     def clean(self) -> None:
         """Let go of the model."""
-        from ..models.shelf import Shelf
+        from ..models.inference.model_cache import ModelCache
 
-        self._shelf = Shelf(keep=True)
+        self._models = ModelCache()
         super().clean()
 
     # --- questions --------------------------------------------------------------------------------------------------
@@ -284,29 +279,26 @@ class StSimDiffModel(lmms):
         from dataclasses import replace
 
         from .. import pipeline
-        from ..bench.plan import INSIDE, QUESTION
+        from ..evaluation.plan import INSIDE, QUESTION
 
-        recipe, shelf = self._recipe, self._shelf
-        how: dict[str, Any] = {
-            "device": recipe.device,
-            "dtype": recipe.dtype,
-            "attention": recipe.attention,
-            "quantize": recipe.quantize,
-            "shelf": shelf,
-        }
+        recipe, context = self._recipe, pipeline.Context(self._models)
         form = self._contender.form
         if form == QUESTION:
-            tokens = self._cache.tokens(video, recipe, shelf)
+            tokens = self._cache.tokens(video, recipe, context)
 
             def own(question: str) -> Conversation:
-                return pipeline.converse(replace(recipe, prompt=question).compress(tokens, shelf), **how)
+                return pipeline.converse(
+                    replace(recipe, prompt=question).compress(tokens, context), recipe.runtime, context=context
+                )
 
             return own
         if form == INSIDE:
-            tokens = self._cache.tokens(video, recipe, shelf)
-            conversation: Conversation = pipeline.converse_inside(tokens, recipe.ratio, recipe.method, **how)
+            tokens = self._cache.tokens(video, recipe, context)
+            conversation: Conversation = pipeline.converse_inside(
+                tokens, recipe.ratio, recipe.method, recipe.runtime, context=context
+            )
         else:
-            conversation = pipeline.converse(self._cache.video(video, recipe, shelf), **how)
+            conversation = pipeline.converse(self._cache.video(video, recipe, context), recipe.runtime, context=context)
         return lambda _: conversation
 
     def _settings(self, question: Question) -> dict[str, Any]:

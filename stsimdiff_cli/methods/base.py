@@ -7,18 +7,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import Field, dataclass, field, fields, replace
-from fractions import Fraction
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 from ..errors import RequestError
-from ..inside import Session
-from ..ratio import budget, shares
+from ..layer_pruning import Session
+from ..ratio import Ratio, shares
 from ..records import Selection, VideoTokens
-from ..registry import unknown_name, written
 
 #: Called with the name of a step when it begins ("graph", "importance", ...), for timing.
 Step = Callable[[str], None]
@@ -65,11 +63,16 @@ class Method(ABC):
         """Evidence that must be there: "saliency" or "keys" from the encoder, "llm" for attention in the LLM."""
         return frozenset()
 
+    @property
+    def evidence(self) -> frozenset[str]:
+        """What of `needs` the vision encoder gives, so that it must be stored when a video is encoded."""
+        return self.needs - {"llm"}
+
     @abstractmethod
-    def select(self, tokens: VideoTokens, ratio: Fraction, llm: Llm, step: Step) -> Selection:
+    def select(self, tokens: VideoTokens, ratio: Ratio, llm: Llm, step: Step) -> Selection:
         """Choose ceil(r N) of the tokens. `llm` may be asked only if "llm" is in `needs`."""
 
-    def session(self, tokens: VideoTokens, ratio: Fraction) -> Session:  # noqa: ARG002
+    def session(self, tokens: VideoTokens, ratio: Ratio) -> Session:  # noqa: ARG002
         """What happens between the LLM's layers; RequestError for a method that does not work there."""
         raise RequestError(
             f"{self.name} does not work inside the LLM.", "Compress with it first, then ask; or see `stsimdiff methods`"
@@ -103,7 +106,7 @@ def pass_through(tokens: VideoTokens, session: Session, llm: Llm, step: Step) ->
     size = torch.bincount(row, minlength=len(session.index))
     if int(size.max()) == 1:
         return chosen
-    flat = tokens.features.flatten(0, 2)
+    flat = tokens.features.tensor().flatten(0, 2)
     sums = torch.zeros((len(session.index), flat.shape[1]), dtype=torch.float32, device=flat.device)
     sums.index_add_(0, row.to(flat.device), flat[member.to(flat.device)].float())
     merged = (sums / size.to(flat.device)[:, None]).to(flat.dtype)
@@ -111,91 +114,12 @@ def pass_through(tokens: VideoTokens, session: Session, llm: Llm, step: Step) ->
     return replace(chosen, features=merged)
 
 
-def target(tokens: VideoTokens, ratio: Fraction) -> int:
-    """The budget ceil(r N) of a video."""
-    return budget(ratio, tokens.grid.tokens)
-
-
-def slot_budgets(tokens: VideoTokens, ratio: Fraction) -> list[int]:
+def slot_budgets(tokens: VideoTokens, ratio: Ratio) -> list[int]:
     """How many tokens each slot keeps: ceil(r N) of the video, as evenly as whole numbers allow (0 is possible)."""
     slots, rows, columns = tokens.grid.shape
-    return shares(target(tokens, ratio), [rows * columns] * slots)
+    return shares(ratio.budget(tokens.grid.tokens), [rows * columns] * slots)
 
 
 def most_salient(saliency: Tensor, count: int) -> Tensor:
     """(count,) positions of the highest values of `saliency` (n,), highest first; ties to the lower index."""
     return torch.sort(saliency, descending=True, stable=True).indices[:count]
-
-
-def parse_method(spec: str, **overrides: str) -> Method:
-    """Build a method from `name` or `name:parameter=value,...`, e.g. `st-simdiff:tau_sim=0.8,events=off`.
-
-    `overrides` (also as text) win over the text. RequestError names an unknown method or parameter, or a value that
-    does not fit.
-    """
-    from . import METHODS
-
-    name, _, rest = spec.partition(":")
-    cls = METHODS.load(name.strip())
-    known = {item.name: item for item in fields(cls)}
-    values: dict[str, Any] = {}
-    for part in filter(None, (piece.strip() for piece in rest.split(","))):
-        key, equals, text = part.partition("=")
-        key = key.strip()
-        if not known:
-            raise RequestError(f"The method {name} has no parameters.", f"Write --method {name}")
-        if key not in known:
-            raise unknown_name(f"parameter of {name}", key, list(known))
-        if not equals:
-            default = written(known[key].default)
-            raise RequestError(f"The parameter {key} has no value.", f"Write {name}:{key}={default}")
-        values[key] = _parse_value(name, known[key], text.strip())
-    for key, value in overrides.items():
-        if key not in known:
-            raise RequestError(f"The method {name} has no parameter {key}.", f"Leave out --{key}.")
-        values[key] = _parse_value(name, known[key], value)
-    return cls(**values)
-
-
-def spelled(method: Method) -> str:
-    """The shortest text from which `parse_method` makes this method: defaults are left out."""
-    given = [
-        f"{item.name}={written(value)}"
-        for item in fields(method)
-        if (value := getattr(method, item.name)) != item.default
-    ]
-    return method.name + ":" * bool(given) + ",".join(given)
-
-
-def split_methods(text: str) -> list[str]:
-    """The methods of a list like `vanilla,st-simdiff:tau_sim=0.8,tau_diff=p95`, each once, not yet parsed.
-
-    A piece like tau_diff=p95 belongs to the method before it.
-    """
-    specs: list[str] = []
-    for piece in filter(None, (part.strip() for part in text.split(","))):
-        if specs and "=" in piece and ":" not in piece:
-            specs[-1] += f",{piece}"
-        else:
-            specs.append(piece)
-    if not specs:
-        raise RequestError("There is no method to measure.", "Write e.g. --methods vanilla,st-simdiff")
-    return list(dict.fromkeys(specs))
-
-
-def _parse_value(method: str, item: Field[Any], text: str) -> Any:
-    """Read one value by the type of the parameter's default."""
-    try:
-        if isinstance(item.default, bool):
-            return {"on": True, "off": False, "true": True, "false": False}[text.lower()]
-        if isinstance(item.default, int):
-            return int(text)
-        if isinstance(item.default, float):
-            percentile = "str" in str(item.type) and text[:1] in ("p", "P")
-            return text if percentile else float(text)
-    except (KeyError, ValueError):
-        kind = {bool: "on or off", int: "a whole number", float: "a number"}[type(item.default)]
-        raise RequestError(
-            f"{method}: {item.name}={text} is not {kind}.", f"The default is {written(item.default)}."
-        ) from None
-    return text

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from ..graph import at_resolution, unit_slot
+from ..graph.numerics import at_resolution, unit_slot
+from ..ratio import Ratio
 from ..records import Selection, VideoTokens
-from .base import Llm, Method, Step, plain_selection, target
+from .base import Llm, Method, Step, plain_selection
 
 
 @dataclass(frozen=True)
@@ -33,15 +33,15 @@ class Evs(Method):
 
     name: ClassVar[str] = "evs"
 
-    def select(self, tokens: VideoTokens, ratio: Fraction, llm: Llm, step: Step) -> Selection:  # noqa: ARG002
+    def select(self, tokens: VideoTokens, ratio: Ratio, llm: Llm, step: Step) -> Selection:  # noqa: ARG002
         """Choose ceil(r N) tokens."""
         _, rows, columns = tokens.grid.shape
-        size, budget = rows * columns, target(tokens, ratio)
+        size, budget = rows * columns, ratio.budget(tokens.grid.tokens)
         if budget <= size:
             index = (2 * torch.arange(budget) + 1) * size // (2 * budget)
         else:
             step("difference")
-            difference = temporal_difference(tokens.features).flatten()  # (N,)
+            difference = temporal_difference(tokens.features.tensor()).flatten()  # (N,)
             step("select")
             best = torch.sort(at_resolution(difference), descending=True, stable=True).indices[:budget]
             index = best.sort().values.cpu()

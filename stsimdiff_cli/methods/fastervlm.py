@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import ClassVar
 
 import torch
 
+from ..ratio import Ratio
 from ..records import Selection, VideoTokens
 from .base import Llm, Method, Step, most_salient, plain_selection, slot_budgets
 
@@ -35,9 +35,9 @@ class FasterVLM(Method):
         """Attention in the vision encoder."""
         return frozenset({"saliency"})
 
-    def select(self, tokens: VideoTokens, ratio: Fraction, llm: Llm, step: Step) -> Selection:  # noqa: ARG002
+    def select(self, tokens: VideoTokens, ratio: Ratio, llm: Llm, step: Step) -> Selection:  # noqa: ARG002
         """Choose ceil(r N) tokens."""
-        saliency = tokens.evidence["saliency"].flatten(1)  # (T, H W)
+        saliency = tokens.evidence["saliency"].tensor().flatten(1)  # (T, H W)
         area = saliency.shape[1]
         chosen = [
             most_salient(saliency[t], budget).sort().values + t * area

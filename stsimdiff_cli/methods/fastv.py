@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import ClassVar
 
 from ..errors import RequestError
-from ..inside import Cut, Rows, Session, View
+from ..layer_pruning import Cut, Rows, Session, View
+from ..ratio import Ratio
 from ..records import Selection, VideoTokens
-from .base import Llm, Method, Step, parameter, pass_through, target
+from .base import Llm, Method, Step, parameter, pass_through
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class FastV(Method):
         """Attention in the LLM."""
         return frozenset({"llm"})
 
-    def session(self, tokens: VideoTokens, ratio: Fraction) -> Session:
+    def session(self, tokens: VideoTokens, ratio: Ratio) -> Session:
         """Cut once, behind the attention of layer K - 1."""
-        return _FastVSession(tokens.grid.tokens, target(tokens, ratio), self.k)
+        return _FastVSession(tokens.grid.tokens, ratio.budget(tokens.grid.tokens), self.k)
 
-    def select(self, tokens: VideoTokens, ratio: Fraction, llm: Llm, step: Step) -> Selection:
+    def select(self, tokens: VideoTokens, ratio: Ratio, llm: Llm, step: Step) -> Selection:
         """Run the first K layers on the recorded prompt and keep what is left."""
         return pass_through(tokens, self.session(tokens, ratio), llm, step)
 

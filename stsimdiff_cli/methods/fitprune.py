@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import ClassVar
 
-from ..inside import Cut, Rows, Session, View
+from ..layer_pruning import Cut, Rows, Session, View
+from ..ratio import Ratio
 from ..records import Selection, VideoTokens
-from .base import Llm, Method, Step, pass_through, target
+from .base import Llm, Method, Step, pass_through
 
 #: Tokens (of 576) that the authors' scheme for LLaVA-1.5-7B deletes behind the attention of each of 32 layers to save
 #: 60 % of the computation.
@@ -39,11 +40,11 @@ class FitPrune(Method):
         """Attention in the LLM."""
         return frozenset({"llm"})
 
-    def session(self, tokens: VideoTokens, ratio: Fraction) -> Session:
+    def session(self, tokens: VideoTokens, ratio: Ratio) -> Session:
         """Delete behind every layer's attention."""
-        return _Schedule(tokens.grid.tokens, target(tokens, ratio))
+        return _Schedule(tokens.grid.tokens, ratio.budget(tokens.grid.tokens))
 
-    def select(self, tokens: VideoTokens, ratio: Fraction, llm: Llm, step: Step) -> Selection:
+    def select(self, tokens: VideoTokens, ratio: Ratio, llm: Llm, step: Step) -> Selection:
         """Run the layers on the recorded prompt and keep what is left."""
         return pass_through(tokens, self.session(tokens, ratio), llm, step)
 

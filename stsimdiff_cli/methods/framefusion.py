@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from ..errors import RequestError
-from ..graph import at_resolution
-from ..inside import Cut, Rows, Session, View
+from ..graph.numerics import at_resolution
+from ..layer_pruning import Cut, Rows, Session, View
+from ..ratio import Ratio
 from ..records import Selection, VideoTokens
-from .base import Llm, Method, Step, parameter, pass_through, target
+from .base import Llm, Method, Step, parameter, pass_through
 
 _NO_NEIGHBOUR = -2.0  # below every cosine
 
@@ -55,12 +55,14 @@ class FrameFusion(Method):
         """Hidden states and attention in the LLM."""
         return frozenset({"llm"})
 
-    def session(self, tokens: VideoTokens, ratio: Fraction) -> Session:
+    def session(self, tokens: VideoTokens, ratio: Ratio) -> Session:
         """Merge until little is alike, then prune."""
         _, height, width = tokens.grid.shape
-        return _Fusion(tokens.grid.tokens, target(tokens, ratio), height * width, self.similarity, self.least)
+        return _Fusion(
+            tokens.grid.tokens, ratio.budget(tokens.grid.tokens), height * width, self.similarity, self.least
+        )
 
-    def select(self, tokens: VideoTokens, ratio: Fraction, llm: Llm, step: Step) -> Selection:
+    def select(self, tokens: VideoTokens, ratio: Ratio, llm: Llm, step: Step) -> Selection:
         """Run the layers that it takes on the recorded prompt; keep what is left, merged."""
         return pass_through(tokens, self.session(tokens, ratio), llm, step)
 

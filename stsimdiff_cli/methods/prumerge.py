@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from ..errors import RequestError
-from ..graph import at_resolution, unit_slot
+from ..graph.numerics import at_resolution, unit_slot
+from ..ratio import Ratio
 from ..records import Selection, VideoTokens
 from .base import Llm, Method, Step, most_salient, parameter, plain_selection, slot_budgets
 
@@ -59,30 +59,32 @@ class PruMerge(Method):
         """How many of a slot's centres are its most salient tokens; the others are evenly spaced."""
         return centers
 
-    def select(self, tokens: VideoTokens, ratio: Fraction, llm: Llm, step: Step) -> Selection:  # noqa: ARG002
+    def select(self, tokens: VideoTokens, ratio: Ratio, llm: Llm, step: Step) -> Selection:  # noqa: ARG002
         """Choose and merge ceil(r N) tokens."""
         step("merge")
         _, rows, columns = tokens.grid.shape
         area = rows * columns
-        keys = tokens.evidence["keys"].flatten(3)  # (T, H, W, K): one head over the full width
-        index, features = [], []
+        features = tokens.features.tensor()  # (T, H, W, D)
+        saliency = tokens.evidence["saliency"].tensor()  # (T, H, W)
+        keys = tokens.evidence["keys"].tensor().flatten(3)  # (T, H, W, K): one head over the full width
+        index, kept_features = [], []
         salient = spaced = extras = 0
         for t, share in enumerate(slot_budgets(tokens, ratio)):
             extra = int(self.extra and 1 < share < area)
-            weight = _to_sum_1(tokens.evidence["saliency"][t].flatten())  # (n,)
+            weight = _to_sum_1(saliency[t].flatten())  # (n,)
             ranked = self.by_saliency(weight, share - extra)
             center = _centers(weight, ranked, share - extra)
-            out = tokens.features[t].flatten(0, 1)  # (n, D)
+            out = features[t].flatten(0, 1)  # (n, D)
             if 0 < share < area:
                 merged = self._merged(out.float(), unit_slot(keys, t).flatten(0, 1), weight, center)
                 place = torch.cat([center, _most_salient_beside(weight, center, extra)])
                 out = out.index_copy(0, place, merged[: len(place)].to(out.dtype))
                 center = place.sort().values
             index.append(center + t * area)
-            features.append(out[center])
+            kept_features.append(out[center])
             salient, spaced, extras = salient + ranked, spaced + share - extra - ranked, extras + extra
         chosen = plain_selection(tokens, torch.cat(index).cpu(), salient=salient, spaced=spaced, extra=extras)
-        return replace(chosen, features=torch.cat(features).cpu())
+        return replace(chosen, features=torch.cat(kept_features).cpu())
 
     def _merged(self, x: Tensor, key: Tensor, weight: Tensor, center: Tensor) -> Tensor:
         """(c + 1, D): every centre with its neighbours, then the extra token. Unit keys (n, K), weight (n,)."""

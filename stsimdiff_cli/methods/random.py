@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import ClassVar
 
 import torch
 
 from ..errors import RequestError
+from ..ratio import Ratio
 from ..records import Selection, VideoTokens
-from .base import Llm, Method, Step, parameter, plain_selection, target
+from .base import Llm, Method, Step, parameter, plain_selection
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Random(Method):
         if not 0 <= self.seed < 2**63:
             raise RequestError(f"seed={self.seed} is out of range.", "Give a whole number from 0, below 2^63.")
 
-    def select(self, tokens: VideoTokens, ratio: Fraction, llm: Llm, step: Step) -> Selection:  # noqa: ARG002
+    def select(self, tokens: VideoTokens, ratio: Ratio, llm: Llm, step: Step) -> Selection:  # noqa: ARG002
         """Choose ceil(r N) tokens."""
         generator = torch.Generator().manual_seed(self.seed)
-        drawn = torch.randperm(tokens.grid.tokens, generator=generator)[: target(tokens, ratio)]
+        drawn = torch.randperm(tokens.grid.tokens, generator=generator)[: ratio.budget(tokens.grid.tokens)]
         return plain_selection(tokens, drawn.sort().values)

@@ -4,28 +4,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from ..centrality import centrality
-from ..communities import ALGORITHMS, cell_by_cell, communities, split_large, sqrt_limit
 from ..errors import RequestError
-from ..graph import (
-    Edges,
-    at_resolution,
-    change_signal,
-    edge_weights,
-    event_mask,
-    percentile_threshold,
-    strong_edges,
-    top_by_score,
-)
-from ..inside import Cut, Rows, Session, View
+from ..graph.centrality import centrality
+from ..graph.communities import ALGORITHMS, cell_by_cell, communities, split_large, sqrt_limit
+from ..graph.edges import Edges, change_signal, edge_weights, event_mask, percentile_threshold, strong_edges
+from ..graph.numerics import at_resolution, top_by_score
+from ..layer_pruning import Cut, Rows, Session, View
+from ..ratio import Ratio
 from ..records import Kind, Selection, VideoTokens
-from .base import Llm, Method, Step, parameter, target
+from .base import Llm, Method, Step, parameter
 
 #: Orders in which a large community is cut into consecutive runs.
 SPLITS = ("time", "space")
@@ -96,11 +88,11 @@ class StSimDiff(Method):
             raise RequestError(f"tau_diff={text} is neither a cosine nor a percentile.", "Give e.g. 0.2 or p95")
         return percent
 
-    def select(self, tokens: VideoTokens, ratio: Fraction, llm: Llm, step: Step) -> Selection:
+    def select(self, tokens: VideoTokens, ratio: Ratio, llm: Llm, step: Step) -> Selection:
         """Sections 4.2 to 4.5, in order."""
         found = self._candidates(tokens, ratio, step)
         step("importance")  # 4.5
-        index, weight = self._prune(found.candidate, target(tokens, ratio), tokens, found.score, llm)
+        index, weight = self._prune(found.candidate, ratio.budget(tokens.grid.tokens), tokens, found.score, llm)
         kind = found.representative[index] * int(Kind.REPRESENTATIVE) + found.event[index] * int(Kind.EVENT)
         return Selection(
             index=index.cpu(),
@@ -115,7 +107,7 @@ class StSimDiff(Method):
             },
         )
 
-    def session(self, tokens: VideoTokens, ratio: Fraction) -> Session:
+    def session(self, tokens: VideoTokens, ratio: Ratio) -> Session:
         """Candidates enter the LLM; the final prune (4.5) happens behind the attention of `layer`, as in the code."""
         if self.importance != "llm":
             raise RequestError(
@@ -123,24 +115,23 @@ class StSimDiff(Method):
                 "Leave it out, or compress first, then ask.",
             )
         candidate = self._candidates(tokens, ratio, lambda _: None).candidate
-        return _FinalPrune(tokens.grid.tokens, target(tokens, ratio), candidate.cpu(), self.layer)
+        return _FinalPrune(tokens.grid.tokens, ratio.budget(tokens.grid.tokens), candidate.cpu(), self.layer)
 
-    def _candidates(self, tokens: VideoTokens, ratio: Fraction, step: Step) -> _Candidates:
+    def _candidates(self, tokens: VideoTokens, ratio: Ratio, step: Step) -> _Candidates:
         """Sections 4.2 to 4.4: T_rep and T_event, and their union."""
         features, n = tokens.features, tokens.grid.tokens
         step("graph")  # 4.2
-        at_once = tokens.slots_at_once
-        edges = edge_weights(features, at_once)
+        edges = edge_weights(features)
         step("communities")  # 4.3, 4.6
         strong, weights = strong_edges(edges, self.tau_sim, self.spatial, self.temporal)
         community = communities(strong, weights, n, self.communities)
         place = cell_by_cell(tokens.grid.shape, community.device) if self.split == "space" else None
         community = split_large(community, sqrt_limit(n) if self.max_community == "sqrt" else None, place)
         step("centrality")  # Eq. 4
-        score = centrality(features, community, edges.norm, at_once)
+        score = centrality(features, community, edges.norm)
         step("select")
         size = torch.bincount(community)  # (C,)
-        quota = (size * ratio.numerator + ratio.denominator - 1) // ratio.denominator  # ceil(|c| r)
+        quota = (size * ratio.exact.numerator + ratio.exact.denominator - 1) // ratio.exact.denominator  # ceil(|c| r)
         representative = top_by_score(score, community, quota)  # Eq. 5
         event = self._events(edges)  # Eq. 6
         candidate = (representative | event).nonzero().squeeze(1)
@@ -168,7 +159,7 @@ class StSimDiff(Method):
         if self.importance == "llm":
             rank = weight = llm.importance(candidate, self.layer)
         elif self.importance == "saliency":
-            rank = weight = tokens.evidence["saliency"].flatten()[candidate].float()
+            rank = weight = tokens.evidence["saliency"].tensor().flatten()[candidate].float()
         else:
             weight = score[candidate].float()
             rank = at_resolution(score[candidate])

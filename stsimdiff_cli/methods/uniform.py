@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import ClassVar
 
 import torch
 
+from ..ratio import Ratio
 from ..records import Selection, VideoTokens
-from .base import Llm, Method, Step, plain_selection, target
+from .base import Llm, Method, Step, plain_selection
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Uniform(Method):
     name: ClassVar[str] = "uniform"
     streams: ClassVar[bool] = True
 
-    def select(self, tokens: VideoTokens, ratio: Fraction, llm: Llm, step: Step) -> Selection:  # noqa: ARG002
+    def select(self, tokens: VideoTokens, ratio: Ratio, llm: Llm, step: Step) -> Selection:  # noqa: ARG002
         """Choose ceil(r N) tokens."""
-        kept = target(tokens, ratio)
+        kept = ratio.budget(tokens.grid.tokens)
         return plain_selection(tokens, (2 * torch.arange(kept) + 1) * tokens.grid.tokens // (2 * kept))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import ClassVar
 
 import torch
 
+from ..ratio import Ratio
 from ..records import Selection, VideoTokens
 from .base import Llm, Method, Step, plain_selection
 
@@ -20,6 +20,6 @@ class Vanilla(Method):
     streams: ClassVar[bool] = True
     keeps_all: ClassVar[bool] = True
 
-    def select(self, tokens: VideoTokens, ratio: Fraction, llm: Llm, step: Step) -> Selection:  # noqa: ARG002
+    def select(self, tokens: VideoTokens, ratio: Ratio, llm: Llm, step: Step) -> Selection:  # noqa: ARG002
         """Choose all tokens."""
         return plain_selection(tokens, torch.arange(tokens.grid.tokens))

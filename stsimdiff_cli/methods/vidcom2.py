@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from ..errors import RequestError
-from ..graph import at_resolution, top_by_score, unit_slot
+from ..graph.numerics import at_resolution, top_by_score, unit_slot
+from ..ratio import Ratio
 from ..records import Selection, VideoTokens
-from .base import Llm, Method, Step, parameter, plain_selection, target
+from .base import Llm, Method, Step, parameter, plain_selection
 
 #: The scales of the Gaussian similarity exp(-d^2 / 2a), which are summed (the code's constants).
 _SCALES = (1 / 8, 1 / 4, 1 / 2, 1, 2)
@@ -53,15 +54,15 @@ class VidCom2(Method):
         if not 0 < self.temperature < math.inf:
             raise RequestError(f"temperature={self.temperature} is not above 0.", "The default is 0.01")
 
-    def select(self, tokens: VideoTokens, ratio: Fraction, llm: Llm, step: Step) -> Selection:  # noqa: ARG002
+    def select(self, tokens: VideoTokens, ratio: Ratio, llm: Llm, step: Step) -> Selection:  # noqa: ARG002
         """Choose ceil(r N) tokens."""
         slots, rows, columns = tokens.grid.shape
         step("scores")
-        to_video, to_frame = self._similarities(tokens.features)  # (T, H W) each
+        to_video, to_frame = self._similarities(tokens.features.tensor())  # (T, H W) each
         step("select")
         common = to_video.mean(dim=1).cpu()  # (T,) how much a frame is like the whole video
         distinct = torch.softmax((common.min() - common) / self.temperature, dim=0)  # (T,) p
-        share = bounded_shares(1 + distinct - 1 / slots, target(tokens, ratio), rows * columns)
+        share = bounded_shares(1 + distinct - 1 / slots, ratio.budget(tokens.grid.tokens), rows * columns)
         slot = torch.arange(slots, device=to_video.device).repeat_interleave(rows * columns)  # (N,)
         keep = top_by_score(-(to_video + to_frame).flatten(), slot, share.to(slot.device))
         index = keep.nonzero().squeeze(1).cpu()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from ..errors import RequestError
-from ..graph import at_resolution, unit_slot
+from ..graph.numerics import at_resolution, unit_slot
+from ..ratio import Ratio
 from ..records import Selection, VideoTokens
 from .base import Llm, Method, Step, most_salient, parameter, plain_selection, slot_budgets
 
@@ -56,20 +56,24 @@ class VisionZip(Method):
         """Attention of the vision encoder, and keys if anything is merged."""
         return frozenset({"saliency", "keys"} if self.contextual else {"saliency"})
 
-    def select(self, tokens: VideoTokens, ratio: Fraction, llm: Llm, step: Step) -> Selection:  # noqa: ARG002
+    def select(self, tokens: VideoTokens, ratio: Ratio, llm: Llm, step: Step) -> Selection:  # noqa: ARG002
         """Choose ceil(r N) tokens and merge the others into some of them."""
         step("merge")
         _, rows, columns = tokens.grid.shape
         area = rows * columns
-        keys = tokens.evidence["keys"].float().mean(-2) if self.contextual else None  # (T, H, W, K): over heads
-        index, features = [], []
+        features = tokens.features.tensor()  # (T, H, W, D)
+        saliency = tokens.evidence["saliency"].tensor()  # (T, H, W)
+        keys = (
+            tokens.evidence["keys"].tensor().float().mean(-2) if self.contextual else None
+        )  # (T, H, W, K): over heads
+        index, kept_features = [], []
         dominants = 0
         for t, share in enumerate(slot_budgets(tokens, ratio)):
             dominant = self._dominants(share)
             dominants += dominant
-            keep = torch.zeros(area, dtype=torch.bool, device=tokens.features.device)
-            keep[most_salient(tokens.evidence["saliency"][t].flatten(), dominant)] = True
-            out = tokens.features[t].flatten(0, 1)  # (n, D)
+            keep = torch.zeros(area, dtype=torch.bool, device=features.device)
+            keep[most_salient(saliency[t].flatten(), dominant)] = True
+            out = features[t].flatten(0, 1)  # (n, D)
             if keys is not None and dominant < share:
                 rest = (~keep).nonzero().squeeze(1)  # (m,)
                 stride = max(1, len(rest) // (share - dominant))
@@ -80,10 +84,10 @@ class VisionZip(Method):
                     out = out.index_copy(0, target, merged.to(out.dtype))
             kept = keep.nonzero().squeeze(1)
             index.append(kept + t * area)
-            features.append(out[kept])
+            kept_features.append(out[kept])
         positions = torch.cat(index).cpu()
         chosen = plain_selection(tokens, positions, dominant=dominants, contextual=len(positions) - dominants)
-        return replace(chosen, features=torch.cat(features).cpu())
+        return replace(chosen, features=torch.cat(kept_features).cpu())
 
     def _dominants(self, share: int) -> int:
         """How many of a slot's tokens are dominant."""

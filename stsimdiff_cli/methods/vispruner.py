@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from ..errors import RequestError
-from ..graph import unit_slot
+from ..graph.numerics import unit_slot
+from ..ratio import Ratio
 from ..records import Selection, VideoTokens
 from .base import Llm, Method, Step, parameter, plain_selection, slot_budgets
 
@@ -59,18 +60,19 @@ class VisPruner(Method):
         """Attention in the vision encoder."""
         return frozenset({"saliency"})
 
-    def select(self, tokens: VideoTokens, ratio: Fraction, llm: Llm, step: Step) -> Selection:  # noqa: ARG002
+    def select(self, tokens: VideoTokens, ratio: Ratio, llm: Llm, step: Step) -> Selection:  # noqa: ARG002
         """Choose ceil(r N) tokens, slot by slot."""
         _, rows, columns = tokens.grid.shape
         size = rows * columns
-        saliency = tokens.evidence["saliency"].float().flatten(1)  # (T, H W)
+        features = tokens.features.tensor()  # (T, H, W, D)
+        saliency = tokens.evidence["saliency"].tensor().float().flatten(1)  # (T, H W)
         step("select")
         kept, important = [], 0
         for t, share in enumerate(slot_budgets(tokens, ratio)):
             attended = math.floor(share * Fraction(str(self.important_ratio)))
             order = torch.sort(saliency[t], descending=True, stable=True).indices  # (H W,)
             if attended < share < size:  # else there is nothing to compare
-                x = unit_slot(tokens.features, t, torch.float64).flatten(0, 1)  # (H W, D)
+                x = unit_slot(features, t, torch.float64).flatten(0, 1)  # (H W, D)
                 rest = order[attended:]
                 order = torch.cat([order[:attended], rest[distinct(x[rest], share - attended)]])
             kept.append(t * size + order[:share].sort().values)

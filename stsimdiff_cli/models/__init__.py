@@ -17,54 +17,54 @@ FAMILIES = Table(
     "model family",
     {
         "qwen2_5_vl": Entry(
-            "stsimdiff_cli.models.qwen2_5_vl:Qwen25VL",
+            "stsimdiff_cli.models.families.qwen2_5_vl:Qwen25VL",
             "Qwen2.5-VL: native resolution, two frames a slot, three-part positions",
             "Qwen/Qwen2.5-VL-3B-Instruct, Qwen/Qwen2.5-VL-7B-Instruct",
         ),
         "qwen2_vl": Entry(
-            "stsimdiff_cli.models.qwen2_vl:Qwen2VL",
+            "stsimdiff_cli.models.families.qwen2_vl:Qwen2VL",
             "Qwen2-VL: native resolution, two frames a slot, three-part positions without seconds",
             "Qwen/Qwen2-VL-2B-Instruct, Qwen/Qwen2-VL-7B-Instruct",
         ),
         "qwen3_vl": Entry(
-            "stsimdiff_cli.models.qwen3_vl:Qwen3VL",
+            "stsimdiff_cli.models.families.qwen3_vl:Qwen3VL",
             "Qwen3-VL: native resolution, two frames a slot, its time in words before each, deepstack features",
             "Qwen/Qwen3-VL-2B-Instruct, Qwen/Qwen3-VL-4B-Instruct, Qwen/Qwen3-VL-8B-Instruct, "
             "Qwen/Qwen3-VL-32B-Instruct",
         ),
         "qwen3_vl_moe": Entry(
-            "stsimdiff_cli.models.qwen3_vl_moe:Qwen3VLMoe",
+            "stsimdiff_cli.models.families.qwen3_vl_moe:Qwen3VLMoe",
             "Qwen3-VL with a mixture of experts",
             "Qwen/Qwen3-VL-30B-A3B-Instruct, Qwen/Qwen3-VL-235B-A22B-Instruct",
         ),
         "llava_onevision": Entry(
-            "stsimdiff_cli.models.llava_onevision:LlavaOnevision",
+            "stsimdiff_cli.models.families.llava_onevision:LlavaOnevision",
             "LLaVA-OneVision: SigLIP at 384 pixels, 14 x 14 tokens a frame, one closing newline",
             "llava-hf/llava-onevision-qwen2-0.5b-ov-hf, llava-hf/llava-onevision-qwen2-7b-ov-hf",
         ),
         "internvl": Entry(
-            "stsimdiff_cli.models.internvl:InternVL",
+            "stsimdiff_cli.models.families.internvl:InternVL",
             "InternVL: InternViT at 448 pixels, 16 x 16 tokens a frame, each frame's number in words before it",
             "OpenGVLab/InternVL3-1B-hf, OpenGVLab/InternVL3-8B-hf",
         ),
         "llava_next_video": Entry(
-            "stsimdiff_cli.models.llava_next_video:LlavaNextVideo",
+            "stsimdiff_cli.models.families.llava_next_video:LlavaNextVideo",
             "LLaVA-NeXT-Video: CLIP at 336 pixels, the middle square of a frame, 12 x 12 tokens",
             "llava-hf/LLaVA-NeXT-Video-7B-hf, llava-hf/LLaVA-NeXT-Video-7B-DPO-hf",
         ),
         "smolvlm": Entry(
-            "stsimdiff_cli.models.smolvlm:SmolVLM",
+            "stsimdiff_cli.models.families.smolvlm:SmolVLM",
             "SmolVLM2: SigLIP at 384 or 512 pixels, 9 x 9 or 8 x 8 tokens a frame, its time in words before each",
             "HuggingFaceTB/SmolVLM2-256M-Video-Instruct, HuggingFaceTB/SmolVLM2-500M-Video-Instruct, "
             "HuggingFaceTB/SmolVLM2-2.2B-Instruct",
         ),
         "llava_video": Entry(
-            "stsimdiff_cli.models.llava_video:LlavaVideo",
+            "stsimdiff_cli.models.families.llava_video:LlavaVideo",
             "LLaVA-Video: SigLIP at 384 pixels, 14 x 15 tokens a frame, the last column newlines; frame times in words",
             "lmms-lab/LLaVA-Video-7B-Qwen2, lmms-lab/LLaVA-Video-72B-Qwen2",
         ),
         "nvila": Entry(
-            "stsimdiff_cli.models.nvila:Nvila",
+            "stsimdiff_cli.models.families.nvila:Nvila",
             "NVILA: SigLIP at 448 pixels, 16 x 16 or 11 x 11 tokens a slot of 1 or 8 frames, a newline behind each",
             "Efficient-Large-Model/NVILA-8B-Video, Efficient-Large-Model/NVILA-Lite-2B, "
             "Efficient-Large-Model/NVILA-Lite-8B",

@@ -20,14 +20,15 @@ import torch
 from .. import pipeline
 from ..errors import StsimdiffError
 from ..machine import describe
-from ..methods.base import Method, parse_method
-from ..models.conversation import Answer
-from ..models.devices import pick_device
-from ..models.shelf import Shelf
-from ..ratio import parse_ratio
+from ..methods.base import Method
+from ..methods.spec import parse_method
+from ..models.inference.conversation import Answer
+from ..models.inference.model_cache import ModelCache
+from ..models.loading.runtime import Runtime, pick_device
 from ..records import CompressedVideo, VideoTokens
-from ..store import StoredVideo, save_compressed
+from ..storage.formats import StoredVideo, save_compressed
 from ..timing import Stopwatch, selection_seconds
+from ..video import Sampling
 from .job import COLD, STAGES, WARM, Job
 from .memory import PeakMemory
 
@@ -41,16 +42,16 @@ class Cell:
 
     def __init__(self, job: Job) -> None:
         self.job = job
+        self.runtime = Runtime(job.device, job.dtype, job.attention)
         self.device = pick_device(job.device)
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)  # the one that stopwatches wait for
         self.method = method_of(job)
-        self.where: dict[str, Any] = {"device": job.device, "dtype": job.dtype, "attention": job.attention}
         self.memory = PeakMemory(self.device)
         self.steps: list[dict[str, float]] = [{} for _ in range(job.repeats)]
         self.load_seconds: dict[str, float | None] = {}
         self.peak_bytes: dict[str, int] = {}
-        self.shelf = Shelf()
+        self.models = ModelCache()
         self.frames = 0  # fewer than asked for if the video has no more
 
     def measure(self) -> dict[str, Any]:
@@ -58,7 +59,7 @@ class Cell:
         with tempfile.TemporaryDirectory(prefix="stsimdiff-") as folder:
             file = Path(folder) / "video.safetensors"
             made = self._make(file)
-            answer = self._part("ask", lambda watch: self._ask(file, watch))
+            answer = self._part("ask", lambda timer: self._ask(file, timer))
         return made | {
             "parameters": self.method.parameters(),
             "prompt_tokens": answer.prompt_tokens,
@@ -73,7 +74,7 @@ class Cell:
     def _make(self, file: Path) -> dict[str, Any]:
         """Encode and compress into `file`; asking from it needs no tensor of this."""
         tokens = self._part("encode", self._encode)
-        video = self._part("compress", lambda watch: self._compress(tokens, watch))
+        video = self._part("compress", lambda timer: self._compress(tokens, timer))
         return {
             "frames_decoded": self.frames,
             "source": asdict(tokens.grid.source),
@@ -87,53 +88,51 @@ class Cell:
 
     def _part(self, name: str, work: Callable[[Stopwatch], T]) -> T:
         """Load and warm up, then repeat; peak memory is that of the repeats."""
-        self.shelf = Shelf(keep=True)
-        watch = Stopwatch()
-        result = work(watch)
-        self.load_seconds[name] = watch.seconds.get("load")
+        self.models = ModelCache()
+        timer = Stopwatch(str(self.device))
+        result = work(timer)
+        self.load_seconds[name] = timer.seconds.get("load")
         self.memory.reset()
         for steps in self.steps:
             del result  # never two at a time
-            watch = Stopwatch()
-            result = work(watch)
-            steps |= watch.seconds
+            timer = Stopwatch(str(self.device))
+            result = work(timer)
+            steps |= timer.seconds
         self.peak_bytes[name] = self.memory.read()
-        self.shelf = Shelf()
+        self.models = ModelCache()
         self.memory.reset()
         return result
 
-    def _encode(self, watch: Stopwatch) -> VideoTokens:
+    def _encode(self, timer: Stopwatch) -> VideoTokens:
         def count(_stage: str, _done: int, total: int) -> None:
             self.frames = total
 
         return pipeline.encode_video(
             Path(self.job.video),
             self.job.model,
-            frames=self.job.frames,
-            evidence=sorted(self.method.needs - {"llm"}),
-            shelf=self.shelf,
-            watch=watch,
-            progress=count,
-            **self.where,
+            Sampling(frames=self.job.frames),
+            self.runtime,
+            evidence=sorted(self.method.evidence),
+            context=pipeline.Context(self.models, timer, count),
         )
 
-    def _compress(self, tokens: VideoTokens, watch: Stopwatch) -> CompressedVideo:
-        watch.step("select")  # the features' way to the device counts
+    def _compress(self, tokens: VideoTokens, timer: Stopwatch) -> CompressedVideo:
+        timer.step("select")  # the features' way to the device counts
         return pipeline.compress_tokens(
-            tokens, parse_ratio(self.job.ratio), self.method, shelf=self.shelf, watch=watch, **self.where
+            tokens, self.job.ratio, self.method, self.runtime, context=pipeline.Context(self.models, timer)
         )
 
-    def _ask(self, file: Path, watch: Stopwatch) -> Answer:
-        watch.step("read")
+    def _ask(self, file: Path, timer: Stopwatch) -> Answer:
+        timer.step("read")
         video = StoredVideo(file).video()
-        conversation = pipeline.converse(video, shelf=self.shelf, watch=watch, **self.where)
+        conversation = pipeline.converse(video, self.runtime, context=pipeline.Context(self.models, timer))
         wanted = self.job.new_tokens
         conversation.language.model.generation_config.min_new_tokens = wanted  # no end token may cut it short
-        with watch.during("answer"):
+        with timer.during("answer"):
             for _ in range(self.job.questions):
                 answer = conversation.ask(pipeline.GENERAL_PROMPT, max_new_tokens=wanted)
         if wanted > 1:
-            watch.seconds["token"] = (answer.seconds["answer"] - answer.seconds["first_token"]) / (wanted - 1)
+            timer.seconds["token"] = (answer.seconds["answer"] - answer.seconds["first_token"]) / (wanted - 1)
         return answer
 
 

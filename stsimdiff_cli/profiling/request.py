@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import RequestError
-from ..methods.base import parse_method, split_methods
+from ..methods.spec import parse_method, split_methods
 
 
 def parse_frames(text: str) -> list[int]:

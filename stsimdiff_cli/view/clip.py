@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from .. import video
-from ..files import whole_file
 from ..plotting import check_installed, drawn
+from ..storage.atomic import whole_file
 from .facts import Facts
 from .frames import shrunk
 from .geometry import geometry_of
@@ -72,7 +72,9 @@ def _frames(facts: Facts, source: Path | None) -> Iterator[tuple[float, np.ndarr
         return
     found = video.scan(source)
     rate = min(FASTEST, found.fps) if found.fps > 0 else FASTEST
-    indices = video.choose_frames(found, fps=rate, start=max(0.0, seconds[0] - found.tolerance), end=end)
+    indices = video.choose_frames(
+        found, video.Sampling(fps=rate, start=max(0.0, seconds[0] - found.tolerance), end=end)
+    )
     for part in video.read_frames(source, found, indices):
         for pixels, second in zip(part.pixels, part.seconds, strict=True):
             yield second, shrunk(pixels.numpy(), LONGEST), len(indices)

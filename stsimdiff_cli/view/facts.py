@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import FileFormatError, RequestError
 from ..records import Kind, TokenGrid
-from ..store import StoredVideo, check_index
+from ..storage.formats import StoredVideo, check_index
 
 #: A cell whose token was dropped, among the values of Kind.
 DROPPED = -1
@@ -138,7 +138,7 @@ def _change_from(path: Path | None, grid: TokenGrid) -> np.ndarray | None:
     """The change signal of a tokens file, which must be of the same tokens; None without a file."""
     if path is None:
         return None
-    from ..graph import change_signal, edge_weights
+    from ..graph.edges import change_signal, edge_weights
 
     stored = StoredVideo(path)
     tokens = stored.tokens(stay=True)
@@ -147,5 +147,5 @@ def _change_from(path: Path | None, grid: TokenGrid) -> np.ndarray | None:
         grid.source.sha256, grid.model.fingerprint, grid.shape, grid.seconds,
     ):  # fmt: skip
         raise RequestError(f"{path} holds the tokens of another video or grid.", "Give the file that was compressed.")
-    signal: np.ndarray = change_signal(edge_weights(tokens.features, tokens.slots_at_once)).numpy()
+    signal: np.ndarray = change_signal(edge_weights(tokens.features)).numpy()
     return signal

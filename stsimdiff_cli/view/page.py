@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..files import whole_file
+from ..storage.atomic import whole_file
 from .facts import Facts
 from .geometry import geometry_of
 

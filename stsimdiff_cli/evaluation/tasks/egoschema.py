@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from ...errors import RequestError
 from .base import Item, Task, letters
-from .rows import Found, Row, Videos, find, read_json, read_rows, unique
+from .files import Found, Row, Videos, find, read_json, read_rows, unique
 
 _SNAPSHOTS = ("", "hub/datasets--*--egoschema/snapshots/*/", "*/egoschema/")
 _PATTERNS = (

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from ...errors import RequestError
 from .base import Item, Task, letters
-from .rows import Row, Videos, find, read_rows, unique
+from .files import Row, Videos, find, read_rows, unique
 
 _CACHE = "datasets/longvideobench"
 _PATTERNS = tuple(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from .base import Item, Task, letters
-from .rows import Row, Videos, find, read_rows, unique
+from .files import Row, Videos, find, read_rows, unique
 from .subtitles import Subtitles
 
 _PATTERNS = (

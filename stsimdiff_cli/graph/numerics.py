@@ -1,0 +1,63 @@
+"""When two numbers are equal, and which are the highest: the rules that every method shares."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..errors import StsimdiffError
+
+#: Cosines (and centralities) closer than this are equal: it lies above the rounding of float32 (6e-8 for the weight of
+#: an edge, whose sums are in float64) and far below any threshold of interest, so that CPU, GPU and a plain loop draw
+#: the same edges. Centralities stay in float64, good to about 1e-13.
+RESOLUTION = 1e-6
+
+
+def unit_slot(features: Tensor, slot: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Unit vectors of one slot (H, W, D); a zero vector stays zero, so that its cosine with any other is 0.
+
+    Raises StsimdiffError with the position if a feature is NaN or infinite.
+    """
+    x = features[slot].to(dtype)  # (H, W, D)
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)  # (H, W, 1)
+    if not bool(torch.isfinite(norm).all()):
+        refuse_non_finite(x, slot)
+        x = x / x.abs().amax(dim=-1, keepdim=True).clamp_min(1)  # the squares overflowed: scale, then take the norm
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    tiny = norm < 1e-18  # the squares underflowed, or the vector is zero
+    if bool(tiny.any()):
+        largest = x.abs().amax(dim=-1, keepdim=True)
+        x = torch.where(tiny & (largest > 0), x / largest, x)
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return x / torch.where(norm > 0, norm, 1)
+
+
+def refuse_non_finite(x: Tensor, slot: int) -> None:
+    """StsimdiffError with the position if a feature of a slot (H, W, D) is NaN or infinite."""
+    bad = (~torch.isfinite(x)).any(dim=-1).nonzero()
+    if len(bad):
+        row, column = bad[0].tolist()
+        raise StsimdiffError(
+            f"The token at slot {slot}, row {row}, column {column} holds a NaN or an infinite value.",
+            "Encode the video again; with half precision, try --dtype bfloat16 or float32.",
+        )
+
+
+def at_resolution(score: Tensor) -> Tensor:
+    """Scores as whole multiples of RESOLUTION, so that those which differ by rounding alone are ties."""
+    return torch.round(score.double() / RESOLUTION)
+
+
+def top_by_score(score: Tensor, group: Tensor, quota: Tensor) -> Tensor:
+    """(N,) bool: the `quota[g]` highest scores of every group g, ties to the lower index.
+
+    Scores (N,) are compared at RESOLUTION; group (N,) int64 numbers the groups from 0; quota (G,) int64.
+    """
+    order = torch.sort(at_resolution(score), descending=True, stable=True).indices
+    order = order[torch.sort(group[order], stable=True).indices]  # by group, then score, then index
+    size = torch.bincount(group, minlength=len(quota))
+    start = torch.cumsum(size, 0) - size  # (G,)
+    rank = torch.arange(len(score), device=score.device) - start[group[order]]
+    keep = torch.zeros(len(score), dtype=torch.bool, device=score.device)
+    keep[order] = rank < quota[group[order]]
+    return keep

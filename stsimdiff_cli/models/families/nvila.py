@@ -1,0 +1,226 @@
+"""NVILA (Liu et al., 2024) as its authors publish it: NVILA-8B-Video, NVILA-Lite-2B, NVILA-Lite-8B.
+
+The LLM, the vision tower and the projector are in three folders, each with its configuration; what is known of them is
+in those, in config.json, and in the authors' repository, NVlabs/VILA. The weights are read under their published names.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from functools import cached_property
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import PretrainedConfig, Qwen2Config, SiglipVisionConfig
+
+from ...errors import ModelError, RequestError
+from ...records import Layout, TokenGrid
+from ..loading.checkpoint import Checkpoint
+from ..loading.tokenizer import read_tokenizer
+from .llava_onevision import LlavaOnevision
+from .nvila_model import PROJECTORS, NvilaConfig
+
+#: How a video is spelled in a prompt; the authors' code adds it to tokenizers that do not have it.
+_VIDEO = "<vila/video>"
+#: Video encoders by the last part of their `_target_`.
+_ENCODERS = ("BasicVideoEncoder", "TSPVideoEncoder")
+#: Entries of config.json that would change the sums, what they are if they are missing, and what is read here.
+_REQUIRED: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "mm_vision_select_feature": ("patch", ("cls_patch",)),
+    "image_aspect_ratio": (None, (None, "resize", "dynamic", "dynamic_s2")),
+    "video_max_tiles": (1, (1,)),
+    "s2": (False, (False,)),
+    "ps3": (False, (False,)),
+    "chat_template": (None, (None, "qwen2")),
+}
+_HINT = "Of the checkpoints in this format, NVILA-8B-Video, NVILA-Lite-2B and NVILA-Lite-8B are supported."
+
+
+class Nvila(LlavaOnevision):
+    """SigLIP patches, 2 x 2 or 3 x 3 to a token; the video encoder may average the tokens of several frames of a slot.
+
+    The newline behind every slot stands outside the grid: it belongs to the prompt and does not count in N. The
+    authors' code takes whole slots only; here the last slot is the average of the frames that there are. Videos go
+    through the video encoder that config.json names; later versions of that code read them as images, with the same
+    outcome if the video encoder averages nothing.
+    """
+
+    name: ClassVar[str] = "nvila"
+    renamed: ClassVar[dict[str, str]] = {
+        r"^llm\.model\.": "model.language_model.",
+        r"^llm\.lm_head\.": "lm_head.",
+        r"^vision_tower\.": "model.vision_tower.",
+        r"^mm_projector\.layers\.": "model.multi_modal_projector.steps.",
+    }
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__(checkpoint)
+        self._require("LLM", self._part("llm").get("model_type"), ("qwen2",))
+        self._require("vision tower", self._part("vision_tower").get("model_type"), ("siglip_vision_model",))
+        self._require("projector", self._projector, tuple(PROJECTORS))
+        self._require("video encoder", self._encoder_name, _ENCODERS)
+        for entry, (default, allowed) in _REQUIRED.items():
+            stored = checkpoint.config.get(entry)
+            self._require(entry, default if stored is None else stored, allowed)
+        sizes = self._pool_sizes
+        if len(sizes) != 1:
+            found = f"pools a video in {len(sizes)} ways"
+            raise RequestError(f"The model {checkpoint.id} {found}; one is supported.", _HINT)
+        if any(self._side % size for size in sizes[0][1:]):
+            found = f"{self._side} x {self._side} tokens, which pool_sizes {sizes[0]} does not divide"
+            raise RequestError(f"The frames of the model {checkpoint.id} have {found}.", _HINT)
+
+    def _require(self, what: str, found: Any, allowed: tuple[Any, ...]) -> None:
+        if found not in allowed:
+            known = ", ".join(str(value) for value in allowed if value is not None)
+            name = self.checkpoint.id
+            raise RequestError(
+                f"The model {name} has the {what} {found!r}, which is not supported (supported: {known}).", _HINT
+            )
+
+    def _part(self, name: str) -> dict[str, Any]:
+        """The configuration of a part: its folder's, or what config.json says of it."""
+        stored = self.checkpoint.config.get(f"{name}_cfg")
+        return self.checkpoint.json(f"{name}/config.json") or (stored if isinstance(stored, dict) else {})
+
+    @property
+    def _projector(self) -> str:
+        return str(self._part("mm_projector").get("mm_projector_type"))
+
+    @cached_property
+    def _encoder(self) -> dict[str, Any]:
+        """The video encoder's entry of config.json, which may be written as JSON in a string."""
+        stored = self.checkpoint.config.get("video_encoder") or {"_target_": _ENCODERS[0]}
+        try:
+            return {"end_tokens": "\n", **(json.loads(stored) if isinstance(stored, str) else stored)}
+        except ValueError as error:
+            raise ModelError(f"The video_encoder of {self.checkpoint.id} is no JSON.", "Download it again.") from error
+
+    @property
+    def _encoder_name(self) -> str:
+        return str(self._encoder.get("_target_")).rpartition(".")[2]
+
+    @property
+    def _pool_sizes(self) -> list[tuple[int, int, int]]:
+        """Frames, rows and columns that the video encoder averages, for each of the grids that it makes."""
+        return [(1, 1, 1)] if self._encoder_name == _ENCODERS[0] else self._encoder.get("pool_sizes", [])
+
+    @property
+    def _side(self) -> int:
+        """Tokens along a side of a frame, before the video encoder."""
+        vision = self.config.vision_config
+        return math.ceil(vision.image_size // vision.patch_size / PROJECTORS[self._projector][0])
+
+    @cached_property
+    def config(self) -> PretrainedConfig:
+        """The configuration in transformers' terms; the tower ends with the layer that is selected.
+
+        A model that reads images at several scales sees a video at the first alone, once for each.
+        """
+        stored = self.checkpoint.config
+        vision = SiglipVisionConfig(**{**self._part("vision_tower"), "vision_use_head": False})
+        layer = stored.get("mm_vision_select_layer")
+        layer = -2 if layer is None else layer  # hidden_states[0] is what enters layer 0
+        vision.num_hidden_layers = layer if layer >= 0 else vision.num_hidden_layers + 1 + layer
+        text = Qwen2Config(**self._part("llm"))
+        scales = str(stored["s2_scales"]).strip("[]").split(",") if stored.get("dynamic_s2") else [1]
+        return NvilaConfig(
+            vision_config=vision,
+            text_config=text,
+            vision_feature_layer=-1,
+            projector_type=self._projector,
+            scales=len(scales),
+            tie_word_embeddings=text.tie_word_embeddings,
+        )
+
+    # --- vision ---
+
+    @cached_property
+    def _settings(self) -> dict[str, Any]:
+        """SigLIP's preprocessing; `resize` is done before it, with PIL's default filter."""
+        settings = self.checkpoint.json("vision_tower/preprocessor_config.json")
+        if not settings:
+            raise ModelError(
+                f"The checkpoint {self.checkpoint.id} has no vision_tower/preprocessor_config.json.",
+                "Download it completely.",
+            )
+        side = self.config.vision_config.image_size
+        bicubic = {"resample": 3} if self.checkpoint.config.get("image_aspect_ratio") == "resize" else {}
+        return {**settings, **bicubic, "size": {"height": side, "width": side}}
+
+    @property
+    def frames_per_slot(self) -> int:
+        """Frames that the video encoder averages."""
+        return self._pool_sizes[0][0]
+
+    def features(self, model: Any, pixels: dict[str, Tensor]) -> Tensor:
+        """Projected tokens, averaged by the video encoder: (t, H, W, D)."""
+        return self._pool(model.seen(pixels["pixel_values_videos"][0].to(model.dtype)))
+
+    def to_grid(self, model: Any, patches: Tensor, pixels: dict[str, Tensor]) -> Tensor:  # noqa: ARG002
+        """Mean over the patches of each token (those that are none have no weight), then as the video encoder does."""
+        frames = pixels["pixel_values_videos"].shape[1]
+        x = patches.view(frames, -1, patches.shape[-1])
+        x = x.unflatten(1, (math.isqrt(x.shape[1]), -1)).permute(0, 3, 1, 2)  # (n, C, P, P)
+        return self._pool(F.avg_pool2d(x, PROJECTORS[self._projector][0], ceil_mode=True).permute(0, 2, 3, 1))
+
+    def _pool(self, tokens: Tensor) -> Tensor:
+        """Averages (n, h, w, C) to (t, H, W, C); the last slot is that of the frames that are left."""
+        time, rows, columns = self._pool_sizes[0]
+        x = tokens.unflatten(2, (-1, columns)).unflatten(1, (-1, rows)).mean((2, 4))
+        return torch.stack([slot.mean(0) for slot in x.split(time)])
+
+    def layout_of(self, shape: tuple[int, int, int]) -> Layout:
+        """What the video encoder writes before and behind every slot (a newline), and behind the video."""
+        start, end, last = (self._ids(self._encoder.get(f"{name}_tokens")) for name in ("start", "end", "sep"))
+        step = shape[1] * shape[2]
+        between = tuple((step * slot, end + start) for slot in range(1, shape[0])) if end + start else ()
+        return Layout(before=start, between=between, after=end + last)
+
+    def _ids(self, text: str | None) -> tuple[int, ...]:
+        return tuple(self.tokenizer(text)["input_ids"]) if text else ()
+
+    # --- language ---
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The LLM's, with the token for a video."""
+        tokenizer = read_tokenizer(self.checkpoint, self.config)
+        tokenizer.add_tokens([_VIDEO], special_tokens=True)
+        return tokenizer
+
+    @cached_property
+    def placeholder(self) -> int:
+        """The token for a video; the word table may end before it."""
+        return int(self.tokenizer.convert_tokens_to_ids(_VIDEO))
+
+    def embed_extra(self, model: Any, embeddings: Tensor, ids: Tensor, visual: Tensor) -> None:
+        """Nothing: newlines are words."""
+
+    def around(self, grid: TokenGrid, question: str) -> tuple[str, str]:  # noqa: ARG002
+        """One turn of the chat template, in which the question follows the video immediately.
+
+        The authors' template `qwen2` differs from the tokenizers' own in the system prompt, which has no full stop.
+        """
+        for text, number in self.tokenizer.get_added_vocab().items():
+            if number >= self.config.text_config.vocab_size and text != _VIDEO and text in question:
+                raise RequestError(f"{text} is no word to this model.", "Leave special tokens out of the question.")
+        if self.checkpoint.config.get("chat_template"):
+            before = "<|im_start|>system\nYou are a helpful assistant<|im_end|>\n<|im_start|>user\n"
+            return before, f"{question.rstrip()}<|im_end|>\n<|im_start|>assistant\n"
+        try:
+            message = {"role": "user", "content": _VIDEO + question.rstrip()}
+            text = self.tokenizer.apply_chat_template([message], add_generation_prompt=True, tokenize=False)
+        except (ValueError, TypeError) as error:
+            raise ModelError(f"{self.checkpoint.id} has no usable chat template: {error}") from error
+        before, _, after = str(text).partition(_VIDEO)
+        return before, after
+
+    def generation(self, model: Any, prompt: int) -> dict[str, Any]:  # noqa: ARG002
+        """Answers end as the authors end them; nothing else of the LLM's own generation settings is used."""
+        known = self.tokenizer.get_vocab()
+        ends = sorted({known[text] for text in (self.tokenizer.eos_token, "<|im_end|>") if text in known})
+        return {"eos_token_id": ends, "pad_token_id": ends[0]}

@@ -1,0 +1,64 @@
+"""Frames to pixels, in torch: what transformers' image processors do, without torchvision."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ...errors import ModelError
+from ..loading.checkpoint import Checkpoint
+
+_MODES = {1: "lanczos", 2: "bilinear", 3: "bicubic"}  # PIL's numbers for resampling filters
+
+
+def video_settings(checkpoint: Checkpoint, crops: bool = False) -> dict[str, Any]:
+    """The settings of the checkpoint's video processor, from whichever file holds them; `crops` if the family can.
+
+    transformers 5 writes `processor_config.json`; earlier versions `video_preprocessor_config.json`, and models
+    older than that have only `preprocessor_config.json`, which then serves for videos too.
+    """
+    settings = checkpoint.json("processor_config.json").get("video_processor")
+    for name in ("video_preprocessor_config.json", "preprocessor_config.json"):
+        settings = settings or checkpoint.json(name)
+    if not settings:
+        raise ModelError(
+            f"The checkpoint {checkpoint.id} has no preprocessor_config.json.", "Download its processor files too."
+        )
+    if settings.get("do_center_crop") and not crops:
+        raise ModelError(f"The checkpoint {checkpoint.id} crops its frames, which is not supported.")
+    return settings
+
+
+def resize(frames: Tensor, height: int, width: int, settings: dict[str, Any]) -> Tensor:
+    """Antialiased resize of (n, h, w, 3) uint8 to (n, 3, height, width) uint8, as PIL does it.
+
+    It works on 8-bit values on the CPU, like PIL itself, so that the result is the same on every device.
+    """
+    x = frames.cpu().permute(0, 3, 1, 2)  # (n, 3, h, w)
+    if not settings.get("do_resize", True) or tuple(x.shape[-2:]) == (height, width):
+        return x
+    mode = _MODES.get(settings.get("resample", 3))
+    if mode is None:
+        raise ModelError(f"The resampling filter {settings['resample']} is not supported.")
+    try:
+        return F.interpolate(x, size=(height, width), mode=mode, antialias=True)
+    except (NotImplementedError, ValueError):
+        if mode != "lanczos":
+            raise
+        # A torch without this filter: transformers' video processors take the bicubic one instead, and so do we.
+        return F.interpolate(x, size=(height, width), mode="bicubic", antialias=True)
+
+
+def normalise(pixels: Tensor, settings: dict[str, Any], device: torch.device) -> Tensor:
+    """Rescale (n, 3, h, w) uint8 by `rescale_factor` and normalise each channel; float32 on `device`."""
+    x = pixels.to(device).float()
+    if settings.get("do_rescale", True):
+        x = x * settings.get("rescale_factor", 1 / 255)
+    if settings.get("do_normalize", True):
+        mean = torch.tensor(settings["image_mean"], device=device).view(-1, 1, 1)
+        std = torch.tensor(settings["image_std"], device=device).view(-1, 1, 1)
+        x = (x - mean) / std
+    return x

@@ -1,0 +1,122 @@
+"""Qwen2-VL (Wang et al., 2024): native resolution, two frames a slot, three-part rotary positions."""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ...errors import VideoError
+from ...records import TokenGrid
+from .base import Family
+from .preprocess import normalise, resize, video_settings
+
+
+class Qwen2VL(Family):
+    """Two frames a slot (`temporal_patch_size`), 2 x 2 patches a token; the grid follows the video's aspect ratio."""
+
+    name: ClassVar[str] = "qwen2_vl"
+
+    @cached_property
+    def _settings(self) -> dict[str, Any]:
+        return video_settings(self.checkpoint)
+
+    @property
+    def _vision(self) -> Any:
+        return self.config.vision_config
+
+    @property
+    def frames_per_slot(self) -> int:
+        """`temporal_patch_size`."""
+        return int(self._vision.temporal_patch_size)
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """The size that frames are resized to: sides multiples of patch x merge, area within the checkpoint's bounds.
+
+        The rule of the Qwen2-VL processors (`smart_resize`), aspect ratio kept as nearly as possible.
+        """
+        if max(height, width) > 200 * min(height, width):
+            raise VideoError(f"Frames of {width} x {height} pixels are too narrow for Qwen-VL (200 : 1).")
+        side = self._vision.patch_size * self._vision.spatial_merge_size
+        size = self._settings.get("size") or {}
+        least = size.get("shortest_edge") or self._settings["min_pixels"]
+        most = size.get("longest_edge") or self._settings["max_pixels"]
+        rounded = [round(edge / side) * side for edge in (height, width)]
+        if rounded[0] * rounded[1] > most:
+            scale = math.sqrt(height * width / most)
+            rounded = [max(side, math.floor(edge / scale / side) * side) for edge in (height, width)]
+        elif rounded[0] * rounded[1] < least:
+            scale = math.sqrt(least / (height * width))
+            rounded = [math.ceil(edge * scale / side) * side for edge in (height, width)]
+        return rounded[0], rounded[1]
+
+    def pixels(self, frames: Tensor, device: torch.device) -> dict[str, Tensor]:
+        """Patches (t h w, 3 x frames x patch x patch) in merge order, and their grid; an odd end repeats its frame."""
+        return self._patches(frames, self.size(*frames.shape[1:3]), device)
+
+    def _patches(self, frames: Tensor, size: tuple[int, int], device: torch.device) -> dict[str, Tensor]:
+        height, width = size
+        x = normalise(resize(frames, height, width, self._settings), self._settings, device)  # (n, 3, height, width)
+        depth, patch, merge = self.frames_per_slot, self._vision.patch_size, self._vision.spatial_merge_size
+        x = torch.cat([x, x[-1:].expand(-len(x) % depth, -1, -1, -1)])
+        t, h, w = len(x) // depth, height // patch, width // patch
+        x = x.view(t, depth, 3, h // merge, merge, patch, w // merge, merge, patch)
+        x = x.permute(0, 3, 6, 4, 7, 2, 1, 5, 8)  # slot, merged row, merged column, row, column, channel, frame, y, x
+        return {
+            "pixel_values_videos": x.reshape(t * h * w, -1),
+            "video_grid_thw": torch.tensor([[t, h, w]], device=device),
+        }
+
+    def _grid(self, pixels: dict[str, Tensor]) -> tuple[int, int, int]:
+        t, h, w = pixels["video_grid_thw"][0].tolist()
+        merge = self._vision.spatial_merge_size
+        return t, h // merge, w // merge
+
+    def features(self, model: Any, pixels: dict[str, Tensor]) -> Tensor:
+        """Merged features of the vision encoder, (t, H, W, D)."""
+        out = model.get_video_features(**pixels, return_dict=True).pooler_output
+        return torch.cat(list(out)).view(*self._grid(pixels), -1)
+
+    def last_attention(self, model: Any) -> nn.Module:
+        """The last block, whose attention is full within a slot."""
+        return model.model.visual.blocks[-1].attn
+
+    def key_projection(self, model: Any) -> Any:
+        """Queries, keys and values come from one projection."""
+        return self.last_attention(model).qkv
+
+    def keys(self, model: Any, inputs: Tensor) -> Tensor:
+        """The middle third of the joint projection."""
+        return self.key_projection(model)(inputs).chunk(3, dim=-1)[1]
+
+    def to_grid(self, model: Any, patches: Tensor, pixels: dict[str, Tensor]) -> Tensor:  # noqa: ARG002
+        """Mean over each token's patches, which stand together."""
+        return self._merged(patches).view(*self._grid(pixels), -1)
+
+    def _merged(self, patches: Tensor) -> Tensor:
+        unit = self._vision.spatial_merge_size**2
+        return patches.view(-1, unit, patches.shape[-1]).mean(1)
+
+    def positions(self, model: Any, ids: Tensor, visual: Tensor, grid: TokenGrid) -> Tensor:
+        """(4, L): running text positions, then time, row and column from the model's own `get_rope_index`."""
+        three = self._time_row_column(model, ids, visual, grid)
+        return torch.cat([torch.arange(len(ids), device=ids.device)[None], three])
+
+    def _time_row_column(self, model: Any, ids: Tensor, visual: Tensor, grid: TokenGrid, **more: Any) -> Tensor:
+        """(3, L): one step a slot, unless `more` says otherwise."""
+        t, h, w = grid.shape
+        merge = self._vision.spatial_merge_size
+        three, _ = model.model.get_rope_index(
+            input_ids=ids[None],
+            mm_token_type_ids=(visual >= 0).int()[None] * 2,
+            video_grid_thw=torch.tensor([[t, h * merge, w * merge]], device=ids.device),
+            **more,
+        )
+        return three[:, 0]
+
+    def rotary_positions(self, positions: Tensor) -> Tensor:
+        """Time, row and column: (3, 1, L), without the running text positions."""
+        return positions[1:]

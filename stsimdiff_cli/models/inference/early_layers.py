@@ -1,0 +1,68 @@
+"""The LLM that made a video's tokens: found again, and its first layers run for a method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from ...errors import RequestError
+from ...layer_pruning import Session
+from ...records import ModelRef, VideoTokens
+from ...timing import Stopwatch
+from ..loading.runtime import Runtime
+from .model_cache import ModelCache
+
+if TYPE_CHECKING:  # these import transformers, which not everybody needs
+    from ..families.base import Family
+    from .language_model import LanguageModel
+
+
+def matching_family(made_by: ModelRef, model: str | None = None) -> Family:
+    """The family of the model that made a file; RequestError if `model` (or what is found now) is another one."""
+    from ..families import open_family
+
+    family = open_family(model or made_by.id, made_by.revision if model is None else None)
+    if family.checkpoint.fingerprint != made_by.fingerprint:
+        if model is not None and model != made_by.id:
+            problem = f"The tokens were made by {made_by.id}; {model} is another model and cannot read them."
+        else:
+            problem = f"The model {made_by.id} has changed since the tokens were made."
+        raise RequestError(problem, "Leave out --model, or encode the video again with that model.")
+    return family
+
+
+@dataclass
+class EarlyLayers:
+    """The first layers of the LLM that made the tokens, loaded when a method asks for them (methods.base.Llm)."""
+
+    tokens: VideoTokens
+    question: str
+    model: str | None
+    runtime: Runtime
+    models: ModelCache
+    timer: Stopwatch
+    asked: bool = False
+
+    def _load(self, layers: int | None) -> LanguageModel:
+        self.asked = True
+        self.timer.step("load")
+        family = matching_family(self.tokens.grid.model, self.model)
+        runtime = self.runtime.resolve(family.checkpoint)
+        language = self.models.language_model(family, runtime, layers, attention_rows=True)
+        self.timer.step("importance")
+        return language
+
+    def importance(self, index: Tensor, layer: int) -> Tensor:
+        """See `methods.base.Llm`."""
+        language = self._load(layer + 1)
+        candidates = self.tokens.embeddings_at(index)
+        return language.importance(self.tokens.grid, candidates, index, self.question, layer)
+
+    def prefill(self, session: Session) -> None:
+        """See `methods.base.Llm`."""
+        if session.finished:
+            return
+        language = self._load(session.depth)
+        language.prune(self.tokens.grid, self.tokens.embeddings, self.question, session)

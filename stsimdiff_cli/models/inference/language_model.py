@@ -1,0 +1,127 @@
+"""The LLM of a checkpoint: visual tokens enter it, importance and answers come out."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Cache, DynamicCache
+
+from ...layer_pruning import Session
+from ...records import Embeddings, Prompt, TokenGrid
+from ..families.base import Family
+from ..loading.runtime import ResolvedRuntime
+from ..loading.weights import load_language
+from .attention_tap import last_row, tapped, tapping
+from .layer_loop import run_layers
+from .prompts import Prompter
+
+#: Prompt tokens that run through the LLM at once. More are hardly faster; their activations take memory.
+PIECE = 2048
+
+
+class LanguageModel:
+    """The LLM of a checkpoint without its vision tower, loaded."""
+
+    def __init__(
+        self, family: Family, runtime: ResolvedRuntime, layers: int | None = None, attention_rows: bool = False
+    ) -> None:
+        """With `layers`, only the first so many, which give no words; with `attention_rows`, to read attention."""
+        self.family = family
+        self.device = runtime.device
+        self.prompter = Prompter(family)
+        self.model: Any = load_language(family, tapping(runtime) if attention_rows else runtime, layers)
+
+    def inputs(self, prompt: Prompt, tokens: Embeddings) -> dict[str, Tensor]:
+        """Model inputs of a prompt with M visual tokens, batch size 1, without deepstack features."""
+        ids, visual = prompt.ids.to(self.device), prompt.visual.to(self.device)
+        words = self.model.get_input_embeddings()
+        embeddings = words(ids.masked_fill(ids == self.family.placeholder, 0))  # (L, D)
+        embeddings[visual >= 0] = tokens.features.to(self.device, embeddings.dtype)
+        self.family.embed_extra(self.model, embeddings, ids, visual)
+        return {
+            "inputs_embeds": embeddings[None],
+            "position_ids": self.placed(prompt),
+            # The mask says that this is one sequence: gaps in the positions would else read as several.
+            "attention_mask": torch.ones_like(ids)[None],
+        }
+
+    def placed(self, prompt: Prompt) -> Tensor:
+        """Position ids as models take them: (1, L), or (R, 1, L)."""
+        positions = prompt.positions.to(self.device)
+        return positions if len(positions) == 1 else positions[:, None]
+
+    def decoder_inputs(self, prompt: Prompt, tokens: Embeddings) -> dict[str, Any]:
+        """The same for the decoder, which takes deepstack features too."""
+        inputs = self.inputs(prompt, tokens)
+        if tokens.deepstack is None:
+            return inputs
+        visual = (prompt.visual >= 0).to(self.device)
+        return {**inputs, **self.family.deepened(visual, tokens.deepstack.to(self.device))}
+
+    @torch.inference_mode()
+    def read(self, prompt: Prompt, tokens: Embeddings, cache: Cache) -> None:
+        """Run a prompt with M visual tokens, or the beginning of one, through the decoder and into an empty cache.
+
+        Piece by piece, so that memory holds the cache and the activations of one piece, however long the prompt is.
+        """
+        decoder, seen = self.model.get_decoder(), 0
+        for begin in range(0, len(prompt.ids), PIECE):
+            piece = prompt[begin : begin + PIECE]
+            count = int((piece.visual >= 0).sum())
+            inputs = self.decoder_inputs(piece, tokens[slice(seen, seen + count)])
+            inputs["attention_mask"] = inputs["attention_mask"].new_ones(1, begin + len(piece.ids))
+            decoder(**inputs, past_key_values=cache, use_cache=True)
+            seen += count
+
+    def new_cache(self) -> DynamicCache:
+        """An empty cache."""
+        return DynamicCache(config=self.model.config.get_text_config())
+
+    @torch.inference_mode()
+    def importance(self, grid: TokenGrid, tokens: Embeddings, index: Tensor, prompt: str, layer: int) -> Tensor:
+        """Attention from the last prompt token to each of the tokens `index`, mean over heads (section 4.5): (C,).
+
+        `tokens` are those C tokens; only they and the prompt enter the LLM, which runs up to `layer`.
+        """
+        sequence = self.prompter.prompt(self.model, grid, prompt, index)
+        rows: list[Tensor] = []
+
+        def stop(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float) -> None:
+            if key.shape[2] < len(sequence.ids):
+                return
+            rows.append(last_row(query, key, mask, scaling))
+            raise _RowTaken
+
+        attention = self.model.get_decoder().layers[layer].self_attn
+        with tapped(attention, stop), contextlib.suppress(_RowTaken):
+            self.read(sequence, tokens, self.new_cache())
+        return rows[0][(sequence.visual >= 0).to(self.device)]
+
+    @torch.inference_mode()
+    def prune(
+        self,
+        grid: TokenGrid,
+        tokens: Embeddings,
+        question: str,
+        session: Session,
+        cache: Cache | None = None,
+    ) -> Prompt:
+        """Read all N tokens and a question, cutting where `session` says; returns the whole prompt.
+
+        With a cache the run goes through all layers and fills it; without, it ends as soon as the session is finished.
+        """
+        prompt = self.prompter.prompt(self.model, grid, question, torch.arange(grid.tokens))
+        inputs = self.inputs(prompt, tokens)
+        text = self.model.get_decoder()
+        rotary = text.rotary_emb(inputs["inputs_embeds"], self.family.rotary_positions(inputs["position_ids"]))
+        visual = (prompt.visual >= 0).to(self.device)
+        deep = None if tokens.deepstack is None else tokens.deepstack.to(self.device)
+        run_layers(text, inputs["inputs_embeds"], rotary, visual, session, cache, deep)
+        return prompt
+
+
+class _RowTaken(Exception):  # noqa: N818 (it ends a forward pass early; it is no error)
+    """The attention row has been taken: the rest of the forward pass is not needed."""

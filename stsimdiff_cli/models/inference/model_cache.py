@@ -1,0 +1,50 @@
+"""Where the stages get the loaded parts of models from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..families.base import Family
+    from ..loading.runtime import ResolvedRuntime
+    from .language_model import LanguageModel
+    from .vision_encoder import VisionEncoder
+
+
+class ModelCache:
+    """Loads each part of a model once, for callers that handle many videos.
+
+    transformers is imported only when the first part is loaded.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[Any, Any] = {}
+
+    def vision_encoder(
+        self, family: Family, runtime: ResolvedRuntime, evidence: frozenset[str] = frozenset()
+    ) -> VisionEncoder:
+        """The vision side of a model."""
+        from .vision_encoder import VisionEncoder
+
+        return self._get(VisionEncoder, family, runtime, evidence)
+
+    def language_model(
+        self, family: Family, runtime: ResolvedRuntime, layers: int | None = None, attention_rows: bool = False
+    ) -> LanguageModel:
+        """The LLM of a model, or its first `layers`; with `attention_rows`, to read attention."""
+        from .language_model import LanguageModel
+
+        return self._get(LanguageModel, family, runtime, layers, attention_rows)
+
+    def _get(self, build: Any, family: Family, *settings: Any) -> Any:
+        key = (build, family.checkpoint.path, *settings)
+        if key not in self._kept:
+            self._kept[key] = build(family, *settings)
+        return self._kept[key]
+
+
+class NoModelCache(ModelCache):
+    """Loads anew every time, and keeps nothing."""
+
+    def _get(self, build: Any, family: Family, *settings: Any) -> Any:
+        return build(family, *settings)

@@ -1,0 +1,71 @@
+"""Encoding: frames in, tokens and evidence out, one chunk at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...errors import RequestError
+from ...registry import unknown_name
+from .. import FAMILIES
+from ..families.base import Family
+from ..loading.runtime import ResolvedRuntime
+from ..loading.weights import load_vision
+from .attention_tap import received, tapped, tapping
+
+
+class VisionEncoder:
+    """The vision side of a checkpoint, loaded."""
+
+    def __init__(
+        self,
+        family: Family,
+        runtime: ResolvedRuntime,
+        evidence: frozenset[str] = frozenset(),
+    ) -> None:
+        for name in evidence - family.gives:
+            if name not in {"saliency", "keys"}:
+                raise unknown_name("evidence", name, ["saliency", "keys"])
+            able = [other for other in FAMILIES if name in FAMILIES.load(other).gives]
+            raise RequestError(f"The family {family.name} gives no {name}.", f"Families that do: {', '.join(able)}.")
+        self.family = family
+        self.device = runtime.device
+        self.evidence = evidence
+        self.model: Any = load_vision(family, tapping(runtime) if evidence else runtime)
+
+    @torch.inference_mode()
+    def encode(self, frames: Tensor, total: int | None = None) -> dict[str, Tensor]:
+        """Tokens of (n, height, width, 3) uint8 frames, n a multiple of the family's frames per slot except at the end.
+
+        `total` are the frames of the whole video, if these are a part of it. Returns `features` (t, H, W, D) in the
+        model's dtype, `deepstack` (t, H, W, K, D) where the family has it, and, if asked for, `saliency` (t, H, W) and
+        `keys` (t, H, W, heads, K), both float32, pooled, merged and ordered like the features.
+        """
+        pixels = self.family.pixels_of_part(frames, total or len(frames), self.device)
+        if not self.evidence:
+            return self._tokens(pixels)
+        attention = self.family.last_attention(self.model)
+        saliency: list[Tensor] = []
+        inputs: list[Tensor] = []
+        hook = self.family.key_projection(self.model).register_forward_pre_hook(
+            lambda _, arguments: inputs.append(arguments[0])
+        )
+        try:
+            with tapped(attention, lambda *qk: saliency.append(received(*qk).flatten())):
+                out = self._tokens(pixels)
+        finally:
+            hook.remove()
+        if "saliency" in self.evidence:
+            per_patch = torch.cat(saliency)[:, None]  # (patches, 1)
+            out["saliency"] = self.family.to_grid(self.model, per_patch, pixels)[..., 0].clone()
+        if "keys" in self.evidence:
+            per_patch = self.family.keys(self.model, inputs[0]).float()  # (patches, heads x K)
+            grid = self.family.to_grid(self.model, per_patch, pixels)
+            out["keys"] = grid.unflatten(-1, (attention.num_heads, -1)).clone()
+        return out
+
+    def _tokens(self, pixels: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Copies: inference tensors may not leave."""
+        return {name: tensor.clone() for name, tensor in self.family.encoded(self.model, pixels).items()}

@@ -1,0 +1,172 @@
+"""Finding a checkpoint: the embedded one, a local folder, or a hub id; and telling it from others."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ...errors import ModelError, RequestError
+from ...records import ModelRef
+from .. import EMBEDDED_FOLDERS, family_of
+
+#: What a checkpoint is made of; never code.
+_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
+#: Configuration that changes without changing the model.
+_VOLATILE = {"_name_or_path", "transformers_version", "torch_dtype", "dtype", "architectures", "use_cache"}
+_SAMPLE = 32  # bytes read from each tensor for the fingerprint
+#: Parts of a model that may be published each in a folder of its own; config.json then has an entry `<part>_cfg`.
+_PARTS = ("llm", "vision_tower", "mm_projector")
+#: Entry of config.json that marks a dummy: a folder without weights, see dummy.py.
+DUMMY = "stsimdiff_dummy"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model folder on disk."""
+
+    id: str  # as the user named it: "tiny", a hub id, or a folder
+    path: Path
+    revision: str | None  # commit of a hub checkpoint
+    family: str
+    config: dict[str, Any]  # config.json
+
+    @property
+    def dummy(self) -> bool:
+        """True for a folder without weights, which loading fills with noise."""
+        return bool(self.config.get(DUMMY))
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Folders that hold the weights, each those of one part of the model; () if there is one folder for all."""
+        return _PARTS if all(f"{part}_cfg" in self.config for part in _PARTS) else ()
+
+    @property
+    def tokenizer_path(self) -> Path:
+        """The folder of the tokenizer's files: that of the LLM, if it is apart."""
+        return self.path / "llm" if (self.path / "llm" / "tokenizer_config.json").is_file() else self.path
+
+    @cached_property
+    def ref(self) -> ModelRef:
+        """Who the model is, as written into files."""
+        return ModelRef(self.id, self.family, self.revision, self.fingerprint)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the configuration and of every tensor's name, type, shape and first bytes.
+
+        It reads kilobytes, not the weights; does not depend on folder or sharding; and differs between two
+        fine-tunings of one architecture.
+        """
+        digest = hashlib.sha256(json.dumps(_stable(self.config), sort_keys=True).encode())
+        for part in self.parts:
+            digest.update(json.dumps(_stable(self.json(f"{part}/config.json")), sort_keys=True).encode())
+        tensors = []
+        for shard in self.weight_files():
+            part = f"{shard.parent.name}." if self.parts else ""
+            with shard.open("rb") as file:
+                size = int.from_bytes(file.read(8), "little")
+                header = json.loads(file.read(size))
+                header.pop("__metadata__", None)
+                for name, entry in header.items():
+                    begin, end = entry["data_offsets"]
+                    file.seek(8 + size + begin)
+                    tensors.append(
+                        (part + name, entry["dtype"], entry["shape"], file.read(min(_SAMPLE, end - begin)).hex())
+                    )
+        digest.update(json.dumps(sorted(tensors)).encode())
+        return digest.hexdigest()[:32]
+
+    def weight_files(self) -> list[Path]:
+        """The safetensors shards, none of a dummy; ModelError if one is missing."""
+        if self.dummy:
+            return []
+        names = [name for part in self.parts or (".",) for name in self._shards(Path(part))]
+        missing = [name for name in names if not (self.path / name).is_file()]
+        if missing:
+            raise ModelError(f"The checkpoint {self.id} lacks {missing[0]}.", "Download it completely.")
+        return [self.path / name for name in names]
+
+    def _shards(self, part: Path) -> list[str]:
+        index = self.json(str(part / "model.safetensors.index.json"))
+        files = sorted(set(index["weight_map"].values())) if index else ["model.safetensors"]
+        return [str(part / file) for file in files]
+
+    def json(self, name: str) -> dict[str, Any]:
+        """One of the folder's JSON files; {} if there is none."""
+        path = self.path / name
+        try:
+            return json.loads(path.read_text()) if path.is_file() else {}
+        except ValueError as error:
+            raise ModelError(f"{name} of the checkpoint {self.id} is no JSON.", "Download it again.") from error
+
+
+def _stable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _stable(item) for key, item in value.items() if key not in _VOLATILE}
+    return value
+
+
+def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
+    """The checkpoint that `name` means: an embedded model, a folder, or a hub id (downloaded or taken from the cache).
+
+    Raises RequestError if the folder holds no model of a known family, ModelError if the hub cannot be reached.
+    """
+    if name in EMBEDDED_FOLDERS:
+        path = Path(__file__).parents[1] / "tiny" / EMBEDDED_FOLDERS[name]
+    elif Path(name).is_dir():
+        path = Path(name).resolve()
+        name = str(path)
+    elif name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise RequestError(
+            f"There is no model named {name!r}.",
+            "Give tiny, tiny-choice, a folder with config.json, or a hub id owner/name.",
+        )
+    else:
+        path, revision = _from_hub(name, revision)
+    if not (path / "config.json").is_file():
+        raise RequestError(f"The folder {name} holds no config.json.", "Give the folder of a Hugging Face checkpoint.")
+    draft = Checkpoint(name, path, revision, "", {})
+    config = draft.json("config.json")
+    family = family_of(config, name)
+    return Checkpoint(name, path, revision, family, config)
+
+
+def _from_hub(name: str, revision: str | None) -> tuple[Path, str]:
+    from huggingface_hub import constants, snapshot_download
+
+    try:
+        path = Path(snapshot_download(name, revision=revision, allow_patterns=_PATTERNS))
+    except Exception as error:  # the hub raises a dozen kinds, from HTTP to the resolver
+        with suppress(Exception):  # some versions ask it even for a commit that is in the cache
+            path = Path(snapshot_download(name, revision=revision, allow_patterns=_PATTERNS, local_files_only=True))
+            return path, path.name
+        which = f"{name} at revision {revision}" if revision else name
+        reason, hint = _excuse(error, name, constants.HF_HUB_OFFLINE)
+        raise ModelError(
+            f"The model {which} is not in the cache {constants.HF_HUB_CACHE} and could not be downloaded: {reason}.",
+            hint,
+        ) from error
+    return path, path.name
+
+
+def _excuse(error: Exception, name: str, offline: bool) -> tuple[str, str]:
+    """Why the hub gave nothing, and what to do about it."""
+    from huggingface_hub import errors
+
+    carry = f"On a machine with a network: `hf download {name} --local-dir FOLDER`; bring it here: --model FOLDER"
+    if isinstance(error, errors.GatedRepoError):  # before RepositoryNotFoundError, of which it is one
+        return "its owner wants to be asked first", f"Ask on huggingface.co/{name}, then `hf auth login`."
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return "the hub knows no such model, or hides it", "Check the name; for a private model: `hf auth login`."
+    if isinstance(error, errors.RevisionNotFoundError):
+        return "the hub knows the model, but not this revision", "Check --revision: a branch, a tag or a commit."
+    if offline:
+        return "HF_HUB_OFFLINE forbids to ask the hub", f"Unset it. Or: {carry[0].lower()}{carry[1:]}"
+    if isinstance(error, errors.LocalEntryNotFoundError | ConnectionError | TimeoutError):
+        return "the hub cannot be reached", carry
+    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}", carry

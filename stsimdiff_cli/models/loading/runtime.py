@@ -1,0 +1,115 @@
+"""Where and how a model runs: device, type of numbers, attention implementation. Imports no transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from ...errors import RequestError
+from .checkpoint import Checkpoint
+from .quantize import check_quantize
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+def _flash_2() -> bool:
+    from transformers.utils import is_flash_attn_2_available
+
+    return bool(is_flash_attn_2_available())
+
+
+def _flash_3() -> bool:
+    from transformers.utils import is_flash_attn_3_available
+
+    return bool(is_flash_attn_3_available())
+
+
+#: Attention implementations of transformers; those in packages of their own, with what says whether they are usable.
+ATTENTION: dict[str, Callable[[], bool] | None] = {
+    "sdpa": None,
+    "eager": None,
+    "flash_attention_2": _flash_2,
+    "flash_attention_3": _flash_3,
+}
+
+
+@dataclass(frozen=True)
+class ResolvedRuntime:
+    """A Runtime for one checkpoint on this machine."""
+
+    device: torch.device
+    dtype: torch.dtype
+    attention: str  # transformers' name of the implementation
+    quantize: str | None = None
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where and how a model runs, as a user says it; `auto` means what `resolve` makes of it.
+
+    quantize is None, "4bit" or "8bit", and concerns the LLM alone.
+    """
+
+    device: str = "auto"
+    dtype: str = "auto"
+    attention: str = "auto"
+    quantize: str | None = None
+
+    def check(self) -> torch.device:
+        """The device; RequestError for what is wrong whatever the checkpoint is."""
+        device = pick_device(self.device)
+        pick_attention(self.attention, device)
+        check_quantize(self.quantize)
+        return device
+
+    def resolve(self, checkpoint: Checkpoint) -> ResolvedRuntime:
+        """What that means for a checkpoint; RequestError for a wish that this machine cannot fulfil."""
+        device = pick_device(self.device)
+        dtype = pick_dtype(self.dtype, device, checkpoint)
+        attention = pick_attention(self.attention, device, dtype)
+        check_quantize(self.quantize)
+        return ResolvedRuntime(device, dtype, attention, self.quantize)
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` is a GPU if there is one, then Apple's, then the CPU; otherwise what the user names, if it is there."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        hint = "Use auto, cpu, cuda, cuda:1 or mps."
+        raise RequestError(f"The device {name!r} is not available here.", hint) from error
+    return device
+
+
+def pick_dtype(name: str, device: torch.device, checkpoint: Checkpoint) -> torch.dtype:
+    """`auto` is the checkpoint's own type on a GPU and float32 on a CPU."""
+    if name not in DTYPES:
+        raise RequestError(f"There is no dtype {name!r}.", f"Use {', '.join(DTYPES)}.")
+    if name != "auto":
+        return getattr(torch, name)
+    if device.type == "cpu":
+        return torch.float32
+    stored = checkpoint.config.get("dtype") or checkpoint.config.get("torch_dtype") or "bfloat16"
+    return getattr(torch, str(stored).removeprefix("torch."), torch.bfloat16)
+
+
+def pick_attention(name: str, device: torch.device, dtype: torch.dtype | None = None) -> str:
+    """The attention kernel; `auto` is SDPA. RequestError for one that is not here (none is ever downloaded)."""
+    if name == "auto":
+        return "sdpa"
+    here = [each for each, usable in ATTENTION.items() if usable is None or usable()]
+    hint = f"Here there are auto, {', '.join(here)}."
+    if name not in ATTENTION:
+        raise RequestError(f"There is no attention kernel {name!r}.", hint)
+    if name not in here:
+        raise RequestError(f"The attention kernel {name} is not installed, or not for this machine.", hint)
+    if ATTENTION[name] and (device.type == "cpu" or dtype == torch.float32):
+        raise RequestError(f"{name} works on a GPU in bfloat16 or float16.", "Use --attn sdpa, or another --dtype.")
+    return name

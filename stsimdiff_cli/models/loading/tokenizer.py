@@ -1,0 +1,27 @@
+"""The tokenizer of a checkpoint."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import AutoTokenizer, PretrainedConfig
+
+from ...errors import ModelError
+from .checkpoint import Checkpoint
+from .quiet import quiet
+
+
+def read_tokenizer(checkpoint: Checkpoint, config: PretrainedConfig) -> Any:
+    """The tokenizer of a checkpoint; `config` decides its class where the checkpoint's files do not."""
+    try:
+        with quiet():
+            return AutoTokenizer.from_pretrained(
+                checkpoint.tokenizer_path, config=config, local_files_only=True, trust_remote_code=False
+            )
+    except (OSError, ValueError) as error:
+        if "trust_remote_code" in str(error):
+            raise ModelError(
+                f"The tokenizer of {checkpoint.id} is a program of its own, which is never run.",
+                "Use a checkpoint whose tokenizer transformers knows.",
+            ) from error
+        raise ModelError(f"The tokenizer of {checkpoint.id} cannot be loaded: {error}") from error

@@ -1,0 +1,125 @@
+"""Loading the part of a checkpoint that a step needs, and nothing else.
+
+`from_pretrained` reads only weights that the model has places for, and parts.py makes models without the places that a
+step does not need: encoding has no LLM and no word table, importance the first layers, answering no vision side.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any, Protocol
+
+from safetensors import safe_open
+from transformers import PretrainedConfig
+
+from ...errors import ModelError, RequestError
+from .checkpoint import Checkpoint
+from .partial import Cutter, only_first_layers, only_language, only_vision, part_of
+from .quantize import quantization
+from .quiet import quiet
+from .runtime import ResolvedRuntime
+
+
+class WeightSource(Protocol):
+    """What loading must know of a model; a Family is one."""
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """Where the weights are."""
+
+    @property
+    def config(self) -> PretrainedConfig:
+        """The whole configuration; a part of the model is made from a trimmed copy."""
+
+    @property
+    def renamed(self) -> dict[str, str]:
+        """Tensor names of the checkpoint (patterns) -> transformers' names for them."""
+
+
+def load_vision(source: WeightSource, runtime: ResolvedRuntime) -> Any:
+    """The model without its LLM."""
+    config = deepcopy(source.config)
+    _cut_text_layers(config, 0)
+    for part in (config, config.text_config):
+        part.tie_word_embeddings = False  # there are no tables to tie
+    return _load(source, config, replace(runtime, quantize=None), only_vision)
+
+
+def load_language(source: WeightSource, runtime: ResolvedRuntime, layers: int | None = None) -> Any:
+    """The LLM; with `layers`, only the first so many of its layers, which give no words; see quantize.py."""
+    config = deepcopy(source.config)
+    config.vision_config.num_hidden_layers = 0
+    if hasattr(config.vision_config, "depth"):  # Qwen's name for it
+        config.vision_config.depth = 0
+    if hasattr(config.vision_config, "deepstack_visual_indexes"):  # layers that are not there
+        config.vision_config.deepstack_visual_indexes = []
+    if layers is not None:
+        require_layers(source, layers)
+        _cut_text_layers(config, layers)
+    return _load(source, config, runtime, only_language if layers is None else only_first_layers)
+
+
+def require_layers(source: WeightSource, layers: int) -> None:
+    """RequestError if the LLM has fewer layers."""
+    present = source.config.text_config.num_hidden_layers
+    if layers > present:
+        raise RequestError(
+            f"The LLM of {source.checkpoint.id} has {present} layers.", f"Use a layer from 0 to {present - 1}."
+        )
+
+
+def _cut_text_layers(config: PretrainedConfig, layers: int) -> None:
+    text = config.text_config
+    text.num_hidden_layers = layers
+    if getattr(text, "layer_types", None):
+        text.layer_types = text.layer_types[:layers]
+
+
+def _load(source: WeightSource, config: PretrainedConfig, runtime: ResolvedRuntime, cut: Cutter) -> Any:
+    name, quantize = source.checkpoint.id, runtime.quantize
+    device, dtype, attention = runtime.device, runtime.dtype, runtime.attention
+    if source.checkpoint.dummy:
+        from .random_weights import random_model
+
+        if quantize:
+            raise RequestError(f"{name} has no weights that could be quantised.", "Leave out --quantize.")
+        with quiet():
+            return random_model(config, device, dtype, attention, cut).eval()
+    more = quantization(quantize, device, dtype) if quantize else {}
+    try:
+        with quiet():
+            loaded: Any = part_of(config, cut).from_pretrained(
+                **weights_of(source.checkpoint),
+                config=config,
+                dtype=dtype,
+                attn_implementation=attention,
+                local_files_only=True,
+                use_safetensors=True,  # never a pickle
+                key_mapping=source.renamed or None,
+                output_loading_info=True,
+                **more,
+            )
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
+        hint = "Try it without --quantize." if quantize else "Is it complete?"
+        raise ModelError(f"The checkpoint {name} cannot be loaded: {error}", hint) from error
+    model, report = loaded
+    mismatched = [entry[0] if isinstance(entry, tuple) else entry for entry in report["mismatched_keys"]]
+    bad = sorted([*report["missing_keys"], *mismatched])
+    if bad:
+        raise ModelError(f"The checkpoint {name} lacks {len(bad)} tensors, e.g. {bad[0]}.", "Download it completely.")
+    return (model if quantize else model.to(device)).eval()
+
+
+def weights_of(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Where `from_pretrained` finds the weights: in the folder; or, of parts in folders of their own, in slices.
+
+    Those are named after their folder, e.g. `llm.lm_head.weight`; what the model does not have is never read.
+    """
+    if not checkpoint.parts:
+        return {"pretrained_model_name_or_path": checkpoint.path}
+    slices: dict[str, Any] = {}
+    for path in checkpoint.weight_files():
+        shard = safe_open(path, framework="pt")
+        slices |= {f"{path.parent.name}.{name}": shard.get_slice(name) for name in shard.keys()}  # noqa: SIM118
+    return {"pretrained_model_name_or_path": None, "state_dict": slices}

@@ -1,0 +1,52 @@
+"""Making the next item while the last one is used."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from queue import Full, Queue
+from typing import Any, TypeVar
+
+Item = TypeVar("Item")
+_END = object()
+
+
+def prefetched(items: Iterable[Item]) -> Iterator[Item]:
+    """The same items, each made in a thread while the one before it is used: at most one waits.
+
+    An error of the maker reaches the user in its place. When the user stops early, the maker stops after its item.
+    """
+    ready: Queue[Any] = Queue(maxsize=1)
+    left = threading.Event()
+
+    def offer(item: Any) -> bool:
+        while not left.is_set():
+            try:
+                ready.put(item, timeout=0.1)
+                return True
+            except Full:
+                continue
+        return False
+
+    def make() -> None:
+        try:
+            for item in items:
+                if not offer((item, None)):
+                    return
+            offer((_END, None))
+        except BaseException as error:  # whatever it is, it belongs to the user
+            offer((None, error))
+
+    maker = threading.Thread(target=make, name="prefetch", daemon=True)
+    maker.start()
+    try:
+        while True:
+            item, error = ready.get()
+            if error is not None:
+                raise error
+            if item is _END:
+                return
+            yield item
+    finally:
+        left.set()
+        maker.join()

@@ -1,0 +1,70 @@
+"""The README's table of what each step loads is what its script counts."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForImageTextToText
+
+from stsimdiff_cli.models import FAMILIES
+
+ROOT = Path(__file__).parents[2]
+#: Parameters in the published weights of checkpoints without a preset; those of the others are in test_dummy.py.
+PUBLISHED = {
+    "Qwen/Qwen2-VL-2B-Instruct": 2_208_985_600,
+    "Qwen/Qwen2-VL-7B-Instruct": 8_291_375_616,
+    "Qwen/Qwen3-VL-2B-Instruct": 2_127_532_032,
+    "Qwen/Qwen3-VL-4B-Instruct": 4_437_815_808,
+    "Qwen/Qwen3-VL-30B-A3B-Instruct": 31_070_754_032,
+    "OpenGVLab/InternVL3-1B-hf": 938_193_024,
+    "HuggingFaceTB/SmolVLM2-500M-Video-Instruct": 507_482_304,
+}
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("benchmark_parameters", ROOT / "benchmarks" / "parameters.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_readmes_table_is_the_scripts(script):
+    page = script.PAGE.read_text()
+    assert script.PLACE.search(page)
+    assert script.filled(page) == page, "run benchmarks/parameters.py"
+
+
+def test_a_changed_table_is_noticed(script):
+    page = script.PAGE.read_text()
+    assert script.filled(page.replace("16.06 GB", "16.07 GB")) == page != page.replace("16.06 GB", "16.07 GB")
+
+
+def test_every_checkpoint_that_the_families_name_has_a_row_or_is_left_out(script):
+    named = {name for entry in FAMILIES.entries.values() for name in entry.source.split(", ")}
+    assert set(script.checkpoints()) == named - script.LEFT_OUT
+    assert not script.LEFT_OUT & script.CONFIGS.keys()
+
+
+@pytest.mark.parametrize("checkpoint", PUBLISHED)
+def test_configurations_without_a_preset_have_the_published_number_of_parameters(checkpoint, script, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(script.CONFIGS[checkpoint]))
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(tmp_path))
+    model.tie_weights()
+    assert sum(parameter.numel() for parameter in model.parameters()) == PUBLISHED[checkpoint]
+
+
+def test_steps_load_the_layers_and_tables_that_they_need(script):
+    """By hand, for a checkpoint of 28 layers whose word table is its head too."""
+    found = script.counts(script.CONFIGS["Qwen/Qwen2-VL-2B-Instruct"])
+    layer = 2 * 1536**2 + 2 * 1536 * 256 + 1536 + 2 * 256 + 3 * 1536 * 8960 + 2 * 1536
+    table, norm = 151936 * 1536, 1536
+    assert found["ask"] - found["importance"] == 26 * layer
+    assert found["importance"] >= table + 2 * layer + norm
+    vision = found["whole"] - table - 28 * layer - norm
+    assert vision <= found["encode"] <= vision + 2 * norm  # a row of the word table and the norm may stay

@@ -1,0 +1,408 @@
+"""`stsimdiff eval`: answers of every method on disk, scores with intervals, and what a stopped run keeps."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stsimdiff_cli import pipeline
+from stsimdiff_cli.cli.app import main
+from stsimdiff_cli.errors import RequestError
+from stsimdiff_cli.evaluation import paper_results as published
+from stsimdiff_cli.evaluation.plan import make_plan
+from stsimdiff_cli.evaluation.report import make_report
+from stsimdiff_cli.evaluation.results import save_results
+from stsimdiff_cli.evaluation.run import Failure, guess
+from stsimdiff_cli.evaluation.samples_log import ITEMS, Line, Lines
+from stsimdiff_cli.evaluation.tables import EXAMPLE, groups_table, paper_table, scores_table
+from stsimdiff_cli.evaluation.tasks import TASKS
+from stsimdiff_cli.evaluation.tasks.base import Item, Task
+from stsimdiff_cli.models.loading.runtime import Runtime
+from stsimdiff_cli.video import Sampling
+
+SAMPLES = Path(__file__).parents[2] / "sample_videos"
+CLIPS = ("flash", "move", "vanish", "recolour")
+
+
+def write_data(folder: Path, clips: tuple[str, ...] = CLIPS, copies: int = 1) -> Path:
+    """LongVideoBench's own layout with two questions about each clip, under as many names as there are copies."""
+    (folder / "videos").mkdir(parents=True)
+    rows = []
+    for clip in clips:
+        for copy in range(copies):
+            name = f"{clip}{copy}"
+            shutil.copy(SAMPLES / f"{clip}.mp4", folder / "videos" / f"{name}.mp4")
+            for category, question in (("S2E", "How many objects are there?"), ("SOS", "What colour is the star?")):
+                rows.append(
+                    {
+                        "id": f"{name}_{category}",
+                        "video_id": name,
+                        "video_path": f"{name}.mp4",
+                        "question": question,
+                        "candidates": ["two", "red", "four"],
+                        "correct_choice": len(rows) % 3,
+                        "question_category": category,
+                        "level": {"S2E": "L1-Perception", "SOS": "L2-Relation"}[category],
+                        "duration_group": 15,
+                    }
+                )
+    (folder / "lvb_val.json").write_text(json.dumps(rows))
+    return folder
+
+
+def evaluate(capsys, *args: object) -> tuple[int, str, str]:
+    code = main(["eval", *map(str, args)])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def refused(capsys, *args: object) -> str:
+    code, out, err = evaluate(capsys, *args)
+    assert (code, out) == (2, "") and "error:" in err and "hint:" in err and "Traceback" not in err
+    return " ".join(err.split())
+
+
+def stored(folder: Path) -> list[dict]:
+    return [json.loads(row) for row in (folder / ITEMS).read_text().splitlines()]
+
+
+def timeless(rows: list[dict]) -> list[dict]:
+    return sorted(
+        ({k: v for k, v in row.items() if k != "seconds"} for row in rows),
+        key=lambda row: (row["id"], row["method"], row["ratio"]),
+    )
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return write_data(tmp_path_factory.mktemp("data") / "lvb")
+
+
+SMALL = ("--frames", 8, "--methods", "random,st-simdiff", "--ratios", "0.3", "--device", "cpu")
+
+
+@pytest.fixture(scope="module")
+def finished(data, tmp_path_factory) -> Path:
+    """The folder of a whole run."""
+    folder = tmp_path_factory.mktemp("run") / "new" / "out"
+    args = ["eval", "longvideobench", "--data", data, *SMALL, "-o", folder]
+    assert main([*map(str, args)]) == 0
+    return folder
+
+
+# --- what a run leaves -----------------------------------------------------------------------------------------------
+
+
+def test_every_answer_is_a_line_that_says_how_it_came_about(finished, data):
+    rows = stored(finished)
+    cells = Counter((row["method"], row["ratio"]) for row in rows)
+    assert cells == {("vanilla", 1.0): 8, ("random", 0.3): 8, ("st-simdiff", 0.3): 8}
+    items = {item.id: item for item in TASKS.load("longvideobench").read(data)}
+    for row in rows:
+        item = items[row["id"]]
+        assert (row["prompt"], row["answer"], row["video"]) == (item.prompt, item.answer, item.video)
+        assert row["tokens"] == 8 * 36 and row["kept"] == (288 if row["method"] == "vanilla" else 87)
+        assert row["right"] is (row["parsed"] == row["answer"]) and row["parsed"] in item.letters
+        assert set(row["seconds"]) == {"encode", "select", "prefill", "answer"} and row["seconds"]["answer"] > 0
+
+
+def test_answers_are_those_of_the_pipeline(finished, data):
+    row = next(row for row in stored(finished) if row["method"] == "st-simdiff" and row["id"] == "move0_S2E")
+    tokens = pipeline.encode_video(
+        data / "videos" / "move0.mp4", "tiny-choice", sampling=Sampling(frames=8), runtime=Runtime(device="cpu")
+    )
+    conversation = pipeline.converse(
+        pipeline.compress_tokens(tokens, "0.3", runtime=Runtime(device="cpu")), runtime=Runtime(device="cpu")
+    )
+    assert conversation.ask(row["prompt"], max_new_tokens=32).text == row["raw"]
+
+
+def test_the_report_and_the_tables_are_of_these_answers(finished):
+    report = json.loads((finished / "report.json").read_text())
+    rows = stored(finished)
+    for row in report["rows"]:
+        mine = [each for each in rows if each["method"] == row["method"]]
+        found = row["accuracy"]
+        assert (found["Overall"]["right"], found["Overall"]["asked"]) == (sum(r["right"] for r in mine), 8)
+        part = [each for each in mine if each["id"].endswith("SOS")]
+        assert (found["Relation"]["right"], found["Relation"]["asked"]) == (sum(r["right"] for r in part), 4)
+        assert row["groups"]["category"]["SOS"]["right"] == found["Relation"]["right"]
+    text = (finished / "tables.md").read_text()
+    for row in report["rows"]:
+        assert f"| {row['accuracy']['Overall']['percent']:.1f}" in text.replace("|  ", "| ")
+    assert text.count("\n\n|") == 4 and "published" in text
+
+
+def test_the_same_command_again_asks_nothing(capsys, finished, data, monkeypatch):
+    def encode(*_, **__):
+        raise AssertionError("work was done")
+
+    monkeypatch.setattr(pipeline, "encode_video", encode)
+    before = (finished / ITEMS).read_bytes()
+    code, out, err = evaluate(capsys, "longvideobench", "--data", data, *SMALL, "-o", finished, "--json")
+    assert code == 0 and "4 of 4 videos are done already" in err
+    assert (finished / ITEMS).read_bytes() == before
+    assert json.loads(out)["rows"][0]["accuracy"]["Overall"]["asked"] == 8
+
+
+def test_a_method_added_later_is_all_that_is_asked(capsys, finished, data, tmp_path):
+    folder = tmp_path / "out"
+    shutil.copytree(finished, folder)
+    args = ("--frames", 8, "--methods", "random,uniform,st-simdiff", "--ratios", "0.3", "--device", "cpu")
+    assert evaluate(capsys, "longvideobench", "--data", data, *args, "-o", folder, "--limit", 3)[0] == 0
+    new = stored(folder)[24:]
+    assert [(row["method"], row["video"]) for row in new] == [("uniform", "flash0")] * 2 + [("uniform", "move0")]
+    assert stored(folder)[:24] == stored(finished)
+
+
+# --- stopped, torn, changed ------------------------------------------------------------------------------------------
+
+
+def test_a_killed_run_goes_on_where_it_was(capsys, finished, tmp_path):
+    folder = tmp_path / "out"
+    data = write_data(tmp_path / "lvb", copies=6)
+    command = ["eval", "longvideobench", "--data", str(data), *map(str, SMALL), "-o", str(folder)]
+    code = "import sys; from stsimdiff_cli.cli.app import main; sys.exit(main(sys.argv[1:]))"
+    running = subprocess.Popen([sys.executable, "-c", code, *command], stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (folder / ITEMS).exists() or len(stored(folder)) < 6:
+        assert time.monotonic() < deadline and running.poll() is None
+        time.sleep(0.005)
+    os.kill(running.pid, signal.SIGKILL)
+    assert running.wait() == -signal.SIGKILL
+    done = len({row["video"] for row in stored(folder)})
+    assert 1 <= done < 24
+    assert main(command) == 0
+    assert f"{done} of 24 videos are done already" in capsys.readouterr().err
+    rows = stored(folder)
+    assert len(rows) == 24 * 2 * 3 == len({(row["id"], row["method"]) for row in rows})
+    same = ("id", "method", "prompt", "raw", "kept")
+    first = [[row[name] for name in same] for row in timeless(rows) if row["video"].endswith("0")]
+    assert first == [[row[name] for name in same] for row in timeless(stored(finished))]
+
+
+def test_a_torn_line_is_asked_again(capsys, finished, data, tmp_path):
+    folder = tmp_path / "out"
+    shutil.copytree(finished, folder)
+    text = (folder / ITEMS).read_text()
+    (folder / ITEMS).write_text(text[:-30])
+    code, _, err = evaluate(capsys, "longvideobench", "--data", data, *SMALL, "-o", folder)
+    assert code == 0 and "3 of 4 videos" in err
+    assert timeless(stored(folder)) == timeless(stored(finished))
+
+
+def test_other_settings_and_other_questions_are_refused(capsys, finished, data, tmp_path):
+    before = (finished / ITEMS).read_bytes()
+    err = refused(capsys, "longvideobench", "--data", data, *SMALL, "--frames", 9, "-o", finished)
+    assert "frames (8, now 9)" in err
+    changed = write_data(tmp_path / "lvb")
+    text = (changed / "lvb_val.json").read_text()
+    (changed / "lvb_val.json").write_text(text.replace("How many", "Count how many"))
+    assert "another question" in refused(capsys, "longvideobench", "--data", changed, *SMALL, "-o", finished)
+    assert (finished / ITEMS).read_bytes() == before
+    folder = tmp_path / "out"
+    shutil.copytree(finished, folder)
+    again = ("--frames", 9, "--limit", 1, "--force")
+    assert evaluate(capsys, "longvideobench", "--data", data, *SMALL, *again, "-o", folder)[0] == 0
+    assert len(stored(folder)) == 3
+
+
+def test_a_folder_of_something_else_is_left_alone(capsys, data, tmp_path):
+    (tmp_path / ITEMS).write_text("mine\n")
+    assert "beside it" in refused(capsys, "longvideobench", "--data", data, *SMALL, "-o", tmp_path)
+    (tmp_path / "request.json").write_text("[]")
+    assert "not what this program wrote" in refused(capsys, "longvideobench", "--data", data, *SMALL, "-o", tmp_path)
+    (tmp_path / "file").write_text("")
+    assert "folder" in refused(capsys, "longvideobench", "--data", data, *SMALL, "-o", tmp_path / "file")
+    assert (tmp_path / ITEMS).read_text() == "mine\n"
+
+
+def test_missing_and_broken_videos_are_named_and_left_out(capsys, tmp_path):
+    data = write_data(tmp_path / "lvb")
+    (data / "videos" / "move0.mp4").unlink()
+    (data / "videos" / "vanish0.mp4").write_bytes(b"no video")
+    folder = tmp_path / "out"
+    code, out, err = evaluate(capsys, "longvideobench", "--data", data, *SMALL, "-o", folder, "--json")
+    text = " ".join(err.split())
+    assert code == 1 and "2 of 4 videos could not be used" in text
+    assert "move0.mp4 does not exist. 2 questions are left out" in text and "warning: vanish0:" in text
+    report = json.loads(out)
+    assert [failure["video"] for failure in report["failures"]] == ["move0", "vanish0"]
+    assert (report["questions"], report["answered"], report["videos"]) == (8, 4, 2)
+    assert {row["accuracy"]["Overall"]["asked"] for row in report["rows"]} == {4}
+    shutil.copy(SAMPLES / "move.mp4", data / "videos" / "move0.mp4")
+    shutil.copy(SAMPLES / "vanish.mp4", data / "videos" / "vanish0.mp4")
+    code, out, err = evaluate(capsys, "longvideobench", "--data", data, *SMALL, "-o", folder, "--json")
+    assert (code, json.loads(out)["answered"]) == (0, 8) and "2 of 4 videos are done already" in err
+
+
+@pytest.mark.parametrize(
+    ("args", "word"),
+    [
+        (("videome",), "Did you mean 'videomme'?"),
+        (("videomme",), "no questions"),
+        (("longvideobench", "--methods", "st-simdif"), "st-simdiff"),
+        (("longvideobench", "--ratios", "0"), "ratio"),
+        (("longvideobench", "--subtitles"), "subtitles"),
+        (("longvideobench", "--quantize", "3bit"), "4bit"),
+    ],
+)
+def test_bad_requests_are_sentences(capsys, data, args, word):
+    assert word.lower() in refused(capsys, *args, "--data", data).lower()
+
+
+# --- scores of made-up answers ---------------------------------------------------------------------------------------
+
+
+class Made(Task):
+    """Some questions about each of many videos."""
+
+    name, title, citation, lmms_task, max_new_tokens = "egoschema", "Made", "", "", 1
+    columns = {"Even": ("parity", "0"), "Overall": None}  # noqa: RUF012
+    guesses = False
+
+    def read(self, data: Path, subtitles: bool = False) -> list[Item]:
+        return []
+
+    def extract(self, text: str, item: Item) -> str:
+        return text
+
+
+REQUEST = {"benchmark": "egoschema", "device": "cpu", "frames": 64, "paper_model": "LLaVA-Video-7B"}
+PLAN = make_plan("st-simdiff,random", "0.3")
+
+
+def made(right: dict[str, np.ndarray], repeated: int = 1, labelled: bool = True) -> dict:
+    """A report in which each method has the given videos right, with `repeated` equal questions a video."""
+    count = len(next(iter(right.values())))
+    items = [
+        Item(f"{v}-{q}", str(v), Path("x"), "p", ("a", "b"), "A" if labelled else None, {"parity": str(v % 2)})
+        for v in range(count)
+        for q in range(repeated)
+    ]
+    lines = Lines(None, {})
+    for method, ratio in PLAN.cells():
+        for item in items:
+            good = bool(right[method][int(item.video)])
+            lines.add([_line(item, method, float(ratio), "A" if good else "B")])
+    return make_report(REQUEST, Made(), items, PLAN, lines, [])
+
+
+def _line(item: Item, method: str, ratio: float, letter: str) -> Line:
+    seconds = {"encode": 1.0, "select": 0.1, "prefill": 0.2, "answer": 0.3}
+    right = None if item.answer is None else letter == item.answer
+    return Line(item.id, item.video, method, ratio, "p", letter, letter, True, item.answer, right, 3, 10, seconds)
+
+
+def drawn(seed: int, share: float, count: int = 200) -> np.ndarray:
+    return np.random.default_rng(seed).random(count) < share
+
+
+def test_intervals_count_videos_and_not_questions():
+    right = {"vanilla": drawn(0, 0.8), "st-simdiff": drawn(1, 0.7), "random": drawn(2, 0.5)}
+    once, often = made(right), made(right, repeated=5)
+    for row, other in zip(once["rows"], often["rows"], strict=True):
+        a, b = row["accuracy"]["Overall"], other["accuracy"]["Overall"]
+        assert (a["percent"], a["low"], a["high"]) == pytest.approx((b["percent"], b["low"], b["high"]))
+        assert b["asked"] == 5 * a["asked"] == 1000
+        share = a["percent"] / 100
+        normal = 1.96 * 100 * (share * (1 - share) / 200) ** 0.5
+        assert (a["high"] - a["low"]) / 2 == pytest.approx(normal, rel=0.1)
+
+
+def test_differences_are_paired():
+    same = drawn(0, 0.6)
+    other = same.copy()
+    other[same.argmax()] = False  # one video more is wrong
+    rows = made({"vanilla": same, "st-simdiff": same, "random": other})["rows"]
+    mine, theirs = rows[1], rows[2]
+    assert mine["difference"]["vanilla"] == {"percent": 0, "low": 0, "high": 0}
+    assert mine["of_vanilla"] == {"percent": 100, "low": 100, "high": 100}
+    found = theirs["difference"]["st-simdiff"]
+    assert found["percent"] == pytest.approx(-0.5) and -2 < found["low"] < -0.5 and found["high"] <= 0
+    assert theirs["difference"]["vanilla"] == found
+    assert rows[0]["difference"] == {} and rows[0]["of_vanilla"] is None
+
+
+def test_columns_are_parts_of_the_questions():
+    even = np.arange(200) % 2 == 0
+    (row, *_) = made({"vanilla": even, "st-simdiff": even, "random": even})["rows"]
+    assert row["accuracy"]["Even"]["percent"] == 100 and row["accuracy"]["Overall"]["percent"] == 50
+    assert [row["groups"]["parity"][value]["percent"] for value in "01"] == [100, 0]
+
+
+def test_the_paper_stands_beside_ours_with_the_difference():
+    right = dict.fromkeys(("vanilla", "st-simdiff", "random"), np.arange(200) % 2 == 0)
+    report = made(right)
+    table = {(line[1], line[2]): line[3:] for line in paper_table(report).rows}
+    known = {row.method: row.scores["egoschema"]["Overall"] for row in published.rows(*EXAMPLE) if row.ratio != "0.5"}
+    assert table["st-simdiff", "published"] == ["-", f"{known['st-simdiff']:.1f}"]
+    assert table["st-simdiff", "measured"] == ["100.0", "50.0"]
+    assert table["st-simdiff", "difference"] == ["-", f"−{known['st-simdiff'] - 50:.1f}"]
+    assert ("random", "measured") in table and ("random", "published") not in table
+    other = paper_table({**report, "paper_model": None})
+    assert "no differences" in other.title and not [line for line in other.rows if line[2] == "difference"]
+    assert "no differences" in paper_table({**report, "frames": 63}).title
+
+
+def test_one_video_has_no_interval():
+    one = np.array([True])
+    report = made({"vanilla": one, "st-simdiff": one, "random": ~one}, repeated=3)
+    assert report["rows"][0]["accuracy"]["Overall"] == {
+        "right": 3, "asked": 3, "percent": 100, "low": None, "high": None,
+    }  # fmt: skip
+    assert scores_table(report).rows[0][-1] == "100.0"
+
+
+def test_without_labels_there_are_submissions_and_no_scores(tmp_path):
+    task = TASKS.load("egoschema")
+    items = [Item(f"v{i}", f"v{i}", Path("x"), "p", tuple("abcde"), None) for i in range(3)]
+    lines = Lines(None, {})
+    for method, ratio in PLAN.cells():
+        lines.add(_line(item, method, float(ratio), letter) for item, letter in zip(items, "CAE", strict=True))
+    report = make_report(REQUEST, task, items, PLAN, lines, [Failure("v9", "gone", 1)])
+    assert report["rows"][1]["accuracy"] is None and groups_table(report) is None
+    save_results(tmp_path, report, task, items, PLAN, lines)
+    assert json.loads((tmp_path / "submission-st-simdiff-0.3.json").read_text()) == {"v0": 2, "v1": 0, "v2": 4}
+    assert len(list(tmp_path.glob("submission-*.json"))) == 3
+
+
+def test_unlabelled_questions_need_a_folder(capsys, tmp_path):
+    row = {"q_uid": "u", "question": "What?", **{f"option {i}": "x" for i in range(5)}}
+    (tmp_path / "questions.json").write_text(json.dumps([row]))
+    assert "-o" in refused(capsys, "egoschema", "--data", tmp_path)
+
+
+def test_a_guess_is_the_same_in_every_run():
+    task = TASKS.load("longvideobench")
+    items = [Item(str(i), "v", Path("x"), "p", tuple("abcd"), "A") for i in range(400)]
+    drawn = [guess(task, item) for item in items]
+    assert drawn == [guess(task, replace(item, prompt="other")) for item in items]
+    counts = Counter(drawn)
+    assert set(counts) == set("ABCD") and min(counts.values()) > 60
+
+
+def test_lines_of_another_shape_are_refused(tmp_path):
+    Lines(tmp_path, {"a": 1})
+    (tmp_path / ITEMS).write_text('{"id": 1}\n')
+    with pytest.raises(RequestError, match="something else than answers"):
+        Lines(tmp_path, {"a": 1})
+
+
+def test_off_a_terminal_progress_is_lines(capsys, finished, data, monkeypatch):
+    from stsimdiff_cli.cli import output
+
+    monkeypatch.setattr(output, "LOG_SECONDS", 0.0)
+    code, _, err = evaluate(capsys, "longvideobench", "--data", data, *SMALL, "--limit", 2)
+    assert code == 0 and "0 of 1 videos" in err and "1 of 1 videos in 0." in err

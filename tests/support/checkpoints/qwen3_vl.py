@@ -1,0 +1,108 @@
+"""A tiny random checkpoint of Qwen3-VL, in the layout in which it is published."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+    Qwen3VLMoeConfig,
+    Qwen3VLMoeForConditionalGeneration,
+)
+
+from tests.support.checkpoints.more import _save, word_tokenizer
+from tests.support.checkpoints.parts import SPECIAL, TEXT, TURNS, VOCABULARY
+
+_TIMES = ["<|video_pad|>", "<", ">", ".", "seconds", *(str(i) for i in range(20))]
+QWEN3_VOCABULARY = {**VOCABULARY, **{word: len(VOCABULARY) + number for number, word in enumerate(_TIMES)}}
+
+
+def qwen3_vl_checkpoint(folder: Path, seed: int = 0, **settings: Any) -> Path:
+    """Qwen3-VL in small: 4-pixel patches, two frames a slot, features of two more layers; `settings` of the processor.
+
+    At most 9216 pixels a video: four times 48 x 48, so that seven frames become smaller than one.
+    """
+    return _checkpoint(folder, seed, Qwen3VLConfig, Qwen3VLForConditionalGeneration, {}, settings)
+
+
+def qwen3_vl_moe_checkpoint(folder: Path, seed: int = 0) -> Path:
+    """The same with four experts, two of which see a token."""
+    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+    return _checkpoint(folder, seed, Qwen3VLMoeConfig, Qwen3VLMoeForConditionalGeneration, experts, {})
+
+
+def _checkpoint(folder: Path, seed: int, made: Any, model: Any, text: dict[str, Any], settings: dict[str, Any]) -> Path:
+    config = made(
+        text_config={
+            **TEXT,
+            "vocab_size": len(QWEN3_VOCABULARY),
+            "head_dim": 12,
+            **text,
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 1e4,
+                "mrope_interleaved": True,
+                "mrope_section": [2, 2, 2],
+            },
+        },
+        vision_config={
+            "depth": 4,
+            "hidden_size": 32,
+            "num_heads": 2,
+            "intermediate_size": 48,
+            "out_hidden_size": 48,
+            "patch_size": 4,
+            "spatial_merge_size": 2,
+            "temporal_patch_size": 2,
+            "num_position_embeddings": 36,
+            "deepstack_visual_indexes": [0, 2],
+            "initializer_range": 0.3,
+        },
+        video_token_id=QWEN3_VOCABULARY["<|video_pad|>"],
+        image_token_id=VOCABULARY["<image>"],
+        vision_start_token_id=VOCABULARY["<|vision_start|>"],
+        vision_end_token_id=VOCABULARY["<|vision_end|>"],
+        tie_word_embeddings=False,
+    )
+    torch.manual_seed(seed)
+    _save(model(config), folder)
+    _as_published(folder / "config.json")
+    word_tokenizer(
+        folder,
+        QWEN3_VOCABULARY,
+        [*SPECIAL[2:], "<|video_pad|>"],
+        image_token="<image>",
+        video_token="<|video_pad|>",
+        vision_start_token="<|vision_start|>",
+        vision_end_token="<|vision_end|>",
+    )
+    template = TURNS.replace("VIDEO", "<|vision_start|><|video_pad|><|vision_end|>")
+    (folder / "chat_template.json").write_text(json.dumps({"chat_template": template}))
+    processor = {
+        "size": {"shortest_edge": 16 * 16, "longest_edge": 4 * 48 * 48},
+        "patch_size": 4,
+        "temporal_patch_size": 2,
+        "merge_size": 2,
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.5, 0.5, 0.5],
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor | {"size": {"shortest_edge": 1}}))
+    (folder / "video_preprocessor_config.json").write_text(json.dumps(processor | settings))
+    return folder
+
+
+def _as_published(path: Path) -> None:
+    """config.json as the authors wrote it, for transformers 4.57."""
+    config = json.loads(path.read_text())
+    rope = config["text_config"].pop("rope_parameters")
+    config["text_config"] |= {
+        "rope_theta": rope["rope_theta"],
+        "rope_scaling": {key: value for key, value in rope.items() if key != "rope_theta"},
+    }
+    config["vision_config"] |= {"model_type": config["model_type"]}
+    config["vision_config"].pop("rope_parameters", None)
+    path.write_text(json.dumps(config))

@@ -1,0 +1,87 @@
+"""A stand-in for the LLM behind a method: attention from a formula, hidden states from a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stsimdiff_cli.layer_pruning import Cut, Session, View
+
+Attention = Callable[[Tensor, int], Tensor]
+
+
+@dataclass
+class FakeRows:
+    """What the tokens `index` receive in a layer."""
+
+    index: Tensor
+    layer: int
+    attention: Attention
+
+    def last_query(self) -> Tensor:
+        return self.attention(self.index, self.layer)
+
+    def cross_and_self(self) -> tuple[Tensor, Tensor]:
+        return self.attention(self.index, self.layer), self.attention(self.index + 1, self.layer)
+
+
+@dataclass
+class FakeLlm:
+    """attention(index, layer) -> (C,); hidden(layer) -> (N, D) before each layer, noise if not given."""
+
+    attention: Attention
+    layers: int = 4
+    hidden: Callable[[int], Tensor] | None = None
+    seen: list[int] = field(default_factory=list)  # tokens behind each layer
+
+    def importance(self, index: Tensor, layer: int) -> Tensor:
+        return self.attention(index, layer)
+
+    def prefill(self, session: Session) -> None:
+        """The loop of models/layers.py without a model: hidden states do not depend on what was cut before."""
+        if session.finished:
+            return
+        merged: dict[int, Any] = {}
+        for layer in range(self.layers):
+            if session.finished:
+                return
+            states = self._states(session, layer, merged)
+            self._note(session, session.before(View(layer, self.layers, states)), states, merged)
+            if layer == 0:
+                session.entered = session.index
+            states = self._states(session, layer, merged)
+            rows = FakeRows(session.index, layer, self.attention)
+            self._note(session, session.after(View(layer, self.layers, states), rows), states, merged)
+            self.seen.append(len(session.index))
+
+    def _states(self, session: Session, layer: int, merged: dict[int, Any]) -> Tensor:
+        if self.hidden is None:
+            chance = torch.Generator().manual_seed(layer)
+            table = torch.randn((len(session.group), 8), generator=chance)
+        else:
+            table = self.hidden(layer).clone()
+        for place, state in merged.items():
+            table[place] = state
+        return table[session.index]
+
+    @staticmethod
+    def _note(session: Session, cut: Cut | None, states: Tensor, merged: dict[int, Any]) -> None:
+        """A state that a cut has changed stays, whatever the tables of later layers say."""
+        if cut is None or cut.hidden is None:
+            return
+        for place, old, new in zip(session.index.tolist(), states[cut.keep], cut.hidden, strict=True):
+            if not torch.equal(old, new):
+                merged[place] = new
+
+
+def ties(index: Tensor, layer: int) -> Tensor:
+    """Attention with many ties."""
+    return (index * 7 % 5).float() / 5
+
+
+def not_declared(index: Tensor, layer: int) -> Tensor:
+    raise AssertionError("the LLM was asked for by a method that does not need it")

@@ -1,0 +1,131 @@
+"""What the tests of single families share."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from pathlib import Path
+
+import torch
+from torch.nn import functional as F
+
+from stsimdiff_cli import pipeline
+from stsimdiff_cli.methods import METHODS
+from stsimdiff_cli.methods.spec import parse_method
+from stsimdiff_cli.models.families.base import Family
+from stsimdiff_cli.models.inference.conversation import Conversation
+from stsimdiff_cli.models.inference.language_model import LanguageModel
+from stsimdiff_cli.models.inference.vision_encoder import VisionEncoder
+from stsimdiff_cli.models.loading.runtime import Runtime
+from stsimdiff_cli.ratio import parse_ratio
+from stsimdiff_cli.records import Frames, FrameStream, Source
+from stsimdiff_cli.video import Sampling
+from tests.models.families.test_families import QUESTIONS, from_pixels, tokens_of, whole_model
+from tests.support.clip_factory import render
+from tests.support.runtimes import FP32
+
+#: Frames of odd sizes, upright, wide and tiny, and how many of them.
+CLIPS = [(1, 45, 60), (3, 61, 37), (4, 13, 90), (2, 9, 8)]
+
+
+def resized(frames: torch.Tensor, count: int, height: int, width: int) -> torch.Tensor:
+    """The first `count` frames at another size, (count, height, width, 3) uint8."""
+    x = frames[:count].permute(0, 3, 1, 2)
+    return F.interpolate(x, size=(height, width), mode="bicubic", antialias=True).permute(0, 2, 3, 1)
+
+
+def answers_equal_generate(family: Family, frames: torch.Tensor) -> int:
+    """At ratio 1 the same text as `generate` from pixels, for every question; returns how many answers differ."""
+    tokens = tokens_of(family, frames)
+    grid = tokens.grid
+    language = LanguageModel(family, FP32)
+    conversation = Conversation(language, grid, tokens.embeddings, torch.arange(grid.tokens))
+    model, seen = whole_model(family), set()
+    for question in QUESTIONS:
+        ids, visual = language.prompter.ids(grid, question)
+        expected = from_pixels(model, family, frames, ids, visual)
+        answer = conversation.ask(question, max_new_tokens=12)
+        assert answer.text == language.prompter.tokenizer.decode(expected, skip_special_tokens=True)
+        assert answer.tokens == len(expected)
+        seen.add(answer.text)
+    return len(seen)
+
+
+def kept_tokens_keep_their_positions(family: Family, frames: torch.Tensor, ratio: Fraction) -> None:
+    """Whatever stays in a compressed prompt stands where it stood; the text is all there."""
+    tokens = tokens_of(family, frames)
+    grid = tokens.grid
+    language = LanguageModel(family, FP32)
+    everything = torch.arange(grid.tokens)
+    chance = torch.Generator().manual_seed(0)
+    index = torch.randperm(grid.tokens, generator=chance)[: math.ceil(ratio * grid.tokens)].sort().values
+    full = language.prompter.prompt(language.model, grid, QUESTIONS[0], everything)
+    part = language.prompter.prompt(language.model, grid, QUESTIONS[0], index)
+    where = torch.isin(full.visual, index) | (full.visual < 0)
+    assert part.visual[part.visual >= 0].tolist() == index.tolist()
+    assert torch.equal(part.positions, full.positions[:, where]) and torch.equal(part.ids, full.ids[where])
+    assert Conversation(language, grid, tokens.embeddings[index], index).ask(QUESTIONS[0], max_new_tokens=4).text
+
+
+def every_method_keeps_its_budget(family: Family, folder: Path) -> list[str]:
+    """All methods through the pipeline, from a video file to an answer: exactly ceil(r N) tokens of each."""
+    clip = render(folder / "clip.mp4", range(12))
+    model = str(family.checkpoint.path)
+    tokens = pipeline.encode_video(
+        clip, model, sampling=Sampling(frames=6), runtime=Runtime(device="cpu"), evidence=family.gives
+    )
+    done = []
+    for name in METHODS:
+        method = parse_method(name)
+        if method.keeps_all or not method.evidence <= family.gives:
+            continue
+        for ratio in ("0.1", "0.3", "0.77"):
+            kept = pipeline.compress_tokens(tokens, ratio, name, runtime=Runtime(device="cpu"))
+            assert len(kept.index) == len(kept.features.tensor()) == math.ceil(Fraction(ratio) * tokens.grid.tokens), (
+                name
+            )
+        answer = pipeline.converse(kept, runtime=Runtime(device="cpu")).ask(QUESTIONS[0], max_new_tokens=2)
+        assert answer.tokens > 0
+        done.append(name)
+    return done
+
+
+def only_that_cell_moves(
+    encoder: VisionEncoder, clip: torch.Tensor, cells: list[tuple[int, int, int]], side: int = 8, depth: int = 1
+) -> None:
+    """Inverting the pixels of one cell (slot, row, column) moves the features and keys of that cell and no other."""
+    base = encoder.encode(clip)
+    for t, row, column in cells:
+        changed = clip.clone()
+        patch = changed[
+            depth * t : depth * t + depth, side * row : side * row + side, side * column : side * column + side
+        ]
+        patch[:] = 255 - patch
+        other = encoder.encode(changed)
+        for moved in (
+            (base["features"] - other["features"]).abs().amax(-1) > 1e-4,
+            (base["keys"] - other["keys"]).abs().amax((-2, -1)) > 1e-4,
+        ):
+            assert moved.nonzero().tolist() == [[t, row, column]]
+
+
+def a_method_keeps_its_budget(name: str, family: Family, frames: torch.Tensor, question: str) -> None:
+    """A method from five frames, which become 3 x 3 tokens each, to an answer: its budget, positions and words kept."""
+    parts = [Frames(frames[:3], (0.0, 0.5, 1.0)), Frames(frames[3:], (1.5, 2.0))]
+    source = Source("clip", 1, "", 2.5, 2.0, 5, frames.shape[2], frames.shape[1], "pyav")
+    model = str(family.checkpoint.path)
+    tokens = pipeline.encode_frames(
+        FrameStream(source, 5, parts), model, Runtime(device="cpu"), evidence=("saliency", "keys")
+    )
+    assert tokens.grid.shape == (5, 3, 3)
+    video = pipeline.compress_tokens(tokens, "0.3", name, runtime=Runtime(device="cpu"))
+    count = tokens.grid.tokens if name == "vanilla" else parse_ratio("0.3").budget(tokens.grid.tokens)
+    assert len(video.index) == len(video.features.tensor()) == count
+    language = LanguageModel(family, FP32)
+    everything = language.prompter.prompt(language.model, tokens.grid, question, torch.arange(tokens.grid.tokens))
+    kept = language.prompter.prompt(language.model, tokens.grid, question, video.index)
+    stays = (everything.visual < 0) | torch.isin(everything.visual, video.index)
+    assert torch.equal(kept.positions, everything.positions[:, stays])
+    assert torch.equal(kept.ids[kept.visual < 0], everything.ids[everything.visual < 0])  # the words all stay
+    assert everything.positions.tolist() == [list(range(len(everything.ids)))]
+    assert pipeline.converse(video, runtime=Runtime(device="cpu")).ask(question, max_new_tokens=3).tokens > 0

@@ -1,0 +1,488 @@
+"""Reading videos: exact frames from every kind of file, and what is missing is said."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import weakref
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from stsimdiff_cli.errors import RequestError, VideoError
+from stsimdiff_cli.video import Sampling, Scan, choose_frames, pyav_reader, read_frames, scan, source_of
+from stsimdiff_cli.video.decoding import AstrayError, Decoding
+from tests.support.clip_factory import (
+    CLOSED_GOP,
+    OPEN_GOP,
+    has_encoder,
+    paint,
+    read_number,
+    remux,
+    render,
+    render_colour,
+    render_sound,
+    spoil,
+    trim,
+    truncate,
+    turn,
+)
+
+N = 60
+VARIABLE = [6 * i for i in range(30)] + [180 + i for i in range(30)]  # 10 frames a second, then 60; in sixtieths
+MPEG = {"gop_size": 12, "max_b_frames": 2}
+FAST_VPX = {"deadline": "realtime", "cpu-used": "8", "g": "20"}
+ALT_REF = {"deadline": "good", "cpu-used": "8", "g": "30", "auto-alt-ref": "1", "lag-in-frames": "16"}
+HEVC = {"codec": "libx265", "options": {"x265-params": "keyint=12:log-level=none"}}  # open GOPs by default
+REFRESH = {"x264-params": "intra-refresh=1:keyint=20"}
+FIRST_MOOV = {"movflags": "+faststart"}
+
+RECIPES = {
+    "closed.mp4": lambda p: render(p, options=CLOSED_GOP, audio=True),
+    "open.mp4": lambda p: render(p, options=OPEN_GOP),
+    "hevc.mp4": lambda p: render(p, **HEVC),
+    "variable.mp4": lambda p: render(p, ticks=VARIABLE, tick=Fraction(1, 60), options=CLOSED_GOP),
+    "late.mp4": lambda p: render(p, ticks=range(50, 50 + N), tick=Fraction(1, 30), options=CLOSED_GOP),
+    "fragmented.mp4": lambda p: render(
+        p, options=CLOSED_GOP, container_options={"movflags": "frag_keyframe+empty_moov"}
+    ),
+    "open.mkv": lambda p: render(p, options=OPEN_GOP, audio=True),
+    "refresh.mkv": lambda p: render(p, options=REFRESH),
+    "vp9.webm": lambda p: render(p, codec="libvpx-vp9", options=FAST_VPX),
+    "vp8.webm": lambda p: render(p, codec="libvpx", options=ALT_REF),
+    "av1.mp4": lambda p: render(p, codec="libsvtav1", options={"preset": "8", "crf": "5"}),
+    "open.ts": lambda p: render(p, options=OPEN_GOP),
+    "refresh.ts": lambda p: render(p, options=REFRESH),
+    "mpeg2.mpg": lambda p: render(p, codec="mpeg2video", format="vob", **MPEG),
+    "mpeg4.avi": lambda p: render(p, codec="mpeg4", **MPEG),
+    "h264.avi": lambda p: render(p, options=CLOSED_GOP),
+    "raw.h264": lambda p: render(p, options=CLOSED_GOP, format="h264"),
+    "odd.mp4": lambda p: render(p, size=(131, 97), pix_fmt="yuv444p"),
+}
+ENCODERS = {"hevc.mp4": "libx265", "vp9.webm": "libvpx-vp9", "vp8.webm": "libvpx", "av1.mp4": "libsvtav1"}
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory):
+    """clip(name) renders the clip of that name, once."""
+    folder = tmp_path_factory.mktemp("clips")
+    os.environ.setdefault("SVT_LOG", "0")
+
+    def make(name: str) -> Path:
+        encoder = ENCODERS.get(name)
+        if encoder and not has_encoder(encoder):
+            pytest.skip(f"this build of PyAV cannot encode with {encoder}")
+        path = folder / name
+        return path if path.exists() else RECIPES[name](path)
+
+    return make
+
+
+@pytest.fixture(params=[1, 4], ids=["one thread", "four threads"])
+def threads(request, monkeypatch):
+    monkeypatch.setattr(pyav_reader, "decode_threads", lambda: request.param)
+
+
+def read(path: Path, found: Scan, indices, chunk: int = 8) -> tuple[list[int | None], list[float], list[float]]:
+    """(painted numbers, their seconds, missing seconds) of the frames at `indices`."""
+    numbers, seconds, missing = [], [], []
+    for frames in read_frames(path, found, indices, chunk):
+        numbers += [read_number(picture.numpy()) for picture in frames.pixels]
+        seconds += frames.seconds
+        missing += frames.missing_seconds
+    return numbers, seconds, missing
+
+
+# Exact frames.
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("indices", [range(N), (0, 20, 21, 47, 59), (13,), (59,), (5, 6, 7, 30, 31)], ids=str)
+def test_every_frame_read_is_the_one_asked_for(clip, name, indices):
+    found = scan(clip(name))
+    numbers, seconds, missing = read(clip(name), found, indices)
+    assert found.frames == N
+    assert numbers == list(indices)
+    assert seconds == [found.seconds[i] for i in indices]
+    assert missing == []
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 100])
+@pytest.mark.parametrize("name", ["open.mp4", "variable.mp4", "open.ts", "h264.avi"])
+def test_the_size_of_chunks_does_not_change_the_frames(clip, name, chunk):
+    path, indices = clip(name), range(0, N, 4)
+    found = scan(path)
+    parts = list(read_frames(path, found, indices, chunk))
+    assert [len(p.seconds) for p in parts[:-1]] == [chunk] * (len(parts) - 1)
+    together = torch.cat([p.pixels for p in parts])
+    assert torch.equal(together, torch.cat([p.pixels for p in read_frames(path, found, indices)]))
+
+
+def test_no_chunk_is_held_after_the_next_one_is_asked_for(clip):
+    path = clip("closed.mp4")
+    seen = []
+    for frames in read_frames(path, scan(path), range(N), 8):
+        assert all(past() is None for past in seen)
+        assert frames.pixels.shape == (len(frames.seconds), 96, 128, 3)
+        assert frames.pixels.dtype == torch.uint8
+        seen.append(weakref.ref(frames.pixels))
+        del frames
+    assert len(seen) == 8
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc to list open files")
+@pytest.mark.parametrize("whole", [True, False])
+def test_the_file_is_closed_when_reading_ends_or_is_given_up(clip, whole):
+    path = clip("closed.mp4")
+    frames = read_frames(path, scan(path), range(N))
+    next(frames)
+    if whole:
+        list(frames)
+    frames.close()
+    assert path not in [fd.resolve() for fd in Path("/proc/self/fd").iterdir()]
+
+
+@pytest.mark.parametrize("name", ["closed.mp4", "open.mkv", "vp9.webm", "open.ts"])
+def test_every_group_of_pictures_is_decoded_once(clip, name, fed):
+    path = clip(name)
+    read(path, scan(path), range(N), chunk=7)
+    assert len(fed) <= N + 2
+
+
+def test_groups_without_a_chosen_frame_are_not_decoded(clip, fed):
+    path = clip("closed.mp4")
+    read(path, scan(path), (0, 48))
+    assert len(fed) < 12
+
+
+@pytest.mark.parametrize("name", ["open.mp4", "open.ts"])
+def test_a_file_that_cannot_be_entered_by_seeking_is_read_from_its_beginning_once(clip, name, fed, monkeypatch):
+    monkeypatch.setattr(Decoding, "_enter", lambda self, entry: False)
+    path = clip(name)
+    assert read(path, scan(path), range(0, N, 7), chunk=2)[0] == list(range(0, N, 7))
+    assert len(fed) <= N + 2
+
+
+def test_packets_after_a_seek_that_are_not_those_of_the_scan_are_not_trusted(clip, monkeypatch):
+    check = Decoding._check_place
+
+    def doubtful(self, packet):
+        if self._sought and self.next > 40:
+            raise AstrayError
+        check(self, packet)
+
+    monkeypatch.setattr(Decoding, "_check_place", doubtful)
+    path = clip("open.mp4")
+    assert read(path, scan(path), range(0, N, 7), chunk=2) == (
+        list(range(0, N, 7)),
+        pytest.approx([i / 30 for i in range(0, N, 7)]),
+        [],
+    )
+
+
+# What a scan tells.
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_times_are_those_of_the_clip_and_begin_at_zero(clip, name):
+    found = scan(clip(name))
+    times = np.array(VARIABLE) / 60 if name == "variable.mp4" else np.arange(N) / 30
+    assert found.seconds[0] == 0
+    assert np.abs(found.seconds - times).max() <= 0.001  # Matroska's tick
+    assert found.duration == pytest.approx(times[-1] + (1 / 60 if name == "variable.mp4" else 1 / 30), abs=0.0011)
+    assert found.fps == pytest.approx(N / found.duration)
+    assert (found.width, found.height) == ((131, 97) if name == "odd.mp4" else (128, 96))
+
+
+@pytest.mark.parametrize(
+    ("name", "flags"),
+    [
+        ("closed.mp4", {"reordered"}),
+        ("open.mp4", {"reordered", "leading"}),
+        ("hevc.mp4", {"reordered", "leading"}),
+        ("variable.mp4", {"reordered", "variable_rate"}),
+        ("open.mkv", {"reordered", "leading"}),
+        ("vp9.webm", set()),
+        ("open.ts", {"reordered", "leading", "transport_stream"}),
+        ("mpeg2.mpg", {"reordered", "leading", "transport_stream"}),
+        ("h264.avi", {"counted"}),
+        ("raw.h264", {"counted"}),
+    ],
+)
+def test_a_scan_says_what_makes_a_file_awkward(clip, name, flags):
+    found = scan(clip(name))
+    names = ("reordered", "leading", "variable_rate", "transport_stream", "edit_list", "counted", "cut_short")
+    assert {n for n in names if getattr(found, n)} == flags
+
+
+def test_a_scan_names_container_and_codec(clip):
+    names = {n: (scan(clip(n)).container, scan(clip(n)).codec) for n in ("closed.mp4", "open.mkv", "open.ts")}
+    assert names == {"closed.mp4": ("mp4", "h264"), "open.mkv": ("matroska", "h264"), "open.ts": ("mpegts", "h264")}
+
+
+def test_a_file_without_usable_times_is_said_to_be_counted(clip):
+    assert "stores no times" in scan(clip("raw.h264")).notes[0]
+    assert "AVI" in scan(clip("h264.avi")).notes[0]
+    assert scan(clip("closed.mp4")).notes == ()
+
+
+# Cut, trimmed, turned.
+
+
+@pytest.mark.usefixtures("threads")
+def test_frames_that_an_edit_list_cuts_off_are_not_shown(tmp_path):
+    path = trim(render(tmp_path / "cut.mp4", options=CLOSED_GOP), 22 / 30)
+    found = scan(path)
+    assert found.edit_list
+    assert found.frames == N - 22
+    assert found.seconds[0] == 0
+    assert found.key_seconds[0] == pytest.approx(-10 / 30)  # frame 12, from which frame 22 is decoded
+    assert read(path, found, range(found.frames)) == (list(range(22, N)), list(found.seconds), [])
+    assert read(path, found, (1, 30))[0] == [23, 52]
+
+
+@pytest.mark.parametrize("options", [CLOSED_GOP, OPEN_GOP])
+def test_a_transport_stream_cut_anywhere_begins_at_its_first_whole_frame(tmp_path, options):
+    path = render(tmp_path / "cut.ts", options=options)
+    data = path.read_bytes()
+    path.write_bytes(data[188 * (len(data) // 188 // 3) :])
+    found = scan(path)
+    numbers, _, missing = read(path, found, range(found.frames))
+    assert missing == []
+    assert numbers == list(range(N - found.frames, N))
+    assert found.frames >= N // 2
+
+
+@pytest.mark.skipif(not has_encoder("libx265"), reason="this build of PyAV cannot encode HEVC")
+def test_pictures_without_their_references_at_the_beginning_are_not_counted(tmp_path):
+    whole = render(tmp_path / "whole.mkv", **HEVC)
+    first_key = int(np.flatnonzero(scan(whole).packets.key)[2])
+    path = remux(whole, tmp_path / "cut.mkv", first=first_key)
+    found = scan(path)
+    numbers, _, missing = read(path, found, range(found.frames))
+    assert missing == []
+    assert numbers == list(range(N - found.frames, N))
+
+
+@pytest.mark.parametrize(
+    ("matrix", "store", "degrees"),
+    [
+        ((0, 1, -1, 0), lambda shown: np.rot90(shown, 1), 90),
+        ((-1, 0, 0, -1), lambda shown: np.rot90(shown, 2), 180),
+        ((0, -1, 1, 0), lambda shown: np.rot90(shown, -1), 270),
+        ((-1, 0, 0, 1), np.fliplr, 0),
+        ((1, 0, 0, -1), np.flipud, 180),
+        ((0, 1, 1, 0), lambda shown: shown.swapaxes(0, 1), 90),
+    ],
+)
+def test_pictures_stored_turned_or_mirrored_are_shown_upright(tmp_path, matrix, store, degrees):
+    stored = store(paint(0)).shape
+    path = render(
+        tmp_path / "turned.mp4",
+        range(5),
+        size=(stored[1], stored[0]),
+        picture=lambda number: np.ascontiguousarray(store(paint(number))),
+    )
+    found = scan(turn(path, matrix))
+    assert (found.width, found.height, found.rotation) == (128, 96, degrees)
+    assert read(path, found, range(5))[0] == list(range(5))
+
+
+@pytest.mark.parametrize("matrix", ["bt709", "bt601", None])
+@pytest.mark.parametrize("full_range", [False, True])
+def test_colours_are_converted_with_the_matrix_that_the_clip_names(tmp_path, matrix, full_range):
+    colour = (200, 30, 40)
+    path = render_colour(tmp_path / "colour.mp4", colour, matrix or "bt601", full_range, tagged=matrix is not None)
+    pixels = next(read_frames(path, scan(path), [0])).pixels
+    assert (pixels[0, 16, 16].int() - torch.tensor(colour)).abs().max() <= 3
+
+
+def test_joined_streams_whose_times_jump_back_are_counted(tmp_path):
+    first = render(tmp_path / "a.ts", options=CLOSED_GOP)
+    second = render(tmp_path / "b.ts", range(100, 100 + N), options=CLOSED_GOP, size=(160, 128))
+    path = tmp_path / "joined.ts"
+    path.write_bytes(first.read_bytes() + second.read_bytes())
+    found = scan(path)
+    assert "jump back" in found.notes[0]
+    numbers, _, missing = read(path, found, range(found.frames))  # the second part is scaled to the first one's size
+    assert numbers == [n for n in (*range(N), *range(100, 100 + N)) if n in numbers]
+    assert len(numbers) + len(missing) == 2 * N
+    assert len(missing) < 24  # the packet at the joint counts as damaged
+
+
+def test_one_frame_is_a_video(tmp_path):
+    path = render(tmp_path / "one.mp4", [7])
+    found = scan(path)
+    assert found.frames == 1
+    assert choose_frames(found, Sampling(32)) == (0,)
+    assert read(path, found, [0]) == ([7], [0.0], [])
+
+
+def test_a_name_that_looks_like_a_protocol_or_a_pattern_is_a_name(tmp_path):
+    path = render(tmp_path / "concat:a%03d.mp4", range(3))
+    assert scan(path).frames == 3
+
+
+# Damage.
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"options": CLOSED_GOP},
+        {"options": OPEN_GOP},
+        {"codec": "mpeg4", **MPEG},
+        pytest.param(HEVC, marks=pytest.mark.skipif(not has_encoder("libx265"), reason="PyAV without libx265")),
+    ],
+    ids=["closed", "open", "mpeg4", "hevc"],
+)
+def test_frames_built_from_a_damaged_packet_are_missing_and_no_others_are_wrong(tmp_path, settings):
+    path = render(tmp_path / "damaged.mp4", **settings)
+    whole = scan(path)
+    bad = int(whole.position[28])
+    spoil(path, bad)
+    found = scan(path)
+    for chunk in (1, 8):
+        numbers, seconds, missing = read(path, found, range(N), chunk)
+        kept = [round(t * 30) for t in seconds]
+        lost = [round(t * 30) for t in missing]
+        assert numbers == kept
+        assert sorted(kept + lost) == list(range(N))
+        group = [i for i in range(N) if whole.entry[i] <= bad <= whole.position[i]]
+        assert set(group) <= set(lost)
+        assert all(whole.entry[i] <= bad and whole.position[i] >= bad - 4 for i in lost)
+
+
+def test_each_chunk_tells_its_own_missing_frames_and_may_hold_no_other(tmp_path):
+    path = spoil(render(tmp_path / "damaged.mp4", options=CLOSED_GOP), 24)  # the key frame of 24 to 35
+    chunks = list(read_frames(path, scan(path), range(N), 6))
+    assert [len(c.seconds) + len(c.missing_seconds) for c in chunks] == [6] * 10
+    assert [len(c.seconds) for c in chunks][4:6] == [0, 0]
+    assert chunks[4].pixels.shape == (0, 96, 128, 3)
+    assert chunks[4].missing_seconds == pytest.approx([i / 30 for i in range(24, 30)])
+
+
+def test_reading_nothing_but_damage_is_an_error(tmp_path):
+    path = spoil(render(tmp_path / "damaged.mp4", options=CLOSED_GOP), 24)
+    with pytest.raises(VideoError, match="None of the 2 chosen frames"):
+        list(read_frames(path, scan(path), [26, 30]))
+
+
+@pytest.mark.usefixtures("threads")
+def test_a_damaged_file_that_is_counted_keeps_its_order_and_about_its_times(tmp_path):
+    path = spoil(render(tmp_path / "damaged.avi", options=CLOSED_GOP), 30)
+    found = scan(path)
+    numbers, seconds, missing = read(path, found, range(found.frames))
+    assert len(numbers) + len(missing) == found.frames
+    assert numbers == sorted(set(numbers))
+    assert {*range(24), *range(52, N)} <= set(numbers)
+    assert max(abs(n - t * 30) for n, t in zip(numbers, seconds, strict=True)) < 2.5
+
+
+@pytest.mark.usefixtures("threads")
+def test_a_truncated_file_gives_what_is_there(tmp_path):
+    path = truncate(render(tmp_path / "short.mp4", options=CLOSED_GOP, container_options=FIRST_MOOV), 0.7)
+    found = scan(path)
+    numbers, seconds, missing = read(path, found, range(found.frames))
+    assert found.cut_short
+    assert "ends early" in found.notes[0]
+    assert 30 < found.frames < N
+    assert numbers == [round(t * 30) for t in seconds]
+    assert len(missing) <= 6
+
+
+def test_a_file_that_changes_after_the_scan_is_noticed(tmp_path):
+    path = render(tmp_path / "clip.mp4", options=CLOSED_GOP)
+    found = scan(path)
+    render(path, range(500, 500 + N), options=OPEN_GOP)
+    with pytest.raises(VideoError, match="changed while it was read"):
+        list(read_frames(path, found, [0, 5, 50]))
+
+
+# Files that are no video.
+
+
+def text(path: Path) -> Path:
+    path.write_text("This is not a video. " * 100)
+    return path
+
+
+def empty(path: Path) -> Path:
+    path.touch()
+    return path
+
+
+def folder(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+def cover_only(path: Path) -> Path:
+    render_sound(path, cover=True)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda p: p, RequestError, "There is no file"),
+        (folder, RequestError, "is a folder"),
+        (empty, VideoError, "is empty"),
+        (text, VideoError, "not a video"),
+        (render_sound, VideoError, "no video stream, only audio"),
+        (cover_only, VideoError, "no video stream, only audio"),
+        (lambda p: truncate(render(p), 0.5), VideoError, "without a usable index"),
+        (lambda p: spoil(render(p, options=CLOSED_GOP), *range(N)), VideoError, "no frame that can be decoded"),
+    ],
+    ids=["missing", "folder", "empty", "text", "sound", "cover", "no index", "all damaged"],
+)
+def test_what_is_no_video_is_refused_with_a_sentence_and_a_hint(tmp_path, make, error, message):
+    path = make(tmp_path / "thing.mp4")
+    with pytest.raises(error, match=message) as caught:
+        scan(path)
+    assert type(caught.value) is error
+    assert "thing.mp4" in str(caught.value)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("indices", [[3, 3], [5, 4], [-1, 2], [0, N]])
+def test_impossible_indices_are_a_programming_error(clip, indices):
+    path = clip("closed.mp4")
+    with pytest.raises(ValueError, match="expected"):
+        read_frames(path, scan(path), indices)
+
+
+# The record of the source, and a real clip.
+
+
+def test_the_source_record_describes_the_file(clip):
+    path = clip("closed.mp4")
+    source = source_of(path, scan(path), "pyav", [0.5])
+    data = path.read_bytes()
+    assert (source.name, source.bytes, source.sha256) == (
+        "closed.mp4",
+        len(data),
+        hashlib.sha256(data).hexdigest(),
+    )
+    assert (source.frames, source.width, source.height) == (N, 128, 96)
+    assert (source.seconds, source.fps) == (pytest.approx(2), pytest.approx(30))
+    assert (source.decoder, source.missing_seconds) == ("pyav", (0.5,))
+
+
+BUNNY = Path(__file__).parents[2] / "sample_videos" / "bigbuckbunny.mp4"
+
+
+@pytest.mark.skipif(not BUNNY.exists(), reason="the sample video is not here")
+def test_chosen_frames_of_a_real_clip_are_those_of_decoding_it_all():
+    found = scan(BUNNY)
+    chosen = choose_frames(found, Sampling(6))
+    with av.open(str(BUNNY)) as container:
+        every = {i: f.to_ndarray(format="rgb24") for i, f in enumerate(container.decode(video=0)) if i in chosen}
+    pixels = torch.cat([f.pixels for f in read_frames(BUNNY, found, chosen, 2)]).numpy()
+    assert all(np.array_equal(pixels[k], every[i]) for k, i in enumerate(chosen))

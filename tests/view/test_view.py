@@ -1,0 +1,385 @@
+"""Pictures of what was kept: the numbers behind them, and cells that sit on the pixels that they stand for."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import struct
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+
+import stsimdiff_cli as st
+from stsimdiff_cli.cli.app import main
+from stsimdiff_cli.errors import RequestError
+from stsimdiff_cli.models.families import open_family
+from stsimdiff_cli.records import Layout, ModelRef, Source, TokenGrid
+from stsimdiff_cli.video import Sampling
+from stsimdiff_cli.view import blocks, frames, geometry, page, paint
+from stsimdiff_cli.view.facts import DROPPED, UNKNOWN, Facts, read_facts
+from stsimdiff_cli.view.sheet import chosen_slots, tile_columns
+from tests.conftest import SAMPLES
+from tests.support.checkpoints.qwen_and_onevision import CHECKPOINTS
+from tests.support.clip_factory import render
+
+
+def grid(shape=(3, 2, 4), family="qwen2_5_vl", size=(64, 32), sha256="0") -> TokenGrid:
+    seconds = tuple(0.5 * t for t in range(shape[0]))
+    source = Source("clip.mp4", 1, sha256, 1.5, 2.0, 3, *size, "pyav")
+    return TokenGrid(shape, 8, seconds, Layout(), ModelRef("model", family, None, "f"), source)
+
+
+def facts(kind: list, community: list | None = None, **more) -> Facts:
+    cells = np.array(kind, np.int8)
+    labels = np.full(cells.shape, UNKNOWN, np.int32) if community is None else np.array(community, np.int32)
+    given = {"importance": None, "centrality": None, "change": None, "regions": True} | more
+    shape = cells.shape
+    return Facts("c.safetensors", grid(shape), {"name": "m", "ratio": "0.5"}, cells, labels, **given)
+
+
+KINDS = [[[1, -1], [-1, -1]], [[2, 3], [-1, 0]], [[-1, -1], [-1, -1]]]
+
+
+@pytest.fixture(scope="module")
+def flash(tmp_path_factory) -> Path:
+    """A folder with flash.mp4, its tokens, and compressed files of ratio 0.3 (kept) and of another method (even)."""
+    folder = tmp_path_factory.mktemp("flash")
+    shutil.copy(SAMPLES / "flash.mp4", folder)
+    tokens = st.encode_video(folder / "flash.mp4", sampling=Sampling(frames=32))
+    st.save_tokens(folder / "tokens", tokens)
+    st.save_compressed(folder / "kept", st.compress_tokens(tokens, "0.3", "st-simdiff"))
+    st.save_compressed(folder / "even", st.compress_tokens(tokens, "0.3", "uniform"))
+    return folder
+
+
+def run(capsys, *args) -> tuple[int, str, str]:
+    capsys.readouterr()
+    code = main([str(arg) for arg in args])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+# --- facts ----------------------------------------------------------------------------------------------------------
+
+
+def test_facts_are_those_of_the_file(flash):
+    video, found = st.load(flash / "kept"), read_facts(flash / "kept")
+    index = video.index.numpy()
+    assert np.flatnonzero(found.kept).tolist() == index.tolist()
+    assert found.kind.reshape(-1)[index].tolist() == video.kind.tolist()
+    assert found.community.reshape(-1)[index].tolist() == video.community.tolist()
+    assert found.importance.reshape(-1)[index].tolist() == video.importance.tolist()
+    assert np.isnan(found.importance[~found.kept]).all() and np.isnan(found.centrality[~found.kept]).all()
+
+
+def test_the_change_signal_is_the_mean_temporal_dissimilarity(flash):
+    x = st.load(flash / "tokens").features.tensor().double()
+    x = x / x.norm(dim=-1, keepdim=True)
+    expected = [0.0] + [1 - float((x[t] * x[t - 1]).sum(-1).mean()) for t in range(1, len(x))]
+    assert read_facts(flash / "kept").change.tolist() == pytest.approx(expected, abs=1e-6)
+    assert read_facts(flash / "even", flash / "tokens").change.tolist() == pytest.approx(expected, abs=1e-6)
+    assert read_facts(flash / "even").change is None
+
+
+def test_every_token_has_a_region_and_regions_have_the_counted_number(flash):
+    video, found = st.load(flash / "kept"), read_facts(flash / "kept")
+    labels, sizes = np.unique(found.community, return_counts=True)
+    assert labels.tolist() == list(range(video.counts["communities"]))
+    assert sizes.max() == video.counts["largest_community"] and sizes.sum() == found.grid.tokens
+
+
+def test_centrality_is_the_mean_similarity_to_the_rest_of_the_community(flash):
+    found = read_facts(flash / "kept")
+    x = st.load(flash / "tokens").features.tensor().flatten(0, 2).double()
+    x = x / x.norm(dim=-1, keepdim=True)
+    labels, centrality = found.community.reshape(-1), found.centrality.reshape(-1)
+    for p in np.flatnonzero(found.kept)[::40]:
+        others = np.flatnonzero((labels == labels[p]) & (np.arange(len(labels)) != p))
+        expected = float((x[others] @ x[p]).mean()) if len(others) else 1.0
+        assert centrality[p] == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_compressed_file_without_traces_reads_as_before(flash, tmp_path):
+    video = dataclasses.replace(st.load(flash / "kept"), traces={})
+    st.save_compressed(tmp_path / "old", video)
+    again, found = st.load(tmp_path / "old"), read_facts(tmp_path / "old")
+    assert again.traces == {} and torch.equal(again.index, video.index)
+    assert found.change is None and found.centrality is None and not found.regions
+    assert (found.community[~found.kept] == UNKNOWN).all()
+
+
+def test_counts_per_slot_and_events():
+    found = facts(KINDS)
+    assert {kind: count.tolist() for kind, count in found.per_slot().items()} == {
+        1: [1, 0, 0], 2: [0, 1, 0], 3: [0, 1, 0], 0: [0, 1, 0],
+    }  # fmt: skip
+    assert found.events().tolist() == [0, 2, 0]
+
+
+def test_the_largest_communities_of_a_slot_by_size_then_number():
+    found = facts([[[1, 1, 1], [1, 1, 1]]], [[[4, 4, 2], [2, 7, UNKNOWN]]])
+    assert found.largest(0, 3) == [2, 4]  # 7 is alone
+    assert found.largest(0, 1) == [2]
+
+
+# --- geometry -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("family", "shape", "size", "expected"),
+    [
+        ("qwen2_5_vl", (1, 2, 4), (64, 32), (32, 16, 48, 32)),
+        ("llava_next_video", (1, 4, 4), (80, 40), (40, 10, 50, 20)),  # the middle square begins at x = 20
+        ("llava_next_video", (1, 4, 4), (40, 80), (20, 30, 30, 40)),
+    ],
+)
+def test_cells_lie_where_the_family_puts_them(family, shape, size, expected):
+    row = 1
+    assert geometry.geometry_of(grid(shape, family, size)).cell(row, 2, *size) == expected
+
+
+def test_newlines_stand_for_no_pixels_and_the_rest_for_the_patches():
+    found = geometry.geometry_of(grid((1, 14, 15), "llava_video", (640, 360)))
+    assert (found.rows, found.columns) == (14, 14)
+    assert found.cell(13, 13, 3840, 3840)[2:] == (3780, 3780)  # 27 patches of 14 on 384 pixels
+
+
+SQUARES = [("llava_next_video", (80, 40)), ("llava_next_video", (40, 80)), ("llava_onevision", (80, 40))]
+
+
+@pytest.mark.parametrize(("family", "size"), [*SQUARES, ("internvl", (40, 80))])
+def test_a_cell_covers_the_pixels_that_the_family_gives_its_encoder_for_it(tmp_path, family, size):
+    """A cell painted white in the frame is white in the same cell of the encoder's square input, and nowhere else."""
+    side, (width, height) = 4, size
+    found = open_family(str(CHECKPOINTS[family](tmp_path)))
+    shape = geometry.geometry_of(grid((1, side, side), family, size))
+    x0, y0, x1, y1 = shape.cell(1, 2, width, height)
+    frame = torch.zeros((1, height, width, 3), dtype=torch.uint8)
+    frame[:, y0:y1, x0:x1] = 255
+    (seen,) = found.pixels(frame, torch.device("cpu")).values()
+    square = seen.reshape(-1, 3, *seen.shape[-2:])[0, 0]
+    square = (square - square.min()) / (square.max() - square.min())
+    cells = torch.nn.functional.adaptive_avg_pool2d(square[None], side)[0]
+    expected = torch.zeros(side, side)
+    expected[1, 2] = 1
+    assert torch.allclose(cells, expected, atol=0.25) and int(cells.argmax()) == side + 2
+
+
+@pytest.mark.parametrize("size", [(192, 96), (96, 192)])
+def test_the_cell_that_changes_is_framed_as_an_event_on_the_pixels_that_change(tmp_path, size):
+    width, height = size
+    columns, rows = (8, 4) if width > height else (4, 8)
+    side, row, column = 24, 2, 1
+    y, x = np.mgrid[:height, :width]
+    plain = np.stack([90 + x // 4, 80 + y // 4, 110 + 0 * x], -1).astype(np.uint8)
+
+    def picture(number: int) -> np.ndarray:
+        made = plain.copy()
+        if number >= 4:
+            made[row * side : (row + 1) * side, column * side : (column + 1) * side] = (250, 240, 20)
+        return made
+
+    clip = tmp_path / "clip.mp4"
+    render(clip, range(8), picture=picture, size=size, options={"x264-params": "qp=1"}, pix_fmt="yuv444p")
+    tokens = st.encode_video(clip, sampling=Sampling(frames=8))
+    assert tokens.grid.shape == (8, rows, columns)
+    st.save_compressed(
+        tmp_path / "c", st.compress_tokens(tokens, "0.3", "st-simdiff:importance=centrality,tau_diff=p99.9")
+    )
+    found = read_facts(tmp_path / "c")
+    assert np.argwhere(found.kept & (found.kind & 2 > 0)).tolist() == [[4, row, column]]
+    before, after = (frame.astype(int) for _, frame in frames.read_slots(clip, found.grid, [3, 4], 1000))
+    changed = np.argwhere(np.abs(after - before).max(-1) > 40)
+    assert (changed.min(0).tolist(), (changed.max(0) + 1).tolist()) == (
+        [row * side, column * side], [(row + 1) * side, (column + 1) * side],
+    )  # fmt: skip
+    shape = geometry.geometry_of(found.grid)
+    drawn = paint.kept_picture(after.astype(np.uint8), found, 4, shape)
+    red = np.argwhere((drawn == paint.KIND_COLOURS[int(found.kind[4, row, column])]).all(-1))
+    assert (red.min(0).tolist(), red.max(0).tolist()) == (changed.min(0).tolist(), changed.max(0).tolist())
+
+
+def test_kept_cells_keep_their_pixels_and_dropped_ones_are_dimmed():
+    picture = np.full((40, 40, 3), (200, 100, 50), np.uint8)
+    found = facts([[[1, -1], [-1, -1]]])
+    out = paint.kept_picture(picture, found, 0, geometry.geometry_of(found.grid))
+    assert out[10, 10].tolist() == [200, 100, 50] and out[0, 0].tolist() == list(paint.KIND_COLOURS[1])
+    assert out[30, 30].max() < 100 and out[10, 30].max() < 100
+
+
+def test_regions_that_meet_in_a_slot_differ_in_colour_and_keep_theirs():
+    labels = [[[0, 0, 1, 1, 2, 2]], [[1, 1, 3, 3, 4, 4]], [[4, 4, 0, 0, 5, 5]]]
+    found = facts(np.ones((3, 1, 6)).tolist(), labels)
+    colours = paint.region_colours(found, [0, 1, 2])
+    for slot in range(3):
+        assert len({colours[label] for label in found.largest(slot, 3)}) == 3
+
+
+# --- slots, video, frames -------------------------------------------------------------------------------------------
+
+
+def test_slots_are_evenly_spaced_or_by_number():
+    assert chosen_slots(None, 3) == [0, 1, 2]
+    assert chosen_slots(None, 64) == [0, 9, 18, 27, 36, 45, 54, 63]
+    assert chosen_slots("3", 64) == [0, 32, 63]
+    assert chosen_slots("99", 3) == [0, 1, 2]
+    assert chosen_slots("5,0,7-9", 10) == [0, 5, 7, 8, 9]
+    assert chosen_slots("7-7", 10) == [7]
+    for wrong in ("x", "3,10", "1-", "0", "-1", "2-99999999999", ""):
+        with pytest.raises(RequestError):
+            chosen_slots(wrong, 10)
+
+
+def test_tiles_fill_their_rows():
+    assert [tile_columns(count, 1.8) for count in (1, 4, 5, 6, 8, 9)] == [1, 4, 3, 3, 4, 3]
+    assert tile_columns(8, 0.5) == 8
+
+
+def test_the_video_is_known_by_its_checksum(flash, tmp_path, monkeypatch):
+    source = read_facts(flash / "kept").grid.source
+    monkeypatch.chdir(tmp_path)
+    assert frames.find_video(source, None, flash / "kept").path == flash / "flash.mp4"
+    lonely = frames.find_video(source, None, tmp_path / "kept")
+    assert lonely.path is None and "--video" in lonely.note
+    (tmp_path / "flash.mp4").write_bytes(b"another")
+    assert "checksum" in frames.find_video(source, None, tmp_path / "kept").note
+    with pytest.raises(RequestError, match="checksum"):
+        frames.find_video(source, tmp_path / "flash.mp4", flash / "kept")
+    with pytest.raises(RequestError, match="no video"):
+        frames.find_video(source, tmp_path / "no.mp4", flash / "kept")
+
+
+def test_each_slot_shows_the_frame_that_was_encoded(flash):
+    from stsimdiff_cli import video
+
+    found = read_facts(flash / "kept")
+    scan = video.scan(flash / "flash.mp4")
+    (whole,) = video.read_frames(flash / "flash.mp4", scan, range(scan.frames), chunk=scan.frames)
+    for slot, frame in frames.read_slots(flash / "flash.mp4", found.grid, [0, 5, 31], 1000):
+        at = whole.seconds.index(found.grid.seconds[slot])
+        assert np.array_equal(frame, whole.pixels[at].numpy())
+
+
+# --- terminal -------------------------------------------------------------------------------------------------------
+
+
+def test_the_glance_shows_the_slot_with_most_events_in_its_colours():
+    found = facts(KINDS)
+    assert blocks.telling_slot(found) == 1
+    assert blocks.block_lines(found, 1)[0] == "[on rgb(225,20,45)]  [/][on rgb(255,128,0)]  [/]"
+    assert "1 event" in blocks.legend(found, 1) and "1 dropped" in blocks.legend(found, 1)
+    quiet = facts([[[1]], [[1]], [[-1]]], change=np.array([0, 0.1, 0.3], np.float32))
+    assert blocks.telling_slot(quiet) == 2
+
+
+def test_a_tall_grid_has_two_rows_in_a_line():
+    lines = blocks.block_lines(facts([[[1, DROPPED]] * 13]), 0)
+    assert len(lines) == 7 and lines[0].count("▀") == 2 and " on " in lines[0] and " on " not in lines[6]
+
+
+def test_inspect_shows_blocks_on_a_coloured_terminal_only(flash, capsys, monkeypatch):
+    from rich.console import Console
+
+    from stsimdiff_cli.cli import output
+
+    assert "dropped" not in run(capsys, "inspect", flash / "kept")[1]
+    monkeypatch.setattr(output, "stdout", Console(force_terminal=True, color_system="truecolor", no_color=False))
+    assert "dropped" in run(capsys, "inspect", flash / "kept")[1]
+
+
+# --- the command ----------------------------------------------------------------------------------------------------
+
+
+def test_a_picture_is_1200_pixels_wide(flash, tmp_path, capsys):
+    out = tmp_path / "sheet.png"
+    code, told, err = run(capsys, "view", flash / "kept", "-o", out, "--slots", "0,5", "--json")
+    assert code == 0 and err == ""
+    assert json.loads(told)["slots"] == [0, 5] and json.loads(told)["video"] == str(flash / "flash.mp4")
+    assert struct.unpack(">I", out.read_bytes()[16:20]) == (1200,)
+
+
+def test_a_clip_has_the_frames_of_the_video_at_their_times(flash, tmp_path, capsys):
+    out = tmp_path / "clip.mp4"
+    assert run(capsys, "view", flash / "kept", "-o", out)[0] == 0
+    with av.open(str(out)) as made, av.open(str(flash / "flash.mp4")) as video:
+        times = [frame.time for frame in made.decode(video=0)]
+        assert times == pytest.approx([frame.time for frame in video.decode(video=0)], abs=0.002)
+
+
+def test_without_the_video_the_grid_alone_is_drawn_with_a_note(flash, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(flash / "kept", tmp_path / "alone")
+    for name in ("a.png", "a.mp4", "a.html"):
+        code, _, err = run(capsys, "view", "alone", "-o", name)
+        assert code == 0 and "grid is drawn alone" in err.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("args", "problem"),
+    [
+        (["tokens", "-o", "a.png"], "nothing was chosen"),
+        (["kept", "-o", "a.gif"], "neither picture"),
+        (["kept", "even", "-o", "a.png"], "2 files"),
+        (["kept", "kept", "even", "-o", "a.html"], "too many"),
+        (["kept", "-o", "a.html", "--slots", "3"], "--slots"),
+        (["kept", "-o", "a.png", "--slots", "0,99"], "does not have"),
+        (["no", "-o", "a.png"], "no file"),
+        (["kept", "-o", "tokens.png", "--video", "kept"], "checksum"),
+        (["even", "-o", "a.png", "--tokens", "kept"], "already compressed"),
+    ],
+)
+def test_wrong_requests_are_a_sentence_and_a_hint(flash, capsys, monkeypatch, args, problem):
+    monkeypatch.chdir(flash)
+    code, out, err = run(capsys, "view", *args)
+    assert (
+        code == 2 and out == "" and problem in err and "hint:" in err and not Path(args[args.index("-o") + 1]).exists()
+    )
+
+
+def test_an_existing_output_stays_without_force(flash, tmp_path, capsys):
+    (tmp_path / "a.html").write_text("mine")
+    assert run(capsys, "view", flash / "kept", "-o", tmp_path / "a.html")[0] == 2
+    assert (tmp_path / "a.html").read_text() == "mine"
+    assert run(capsys, "view", flash / "kept", "-o", tmp_path / "a.html", "--force")[0] == 0
+
+
+def test_files_of_different_videos_are_not_compared(flash, tmp_path, capsys):
+    tokens = st.encode_video(SAMPLES / "move.mp4", sampling=Sampling(frames=32))
+    st.save_compressed(tmp_path / "other", st.compress_tokens(tokens, "0.3", "uniform"))
+    code, _, err = run(capsys, "view", flash / "kept", tmp_path / "other", "-o", tmp_path / "a.html")
+    assert code == 2 and "different videos" in err
+    st.save_tokens(tmp_path / "tokens", tokens)
+    code, _, err = run(capsys, "view", flash / "even", "--tokens", tmp_path / "tokens", "-o", tmp_path / "a.png")
+    assert code == 2 and "another video" in err
+
+
+# --- the page's data ------------------------------------------------------------------------------------------------
+
+
+def test_the_page_holds_what_the_file_holds(flash):
+    video, found = st.load(flash / "kept"), read_facts(flash / "kept")
+    (file,) = page.page_data([found], {})["files"]
+    assert (file["index"], file["kind"]) == (video.index.tolist(), video.kind.tolist())
+    assert file["importance"] == pytest.approx(video.importance.tolist(), rel=1e-4)
+    assert sum(file["perSlot"]) == len(video.index) and len(file["community"]) == found.grid.tokens
+
+
+def test_a_frame_in_the_page_is_the_frame(flash):
+    picture = np.zeros((48, 64, 3), np.uint8)
+    picture[:, :32], picture[:, 32:] = (220, 30, 40), (20, 90, 200)
+    with av.open(__import__("io").BytesIO(page.jpeg(picture)), format="jpeg_pipe") as container:
+        again = next(container.decode(video=0)).to_ndarray(format="rgb24")
+    assert np.abs(again[:, 4:28].astype(int) - picture[:, 4:28]).max() < 12
+    assert np.abs(again[:, 36:60].astype(int) - picture[:, 36:60]).max() < 12
+
+
+def test_a_name_cannot_end_the_script_that_holds_it(flash):
+    found = read_facts(flash / "kept")
+    source = dataclasses.replace(found.grid.source, name="</script><b>.mp4")
+    named = dataclasses.replace(found, grid=dataclasses.replace(found.grid, source=source))
+    text = page._embedded(page.page_data([named], {}))
+    assert "<" not in text and json.loads(text)["title"].startswith("</script>")
