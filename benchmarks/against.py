@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from stsimdiff_cli.errors import RequestError, StsimdiffError
-from stsimdiff_cli.layer_pruning import Session, View
+from stsimdiff_cli.layer_pruning import LayerPruner, LayerState
 from stsimdiff_cli.methods.base import Method
 from stsimdiff_cli.methods.spec import parse_method
 from stsimdiff_cli.ratio import Ratio, parse_ratio
@@ -49,18 +49,18 @@ class Layer0:
     def __init__(self, tokens: VideoTokens) -> None:
         self.hidden = tokens.features.tensor().flatten(0, 2)
 
-    def prefill(self, session: Session) -> None:
+    def prefill(self, pruner: LayerPruner) -> None:
         """Run what comes before layer 0 and no more."""
-        session.before(View(0, LAYERS, self.hidden))
+        pruner.before(LayerState(0, LAYERS, self.hidden))
 
 
 def ours(adapter: Adapter, method: Method, tokens: VideoTokens, ratio: Ratio) -> Outcome:
     """What our method keeps."""
     layer0: Any = Layer0(tokens)
     if adapter.candidates:
-        session = method.session(tokens, ratio)
-        layer0.prefill(session)
-        return Outcome(session.index)
+        pruner = method.layer_pruner(tokens, ratio)
+        layer0.prefill(pruner)
+        return Outcome(pruner.index)
     chosen = method.select(tokens, ratio, layer0, lambda _: None)
     return Outcome(chosen.index, chosen.features)
 

@@ -19,7 +19,7 @@ import torch
 from stsimdiff_cli import pipeline
 from stsimdiff_cli.evaluation.bench_report import same
 from stsimdiff_cli.evaluation.exams import RenderedClip, rendered_clips
-from stsimdiff_cli.layer_pruning import View
+from stsimdiff_cli.layer_pruning import LayerState
 from stsimdiff_cli.methods.base import Method
 from stsimdiff_cli.methods.spec import parse_method
 from stsimdiff_cli.models.inference.model_cache import ModelCache
@@ -70,9 +70,9 @@ def candidates(method: Method, tokens: VideoTokens, ratio: str) -> torch.Tensor 
     """What a method lets into the LLM before it prunes there, as indices; None for a method that does not."""
     if not method.inside or "llm" not in method.needs:
         return None
-    session = method.session(tokens, Fraction(ratio))
-    session.before(View(0, 1, tokens.features.tensor().flatten(0, 2)))
-    return session.index
+    pruner = method.layer_pruner(tokens, Fraction(ratio))
+    pruner.before(LayerState(0, 1, tokens.features.tensor().flatten(0, 2)))
+    return pruner.index
 
 
 def main() -> None:

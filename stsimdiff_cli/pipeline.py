@@ -227,7 +227,7 @@ def converse_inside(
 
     method = parse_method(method) if isinstance(method, str) else method
     ratio = parse_ratio(ratio)
-    depth = method.session(tokens, ratio).depth  # refuses before anything is loaded
+    depth = method.layer_pruner(tokens, ratio).depth  # refuses before anything is loaded
     runtime.check()
     timer = context.timing(runtime)
     timer.step("load")
@@ -235,4 +235,4 @@ def converse_inside(
     require_layers(family, depth or 0)
     language = context.models.language_model(family, runtime.resolve(family.checkpoint), attention_rows=True)
     timer.stop()
-    return PrunedConversation(language, tokens, lambda: method.session(tokens, ratio))
+    return PrunedConversation(language, tokens, lambda: method.layer_pruner(tokens, ratio))

@@ -137,15 +137,17 @@ class _Session:
             if not self.json:
                 output.result("")
             answers.append(_row(question, answer))
-            if conversation.live:
-                answers[-1]["live"] = conversation.live
+            if conversation.alive_per_layer:
+                answers[-1]["live"] = conversation.alive_per_layer
         if self.json:
             output.result_json(
                 {
                     "file": str(file),
                     "model": found.grid.model.id,
                     "tokens": found.grid.tokens,
-                    "kept": conversation.live[-1] if conversation.live else len(conversation.index),
+                    "kept": conversation.alive_per_layer[-1]
+                    if conversation.alive_per_layer
+                    else len(conversation.index),
                     "inside": self.inside[0] if self.inside else None,
                     "answers": answers,
                     "seconds": {**timer.seconds, "total": timer.total()},

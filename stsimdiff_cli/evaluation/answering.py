@@ -63,7 +63,7 @@ class Respondent:
         """All tokens enter with every prompt, and are cut between the LLM's layers; kept are those behind the last."""
         conversation = pipeline.converse_inside(tokens, ratio, contender.method, self.runtime, context=self._context())
         answers = self._ask(conversation, prompts)
-        return Replies(conversation.live[-1], answers, 0.0, 0.0)
+        return Replies(conversation.alive_per_layer[-1], answers, 0.0, 0.0)
 
     def replies(
         self, tokens: VideoTokens, contender: Contender, ratio: str, prompts: Sequence[str]

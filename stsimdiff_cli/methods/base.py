@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..errors import RequestError
-from ..layer_pruning import Session
+from ..layer_pruning import LayerPruner
 from ..ratio import Ratio, shares
 from ..records import Selection, VideoTokens
 
@@ -31,8 +31,8 @@ class Llm(Protocol):
         Only those tokens and the prompt enter the LLM.
         """
 
-    def prefill(self, session: Session) -> None:
-        """Run all tokens and the prompt through the layers, cutting where the session says, until it is finished."""
+    def prefill(self, pruner: LayerPruner) -> None:
+        """Run all tokens and the prompt through the layers, cutting where the pruner says, until it is finished."""
 
 
 def parameter(default: Any, doc: str, choices: tuple[str, ...] = ()) -> Any:
@@ -47,7 +47,7 @@ class Method(ABC):
     name: ClassVar[str]
     keeps_all: ClassVar[bool] = False  # vanilla: the ratio is always 1
     streams: ClassVar[bool] = False  # reads features by slots, if at all, so that a file may be larger than memory
-    inside: ClassVar[bool] = False  # can prune between the LLM's layers while it reads the prompt: has `session`
+    inside: ClassVar[bool] = False  # can prune between the LLM's layers while it reads the prompt: has `layer_pruner`
 
     def __post_init__(self) -> None:
         """Refuse a value that is not among its parameter's choices; a method with further checks calls this first."""
@@ -72,7 +72,7 @@ class Method(ABC):
     def select(self, tokens: VideoTokens, ratio: Ratio, llm: Llm, step: Step) -> Selection:
         """Choose ceil(r N) of the tokens. `llm` may be asked only if "llm" is in `needs`."""
 
-    def session(self, tokens: VideoTokens, ratio: Ratio) -> Session:  # noqa: ARG002
+    def layer_pruner(self, tokens: VideoTokens, ratio: Ratio) -> LayerPruner:  # noqa: ARG002
         """What happens between the LLM's layers; RequestError for a method that does not work there."""
         raise RequestError(
             f"{self.name} does not work inside the LLM.", "Compress with it first, then ask; or see `stsimdiff methods`"
@@ -93,24 +93,24 @@ def plain_selection(tokens: VideoTokens, index: Tensor, **counts: int) -> Select
     )
 
 
-def pass_through(tokens: VideoTokens, session: Session, llm: Llm, step: Step) -> Selection:
+def pass_through(tokens: VideoTokens, pruner: LayerPruner, llm: Llm, step: Step) -> Selection:
     """What is left of the tokens when the LLM's layers have been run; tokens that were merged become their mean.
 
     The mean is that of the features as they enter the LLM, in float32.
     """
     step("importance")
-    llm.prefill(session)
-    member = session.group >= 0
-    chosen = plain_selection(tokens, session.index, merged=int(member.sum()) - len(session.index))
-    row = torch.searchsorted(session.index, session.group[member])  # (N',) where each token went
-    size = torch.bincount(row, minlength=len(session.index))
+    llm.prefill(pruner)
+    member = pruner.merged_into >= 0
+    chosen = plain_selection(tokens, pruner.index, merged=int(member.sum()) - len(pruner.index))
+    row = torch.searchsorted(pruner.index, pruner.merged_into[member])  # (N',) where each token went
+    size = torch.bincount(row, minlength=len(pruner.index))
     if int(size.max()) == 1:
         return chosen
     flat = tokens.features.tensor().flatten(0, 2)
-    sums = torch.zeros((len(session.index), flat.shape[1]), dtype=torch.float32, device=flat.device)
+    sums = torch.zeros((len(pruner.index), flat.shape[1]), dtype=torch.float32, device=flat.device)
     sums.index_add_(0, row.to(flat.device), flat[member.to(flat.device)].float())
     merged = (sums / size.to(flat.device)[:, None]).to(flat.dtype)
-    merged = torch.where((size == 1).to(flat.device)[:, None], flat[session.index.to(flat.device)], merged)
+    merged = torch.where((size == 1).to(flat.device)[:, None], flat[pruner.index.to(flat.device)], merged)
     return replace(chosen, features=merged)
 
 

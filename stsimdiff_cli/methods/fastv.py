@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..errors import RequestError
-from ..layer_pruning import Cut, Rows, Session, View
+from ..layer_pruning import Keep, LayerAttention, LayerPruner, LayerState
 from ..ratio import Ratio
 from ..records import Selection, VideoTokens
 from .base import Llm, Method, Step, parameter, pass_through
@@ -40,21 +40,21 @@ class FastV(Method):
         """Attention in the LLM."""
         return frozenset({"llm"})
 
-    def session(self, tokens: VideoTokens, ratio: Ratio) -> Session:
-        """Cut once, behind the attention of layer K - 1."""
-        return _FastVSession(tokens.grid.tokens, ratio.budget(tokens.grid.tokens), self.k)
+    def layer_pruner(self, tokens: VideoTokens, ratio: Ratio) -> LayerPruner:
+        """Prunes once, after the attention of layer K - 1."""
+        return _FastVPruner(tokens.grid.tokens, ratio.budget(tokens.grid.tokens), self.k)
 
     def select(self, tokens: VideoTokens, ratio: Ratio, llm: Llm, step: Step) -> Selection:
         """Run the first K layers on the recorded prompt and keep what is left."""
-        return pass_through(tokens, self.session(tokens, ratio), llm, step)
+        return pass_through(tokens, self.layer_pruner(tokens, ratio), llm, step)
 
 
-class _FastVSession(Session):
+class _FastVPruner(LayerPruner):
     def __init__(self, tokens: int, budget: int, k: int) -> None:
         super().__init__(tokens, budget)
         self.depth = self.k = k
 
-    def after(self, view: View, rows: Rows) -> Cut | None:
+    def after(self, view: LayerState, rows: LayerAttention) -> Keep | None:
         if view.layer != self.k - 1 or self.finished:
             return None
         return self.drop_to(self.best(rows.last_query(), self.budget))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import ClassVar
 
-from ..layer_pruning import Cut, Rows, Session, View
+from ..layer_pruning import Keep, LayerAttention, LayerPruner, LayerState
 from ..ratio import Ratio
 from ..records import Selection, VideoTokens
 from .base import Llm, Method, Step, pass_through
@@ -40,18 +40,18 @@ class FitPrune(Method):
         """Attention in the LLM."""
         return frozenset({"llm"})
 
-    def session(self, tokens: VideoTokens, ratio: Ratio) -> Session:
+    def layer_pruner(self, tokens: VideoTokens, ratio: Ratio) -> LayerPruner:
         """Delete behind every layer's attention."""
         return _Schedule(tokens.grid.tokens, ratio.budget(tokens.grid.tokens))
 
     def select(self, tokens: VideoTokens, ratio: Ratio, llm: Llm, step: Step) -> Selection:
         """Run the layers on the recorded prompt and keep what is left."""
-        return pass_through(tokens, self.session(tokens, ratio), llm, step)
+        return pass_through(tokens, self.layer_pruner(tokens, ratio), llm, step)
 
 
-class _Schedule(Session):
-    def after(self, view: View, rows: Rows) -> Cut | None:
-        alive = alive_behind(view.layer, view.layers, len(self.group), self.budget)
+class _Schedule(LayerPruner):
+    def after(self, view: LayerState, rows: LayerAttention) -> Keep | None:
+        alive = alive_behind(view.layer, view.layers, len(self.merged_into), self.budget)
         if alive == len(self.index):
             return None
         cross, own = rows.cross_and_self()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..errors import RequestError
 from ..graph.numerics import at_resolution
-from ..layer_pruning import Cut, Rows, Session, View
+from ..layer_pruning import Keep, LayerAttention, LayerPruner, LayerState
 from ..ratio import Ratio
 from ..records import Selection, VideoTokens
 from .base import Llm, Method, Step, parameter, pass_through
@@ -28,7 +28,7 @@ class FrameFusion(Method):
     the attention of the next layer those go that the last prompt token attends to least (mean over heads).
 
     - Exactly ceil(r N) tokens are left behind the last step. The authors' cost is the mean share of tokens alive over
-      28 layers; `live` of the session has what it takes to compute it.
+      28 layers; `alive_per_layer` of the pruner has what it takes to compute it.
     - What may still be merged is counted in tokens, not as a share. If more pairs are alike, the most similar are
       taken, as in the code, ties to the lower index. Where layers run out before merging has ended, the last one prunes
       what is too much.
@@ -55,7 +55,7 @@ class FrameFusion(Method):
         """Hidden states and attention in the LLM."""
         return frozenset({"llm"})
 
-    def session(self, tokens: VideoTokens, ratio: Ratio) -> Session:
+    def layer_pruner(self, tokens: VideoTokens, ratio: Ratio) -> LayerPruner:
         """Merge until little is alike, then prune."""
         _, height, width = tokens.grid.shape
         return _Fusion(
@@ -64,10 +64,10 @@ class FrameFusion(Method):
 
     def select(self, tokens: VideoTokens, ratio: Ratio, llm: Llm, step: Step) -> Selection:
         """Run the layers that it takes on the recorded prompt; keep what is left, merged."""
-        return pass_through(tokens, self.session(tokens, ratio), llm, step)
+        return pass_through(tokens, self.layer_pruner(tokens, ratio), llm, step)
 
 
-class _Fusion(Session):
+class _Fusion(LayerPruner):
     def __init__(self, tokens: int, budget: int, cells: int, similarity: float, least: float) -> None:
         super().__init__(tokens, budget)
         self.cells = cells
@@ -75,17 +75,17 @@ class _Fusion(Session):
         self.least = least
         self.merging = True
 
-    def before(self, view: View) -> Cut | None:
+    def before(self, view: LayerState) -> Keep | None:
         return self._merge(view.hidden) if view.layer == 0 and not self.finished else None
 
-    def after(self, view: View, rows: Rows) -> Cut | None:
+    def after(self, view: LayerState, rows: LayerAttention) -> Keep | None:
         if self.finished:
             return None
         if self.merging and view.layer < view.layers - 1:
             return self._merge(view.hidden)
         return self.drop_to(self.best(rows.last_query(), self.budget))
 
-    def _merge(self, hidden: Tensor) -> Cut:
+    def _merge(self, hidden: Tensor) -> Keep:
         """Merge all pairs that are alike, or as many of the most similar as the budget asks for."""
         order = torch.sort(self.index % self.cells, stable=True).indices  # by cell, then by time
         similarity = self._to_the_one_before(hidden.float(), order)  # (V,) in raster order
@@ -105,16 +105,16 @@ class _Fusion(Session):
         found[order[1:][same]] = (unit[1:] * unit[:-1]).sum(-1).cpu().double()[same]
         return at_resolution(found)
 
-    def _join(self, hidden: Tensor, order: Tensor, alike: Tensor) -> Cut:
+    def _join(self, hidden: Tensor, order: Tensor, alike: Tensor) -> Keep:
         """Put every run of tokens marked `alike` into the token before it: its mean with them."""
         lead = ~alike[order]  # by cell and time: each starts a run of its own
         run = torch.cumsum(lead, 0) - 1  # (V,)
         leader = order[lead]  # (K,) places
         into = torch.empty_like(order)
         into[order] = leader[run]  # (V,) the place that each place goes to
-        survivor = torch.full((len(self.group) + 1,), -1)  # the last for group -1
+        survivor = torch.full((len(self.merged_into) + 1,), -1)  # the last for tokens that went nowhere
         survivor[self.index] = self.index[into]
-        self.group = survivor[self.group]
+        self.merged_into = survivor[self.merged_into]
         sums = torch.zeros_like(hidden, dtype=torch.float32)
         sums.index_add_(0, into.to(hidden.device), hidden.float())
         size = torch.bincount(into, minlength=len(into)).to(hidden.device)
@@ -122,4 +122,4 @@ class _Fusion(Session):
         self.index = self.index[keep]
         place = keep.to(hidden.device)
         mean = (sums[place] / size[place, None]).to(hidden.dtype)
-        return Cut(keep, torch.where((size[place] == 1)[:, None], hidden[place], mean))
+        return Keep(keep, torch.where((size[place] == 1)[:, None], hidden[place], mean))

@@ -14,7 +14,7 @@ from ..graph.centrality import centrality
 from ..graph.communities import ALGORITHMS, cell_by_cell, communities, split_large, sqrt_limit
 from ..graph.edges import Edges, change_signal, edge_weights, event_mask, percentile_threshold, strong_edges
 from ..graph.numerics import at_resolution, top_by_score
-from ..layer_pruning import Cut, Rows, Session, View
+from ..layer_pruning import Keep, LayerAttention, LayerPruner, LayerState
 from ..ratio import Ratio
 from ..records import Kind, Selection, VideoTokens
 from .base import Llm, Method, Step, parameter
@@ -107,7 +107,7 @@ class StSimDiff(Method):
             },
         )
 
-    def session(self, tokens: VideoTokens, ratio: Ratio) -> Session:
+    def layer_pruner(self, tokens: VideoTokens, ratio: Ratio) -> LayerPruner:
         """Candidates enter the LLM; the final prune (4.5) happens behind the attention of `layer`, as in the code."""
         if self.importance != "llm":
             raise RequestError(
@@ -189,17 +189,17 @@ class _Candidates:
         }
 
 
-class _FinalPrune(Session):
+class _FinalPrune(LayerPruner):
     def __init__(self, tokens: int, budget: int, candidate: Tensor, layer: int) -> None:
         super().__init__(tokens, budget)
         self.candidate = candidate
         self.layer = layer
         self.depth = layer + 1
 
-    def before(self, view: View) -> Cut | None:
+    def before(self, view: LayerState) -> Keep | None:
         return self.drop_to(self.candidate) if view.layer == 0 else None
 
-    def after(self, view: View, rows: Rows) -> Cut | None:
+    def after(self, view: LayerState, rows: LayerAttention) -> Keep | None:
         if view.layer != self.layer or self.finished:
             return None
         return self.drop_to(self.best(rows.last_query(), self.budget))

@@ -159,10 +159,10 @@ def test_the_table_says_what_a_method_needs_and_where_it_runs(name: str) -> None
     assert entry.needs == (", ".join(sorted(method.needs)) or "nothing")
     assert entry.runs == (INSIDE if method.inside else TOKENS)
     if method.inside:
-        assert method.session(make_tokens("scenes", (6, 3, 4)), parse_ratio("0.5")).budget == 36
+        assert method.layer_pruner(make_tokens("scenes", (6, 3, 4)), parse_ratio("0.5")).budget == 36
     else:
         with pytest.raises(RequestError, match="does not work inside the LLM"):
-            method.session(make_tokens("scenes", (6, 3, 4)), parse_ratio("0.5"))
+            method.layer_pruner(make_tokens("scenes", (6, 3, 4)), parse_ratio("0.5"))
 
 
 @every_method

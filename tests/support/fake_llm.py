@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stsimdiff_cli.layer_pruning import Cut, Session, View
+from stsimdiff_cli.layer_pruning import Keep, LayerPruner, LayerState
 
 Attention = Callable[[Tensor, int], Tensor]
 
@@ -41,39 +41,39 @@ class FakeLlm:
     def importance(self, index: Tensor, layer: int) -> Tensor:
         return self.attention(index, layer)
 
-    def prefill(self, session: Session) -> None:
+    def prefill(self, pruner: LayerPruner) -> None:
         """The loop of models/layers.py without a model: hidden states do not depend on what was cut before."""
-        if session.finished:
+        if pruner.finished:
             return
         merged: dict[int, Any] = {}
         for layer in range(self.layers):
-            if session.finished:
+            if pruner.finished:
                 return
-            states = self._states(session, layer, merged)
-            self._note(session, session.before(View(layer, self.layers, states)), states, merged)
+            states = self._states(pruner, layer, merged)
+            self._note(pruner, pruner.before(LayerState(layer, self.layers, states)), states, merged)
             if layer == 0:
-                session.entered = session.index
-            states = self._states(session, layer, merged)
-            rows = FakeRows(session.index, layer, self.attention)
-            self._note(session, session.after(View(layer, self.layers, states), rows), states, merged)
-            self.seen.append(len(session.index))
+                pruner.entered = pruner.index
+            states = self._states(pruner, layer, merged)
+            rows = FakeRows(pruner.index, layer, self.attention)
+            self._note(pruner, pruner.after(LayerState(layer, self.layers, states), rows), states, merged)
+            self.seen.append(len(pruner.index))
 
-    def _states(self, session: Session, layer: int, merged: dict[int, Any]) -> Tensor:
+    def _states(self, pruner: LayerPruner, layer: int, merged: dict[int, Any]) -> Tensor:
         if self.hidden is None:
             chance = torch.Generator().manual_seed(layer)
-            table = torch.randn((len(session.group), 8), generator=chance)
+            table = torch.randn((len(pruner.merged_into), 8), generator=chance)
         else:
             table = self.hidden(layer).clone()
         for place, state in merged.items():
             table[place] = state
-        return table[session.index]
+        return table[pruner.index]
 
     @staticmethod
-    def _note(session: Session, cut: Cut | None, states: Tensor, merged: dict[int, Any]) -> None:
+    def _note(pruner: LayerPruner, cut: Keep | None, states: Tensor, merged: dict[int, Any]) -> None:
         """A state that a cut has changed stays, whatever the tables of later layers say."""
         if cut is None or cut.hidden is None:
             return
-        for place, old, new in zip(session.index.tolist(), states[cut.keep], cut.hidden, strict=True):
+        for place, old, new in zip(pruner.index.tolist(), states[cut.keep], cut.hidden, strict=True):
             if not torch.equal(old, new):
                 merged[place] = new
 

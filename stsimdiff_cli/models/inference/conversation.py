@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.generation.streamers import BaseStreamer
 
-from ...layer_pruning import Session
+from ...layer_pruning import LayerPruner
 from ...records import Embeddings, Prompt, TokenGrid, VideoTokens
 from ..loading.quiet import quiet
 
@@ -34,7 +34,7 @@ class Conversation:
     """A video in the LLM's cache. Every question starts from the video alone, not from earlier answers."""
 
     #: Visual tokens alive behind each layer with the last question, where a method cuts them there; else empty.
-    live: Sequence[int] = ()
+    alive_per_layer: Sequence[int] = ()
 
     def __init__(self, language: LanguageModel, grid: TokenGrid, tokens: Embeddings, index: Tensor) -> None:
         self.language = language
@@ -99,11 +99,11 @@ class Conversation:
 class PrunedConversation(Conversation):
     """All tokens of a video enter the LLM with every question; a method cuts them between its layers meanwhile.
 
-    `session` begins anew for every question: what is kept depends on it.
+    The pruner is made anew for every question: what is kept depends on it.
     """
 
-    def __init__(self, language: LanguageModel, tokens: VideoTokens, session: Callable[[], Session]) -> None:
-        self.session = session
+    def __init__(self, language: LanguageModel, tokens: VideoTokens, make_pruner: Callable[[], LayerPruner]) -> None:
+        self.make_pruner = make_pruner
         super().__init__(language, tokens.grid, tokens.embeddings, torch.arange(tokens.grid.tokens))
 
     def _prefill(self) -> None:
@@ -115,12 +115,12 @@ class PrunedConversation(Conversation):
         Layer 0 tells the generator how much of the prompt is in the cache, so the prompt is that of layer 0; later
         layers hold fewer tokens, which nobody needs to know: a single query sees all that there is.
         """
-        session, cache = self.session(), self.language.new_cache()
-        prompt = self.language.prune(self.grid, self.tokens, question, session, cache)
-        self.live = session.live
+        pruner, cache = self.make_pruner(), self.language.new_cache()
+        prompt = self.language.prune(self.grid, self.tokens, question, pruner, cache)
+        self.alive_per_layer = pruner.alive_per_layer
         cache.crop(-1)
         entered = torch.zeros(self.grid.tokens, dtype=torch.bool)
-        entered[session.entered] = True
+        entered[pruner.entered] = True
         keep = (prompt.visual < 0) | entered[prompt.visual.clamp_min(0)]
         return prompt[keep], cache
 

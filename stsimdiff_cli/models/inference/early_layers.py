@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from ...errors import RequestError
-from ...layer_pruning import Session
+from ...layer_pruning import LayerPruner
 from ...records import ModelRef, VideoTokens
 from ...timing import Stopwatch
 from ..loading.runtime import Runtime
@@ -60,9 +60,9 @@ class EarlyLayers:
         candidates = self.tokens.embeddings_at(index)
         return language.importance(self.tokens.grid, candidates, index, self.question, layer)
 
-    def prefill(self, session: Session) -> None:
+    def prefill(self, pruner: LayerPruner) -> None:
         """See `methods.base.Llm`."""
-        if session.finished:
+        if pruner.finished:
             return
-        language = self._load(session.depth)
-        language.prune(self.tokens.grid, self.tokens.embeddings, self.question, session)
+        language = self._load(pruner.depth)
+        language.prune(self.tokens.grid, self.tokens.embeddings, self.question, pruner)

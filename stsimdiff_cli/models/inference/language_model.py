@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import Cache, DynamicCache
 
-from ...layer_pruning import Session
+from ...layer_pruning import LayerPruner
 from ...records import Embeddings, Prompt, TokenGrid
 from ..families.base import Family
 from ..loading.runtime import ResolvedRuntime
@@ -106,12 +106,12 @@ class LanguageModel:
         grid: TokenGrid,
         tokens: Embeddings,
         question: str,
-        session: Session,
+        pruner: LayerPruner,
         cache: Cache | None = None,
     ) -> Prompt:
-        """Read all N tokens and a question, cutting where `session` says; returns the whole prompt.
+        """Read all N tokens and a question, cutting where `pruner` says; returns the whole prompt.
 
-        With a cache the run goes through all layers and fills it; without, it ends as soon as the session is finished.
+        With a cache the run goes through all layers and fills it; without, it ends as soon as the pruner is finished.
         """
         prompt = self.prompter.prompt(self.model, grid, question, torch.arange(grid.tokens))
         inputs = self.inputs(prompt, tokens)
@@ -119,7 +119,7 @@ class LanguageModel:
         rotary = text.rotary_emb(inputs["inputs_embeds"], self.family.rotary_positions(inputs["position_ids"]))
         visual = (prompt.visual >= 0).to(self.device)
         deep = None if tokens.deepstack is None else tokens.deepstack.to(self.device)
-        run_layers(text, inputs["inputs_embeds"], rotary, visual, session, cache, deep)
+        run_layers(text, inputs["inputs_embeds"], rotary, visual, pruner, cache, deep)
         return prompt
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import Cache
 
 from ...errors import ModelError
-from ...layer_pruning import Cut, Session, View
+from ...layer_pruning import Keep, LayerPruner, LayerState
 from .attention_tap import last_row, rows_received, tapped
 
 
@@ -23,15 +23,15 @@ def run_layers(
     hidden: Tensor,
     rotary: tuple[Tensor, Tensor],
     visual: Tensor,
-    session: Session,
+    pruner: LayerPruner,
     cache: Cache | None,
     deepstack: Tensor | None = None,
 ) -> Tensor:
-    """Run a whole prompt through the layers of a text model, cutting where `session` says: (1, L', D), before the norm.
+    """Run a whole prompt through the layers of a text model, cutting where `pruner` says: (1, L', D), before the norm.
 
     text is a decoder of transformers loaded with `attn_implementation=PROBED`, hidden (1, L, D) are the prompt's
     embeddings, rotary the cosines and sines of all L positions, visual (L,) bool, deepstack (N, K, D) what is added to
-    the N visual tokens behind the first K layers. Without a cache the run ends when the session is finished. ModelError
+    the N visual tokens behind the first K layers. Without a cache the run ends when the pruner is finished. ModelError
     for a model some of whose layers do not see the whole prompt.
     """
     kinds = set(getattr(text.config, "layer_types", None) or ["full_attention"])
@@ -41,11 +41,11 @@ def run_layers(
         )
     state = _State(hidden, rotary, visual, deepstack)
     for number, layer in enumerate(text.layers):
-        if cache is None and session.finished:
+        if cache is None and pruner.finished:
             break
-        state.cut(session.before(state.view(number, len(text.layers))))
+        state.cut(pruner.before(state.view(number, len(text.layers))))
         if number == 0:
-            session.entered = session.index
+            pruner.entered = pruner.index
         taken = _Taken()
         with tapped(layer.self_attn, taken.keep):
             mixed, _ = layer.self_attn(
@@ -56,10 +56,10 @@ def run_layers(
             )
         state.hidden = state.hidden + mixed
         taken.visual = state.visual
-        state.cut(session.after(state.view(number, len(text.layers)), taken))
+        state.cut(pruner.after(state.view(number, len(text.layers)), taken))
         state.hidden = state.hidden + layer.mlp(layer.post_attention_layernorm(state.hidden))
         state.deepen(number)
-        session.live.append(int(state.visual.sum()))
+        pruner.alive_per_layer.append(int(state.visual.sum()))
     return state.hidden
 
 
@@ -72,10 +72,10 @@ class _State:
         self.visual = visual
         self.deepstack = deepstack  # of the visual tokens that are alive
 
-    def view(self, layer: int, layers: int) -> View:
-        return View(layer, layers, self.hidden[0, self.visual])
+    def view(self, layer: int, layers: int) -> LayerState:
+        return LayerState(layer, layers, self.hidden[0, self.visual])
 
-    def cut(self, cut: Cut | None) -> None:
+    def cut(self, cut: Keep | None) -> None:
         """Leave out visual tokens; text always stays."""
         if cut is None:
             return

@@ -159,7 +159,7 @@ def test_the_penalty_for_repeating_is_felt_and_does_not_count_the_prompt(family,
     language = LanguageModel(family, FP32, attention_rows=True)
     conversation = Conversation(language, grid, tokens.embeddings, torch.arange(grid.tokens))
     method = parse_method("fastv")
-    pruned = PrunedConversation(language, tokens, lambda: method.session(tokens, parse_ratio(1)))
+    pruned = PrunedConversation(language, tokens, lambda: method.layer_pruner(tokens, parse_ratio(1)))
     said = [conversation.ask(question, max_new_tokens=30).text for question in QUESTIONS]
     assert said == [pruned.ask(question, max_new_tokens=30).text for question in QUESTIONS]
     assert max(len(set(text.split())) for text in said) > 3

@@ -14,7 +14,7 @@ from transformers import DynamicCache
 from stsimdiff_cli import pipeline
 from stsimdiff_cli.cli.app import main
 from stsimdiff_cli.errors import ModelError, RequestError
-from stsimdiff_cli.layer_pruning import Cut, Rows, Session, View
+from stsimdiff_cli.layer_pruning import Keep, LayerAttention, LayerPruner, LayerState
 from stsimdiff_cli.methods import METHODS
 from stsimdiff_cli.methods.fitprune import SCHEDULE, alive_behind
 from stsimdiff_cli.methods.spec import parse_method
@@ -42,16 +42,16 @@ def tokens(family, frames) -> VideoTokens:
     return tokens_of(family, frames)
 
 
-class Nothing(Session):
+class Nothing(LayerPruner):
     """Cuts nothing, and never says that it is finished."""
 
     finished = False
 
-    def after(self, view: View, rows: Rows) -> Cut | None:
+    def after(self, view: LayerState, rows: LayerAttention) -> Keep | None:
         return None
 
 
-class Given(Session):
+class Given(LayerPruner):
     """Cuts to given places behind given layers, and before layer 0."""
 
     finished = False
@@ -60,13 +60,13 @@ class Given(Session):
         super().__init__(tokens, tokens)
         self.plan = plan
 
-    def before(self, view: View) -> Cut | None:
+    def before(self, view: LayerState) -> Keep | None:
         return self._cut(-1) if view.layer == 0 else None
 
-    def after(self, view: View, rows: Rows) -> Cut | None:
+    def after(self, view: LayerState, rows: LayerAttention) -> Keep | None:
         return self._cut(view.layer)
 
-    def _cut(self, layer: int) -> Cut | None:
+    def _cut(self, layer: int) -> Keep | None:
         if layer not in self.plan:
             return None
         return self.drop_to(torch.isin(self.index, self.plan[layer]).nonzero().squeeze(1))
@@ -94,11 +94,11 @@ def test_without_a_cut_the_loop_is_the_models_own_forward(language, tokens):
 def test_at_ratio_one_answers_equal_those_without_a_method(name, language, tokens):
     plain = Conversation(language, tokens.grid, tokens.embeddings, torch.arange(tokens.grid.tokens))
     method = parse_method(name)
-    pruned = PrunedConversation(language, tokens, lambda: method.session(tokens, parse_ratio(1)))
+    pruned = PrunedConversation(language, tokens, lambda: method.layer_pruner(tokens, parse_ratio(1)))
     for question in QUESTIONS:
         expected, got = plain.ask(question, max_new_tokens=10), pruned.ask(question, max_new_tokens=10)
         assert (got.text, got.tokens, got.prompt_tokens) == (expected.text, expected.tokens, expected.prompt_tokens)
-    assert set(pruned.live) == {tokens.grid.tokens}
+    assert set(pruned.alive_per_layer) == {tokens.grid.tokens}
 
 
 def masked_next_token(language: LanguageModel, tokens: VideoTokens, question: str, plan: dict[int, Tensor]) -> Tensor:
@@ -134,9 +134,9 @@ def test_cut_tokens_are_as_good_as_masked(layers, language, tokens):
     for layer in layers:
         alive = alive[torch.randperm(len(alive), generator=chance)[: len(alive) * 2 // 3]].sort().values
         plan[layer] = alive
-    session = Given(tokens.grid.tokens, plan)
+    pruner = Given(tokens.grid.tokens, plan)
     expected = masked_next_token(language, tokens, QUESTIONS[1], plan)
-    conversation = PrunedConversation(language, tokens, lambda: session)
+    conversation = PrunedConversation(language, tokens, lambda: pruner)
     prompt, cache = conversation._ready(QUESTIONS[1])
     sizes = [len(plan[max(k for k in plan if k < layer)]) if min(plan) < layer else tokens.grid.tokens
              for layer in range(3)]  # fmt: skip
@@ -152,7 +152,7 @@ def test_attention_rows_are_those_of_eager_attention(language, tokens):
     found = {}
 
     class Look(Nothing):
-        def after(self, view: View, rows: Rows) -> None:
+        def after(self, view: LayerState, rows: LayerAttention) -> None:
             found[view.layer] = (rows.last_query(), *rows.cross_and_self())
 
     prompt = language.prune(tokens.grid, tokens.embeddings, QUESTIONS[1], Look(tokens.grid.tokens, 1), None)
@@ -186,14 +186,14 @@ def test_an_llm_with_sliding_windows_is_refused(language, tokens, monkeypatch):
 def test_both_forms_keep_the_same_tokens_for_the_same_prompt(name, ratio, language, tokens):
     method, kept = parse_method(name), []
     count = parse_ratio(ratio).budget(tokens.grid.tokens)
-    session = method.session(tokens, parse_ratio(ratio))
-    language.prune(tokens.grid, tokens.embeddings, QUESTIONS[0], session)
-    kept.append(session.index.tolist())
-    conversation = PrunedConversation(language, tokens, lambda: method.session(tokens, parse_ratio(ratio)))
+    pruner = method.layer_pruner(tokens, parse_ratio(ratio))
+    language.prune(tokens.grid, tokens.embeddings, QUESTIONS[0], pruner)
+    kept.append(pruner.index.tolist())
+    conversation = PrunedConversation(language, tokens, lambda: method.layer_pruner(tokens, parse_ratio(ratio)))
     first, second = (conversation.ask(QUESTIONS[0], max_new_tokens=6) for _ in range(2))
     assert first.text == second.text
-    assert conversation.live[-1] == len(kept[0]) == count
-    assert list(conversation.live) == sorted(conversation.live, reverse=True)
+    assert conversation.alive_per_layer[-1] == len(kept[0]) == count
+    assert list(conversation.alive_per_layer) == sorted(conversation.alive_per_layer, reverse=True)
     compressed = pipeline.compress_tokens(
         tokens,
         ratio,
@@ -317,7 +317,7 @@ def test_fitprune_by_hand():
     cross = torch.tensor([9.0, 1, 5, 2, 8, 3, 7, 4, 6, 1])
     own = torch.tensor([1.0, 9, 1, 9, 1, 1, 1, 1, 1, 1])  # products 9 9 5 18 8 3 7 4 6 1: 9, 5 and 7 go first
 
-    class Rows:
+    class LayerAttention:
         def __init__(self, index: Tensor) -> None:
             self.index = index
 
@@ -325,11 +325,11 @@ def test_fitprune_by_hand():
             return cross[self.index], own[self.index]
 
     tokens = make_tokens((10, 1, 1))
-    session = parse_method("fitprune").session(tokens, parse_ratio("0.5"))
-    session.after(View(0, 2, tokens.features.tensor().flatten(0, 2)), Rows(session.index))
-    assert session.index.tolist() == [0, 1, 2, 3, 4, 6, 8]
-    session.after(View(1, 2, tokens.features.tensor().flatten(0, 2)), Rows(session.index))
-    assert session.index.tolist() == [0, 1, 3, 4, 6]
+    pruner = parse_method("fitprune").layer_pruner(tokens, parse_ratio("0.5"))
+    pruner.after(LayerState(0, 2, tokens.features.tensor().flatten(0, 2)), LayerAttention(pruner.index))
+    assert pruner.index.tolist() == [0, 1, 2, 3, 4, 6, 8]
+    pruner.after(LayerState(1, 2, tokens.features.tensor().flatten(0, 2)), LayerAttention(pruner.index))
+    assert pruner.index.tolist() == [0, 1, 3, 4, 6]
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3, 4, 24, 28, 32, 40, 80])
@@ -345,7 +345,7 @@ def test_fitprunes_schedule_ends_in_the_budget_at_any_depth(layers):
 
 def test_st_simdiffs_final_prune_inside_needs_attention():
     with pytest.raises(RequestError, match="does not look into the LLM"):
-        parse_method("st-simdiff:importance=centrality").session(make_tokens(), parse_ratio("0.5"))
+        parse_method("st-simdiff:importance=centrality").layer_pruner(make_tokens(), parse_ratio("0.5"))
 
 
 # --- the command ----------------------------------------------------------------------------------------------------

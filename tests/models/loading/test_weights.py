@@ -184,7 +184,7 @@ def test_importance_and_pruning_inside_are_the_same_beside_both_kernels(family, 
         video = pipeline.compress_tokens(tokens, "0.2", "st-simdiff:tau_sim=0.95,layer=1", runtime)
         conversation = pipeline.converse_inside(tokens, "0.4", "fastv", runtime)
         answers = [conversation.ask(question, max_new_tokens=6).text for question in QUESTIONS]
-        found.append((video.index.tolist(), answers, conversation.live))
+        found.append((video.index.tolist(), answers, conversation.alive_per_layer))
         assert video.importance is not None
     assert found[0] == found[1]
 
