@@ -19,7 +19,7 @@ from stsimdiff_cli.models.families import open_family
 from stsimdiff_cli.models.families.base import Family
 from stsimdiff_cli.models.loading import weights as loading
 from stsimdiff_cli.video.decoding import Decoding
-from tests.support.checkpoints.qwen_and_onevision import CHECKPOINTS
+from tests.support.checkpoints import CHECKPOINTS
 
 
 @pytest.fixture(scope="session", params=sorted(CHECKPOINTS))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from stsimdiff_cli.cli.app import main
-from tests.support.checkpoints.qwen_and_onevision import CHECKPOINTS
+from tests.support.checkpoints import CHECKPOINTS
 from tests.support.clip_factory import CLOSED_GOP, render, spoil
 from tests.support.commands import refused, run
 

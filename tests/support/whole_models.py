@@ -18,6 +18,11 @@ REFERENCES = {"llava_video": LlavaVideoReference, "nvila": NvilaReference}
 SPACING = 2.0  # seconds between slots; whole, because transformers 5.17 cuts fractions
 
 
+def preprocess(family: Family, frames: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The encoder's inputs for a whole video."""
+    return family.preprocess(frames, len(frames), CPU)
+
+
 def encode(family: Family, frames: torch.Tensor, chunk: int = 100, evidence: tuple[str, ...] = ()) -> dict:
     encoder = VisionEncoder(family, FP32, evidence=frozenset(evidence))
     parts = [encoder.encode(frames[i : i + chunk], len(frames)) for i in range(0, len(frames), chunk)]
@@ -38,7 +43,9 @@ def grid_of(family: Family, features: torch.Tensor) -> TokenGrid:
 
 def whole_model(family: Family, attention: str = "sdpa"):
     """The checkpoint as anybody loads it, all parts."""
-    ours = {"config": family.config, "key_mapping": family.renamed} if family.renamed else {}  # else nobody can load it
+    ours = (
+        {"config": family.config, "key_mapping": family.key_mapping} if family.key_mapping else {}
+    )  # else nobody can load it
     return (
         MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(family.config)]
         .from_pretrained(**weights_of(family.checkpoint), dtype=torch.float32, attn_implementation=attention, **ours)
@@ -50,7 +57,7 @@ def from_pixels(model, family: Family, frames: torch.Tensor, prompt_ids: torch.T
     """Greedy tokens of the model's own `generate`, from pixels, positions left to the model."""
     if family.name in REFERENCES:  # no class of transformers can
         seen = REFERENCES[family.name](family.checkpoint.path)
-        features = seen.features(family.pixels(frames, CPU)["pixel_values_videos"][0])
+        features = seen.features(preprocess(family, frames)["pixel_values_videos"][0])
         return seen.greedy(features, prompt_ids, visual, torch.arange(len(prompt_ids)), 12)
     extra = {}
     if family.name in QWEN:
@@ -60,7 +67,7 @@ def from_pixels(model, family: Family, frames: torch.Tensor, prompt_ids: torch.T
     out = model.generate(
         input_ids=prompt_ids[None],
         attention_mask=torch.ones_like(prompt_ids)[None],
-        **family.pixels(frames, CPU),
+        **preprocess(family, frames),
         **extra,
         max_new_tokens=12,
         do_sample=False,

@@ -16,7 +16,7 @@ from stsimdiff_cli.cli.app import main
 from stsimdiff_cli.errors import ModelError, RequestError
 from stsimdiff_cli.models import FAMILIES
 from stsimdiff_cli.models.families import open_family
-from stsimdiff_cli.models.inference.attention_tap import PROBED
+from stsimdiff_cli.models.inference.attention_tap import TAPPED_SDPA
 from stsimdiff_cli.models.inference.conversation import Conversation
 from stsimdiff_cli.models.inference.language_model import LanguageModel
 from stsimdiff_cli.models.inference.prompts import Prompter
@@ -24,10 +24,10 @@ from stsimdiff_cli.models.inference.vision_encoder import VisionEncoder
 from stsimdiff_cli.models.loading.checkpoint import find_checkpoint
 from stsimdiff_cli.models.loading.runtime import ResolvedRuntime
 from stsimdiff_cli.models.loading.weights import load_language, load_vision
+from tests.support.checkpoints import CHECKPOINTS
 from tests.support.checkpoints.parts import QUESTIONS, VOCABULARY
-from tests.support.checkpoints.qwen_and_onevision import CHECKPOINTS
 from tests.support.runtimes import CPU, FP32
-from tests.support.whole_models import QWEN, encode, from_pixels, grid_of, tokens_of, whole_model
+from tests.support.whole_models import QWEN, encode, from_pixels, grid_of, preprocess, tokens_of, whole_model
 
 
 def test_every_family_of_the_table_has_a_checkpoint_here():
@@ -35,7 +35,7 @@ def test_every_family_of_the_table_has_a_checkpoint_here():
 
 
 def test_every_family_gives_all_evidence_as_the_listing_says(capsys):
-    assert {FAMILIES.load(name).gives for name in FAMILIES} == {frozenset({"saliency", "keys"})}
+    assert {FAMILIES.load(name).evidence for name in FAMILIES} == {frozenset({"saliency", "keys"})}
     assert main(["models"]) == 0 and "saliency and keys" in capsys.readouterr().out
 
 
@@ -70,7 +70,7 @@ def test_answers_depend_on_the_video(family, frames):
 
 def test_features_equal_the_whole_models_and_do_not_depend_on_the_chunk(family, frames):
     model = whole_model(family)
-    expected = family.features(model, family.pixels(frames, CPU))
+    expected = family.encode(model, preprocess(family, frames))["features"]
     for chunk in (2, 4, 100):
         torch.testing.assert_close(encode(family, frames, chunk)["features"], expected, rtol=1e-4, atol=1e-4)
 
@@ -161,7 +161,7 @@ def test_saliency_is_the_attention_received_in_the_last_vision_layer(family, fra
         torch.testing.assert_close(evidence["saliency"].sum((1, 2)) * 4, torch.ones(t))
     elif family.name == "llava_onevision":  # the others have a test of their own
         eager = whole_model(family, "eager")
-        pixels = family.pixels(frames, CPU)["pixel_values_videos"][0]
+        pixels = preprocess(family, frames)["pixel_values_videos"][0]
         with torch.inference_mode():
             rows = eager.model.vision_tower(pixels, output_attentions=True).attentions[-1].mean((1, 2))  # (n, 49)
             pooled = eager.model.apply_pooling(rows[..., None])[..., 0].view(t, h, w)
@@ -191,7 +191,7 @@ def test_each_step_loads_only_its_part(family):
     everything = sum(p.numel() for p in whole_model(family).parameters())
     vision = load_vision(family, FP32)
     language = load_language(family, FP32)
-    shallow = load_language(family, ResolvedRuntime(CPU, torch.float32, PROBED), layers=1)
+    shallow = load_language(family, ResolvedRuntime(CPU, torch.float32, TAPPED_SDPA), layers=1)
     text = re.compile(r"language_model|text_model|lm_head|image_newline")
     assert not any(text.search(name) for name, _ in vision.named_parameters() if "image_newline" not in name)
     for part in (language, shallow):
@@ -211,7 +211,7 @@ def test_qwen_pixels_equal_transformers_pil_processor(tmp_path, frames):
             frames[:1].permute(0, 3, 1, 2), size=(height, width), mode="bicubic", antialias=True
         ).permute(0, 2, 3, 1)  # (1, height, width, 3)
         expected = processor(Image.fromarray(frame[0].numpy()), return_tensors="pt")  # an image is a clip of one frame
-        got = family.pixels(frame, CPU)
+        got = preprocess(family, frame)
         assert got["video_grid_thw"].tolist() == expected["image_grid_thw"].tolist()
         steps = (got["pixel_values_videos"] - expected["pixel_values"]).abs() * 0.26 * 255  # in 8-bit levels
         assert steps.max() < 2.1 and steps.mean() < 0.2
@@ -224,7 +224,7 @@ def test_llava_pixels_equal_transformers_pil_processor(tmp_path, frames):
     settings = json.loads((tmp_path / "model" / "video_preprocessor_config.json").read_text())
     processor = SiglipImageProcessorPil(**settings)
     expected = processor([Image.fromarray(frame.numpy()) for frame in frames], return_tensors="pt")["pixel_values"]
-    steps = (family.pixels(frames, CPU)["pixel_values_videos"][0] - expected).abs() * 0.5 * 255
+    steps = (preprocess(family, frames)["pixel_values_videos"][0] - expected).abs() * 0.5 * 255
     assert steps.max() < 2.1 and steps.mean() < 0.2
 
 
@@ -252,13 +252,13 @@ def test_pixels_equal_transformers_video_processors_where_torchvision_exists(che
         processor = made.get(family.name, LlavaOnevisionVideoProcessor)(**settings)
         expected = processor(clip, return_tensors="pt")
     name = "pixel_values" if family.name == "smolvlm" else "pixel_values_videos"
-    torch.testing.assert_close(family.pixels(frames[:6], CPU)[name], expected[name], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(preprocess(family, frames[:6])[name], expected[name], rtol=1e-5, atol=1e-5)
 
 
 def test_an_odd_last_frame_is_repeated_to_fill_its_slot(tmp_path, frames):
     family = open_family(str(CHECKPOINTS["qwen2_5_vl"](tmp_path / "model")))
-    odd = family.pixels(frames[:3], CPU)
-    even = family.pixels(frames[[0, 1, 2, 2]], CPU)
+    odd = preprocess(family, frames[:3])
+    even = preprocess(family, frames[[0, 1, 2, 2]])
     assert torch.equal(odd["pixel_values_videos"], even["pixel_values_videos"])
 
 

@@ -20,7 +20,7 @@ from stsimdiff_cli.models.families.qwen2_vl import Qwen2VL
 from stsimdiff_cli.models.inference.language_model import LanguageModel
 from stsimdiff_cli.models.inference.vision_encoder import VisionEncoder
 from stsimdiff_cli.models.loading.weights import load_language, load_vision
-from tests.support.checkpoints.more import qwen2_vl_checkpoint
+from tests.support.checkpoints.qwen2_vl import qwen2_vl_checkpoint
 from tests.support.family_checks import (
     CLIPS,
     answers_equal_generate,
@@ -29,8 +29,8 @@ from tests.support.family_checks import (
     only_that_cell_moves,
     resized,
 )
-from tests.support.runtimes import CPU, FP32
-from tests.support.whole_models import encode, grid_of, whole_model
+from tests.support.runtimes import FP32
+from tests.support.whole_models import encode, grid_of, preprocess, whole_model
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_evidence_equals_eager_attention_and_the_keys_in_it(qwen, frames, count,
 
     monkeypatch.setattr(modeling_qwen2_vl, "eager_attention_forward", noted)
     with torch.inference_mode():
-        qwen.features(model, qwen.pixels(clip, CPU))
+        qwen.encode(model, preprocess(qwen, clip))
         keys = last.qkv(inputs[0])[:, 32:64]
     slots = [matrix[0] for module, matrix in weights if module is last]  # each (heads, patches, patches)
     t, h, w = got["saliency"].shape
@@ -120,7 +120,7 @@ def test_pixels_equal_transformers_pil_processor(qwen, frames):
     for height, width in ((45, 60), (200, 90), (90, 13), (12, 13), (16, 16)):
         frame = resized(frames, 1, height, width)
         expected = processor(Image.fromarray(frame[0].numpy()), return_tensors="pt")  # an image is a clip of one frame
-        got = qwen.pixels(frame, CPU)
+        got = preprocess(qwen, frame)
         assert got["video_grid_thw"].tolist() == expected["image_grid_thw"].tolist()
         steps = (got["pixel_values_videos"] - expected["pixel_values"]).abs() * 0.26 * 255  # in 8-bit levels
         assert steps.max() < 2.1 and steps.mean() < 0.2
@@ -128,13 +128,13 @@ def test_pixels_equal_transformers_pil_processor(qwen, frames):
 
 def test_an_odd_last_frame_is_repeated_to_fill_its_slot(qwen, frames):
     for odd, even in (([0], [0, 0]), ([0, 1, 2], [0, 1, 2, 2])):
-        ours, theirs = qwen.pixels(frames[odd], CPU), qwen.pixels(frames[even], CPU)
+        ours, theirs = preprocess(qwen, frames[odd]), preprocess(qwen, frames[even])
         assert torch.equal(ours["pixel_values_videos"], theirs["pixel_values_videos"])
 
 
 def test_frames_like_a_thread_are_refused(qwen):
     with pytest.raises(VideoError, match="too narrow"):
-        qwen.pixels(torch.zeros(1, 2, 500, 3, dtype=torch.uint8), CPU)
+        preprocess(qwen, torch.zeros(1, 2, 500, 3, dtype=torch.uint8))
 
 
 def test_each_step_loads_only_its_part(qwen):

@@ -32,8 +32,8 @@ from tests.support.family_checks import (
     kept_tokens_keep_their_positions,
     resized,
 )
-from tests.support.runtimes import CPU, FP32
-from tests.support.whole_models import encode, tokens_of, whole_model
+from tests.support.runtimes import FP32
+from tests.support.whole_models import encode, preprocess, tokens_of, whole_model
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_frames_are_capped_one_by_one_where_the_checkpoint_says_so(tmp_path):
 
 def test_frames_of_an_extreme_shape_are_refused(qwen):
     with pytest.raises(VideoError, match="200 : 1"):
-        qwen.size(8, 1700)
+        qwen.size(8, 1700, 1)
 
 
 def test_the_size_is_that_of_the_whole_video_and_not_of_a_chunk(qwen, frames, monkeypatch):
@@ -150,7 +150,7 @@ def test_deepstack_features_are_the_models_own_and_matter(qwen, frames):
     out = encode(qwen, frames)
     model = whole_model(qwen)
     with torch.inference_mode():
-        own = model.get_video_features(**qwen.pixels(frames, CPU), return_dict=True).deepstack_features
+        own = model.get_video_features(**preprocess(qwen, frames), return_dict=True).deepstack_features
     assert out["deepstack"].shape == (*out["features"].shape[:3], 2, 48)
     for k in range(2):
         expected = own[k] if isinstance(own[k], torch.Tensor) else own[k][0]  # one video; before 5.18 not in a tuple

@@ -139,12 +139,12 @@ def test_cut_tokens_are_as_good_as_masked(layers, language, tokens):
     pruner = Given(tokens.grid.tokens, plan)
     expected = masked_next_token(language, tokens, QUESTIONS[1], plan)
     conversation = PrunedConversation(language, tokens, lambda: pruner)
-    prompt, cache = conversation._ready(QUESTIONS[1])
+    prompt, cache = conversation._prompt_and_cache(QUESTIONS[1])
     sizes = [len(plan[max(k for k in plan if k < layer)]) if min(plan) < layer else tokens.grid.tokens
              for layer in range(3)]  # fmt: skip
     text = int((prompt.visual < 0).sum())
     assert [layer.keys.shape[2] for layer in cache.layers] == [size + text - 1 for size in sizes]
-    last = {"input_ids": prompt.ids[None, -1:], "position_ids": language.placed(prompt)[..., -1:]}
+    last = {"input_ids": prompt.ids[None, -1:], "position_ids": language.position_ids(prompt)[..., -1:]}
     hidden = language.model.get_decoder()(past_key_values=cache, use_cache=True, **last).last_hidden_state
     torch.testing.assert_close(language.model.lm_head(hidden)[0, -1], expected, rtol=1e-4, atol=1e-4)
 

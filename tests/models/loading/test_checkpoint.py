@@ -22,7 +22,7 @@ from stsimdiff_cli.models.loading.runtime import Runtime
 from stsimdiff_cli.models.loading.weights import load_language
 from stsimdiff_cli.storage.formats import save_compressed
 from stsimdiff_cli.video import Sampling
-from tests.support.checkpoints.qwen_and_onevision import CHECKPOINTS
+from tests.support.checkpoints import CHECKPOINTS
 from tests.support.clip_factory import render
 from tests.support.commands import refused, run
 from tests.support.runtimes import FP32
@@ -45,7 +45,7 @@ def failing(monkeypatch, kind: type[Exception], text: str = "GET https://hub/api
 
 
 @pytest.mark.parametrize(("kind", "reason", "hint"), [
-    (errors.GatedRepoError, "its owner wants to be asked first", "hf auth login"),
+    (errors.GatedRepoError, "its owner grants access only on request", "hf auth login"),
     (errors.RepositoryNotFoundError, "no such model", "Check the name"),
     (errors.RevisionNotFoundError, "not this revision", "--revision"),
     (errors.LocalEntryNotFoundError, "cannot be reached", "--model FOLDER"),

@@ -95,7 +95,7 @@ META = torch.device("meta")
 
 
 def family_name(preset: str) -> str:
-    return family_of(PRESETS[preset].config, preset)
+    return family_of(find_preset(preset).config, preset)
 
 
 def small(folder: Path, preset: str, **more) -> Path:
@@ -206,13 +206,13 @@ def test_llava_video_is_the_authors_own_format_and_not_llava_onevision():
         "llava_video",
         "llava_onevision",
     ]
-    assert PRESETS["llava-video-7b"].config["add_time_instruction"]
+    assert find_preset("llava-video-7b").config["add_time_instruction"]
 
 
 def test_presets_have_different_checkpoints_and_say_so_in_their_summaries():
-    checkpoints = [preset.checkpoint for preset in PRESETS.values()]
+    checkpoints = [find_preset(name).checkpoint for name in PRESETS]
     assert len(set(checkpoints)) == len(PRESETS)
-    assert all(preset.summary.startswith(preset.checkpoint) for preset in PRESETS.values())
+    assert all(find_preset(name).summary.startswith(find_preset(name).checkpoint) for name in PRESETS)
 
 
 def test_an_unknown_preset_gets_the_nearest_name():
@@ -259,10 +259,10 @@ def test_a_part_on_the_meta_device_has_shapes_and_no_values(folder):
 
 def test_words_are_unknown_and_special_tokens_are_not(preset, folder):
     tokenizer = Prompter(open_family(str(folder))).tokenizer
-    special = PRESETS[preset].special
+    special = find_preset(preset).special_tokens
     plain = tokenizer("".join(f"{text}word" for text in special), add_special_tokens=False)["input_ids"]
     assert plain == [number for text in special for number in (special[text], 0)]
-    assert tokenizer.eos_token_id == special[PRESETS[preset].end]
+    assert tokenizer.eos_token_id == special[find_preset(preset).eos_token]
 
 
 def test_a_prompt_holds_the_special_tokens_of_the_family_in_their_order(preset, folder):

@@ -17,7 +17,7 @@ from stsimdiff_cli import pipeline
 from stsimdiff_cli.errors import ModelError, RequestError
 from stsimdiff_cli.models.families import open_family
 from stsimdiff_cli.models.families.base import Family
-from stsimdiff_cli.models.inference.attention_tap import PROBED, tapping
+from stsimdiff_cli.models.inference.attention_tap import TAPPED_SDPA, allow_taps
 from stsimdiff_cli.models.inference.conversation import Conversation
 from stsimdiff_cli.models.inference.language_model import LanguageModel
 from stsimdiff_cli.models.inference.model_cache import ModelCache
@@ -28,8 +28,8 @@ from stsimdiff_cli.models.loading.random_weights import write_dummy
 from stsimdiff_cli.models.loading.runtime import ATTENTION, ResolvedRuntime, Runtime, pick_attention
 from stsimdiff_cli.models.loading.weights import load_language, load_vision
 from stsimdiff_cli.video import Sampling
+from tests.support.checkpoints import CHECKPOINTS
 from tests.support.checkpoints.parts import QUESTIONS
-from tests.support.checkpoints.qwen_and_onevision import CHECKPOINTS
 from tests.support.clip_factory import SAMPLES
 from tests.support.commands import refused, run
 from tests.support.runtimes import CPU, FP32
@@ -78,7 +78,7 @@ def test_asking_reads_the_llm_and_nothing_of_the_vision_side(family, read):
 
 
 def test_importance_reads_the_word_table_and_the_first_layers(family, read):
-    load_language(family, ResolvedRuntime(CPU, torch.float32, PROBED), layers=1)
+    load_language(family, ResolvedRuntime(CPU, torch.float32, TAPPED_SDPA), layers=1)
     text = stored(family) - beside(stored(family))
     later = {name for name in text if "layers.1." in name or "layers.2." in name}
     head = {name for name in text if "lm_head" in name}  # none in a checkpoint with tied tables
@@ -153,7 +153,7 @@ def test_any_tensor_that_the_vision_side_lacks_is_missed_and_the_llm_does_not_ca
 # --- attention kernels ----------------------------------------------------------------------------------------------
 
 
-PROBED_AS = {kernel: tapping(ResolvedRuntime(CPU, torch.float32, kernel)).attention for kernel in ("sdpa", "eager")}
+PROBED_AS = {kernel: allow_taps(ResolvedRuntime(CPU, torch.float32, kernel)).attention for kernel in ("sdpa", "eager")}
 
 
 def test_eager_and_sdpa_give_the_same_features_evidence_and_answers(family, frames):
@@ -312,7 +312,7 @@ def test_transformers_is_told_to_quantise_and_nothing_is_moved(name, expected, f
 
     monkeypatch.setattr(transformers, "BitsAndBytesConfig", lambda **settings: settings)
     monkeypatch.setattr(quantize, "find_spec", lambda package: package)
-    monkeypatch.setattr(loading, "part_of", lambda config, cut: Part)
+    monkeypatch.setattr(loading, "partial_model", lambda config, cut: Part)
     with pytest.raises(ModelError, match="no kernels for this machine") as caught:
         load_language(family, ResolvedRuntime(CPU, torch.bfloat16, "sdpa", name))
     assert given["quantization_config"] == expected and given["device_map"] == {"": CPU}
