@@ -1,4 +1,4 @@
-"""A family's checkpoint seen from both sides: our encoder, and the whole model with its own `generate`."""
+"""A family's checkpoint in two ways: through our encoder, and as the whole model with its own `generate`."""
 
 from __future__ import annotations
 
@@ -42,10 +42,9 @@ def grid_of(family: Family, features: torch.Tensor) -> TokenGrid:
 
 
 def whole_model(family: Family, attention: str = "sdpa"):
-    """The checkpoint as anybody loads it, all parts."""
-    ours = (
-        {"config": family.config, "key_mapping": family.key_mapping} if family.key_mapping else {}
-    )  # else nobody can load it
+    """All parts of the checkpoint, loaded in the ordinary way."""
+    # Without these, transformers cannot load checkpoints in their authors' own formats.
+    ours = {"config": family.config, "key_mapping": family.key_mapping} if family.key_mapping else {}
     return (
         MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(family.config)]
         .from_pretrained(**weights_of(family.checkpoint), dtype=torch.float32, attn_implementation=attention, **ours)

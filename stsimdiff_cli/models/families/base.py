@@ -15,9 +15,9 @@ To add a family:
    takes one placeholder for the whole video and counts positions 0, 1, 2, ...; override what differs. Families with a
    SigLIP or CLIP encoder start from `llava.Llava`.
 2. Add it to FAMILIES in `models/__init__.py`, under the `model_type` of its config.json; if other models have the same
-   `model_type`, also to ARCHITECTURES, under the class that config.json names. If transformers has no class for it,
-   `config` must make a configuration that transformers has one for (llava_video.py), or one with a class of its own
-   (nvila_model.py); `key_mapping` renames the tensors.
+   `model_type`, also to ARCHITECTURES, under the class that config.json names. If transformers has no class for the
+   checkpoint, `config` returns a configuration whose class can hold the weights: one of transformers' (llava_video.py),
+   or one registered with a class of our own (nvila_model.py); `key_mapping` renames the tensors.
 3. Write `tests/support/checkpoints/<name>.py`, a function that saves a tiny random checkpoint in the published layout,
    and add it to CHECKPOINTS in that folder's `__init__.py`. All tests with the fixture `family` then run over it:
    `tests/models/families/test_families.py` (answers equal transformers' own `generate` token for token, features do

@@ -1,33 +1,28 @@
-"""Every family, on tiny checkpoints loaded through the real loading path."""
+"""What holds for every family of the table, on tiny checkpoints loaded through the real loading path."""
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
 from dataclasses import replace
+from fractions import Fraction
 
 import pytest
 import torch
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
-from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
 from stsimdiff_cli.cli.app import main
-from stsimdiff_cli.errors import ModelError, RequestError
+from stsimdiff_cli.errors import RequestError
 from stsimdiff_cli.models import FAMILIES
-from stsimdiff_cli.models.families import open_family
 from stsimdiff_cli.models.inference.attention_tap import TAPPED_SDPA
 from stsimdiff_cli.models.inference.conversation import Conversation
 from stsimdiff_cli.models.inference.language_model import LanguageModel
 from stsimdiff_cli.models.inference.prompts import Prompter
-from stsimdiff_cli.models.inference.vision_encoder import VisionEncoder
-from stsimdiff_cli.models.loading.checkpoint import find_checkpoint
 from stsimdiff_cli.models.loading.runtime import ResolvedRuntime
 from stsimdiff_cli.models.loading.weights import load_language, load_vision
 from tests.support.checkpoints import CHECKPOINTS
 from tests.support.checkpoints.parts import QUESTIONS, VOCABULARY
+from tests.support.family_checks import CLIPS, answers_equal_generate, kept_tokens_keep_their_positions, resized
 from tests.support.runtimes import CPU, FP32
-from tests.support.whole_models import QWEN, encode, from_pixels, grid_of, preprocess, tokens_of, whole_model
+from tests.support.whole_models import QWEN, encode, from_pixels, preprocess, tokens_of, whole_model
 
 
 def test_every_family_of_the_table_has_a_checkpoint_here():
@@ -56,6 +51,11 @@ def test_at_ratio_one_answers_equal_generate_from_pixels_token_for_token(family,
         seen.append(answer.text)
     assert len(set(seen[:3])) > 1, "a random model that always says the same proves nothing"
     assert seen[0] == seen[3], "an answer must not depend on the questions before it"
+
+
+@pytest.mark.parametrize(("count", "height", "width"), CLIPS)
+def test_at_ratio_one_answers_equal_generate_for_odd_sizes_and_few_frames(family, frames, count, height, width):
+    assert answers_equal_generate(family, resized(frames, count, height, width)) > 1
 
 
 def test_answers_depend_on_the_video(family, frames):
@@ -89,26 +89,9 @@ def test_kept_tokens_keep_their_original_positions(family, frames):
     assert torch.equal(part.ids, full.ids[where])
 
 
-def test_qwen_times_follow_fractions_of_seconds(tmp_path, frames):
-    """Time, row and column of every visual token as Qwen2.5-VL defines them; here 2 positions a second."""
-    family = open_family(str(CHECKPOINTS["qwen2_5_vl"](tmp_path / "model")))
-    features = encode(family, frames)["features"]
-    grid = replace(grid_of(family, features), seconds=(0.0, 0.7, 1.5, 2.1))
-    language = LanguageModel(family, FP32)
-    prompt = language.prompter.prompt(language.model, grid, "w3", torch.arange(grid.tokens))
-    t, h, w = grid.shape
-    first = int((prompt.visual == 0).nonzero())
-    expected = [
-        [first + int(i * 2 * 0.7), first + row, first + column]
-        for i in range(t)
-        for row in range(h)
-        for column in range(w)
-    ]
-    assert prompt.positions[1:, prompt.visual >= 0].T.tolist() == expected
-    assert prompt.positions[0].tolist() == list(range(len(prompt.ids)))
-    behind = prompt.positions[1:, first + grid.tokens :]
-    assert behind[0].tolist() == behind[1].tolist() == behind[2].tolist()
-    assert behind[0].tolist() == list(range(first + max(h, w), first + max(h, w) + behind.shape[1]))
+@pytest.mark.parametrize("ratio", ["0.3", "0.05"])
+def test_random_tokens_keep_their_original_positions(family, frames, ratio):
+    kept_tokens_keep_their_positions(family, resized(frames, 3, 61, 37), Fraction(ratio))
 
 
 def test_dropping_tokens_equals_masking_them_out(family, frames):
@@ -159,32 +142,6 @@ def test_saliency_is_the_attention_received_in_the_last_vision_layer(family, fra
     # Attention received sums to 1 over a frame's patches; merging takes the mean of 4, pooling is an interpolation.
     if family.name in QWEN:
         torch.testing.assert_close(evidence["saliency"].sum((1, 2)) * 4, torch.ones(t))
-    elif family.name == "llava_onevision":  # the others have a test of their own
-        eager = whole_model(family, "eager")
-        pixels = preprocess(family, frames)["pixel_values_videos"][0]
-        with torch.inference_mode():
-            rows = eager.model.vision_tower(pixels, output_attentions=True).attentions[-1].mean((1, 2))  # (n, 49)
-            pooled = eager.model.apply_pooling(rows[..., None])[..., 0].view(t, h, w)
-        torch.testing.assert_close(evidence["saliency"], pooled, rtol=1e-4, atol=1e-6)
-
-
-def test_qwen_saliency_and_keys_come_out_of_window_order_like_the_features(tmp_path, frames):
-    """With every vision layer but the merger an identity, keys must be a linear function of the cell's own pixels."""
-    family = open_family(str(CHECKPOINTS["qwen2_5_vl"](tmp_path / "model")))
-    encoder = VisionEncoder(family, FP32, evidence=frozenset({"keys"}))
-    for block in encoder.model.model.visual.blocks:
-        torch.nn.init.zeros_(block.attn.proj.weight)
-        torch.nn.init.zeros_(block.attn.proj.bias)
-        torch.nn.init.zeros_(block.mlp.down_proj.weight)
-        torch.nn.init.zeros_(block.mlp.down_proj.bias)
-    base = encoder.encode(frames[:2])
-    changed = frames[:2].clone()
-    changed[:, :10, 40:50] = 255 - changed[:, :10, 40:50]  # one corner of the picture
-    other = encoder.encode(changed)
-    moved_features = (base["features"] - other["features"]).abs().amax(-1) > 1e-4
-    moved_keys = (base["keys"] - other["keys"]).abs().amax((-2, -1)) > 1e-4
-    assert 0 < int(moved_features.sum()) < moved_features.numel() / 2
-    assert torch.equal(moved_features, moved_keys)
 
 
 def test_each_step_loads_only_its_part(family):
@@ -198,34 +155,6 @@ def test_each_step_loads_only_its_part(family):
         assert all(text.search(name) for name, _ in part.named_parameters())
     counts = [sum(p.numel() for p in m.parameters()) for m in (vision, language, shallow)]
     assert max(counts) < everything and counts[2] < counts[1]
-
-
-def test_qwen_pixels_equal_transformers_pil_processor(tmp_path, frames):
-    from PIL import Image
-
-    family = open_family(str(CHECKPOINTS["qwen2_5_vl"](tmp_path / "model")))
-    settings = json.loads((tmp_path / "model" / "preprocessor_config.json").read_text())
-    processor = Qwen2VLImageProcessorPil(**{k: v for k, v in settings.items() if k != "image_processor_type"})
-    for height, width in ((45, 60), (200, 90), (12, 13), (16, 16)):
-        frame = torch.nn.functional.interpolate(
-            frames[:1].permute(0, 3, 1, 2), size=(height, width), mode="bicubic", antialias=True
-        ).permute(0, 2, 3, 1)  # (1, height, width, 3)
-        expected = processor(Image.fromarray(frame[0].numpy()), return_tensors="pt")  # an image is a clip of one frame
-        got = preprocess(family, frame)
-        assert got["video_grid_thw"].tolist() == expected["image_grid_thw"].tolist()
-        steps = (got["pixel_values_videos"] - expected["pixel_values"]).abs() * 0.26 * 255  # in 8-bit levels
-        assert steps.max() < 2.1 and steps.mean() < 0.2
-
-
-def test_llava_pixels_equal_transformers_pil_processor(tmp_path, frames):
-    from PIL import Image
-
-    family = open_family(str(CHECKPOINTS["llava_onevision"](tmp_path / "model")))
-    settings = json.loads((tmp_path / "model" / "video_preprocessor_config.json").read_text())
-    processor = SiglipImageProcessorPil(**settings)
-    expected = processor([Image.fromarray(frame.numpy()) for frame in frames], return_tensors="pt")["pixel_values"]
-    steps = (preprocess(family, frames)["pixel_values_videos"][0] - expected).abs() * 0.5 * 255
-    assert steps.max() < 2.1 and steps.mean() < 0.2
 
 
 def test_pixels_equal_transformers_video_processors_where_torchvision_exists(checkpoint, family, frames):
@@ -253,50 +182,6 @@ def test_pixels_equal_transformers_video_processors_where_torchvision_exists(che
         expected = processor(clip, return_tensors="pt")
     name = "pixel_values" if family.name == "smolvlm" else "pixel_values_videos"
     torch.testing.assert_close(preprocess(family, frames[:6])[name], expected[name], rtol=1e-5, atol=1e-5)
-
-
-def test_an_odd_last_frame_is_repeated_to_fill_its_slot(tmp_path, frames):
-    family = open_family(str(CHECKPOINTS["qwen2_5_vl"](tmp_path / "model")))
-    odd = preprocess(family, frames[:3])
-    even = preprocess(family, frames[[0, 1, 2, 2]])
-    assert torch.equal(odd["pixel_values_videos"], even["pixel_values_videos"])
-
-
-def test_the_fingerprint_follows_the_weights_and_not_the_folder(checkpoint, family, tmp_path):
-    copy = tmp_path / "copy"
-    shutil.copytree(checkpoint, copy)
-    assert find_checkpoint(str(copy)).fingerprint == family.checkpoint.fingerprint
-    other = CHECKPOINTS[family.name](tmp_path / "other", seed=5)
-    assert find_checkpoint(str(other)).fingerprint != family.checkpoint.fingerprint
-
-
-def test_an_incomplete_checkpoint_is_refused(checkpoint, tmp_path):
-    copy = tmp_path / "copy"
-    shutil.copytree(checkpoint, copy)
-    shard = sorted(copy.rglob("*.safetensors"))[0]
-    shard.unlink()
-    with pytest.raises(ModelError, match=shard.name):
-        _ = find_checkpoint(str(copy)).fingerprint
-
-
-@pytest.mark.parametrize(
-    ("name", "part"),
-    [
-        ("nowhere/at/all", "no model named"),
-        ("./missing", "no model named"),
-        ("no-such-owner/no-such-model", "could not be downloaded"),
-    ],
-)
-def test_a_missing_model_is_a_sentence_and_a_hint(name, part):
-    with pytest.raises((RequestError, ModelError), match=part) as caught:
-        find_checkpoint(name)
-    assert caught.value.hint
-
-
-def test_a_checkpoint_of_an_unknown_family_is_refused(tmp_path):
-    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
-    with pytest.raises(RequestError, match="bert"):
-        find_checkpoint(str(tmp_path))
 
 
 def test_special_tokens_in_a_question_are_refused(family, frames):

@@ -235,13 +235,13 @@ def test_each_step_reads_only_its_tensors(family, reference, read):
     published = set(reference.tensors)
     layers = {name for name in published if name.startswith("model.layers.")}
     ends = {"model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"}
-    beside = {name for name in published if name.startswith(("model.vision_tower.", "model.mm_projector."))}
+    vision = {name for name in published if name.startswith(("model.vision_tower.", "model.mm_projector."))}
 
     load_vision(family, FP32)
-    assert set(read) == published - layers - ends == beside | {"model.image_newline"}
+    assert set(read) == published - layers - ends == vision | {"model.image_newline"}
     read.clear()
     load_language(family, FP32)
-    assert set(read) == published - beside
+    assert set(read) == published - vision
     read.clear()
     load_language(family, FP32, layers=1)
     first = {name for name in layers if name.startswith("model.layers.0.")}
@@ -274,7 +274,7 @@ def test_a_missing_tensor_is_named(tmp_path):
 
 
 def test_the_published_sizes_are_those_of_siglip_so400m_and_qwen2(tmp_path):
-    """CLIP's sizes, which transformers' class for `llava` leaves behind in a config.json, are not the tower's."""
+    """CLIP's sizes, which transformers' class for `llava` leaves in a config.json, are not the tower's."""
     leftovers = {"vision_config": {"model_type": "clip_vision_model", "hidden_size": 1024, "image_size": 336}}
     for extra in ({}, leftovers | {"text_config": {"model_type": "llama"}, "model_type": "llava_qwen"}):
         config = config_of(tmp_path, **extra).config

@@ -72,7 +72,7 @@ def pixels_of(family: Nvila, frames: torch.Tensor) -> torch.Tensor:
 
 
 def rewritten(folder: Path, file: str, **changes: Any) -> Path:
-    """Change entries of one of a checkpoint's JSON files; None takes one out."""
+    """Change entries of one of a checkpoint's JSON files; None removes one."""
     entries = json.loads((folder / file).read_text()) | changes
     gone = {name for name, value in changes.items() if value is None}
     (folder / file).write_text(json.dumps({name: value for name, value in entries.items() if name not in gone}))
@@ -182,7 +182,7 @@ def test_kept_tokens_stand_where_they_stood(family, frames):
     kept_tokens_keep_their_positions(family, frames, Fraction("0.3"))
 
 
-def test_a_newline_stands_behind_every_slot_and_is_kept_when_all_its_tokens_go(family, frames):
+def test_a_newline_follows_every_slot_and_is_kept_when_all_its_tokens_are_pruned(family, frames):
     features = encode(family, frames)["features"]
     grid = grid_of(family, features)
     t, h, w = grid.shape
@@ -201,12 +201,12 @@ def test_a_newline_stands_behind_every_slot_and_is_kept_when_all_its_tokens_go(f
     assert alone.positions[0, len(before) + 1 : len(before) + 1 + t].tolist() == places
 
 
-def test_a_question_that_begins_with_a_newline_does_not_melt_into_the_videos(tmp_path, frames):
+def test_a_newline_that_begins_a_question_does_not_merge_with_the_videos(tmp_path, frames):
     family = open_family(str(nvila_checkpoint(tmp_path / "model")))
     grid = grid_of(family, encode(family, frames)["features"])
     prompter = Prompter(family)
     plain, newline = (prompter.ids(grid, question)[0].tolist() for question in ("w1", "\nw1  "))
-    place = len(plain) - plain[::-1].index(family.placeholder)  # behind the last visual token
+    place = len(plain) - plain[::-1].index(family.placeholder)  # after the last visual token
     assert newline == [*plain[: place + 1], NEWLINE, *plain[place + 1 :]]
 
 
@@ -427,7 +427,7 @@ def _llm_size(width: int, mlp: int, keys: int, tables: int) -> int:
     return 28 * (attention + 3 * width * mlp + 2 * width) + width + tables * 151648 * width
 
 
-#: 26 of SigLIP's 27 layers, patches of 14 x 14 pixels, 32 x 32 positions, and the norm behind the last layer.
+#: 26 of SigLIP's 27 layers, patches of 14 x 14 pixels, 32 x 32 positions, and the norm after the last layer.
 _TOWER_SIZE = (
     26 * (4 * _affine(1152, 1152) + _affine(1152, 4304) + _affine(4304, 1152) + 4 * 1152)
     + _affine(3 * 14 * 14, 1152)

@@ -71,7 +71,7 @@ def test_the_prompt_is_written_as_published(smol):
     assert visual[visual >= 0].tolist() == list(range(27))
     assert torch.equal(ids == smol.placeholder, visual >= 0)
     whole, apart = (prompter.tokenizer(text)["input_ids"] for text in ("User: You", "User: "))
-    assert whole[: len(apart)] != apart, "words that do not melt at the borders prove nothing"
+    assert whole[: len(apart)] != apart, "words that do not merge at the borders prove nothing"
 
 
 @pytest.mark.skipif(
