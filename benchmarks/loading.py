@@ -1,14 +1,14 @@
-"""What each step of a run reads of a checkpoint, and how much memory that takes, beside loading everything.
+"""What each step of a run reads of a checkpoint, and how much memory that takes, next to loading everything.
 
     python benchmarks/loading.py [--folder FOLDER] [--models NAME ...] [--dtype float32]
 
 Writes random checkpoints of published sizes into FOLDER (once; default: a temporary one), then measures every part in
 a process of its own: bytes of tensors read, seconds to load (the file is in the system's cache), and memory at the end
 of loading and at its peak through a little work - encoding two frames, or reading a prompt with 128 visual tokens.
-Memory is twofold: *own* is what the process allocated (RssAnon, looked at every 2 ms); *resident* is VmHWM, which
-counts the pages of the memory-mapped file too, as long as they are in the system's cache. Python and its libraries
-are in both and are given as `imports`. In bfloat16, the type of the file, weights stay in the mapped file on a CPU, so
-that own memory says little; float32, which stsimdiff takes on a CPU, makes a copy of all that is read.
+There are two figures for memory: *own* is what the process allocated (RssAnon, read every 2 ms); *resident* is VmHWM,
+which also counts the pages of the memory-mapped file while they are in the system's cache. Both include Python and its
+libraries, which are given as `imports`. In bfloat16, the dtype of the file, weights stay in the mapped file on a CPU,
+so that own memory says little; float32, which stsimdiff uses on a CPU, makes a copy of everything that is read.
 Prints one JSON object and a Markdown table.
 """
 
@@ -50,7 +50,7 @@ FRAMES = 2
 MEMORY = ("own, loaded", "own, peak", "resident, peak")
 #: Layers of the LLM that st-simdiff needs by default: up to layer 1.
 LAYERS = 2
-#: Name -> preset of models/dummy.py, and what is made smaller.
+#: Name -> preset, and what is made smaller.
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "llava-onevision-0.5b": ("llava-onevision-0.5b", {}),
     "qwen2.5-vl-3b, 6 of 36 layers": ("qwen2.5-vl-3b", {"text_config": {"num_hidden_layers": 6}}),
@@ -75,7 +75,7 @@ def write(folder: Path, name: str) -> None:
     stored.pop(DUMMY)
     family = open_family(str(folder))
     model = random_model(family.config, CPU, torch.bfloat16, "sdpa")
-    if family.renamed:
+    if family.key_mapping:
         _write_authors_format(folder, model)
     else:
         model.save_pretrained(folder, max_shard_size="1GB")
@@ -109,14 +109,14 @@ def _write_authors_format(folder: Path, model: Any) -> None:
 
 
 def everything(family: Family, dtype: torch.dtype) -> Callable[[], object]:
-    """All of the checkpoint, as anybody loads it."""
-    names = {"config": family.config, "key_mapping": family.renamed} if family.renamed else {}
+    """All of the checkpoint, loaded in the ordinary way."""
+    names = {"config": family.config, "key_mapping": family.key_mapping} if family.key_mapping else {}
     with quiet():
         model = AutoModelForImageTextToText.from_pretrained(family.checkpoint.path, dtype=dtype, **names).eval()
 
     @torch.inference_mode()
     def work() -> object:
-        return family.features(model, family.pixels(_frames(), CPU))
+        return family.encode(model, family.preprocess(_frames(), FRAMES, CPU))
 
     return work
 
@@ -129,7 +129,7 @@ def encode(family: Family, dtype: torch.dtype) -> Callable[[], object]:
 
 def evidence(family: Family, dtype: torch.dtype) -> Callable[[], object]:
     """`encode --evidence saliency,keys`."""
-    encoder = VisionEncoder(family, ResolvedRuntime(CPU, dtype, "sdpa"), evidence=family.gives)
+    encoder = VisionEncoder(family, ResolvedRuntime(CPU, dtype, "sdpa"), evidence=family.evidence)
     return lambda: encoder.encode(_frames())
 
 
@@ -245,11 +245,11 @@ def measure(part: str, folder: Path, dtype: str) -> dict[str, Any]:
             "imports": imports, "loaded": loaded, "peak": peak}  # fmt: skip
 
 
-def table(found: dict[str, Any]) -> str:
+def table(report: dict[str, Any]) -> str:
     """The report as Markdown."""
     heads = ["model", "part", "tensors", "read, MB", "load, s", *(f"{one}, MB" for one in MEMORY)]
     lines = [heads, ["---"] * len(heads)]
-    for row in found["rows"]:
+    for row in report["rows"]:
         numbers = [row["bytes_read"], row["loaded"]["own"], row["peak"]["own"], row["peak"]["resident"]]
         read, *memory = (f"{number / MB:,.0f}" for number in numbers)
         lines.append([row["model"], row["part"], str(row["tensors"]), read, f"{row['load_seconds']:.1f}", *memory])
@@ -286,9 +286,9 @@ def main() -> None:
                 out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
                 rows.append({"model": name, "file_bytes": size, **json.loads(out)})
                 print(f"{name}: {part}", file=sys.stderr)
-    found = {"dtype": arguments.dtype, "threads": torch.get_num_threads(), "machine": describe(CPU), "rows": rows}
-    print(json.dumps(found))
-    print("\n" + table(found))
+    report = {"dtype": arguments.dtype, "threads": torch.get_num_threads(), "machine": describe(CPU), "rows": rows}
+    print(json.dumps(report))
+    print("\n" + table(report))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText
 from stsimdiff_cli.models import FAMILIES
 
 ROOT = Path(__file__).parents[2]
-#: Parameters in the published weights of checkpoints without a preset; those of the others are in test_dummy.py.
+#: Parameters in the published weights of checkpoints without a preset; for the others see support/references.
 PUBLISHED = {
     "Qwen/Qwen2-VL-2B-Instruct": 2_208_985_600,
     "Qwen/Qwen2-VL-7B-Instruct": 8_291_375_616,
@@ -60,11 +60,11 @@ def test_configurations_without_a_preset_have_the_published_number_of_parameters
 
 
 def test_steps_load_the_layers_and_tables_that_they_need(script):
-    """By hand, for a checkpoint of 28 layers whose word table is its head too."""
-    found = script.counts(script.CONFIGS["Qwen/Qwen2-VL-2B-Instruct"])
+    """By hand, for a checkpoint of 28 layers whose LM head is tied to its input embeddings."""
+    loaded = script.counts(script.CONFIGS["Qwen/Qwen2-VL-2B-Instruct"])
     layer = 2 * 1536**2 + 2 * 1536 * 256 + 1536 + 2 * 256 + 3 * 1536 * 8960 + 2 * 1536
     table, norm = 151936 * 1536, 1536
-    assert found["ask"] - found["importance"] == 26 * layer
-    assert found["importance"] >= table + 2 * layer + norm
-    vision = found["whole"] - table - 28 * layer - norm
-    assert vision <= found["encode"] <= vision + 2 * norm  # a row of the word table and the norm may stay
+    assert loaded["ask"] - loaded["importance"] == 26 * layer
+    assert loaded["importance"] >= table + 2 * layer + norm
+    vision = loaded["whole"] - table - 28 * layer - norm
+    assert vision <= loaded["encode"] <= vision + 2 * norm  # a row of the input embeddings and the norm may stay

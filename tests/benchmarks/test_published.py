@@ -11,7 +11,7 @@ from stsimdiff_cli.evaluation.paper_results import rows, which
 from stsimdiff_cli.evaluation.tasks import TASKS
 from stsimdiff_cli.methods import METHODS
 from stsimdiff_cli.models.loading.checkpoint import DUMMY, find_checkpoint
-from stsimdiff_cli.models.loading.presets import PRESETS
+from stsimdiff_cli.models.loading.presets import find_preset
 
 BLOCKS = [("LLaVA-Video-7B", 64), ("NVILA-8B-Video", 64), ("Qwen2.5-VL-7B", 64), ("Qwen2.5-VL-7B", 128)]
 EVERY = [row for model, frames in BLOCKS for row in rows(model, frames)]
@@ -79,7 +79,7 @@ def test_overall_follows_from_its_columns():
     ],
 )
 def test_which_model_of_the_paper(tmp_path, preset, model):
-    (tmp_path / "config.json").write_text(json.dumps(PRESETS[preset].config))
+    (tmp_path / "config.json").write_text(json.dumps(find_preset(preset).config))
     assert which(find_checkpoint(str(tmp_path))) == model
 
 
@@ -88,10 +88,10 @@ def test_relatives_are_not_the_papers_models(tmp_path):
         (tmp_path / "config.json").write_text(json.dumps(config))
         return which(find_checkpoint(str(tmp_path)))
 
-    nvila = PRESETS["nvila-8b-video"].config
+    nvila = find_preset("nvila-8b-video").config
     assert found(nvila | {"mm_projector_cfg": {"mm_projector_type": "mlp_downsample_3x3_fix"}}) is None
     assert found(nvila | {DUMMY: True}) is None
-    qwen = PRESETS["qwen2.5-vl-7b"].config
+    qwen = find_preset("qwen2.5-vl-7b").config
     flat = {k: v for k, v in itertools.chain(qwen["text_config"].items(), qwen.items()) if k != "text_config"}
     assert found(flat) == "Qwen2.5-VL-7B"  # as its authors write it
     assert which(find_checkpoint("tiny")) is None

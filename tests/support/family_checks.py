@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.nn import functional as F
@@ -12,20 +14,33 @@ from torch.nn import functional as F
 from stsimdiff_cli import pipeline
 from stsimdiff_cli.methods import METHODS
 from stsimdiff_cli.methods.spec import parse_method
+from stsimdiff_cli.models.families import open_family
 from stsimdiff_cli.models.families.base import Family
 from stsimdiff_cli.models.inference.conversation import Conversation
 from stsimdiff_cli.models.inference.language_model import LanguageModel
 from stsimdiff_cli.models.inference.vision_encoder import VisionEncoder
+from stsimdiff_cli.models.loading.checkpoint import DUMMY
 from stsimdiff_cli.models.loading.runtime import Runtime
 from stsimdiff_cli.ratio import parse_ratio
 from stsimdiff_cli.records import Frames, FrameStream, Source
 from stsimdiff_cli.video import Sampling
-from tests.models.families.test_families import QUESTIONS, from_pixels, tokens_of, whole_model
+from tests.support.checkpoints.parts import QUESTIONS
 from tests.support.clip_factory import render
 from tests.support.runtimes import FP32
+from tests.support.whole_models import from_pixels, tokens_of, whole_model
 
 #: Frames of odd sizes, upright, wide and tiny, and how many of them.
 CLIPS = [(1, 45, 60), (3, 61, 37), (4, 13, 90), (2, 9, 8)]
+
+
+def clip_of(count: int, height: int, width: int) -> torch.Tensor:
+    """Frames (count, height, width, 3) uint8: a soft spot that wanders over a gradient."""
+    y, x = torch.meshgrid(torch.linspace(0, 1, height), torch.linspace(0, 1, width), indexing="ij")
+    frames = []
+    for t in range(count):
+        disc = (-((x - 0.2 - 0.6 * t / max(count, 2)) ** 2 + (y - 0.5) ** 2) / 0.04).exp()
+        frames.append(torch.stack([disc, y * (1 - disc), (x + 0.1 * t) / 2], -1))
+    return (torch.stack(frames) * 255).to(torch.uint8)
 
 
 def resized(frames: torch.Tensor, count: int, height: int, width: int) -> torch.Tensor:
@@ -72,12 +87,12 @@ def every_method_keeps_its_budget(family: Family, folder: Path) -> list[str]:
     clip = render(folder / "clip.mp4", range(12))
     model = str(family.checkpoint.path)
     tokens = pipeline.encode_video(
-        clip, model, sampling=Sampling(frames=6), runtime=Runtime(device="cpu"), evidence=family.gives
+        clip, model, sampling=Sampling(frames=6), runtime=Runtime(device="cpu"), evidence=family.evidence
     )
     done = []
     for name in METHODS:
         method = parse_method(name)
-        if method.keeps_all or not method.evidence <= family.gives:
+        if method.keeps_all or not method.evidence <= family.evidence:
             continue
         for ratio in ("0.1", "0.3", "0.77"):
             kept = pipeline.compress_tokens(tokens, ratio, name, runtime=Runtime(device="cpu"))
@@ -129,3 +144,13 @@ def a_method_keeps_its_budget(name: str, family: Family, frames: torch.Tensor, q
     assert torch.equal(kept.ids[kept.visual < 0], everything.ids[everything.visual < 0])  # the words all stay
     assert everything.positions.tolist() == [list(range(len(everything.ids)))]
     assert pipeline.converse(video, runtime=Runtime(device="cpu")).ask(question, max_new_tokens=3).tokens > 0
+
+
+def dummy_of(folder: Path, vision: dict[str, int], preprocessor: dict[str, Any], **changes: Any) -> Family:
+    """The family of a checkpoint with another geometry, whose weights are made of noise when they are loaded."""
+    config = json.loads((folder / "config.json").read_text()) | changes | {DUMMY: True}
+    config["vision_config"] |= vision
+    (folder / "config.json").write_text(json.dumps(config))
+    settings = json.loads((folder / "preprocessor_config.json").read_text()) | preprocessor
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
+    return open_family(str(folder))

@@ -22,9 +22,8 @@ from stsimdiff_cli.video import Sampling
 from stsimdiff_cli.view import blocks, frames, geometry, page, paint
 from stsimdiff_cli.view.facts import DROPPED, UNKNOWN, Facts, read_facts
 from stsimdiff_cli.view.sheet import chosen_slots, tile_columns
-from tests.conftest import SAMPLES
-from tests.support.checkpoints.qwen_and_onevision import CHECKPOINTS
-from tests.support.clip_factory import render
+from tests.support.checkpoints import CHECKPOINTS
+from tests.support.clip_factory import SAMPLES, render
 
 
 def grid(shape=(3, 2, 4), family="qwen2_5_vl", size=(64, 32), sha256="0") -> TokenGrid:
@@ -160,7 +159,7 @@ def test_a_cell_covers_the_pixels_that_the_family_gives_its_encoder_for_it(tmp_p
     x0, y0, x1, y1 = shape.cell(1, 2, width, height)
     frame = torch.zeros((1, height, width, 3), dtype=torch.uint8)
     frame[:, y0:y1, x0:x1] = 255
-    (seen,) = found.pixels(frame, torch.device("cpu")).values()
+    (seen,) = found.preprocess(frame, len(frame), torch.device("cpu")).values()
     square = seen.reshape(-1, 3, *seen.shape[-2:])[0, 0]
     square = (square - square.min()) / (square.max() - square.min())
     cells = torch.nn.functional.adaptive_avg_pool2d(square[None], side)[0]

@@ -1,7 +1,30 @@
 """What a model family is: how its checkpoints turn frames into tokens and lay tokens out in a prompt.
 
-A family describes; loading, prompting, importance and answering are written once, for all families, in
-`loading.py`, `vision.py`, `prompts.py`, `language.py` and `conversation.py`.
+A family describes. Loading, prompting, importance and answering are written once, for all families, in `loading/` and
+`inference/`; they ask a family for what follows, in this order:
+
+    frames --preprocess--> pixels --encode--> features (t, H, W, D)
+                                  --last_attention, key_projection, keys, to_grid--> saliency and keys on that grid
+    question --prompt_text, or the chat template and expand_placeholder--> ids
+             --layout_of, positions, embed_special, deepstack_kwargs--> inputs of the LLM --generate_kwargs--> answer
+
+To add a family:
+
+1. Write a subclass of Family in a file of this folder. It must define `name`, `preprocess`, `encode`,
+   `last_attention` and `to_grid`. Everything else has a default, which suits a model that encodes frames one by one,
+   takes one placeholder for the whole video and counts positions 0, 1, 2, ...; override what differs. Families with a
+   SigLIP or CLIP encoder start from `llava.Llava`.
+2. Add it to FAMILIES in `models/__init__.py`, under the `model_type` of its config.json; if other models have the same
+   `model_type`, also to ARCHITECTURES, under the class that config.json names. If transformers has no class for the
+   checkpoint, `config` returns a configuration whose class can hold the weights: one of transformers' (llava_video.py),
+   or one registered with a class of our own (nvila_model.py); `key_mapping` renames the tensors.
+3. Write `tests/support/checkpoints/<name>.py`, a function that saves a tiny random checkpoint in the published layout,
+   and add it to CHECKPOINTS in that folder's `__init__.py`. All tests with the fixture `family` then run over it:
+   `tests/models/families/test_families.py` (answers equal transformers' own `generate` token for token, features do
+   not depend on chunks, kept tokens keep their positions, evidence, prompts), `tests/models/families/test_methods.py`
+   (every method keeps its budget), and those of loading and of layer pruning.
+4. Test what only this family does in `tests/models/families/test_<name>.py`.
+5. If its published size should be measurable without weights, add a preset: see `loading/presets/`.
 """
 
 from __future__ import annotations
@@ -16,115 +39,131 @@ from transformers import AutoConfig, PretrainedConfig
 
 from ...records import Layout, TokenGrid
 from ..loading.checkpoint import Checkpoint
+from ..loading.tokenizer import read_tokenizer
 
 
 class Family(ABC):
-    """One checkpoint seen through its family's eyes; holds configuration, no weights."""
+    """Everything about a checkpoint that is specific to its family; holds configuration, no weights."""
 
     name: ClassVar[str]
-    gives: ClassVar[frozenset[str]] = frozenset({"saliency", "keys"})  # evidence from the vision encoder
-    renamed: ClassVar[dict[str, str]] = {}  # tensor names of the checkpoint (patterns) -> transformers' names for them
+    #: What the vision encoder can provide besides features.
+    evidence: ClassVar[frozenset[str]] = frozenset({"saliency", "keys"})
+    #: Tensor names of the checkpoint (regular expressions) -> transformers' names for them.
+    key_mapping: ClassVar[dict[str, str]] = {}
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
 
     @cached_property
     def config(self) -> PretrainedConfig:
-        """The configuration; whoever trims it, trims a copy."""
+        """The whole configuration in transformers' terms. Do not change it: to trim it, trim a copy."""
         return AutoConfig.from_pretrained(self.checkpoint.path, trust_remote_code=False)
 
     @cached_property
     def tokenizer(self) -> Any:
         """The tokenizer; ModelError if it cannot be loaded."""
-        from ..loading.tokenizer import read_tokenizer
-
         return read_tokenizer(self.checkpoint, self.config)
 
-    # --- vision ---
-
-    @property
-    @abstractmethod
-    def frames_per_slot(self) -> int:
-        """Frames that the encoder merges into one time slot."""
+    # --- vision: required ---
 
     @abstractmethod
-    def pixels(self, frames: Tensor, device: torch.device) -> dict[str, Tensor]:
-        """Preprocess (n, height, width, 3) uint8 frames into the encoder's inputs."""
+    def preprocess(self, frames: Tensor, total: int, device: torch.device) -> dict[str, Tensor]:
+        """The encoder's inputs, from (n, height, width, 3) uint8 frames of a video that has `total` frames in all.
 
-    def pixels_of_part(self, frames: Tensor, total: int, device: torch.device) -> dict[str, Tensor]:  # noqa: ARG002
-        """The same for a part of a video of `total` frames, if preprocessing depends on that. Default: it does not."""
-        return self.pixels(frames, device)
+        Only families whose frame size depends on the length of the video need `total`.
+        """
 
     @abstractmethod
-    def features(self, model: Any, pixels: dict[str, Tensor]) -> Tensor:
-        """Encode preprocessed frames: (t, H, W, D), after projector, pooling and merging."""
+    def encode(self, model: Any, pixels: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Encode preprocessed frames: `features` (t, H, W, D), after projector, pooling and merging.
 
-    def encoded(self, model: Any, pixels: dict[str, Tensor]) -> dict[str, Tensor]:
-        """`features`, and `deepstack` (t, H, W, K, D) if the encoder hands the LLM more than one layer's features."""
-        return {"features": self.features(model, pixels)}
-
-    def slot_seconds(self, frames: tuple[float, ...]) -> float:
-        """The time of a slot, from the times of its frames. Default: that of the first."""
-        return frames[0]
+        Also `deepstack` (t, H, W, K, D), if the encoder hands the LLM the features of K more layers.
+        """
 
     @abstractmethod
     def last_attention(self, model: Any) -> nn.Module:
         """The attention module of the last encoder layer that the features come from."""
 
     @abstractmethod
-    def keys(self, model: Any, inputs: Tensor) -> Tensor:
-        """Keys of `last_attention` before rotary embedding, (patches, K), from the input of its projection."""
-
-    @abstractmethod
     def to_grid(self, model: Any, patches: Tensor, pixels: dict[str, Tensor]) -> Tensor:
-        """Bring per-patch values (patches, C), in the encoder's order, to the token grid (t, H, W, C).
+        """Bring per-patch values (patches, C), in the encoder's order, to the token grid: (t, H, W, C).
 
-        Pools, merges and un-permutes exactly as the features are.
+        Pools, merges and reorders exactly as `encode` does with features.
         """
 
-    @abstractmethod
+    # --- vision: optional ---
+
+    @property
+    def frames_per_slot(self) -> int:
+        """Frames that the encoder merges into one time slot. Default: 1."""
+        return 1
+
+    def slot_seconds(self, frames: tuple[float, ...]) -> float:
+        """The time of a slot, from the times of its frames. Default: that of the first."""
+        return frames[0]
+
     def key_projection(self, model: Any) -> Any:
-        """The linear layer of `last_attention` that makes the keys."""
+        """The linear layer of `last_attention` that makes the keys. Default: `k_proj`."""
+        return self.last_attention(model).k_proj
 
-    def layout_of(self, shape: tuple[int, int, int]) -> Layout:  # noqa: ARG002
-        """Ids around and between the visual tokens of a grid (T, H, W), in the prompt's single video placeholder."""
-        return Layout()
+    def keys(self, model: Any, inputs: Tensor) -> Tensor:
+        """Keys of `last_attention` before rotary embedding, all heads side by side: (patches, K).
 
-    # --- language ---
+        inputs are those of `key_projection`, (patches, width) or (frames, patches, width).
+        """
+        return self.key_projection(model)(inputs).flatten(0, -2)
 
-    #: What the chat template gets for the video, and whether the prompt holds one placeholder for each slot instead of
-    #: one for the whole video.
+    # --- language: optional ---
+
+    #: What the chat template receives for the video.
     video_part: ClassVar[dict[str, str]] = {"type": "video"}
-    slotwise: ClassVar[bool] = False
-
-    def written(self, text: str, grid: TokenGrid) -> str:  # noqa: ARG002
-        """The prompt that the chat template rendered, and what the family writes into it. Default: nothing."""
-        return text
-
-    def around(self, grid: TokenGrid, question: str) -> tuple[str, str] | None:  # noqa: ARG002
-        """Prompt text before and behind the video, if the family writes all of it. Default: the chat template does."""
-        return None
-
-    def generation(self, model: Any, prompt: int) -> dict[str, Any]:  # noqa: ARG002
-        """Options for `generate` beyond ours, for a prompt of that many tokens. Default: none."""
-        return {}
+    #: True if the prompt holds one placeholder for each slot instead of one for the whole video.
+    placeholder_per_slot: ClassVar[bool] = False
 
     @cached_property
     def placeholder(self) -> int:
-        """The id that stands for a visual token in a prompt."""
+        """The id that stands for a visual token in a prompt. Default: the configuration's `video_token_id`."""
         return int(self.config.video_token_id)
 
-    @abstractmethod
-    def positions(self, model: Any, ids: Tensor, visual: Tensor, grid: TokenGrid) -> Tensor:
-        """Position ids (R, L) of a whole prompt: ids (L,), visual (L,) as in records.Prompt."""
+    def layout_of(self, shape: tuple[int, int, int]) -> Layout:  # noqa: ARG002
+        """Ids around and between the visual tokens of a grid (T, H, W), in the prompt's one video placeholder.
+
+        Default: none.
+        """
+        return Layout()
+
+    def expand_placeholder(self, text: str, grid: TokenGrid) -> str:  # noqa: ARG002
+        """The prompt that the chat template rendered, with the family's text for this video. Default: unchanged."""
+        return text
+
+    def prompt_text(self, grid: TokenGrid, question: str) -> tuple[str, str] | None:  # noqa: ARG002
+        """The prompt's text before and after the video, if the family writes all of it.
+
+        The two are tokenized separately. Default: None, the chat template writes the prompt.
+        """
+        return None
+
+    def positions(self, model: Any, ids: Tensor, visual: Tensor, grid: TokenGrid) -> Tensor:  # noqa: ARG002
+        """Position ids (R, L) of a whole prompt; ids (L,) and visual (L,) as in records.Prompt.
+
+        Default: (1, L), counting from 0.
+        """
+        return torch.arange(len(ids), device=ids.device)[None]
 
     def rotary_positions(self, positions: Tensor) -> Tensor:
-        """What the LLM's rotary embedding takes, from position ids as they are passed to the model."""
+        """What the LLM's rotary embedding takes, from the position ids that the model takes. Default: the same."""
         return positions
 
-    def deepened(self, visual: Tensor, deepstack: Tensor) -> dict[str, Any]:
-        """What the decoder takes besides embeddings: visual (L,) bool and the deepstack features (M, K, D) there."""
-        raise NotImplementedError  # a family with deepstack features has it
+    def embed_special(self, model: Any, embeddings: Tensor, ids: Tensor, visual: Tensor) -> None:  # noqa: B027
+        """Write into embeddings (L, D) what the input embeddings do not hold, e.g. a learned newline. Default: none."""
 
-    def embed_extra(self, model: Any, embeddings: Tensor, ids: Tensor, visual: Tensor) -> None:  # noqa: B027
-        """Write embeddings (L, D) that no word table holds, e.g. a learned newline. Default: none."""
+    def deepstack_kwargs(self, visual: Tensor, deepstack: Tensor) -> dict[str, Any]:
+        """The decoder's arguments for deepstack features: visual (L,) bool, and the features (M, K, D) there.
+
+        Required if `encode` returns deepstack features.
+        """
+        raise NotImplementedError(f"{self.name} has no deepstack features")
+
+    def generate_kwargs(self, model: Any, prompt_length: int) -> dict[str, Any]:  # noqa: ARG002
+        """Further arguments of `generate` for a prompt of that many tokens. Default: none."""
+        return {}

@@ -1,8 +1,8 @@
 """LLaVA-Video (Zhang et al., 2024) as its authors publish it: LLaVA-Video-7B-Qwen2 and -72B-Qwen2.
 
-What is known of the model is in its config.json and in the authors' repository, LLaVA-VL/LLaVA-NeXT. Its parts are
-those of LLaVA-OneVision - SigLIP, two linear layers, a learned newline, Qwen2 - so transformers' classes for that
-family hold them; weights are read from the published shards under the names that they have there.
+The model is described by its config.json and the authors' repository, LLaVA-VL/LLaVA-NeXT. Its parts are those of
+LLaVA-OneVision - SigLIP, two linear layers, a learned newline, Qwen2 - so transformers' classes for that family hold
+them; weights are read from the published shards under their published names (`key_mapping`).
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from torch.nn import functional as F
 from transformers import LlavaOnevisionConfig, PretrainedConfig, Qwen2Config, RepetitionPenaltyLogitsProcessor
 
 from ...errors import RequestError
-from ...records import Layout, TokenGrid
+from ...records import TokenGrid
 from ..loading.checkpoint import Checkpoint
-from .llava_onevision import LlavaOnevision
+from .llava import Llava, tower_of
+from .preprocess import square
 
 #: google/siglip-so400m-patch14-384, all its layers: the published config.json names this tower and says no more.
 _SO400M = {
@@ -32,7 +33,7 @@ _SO400M = {
     "hidden_act": "gelu_pytorch_tanh",
     "layer_norm_eps": 1e-6,
 }
-#: What is the same in all published checkpoints, and the only thing that is read here.
+#: Entries that are the same in all published checkpoints; no other values are supported.
 _REQUIRED = {
     "mm_projector_type": ("mlp2x_gelu",),
     "mm_spatial_pool_mode": ("bilinear", "average"),
@@ -49,15 +50,15 @@ _DEFAULTS = {
 }
 
 
-class LlavaVideo(LlavaOnevision):
+class LlavaVideo(Llava):
     """One frame a slot, SigLIP patches pooled 2 x 2, and a learned newline as the last column of every frame.
 
-    The newline column lies on the grid: its tokens are tokens like any other and count in N (14 x 15 a frame, or 13 x
-    14 where the checkpoint pools by averages).
+    The newline column is on the grid: its tokens are tokens like any other and count in N (14 x 15 a frame, or 13 x 14
+    where the checkpoint pools by averages).
     """
 
     name: ClassVar[str] = "llava_video"
-    renamed: ClassVar[dict[str, str]] = {
+    key_mapping: ClassVar[dict[str, str]] = {
         r"^model\.(embed_tokens|layers|norm)\.": r"model.language_model.\1.",
         r"^model\.vision_tower\.vision_tower\.": "model.vision_tower.",
         r"^model\.mm_projector\.0\.": "model.multi_modal_projector.linear_1.",
@@ -72,19 +73,20 @@ class LlavaVideo(LlavaOnevision):
             raise RequestError(f"The model {checkpoint.id} has the vision tower {tower}, which is not SigLIP.", hint)
         for entry, allowed in _REQUIRED.items():
             if self._entry(entry) not in allowed:
-                found = f"{entry} = {self._entry(entry)!r}"
-                raise RequestError(f"The model {checkpoint.id} has {found}, which is not supported.", hint)
+                value = f"{entry} = {self._entry(entry)!r}"
+                raise RequestError(f"The model {checkpoint.id} has {value}, which is not supported.", hint)
 
     def _entry(self, name: str) -> Any:
+        """An entry of config.json, or the authors' default for it."""
         stored = self.checkpoint.config.get(name)
         return _DEFAULTS.get(name) if stored is None else stored
 
     @cached_property
     def config(self) -> PretrainedConfig:
-        """The configuration in transformers' terms: the text part from the top level, the vision part without its end.
+        """The text part is at the top level of config.json; SigLIP is without its last layer and head, as in training.
 
-        The authors drop the last layer and the head of SigLIP. A `vision_config` counts only if it is SigLIP's: files
-        that went through transformers' class for `llava` carry CLIP's, which is not this model's.
+        A `vision_config` counts only if it is SigLIP's: files that went through transformers' class for `llava` carry
+        CLIP's, which is not this model's.
         """
         stored = self.checkpoint.config
         vision = stored.get("vision_config") or {}
@@ -94,7 +96,7 @@ class LlavaVideo(LlavaOnevision):
         vision["num_hidden_layers"] -= 1
         known = Qwen2Config().to_dict().keys() | {"rope_theta"}
         text = {key: stored[key] for key in known - _NOT_OF_THE_TEXT if key in stored}
-        placeholder = stored.get("image_token_index", text["vocab_size"] - 1)  # no word of Qwen2's has either
+        placeholder = stored.get("image_token_index", text["vocab_size"] - 1)  # neither id is one of Qwen2's words
         return LlavaOnevisionConfig(
             vision_config=vision,
             text_config={"model_type": "qwen2", **text},
@@ -107,48 +109,41 @@ class LlavaVideo(LlavaOnevision):
 
     @cached_property
     def _settings(self) -> dict[str, Any]:
-        """SigLIP's preprocessing, which the authors' code holds; the checkpoint has no file for it."""
+        """SigLIP's preprocessing, as in the authors' code; the checkpoint has no file for it."""
         side = self.config.vision_config.image_size
         return {"size": {"height": side, "width": side}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
 
-    def features(self, model: Any, pixels: dict[str, Tensor]) -> Tensor:
-        """Output of the last layer that was kept (no norm behind it), projected, pooled, and the newline column."""
-        tower = getattr(model.model.vision_tower, "vision_model", model.model.vision_tower)
+    def encode(self, model: Any, pixels: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Output of the last remaining layer (no norm after it), projected and pooled, then the newline column."""
+        tower = tower_of(model)
         patches = tower.embeddings(pixels["pixel_values_videos"][0])  # (n, patches, width of SigLIP)
-        seen = tower.encoder(inputs_embeds=patches).last_hidden_state
-        pooled = self._pool(model.model.multi_modal_projector(seen))  # (n, H, W - 1, D)
+        encoded = tower.encoder(inputs_embeds=patches).last_hidden_state
+        pooled = self._pool(model.model.multi_modal_projector(encoded))  # (n, H, W - 1, D)
         newline = model.model.image_newline.to(pooled.dtype)
-        return torch.cat([pooled, newline.expand(*pooled.shape[:2], 1, -1)], dim=2)
+        return {"features": torch.cat([pooled, newline.expand(*pooled.shape[:2], 1, -1)], dim=2)}
 
     def to_grid(self, model: Any, patches: Tensor, pixels: dict[str, Tensor]) -> Tensor:  # noqa: ARG002
-        """Pooled like the features; a newline, which the encoder never saw, has the mean of its row."""
+        """Pooled like the features; a newline, which the encoder never sees, gets the mean of its row."""
         frames = pixels["pixel_values_videos"].shape[1]
         pooled = self._pool(patches.view(frames, -1, patches.shape[-1]))  # (n, H, W - 1, C)
         return torch.cat([pooled, pooled.mean(2, keepdim=True)], dim=2)
 
     def _pool(self, patches: Tensor) -> Tensor:
         """(n, patches, C) to (n, H, H, C): 27 x 27 become 14 x 14 by interpolation, or 13 x 13 by averages of 2 x 2."""
-        side, stride = math.isqrt(patches.shape[1]), self._entry("mm_spatial_pool_stride")
-        x = patches.transpose(1, 2).unflatten(2, (side, side))  # (n, C, side, side)
+        stride = self._entry("mm_spatial_pool_stride")
+        x = square(patches).permute(0, 3, 1, 2)  # (n, C, side, side)
         if self._entry("mm_spatial_pool_mode") == "average":
             x = F.avg_pool2d(x, stride)
         else:
-            x = F.interpolate(x, size=(math.ceil(side / stride),) * 2, mode="bilinear")
+            x = F.interpolate(x, size=(math.ceil(x.shape[-1] / stride),) * 2, mode="bilinear")
         return x.permute(0, 2, 3, 1)
 
     # --- language ---
 
-    def layout_of(self, shape: tuple[int, int, int]) -> Layout:  # noqa: ARG002
-        """Nothing: the newlines are on the grid."""
-        return Layout()
+    def prompt_text(self, grid: TokenGrid, question: str) -> tuple[str, str]:
+        """The authors' conversation template `qwen_1_5`, and their sentence on times if the checkpoint asks for it.
 
-    def embed_extra(self, model: Any, embeddings: Tensor, ids: Tensor, visual: Tensor) -> None:
-        """Nothing: the newlines are features."""
-
-    def around(self, grid: TokenGrid, question: str) -> tuple[str, str]:
-        """The authors' conversation template `qwen_1_5`, and their sentence on times if the checkpoint wants it.
-
-        That sentence is the authors' to the letter, the missing space included; times are those of the frames shown.
+        The sentence is theirs to the letter, including the missing space; times are those of the frames shown.
         """
         before = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
         if self._entry("add_time_instruction"):
@@ -160,15 +155,15 @@ class LlavaVideo(LlavaOnevision):
             )
         return before, f"\n{question}<|im_end|>\n<|im_start|>assistant\n"
 
-    def generation(self, model: Any, prompt: int) -> dict[str, Any]:
+    def generate_kwargs(self, model: Any, prompt_length: int) -> dict[str, Any]:
         """A repetition penalty counts the answer only: the authors' generator never sees the prompt's ids."""
         penalty = model.generation_config.repetition_penalty
         if penalty in (None, 1.0):
             return {}
-        processor = RepetitionPenaltyLogitsProcessor(penalty, prompt_ignore_length=prompt)
+        processor = RepetitionPenaltyLogitsProcessor(penalty, prompt_ignore_length=prompt_length)
         return {"repetition_penalty": 1.0, "logits_processor": [processor]}
 
 
-#: Entries that both the whole and a text configuration may have, and that say nothing of the text model;
-#: `rope_scaling` is one of them because the authors' class sets it to none, whatever the file says.
+#: Entries at the top level that do not describe the text model, although its configuration has entries of that name;
+#: `rope_scaling` is one of them because the authors' class sets it to None, whatever the file says.
 _NOT_OF_THE_TEXT = {"architectures", "model_type", "_name_or_path", "transformers_version", "rope_scaling"}

@@ -1,7 +1,7 @@
 """NVILA (Liu et al., 2024) as its authors publish it: NVILA-8B-Video, NVILA-Lite-2B, NVILA-Lite-8B.
 
-The LLM, the vision tower and the projector are in three folders, each with its configuration; what is known of them is
-in those, in config.json, and in the authors' repository, NVlabs/VILA. The weights are read under their published names.
+The LLM, the vision tower and the projector are in three folders, each with its configuration. The model is described
+by those, by config.json and by the authors' repository, NVlabs/VILA. Weights are read under their published names.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from ...errors import ModelError, RequestError
 from ...records import Layout, TokenGrid
 from ..loading.checkpoint import Checkpoint
 from ..loading.tokenizer import read_tokenizer
-from .llava_onevision import LlavaOnevision
+from .llava import Llava
 from .nvila_model import PROJECTORS, NvilaConfig
+from .preprocess import square
 
 #: How a video is spelled in a prompt; the authors' code adds it to tokenizers that do not have it.
 _VIDEO = "<vila/video>"
 #: Video encoders by the last part of their `_target_`.
 _ENCODERS = ("BasicVideoEncoder", "TSPVideoEncoder")
-#: Entries of config.json that would change the sums, what they are if they are missing, and what is read here.
+#: Entries of config.json that change what is computed: their value if they are missing, and the supported values.
 _REQUIRED: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "mm_vision_select_feature": ("patch", ("cls_patch",)),
     "image_aspect_ratio": (None, (None, "resize", "dynamic", "dynamic_s2")),
@@ -39,17 +40,17 @@ _REQUIRED: dict[str, tuple[Any, tuple[Any, ...]]] = {
 _HINT = "Of the checkpoints in this format, NVILA-8B-Video, NVILA-Lite-2B and NVILA-Lite-8B are supported."
 
 
-class Nvila(LlavaOnevision):
-    """SigLIP patches, 2 x 2 or 3 x 3 to a token; the video encoder may average the tokens of several frames of a slot.
+class Nvila(Llava):
+    """SigLIP patches, 2 x 2 or 3 x 3 to a token; the video encoder may average the tokens of a slot's frames.
 
-    The newline behind every slot stands outside the grid: it belongs to the prompt and does not count in N. The
-    authors' code takes whole slots only; here the last slot is the average of the frames that there are. Videos go
-    through the video encoder that config.json names; later versions of that code read them as images, with the same
-    outcome if the video encoder averages nothing.
+    The newline after every slot is not on the grid: it belongs to the prompt and does not count in N. The authors' code
+    takes whole slots only; here an incomplete last slot is the average of its frames. Videos go through the video
+    encoder that config.json names; later versions of the authors' code read them as images, with the same result if
+    the video encoder averages nothing.
     """
 
     name: ClassVar[str] = "nvila"
-    renamed: ClassVar[dict[str, str]] = {
+    key_mapping: ClassVar[dict[str, str]] = {
         r"^llm\.model\.": "model.language_model.",
         r"^llm\.lm_head\.": "lm_head.",
         r"^vision_tower\.": "model.vision_tower.",
@@ -58,8 +59,9 @@ class Nvila(LlavaOnevision):
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
-        self._require("LLM", self._part("llm").get("model_type"), ("qwen2",))
-        self._require("vision tower", self._part("vision_tower").get("model_type"), ("siglip_vision_model",))
+        self._require("LLM", checkpoint.part_config("llm").get("model_type"), ("qwen2",))
+        tower = checkpoint.part_config("vision_tower").get("model_type")
+        self._require("vision tower", tower, ("siglip_vision_model",))
         self._require("projector", self._projector, tuple(PROJECTORS))
         self._require("video encoder", self._encoder_name, _ENCODERS)
         for entry, (default, allowed) in _REQUIRED.items():
@@ -67,28 +69,26 @@ class Nvila(LlavaOnevision):
             self._require(entry, default if stored is None else stored, allowed)
         sizes = self._pool_sizes
         if len(sizes) != 1:
-            found = f"pools a video in {len(sizes)} ways"
-            raise RequestError(f"The model {checkpoint.id} {found}; one is supported.", _HINT)
+            raise RequestError(
+                f"The model {checkpoint.id} pools a video in {len(sizes)} ways; one is supported.", _HINT
+            )
         if any(self._side % size for size in sizes[0][1:]):
-            found = f"{self._side} x {self._side} tokens, which pool_sizes {sizes[0]} does not divide"
-            raise RequestError(f"The frames of the model {checkpoint.id} have {found}.", _HINT)
+            tokens = f"{self._side} x {self._side} tokens, which pool_sizes {sizes[0]} does not divide"
+            raise RequestError(f"The frames of the model {checkpoint.id} have {tokens}.", _HINT)
 
-    def _require(self, what: str, found: Any, allowed: tuple[Any, ...]) -> None:
-        if found not in allowed:
+    def _require(self, what: str, value: Any, allowed: tuple[Any, ...]) -> None:
+        """RequestError unless the value is one of those allowed."""
+        if value not in allowed:
             known = ", ".join(str(value) for value in allowed if value is not None)
             name = self.checkpoint.id
             raise RequestError(
-                f"The model {name} has the {what} {found!r}, which is not supported (supported: {known}).", _HINT
+                f"The model {name} has the {what} {value!r}, which is not supported (supported: {known}).", _HINT
             )
-
-    def _part(self, name: str) -> dict[str, Any]:
-        """The configuration of a part: its folder's, or what config.json says of it."""
-        stored = self.checkpoint.config.get(f"{name}_cfg")
-        return self.checkpoint.json(f"{name}/config.json") or (stored if isinstance(stored, dict) else {})
 
     @property
     def _projector(self) -> str:
-        return str(self._part("mm_projector").get("mm_projector_type"))
+        """A key of PROJECTORS."""
+        return str(self.checkpoint.part_config("mm_projector").get("mm_projector_type"))
 
     @cached_property
     def _encoder(self) -> dict[str, Any]:
@@ -97,15 +97,18 @@ class Nvila(LlavaOnevision):
         try:
             return {"end_tokens": "\n", **(json.loads(stored) if isinstance(stored, str) else stored)}
         except ValueError as error:
-            raise ModelError(f"The video_encoder of {self.checkpoint.id} is no JSON.", "Download it again.") from error
+            raise ModelError(
+                f"The video_encoder of {self.checkpoint.id} is not valid JSON.", "Download it again."
+            ) from error
 
     @property
     def _encoder_name(self) -> str:
+        """One of _ENCODERS, if it is supported."""
         return str(self._encoder.get("_target_")).rpartition(".")[2]
 
     @property
     def _pool_sizes(self) -> list[tuple[int, int, int]]:
-        """Frames, rows and columns that the video encoder averages, for each of the grids that it makes."""
+        """Frames, rows and columns that the video encoder averages, for each grid that it makes."""
         return [(1, 1, 1)] if self._encoder_name == _ENCODERS[0] else self._encoder.get("pool_sizes", [])
 
     @property
@@ -116,16 +119,16 @@ class Nvila(LlavaOnevision):
 
     @cached_property
     def config(self) -> PretrainedConfig:
-        """The configuration in transformers' terms; the tower ends with the layer that is selected.
+        """The configuration in transformers' terms; the tower ends with the selected layer.
 
-        A model that reads images at several scales sees a video at the first alone, once for each.
+        A model that reads images at several scales sees a video at the first one only, repeated for each scale.
         """
         stored = self.checkpoint.config
-        vision = SiglipVisionConfig(**{**self._part("vision_tower"), "vision_use_head": False})
+        vision = SiglipVisionConfig(**{**self.checkpoint.part_config("vision_tower"), "vision_use_head": False})
         layer = stored.get("mm_vision_select_layer")
-        layer = -2 if layer is None else layer  # hidden_states[0] is what enters layer 0
+        layer = -2 if layer is None else layer  # hidden_states[0] is the input of layer 0
         vision.num_hidden_layers = layer if layer >= 0 else vision.num_hidden_layers + 1 + layer
-        text = Qwen2Config(**self._part("llm"))
+        text = Qwen2Config(**self.checkpoint.part_config("llm"))
         scales = str(stored["s2_scales"]).strip("[]").split(",") if stored.get("dynamic_s2") else [1]
         return NvilaConfig(
             vision_config=vision,
@@ -140,7 +143,7 @@ class Nvila(LlavaOnevision):
 
     @cached_property
     def _settings(self) -> dict[str, Any]:
-        """SigLIP's preprocessing; `resize` is done before it, with PIL's default filter."""
+        """SigLIP's preprocessing; with `resize`, the authors resize frames before it, with PIL's default filter."""
         settings = self.checkpoint.json("vision_tower/preprocessor_config.json")
         if not settings:
             raise ModelError(
@@ -156,25 +159,24 @@ class Nvila(LlavaOnevision):
         """Frames that the video encoder averages."""
         return self._pool_sizes[0][0]
 
-    def features(self, model: Any, pixels: dict[str, Tensor]) -> Tensor:
-        """Projected tokens, averaged by the video encoder: (t, H, W, D)."""
-        return self._pool(model.seen(pixels["pixel_values_videos"][0].to(model.dtype)))
+    def encode(self, model: Any, pixels: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Projected tokens, averaged as the video encoder does it."""
+        return {"features": self._pool(model.frame_tokens(pixels["pixel_values_videos"][0].to(model.dtype)))}
 
     def to_grid(self, model: Any, patches: Tensor, pixels: dict[str, Tensor]) -> Tensor:  # noqa: ARG002
-        """Mean over the patches of each token (those that are none have no weight), then as the video encoder does."""
+        """Mean over the patches of each token (padding has no weight), then averaged as the video encoder does it."""
         frames = pixels["pixel_values_videos"].shape[1]
-        x = patches.view(frames, -1, patches.shape[-1])
-        x = x.unflatten(1, (math.isqrt(x.shape[1]), -1)).permute(0, 3, 1, 2)  # (n, C, P, P)
+        x = square(patches.view(frames, -1, patches.shape[-1])).permute(0, 3, 1, 2)  # (n, C, P, P)
         return self._pool(F.avg_pool2d(x, PROJECTORS[self._projector][0], ceil_mode=True).permute(0, 2, 3, 1))
 
     def _pool(self, tokens: Tensor) -> Tensor:
-        """Averages (n, h, w, C) to (t, H, W, C); the last slot is that of the frames that are left."""
+        """(n, h, w, C) averaged to (t, H, W, C); an incomplete last slot is the average of its frames."""
         time, rows, columns = self._pool_sizes[0]
         x = tokens.unflatten(2, (-1, columns)).unflatten(1, (-1, rows)).mean((2, 4))
         return torch.stack([slot.mean(0) for slot in x.split(time)])
 
     def layout_of(self, shape: tuple[int, int, int]) -> Layout:
-        """What the video encoder writes before and behind every slot (a newline), and behind the video."""
+        """What the video encoder writes before and after every slot (a newline after), and after the video."""
         start, end, last = (self._ids(self._encoder.get(f"{name}_tokens")) for name in ("start", "end", "sep"))
         step = shape[1] * shape[2]
         between = tuple((step * slot, end + start) for slot in range(1, shape[0])) if end + start else ()
@@ -187,27 +189,27 @@ class Nvila(LlavaOnevision):
 
     @cached_property
     def tokenizer(self) -> Any:
-        """The LLM's, with the token for a video."""
+        """The LLM's, with the token for a video added if necessary."""
         tokenizer = read_tokenizer(self.checkpoint, self.config)
         tokenizer.add_tokens([_VIDEO], special_tokens=True)
         return tokenizer
 
     @cached_property
     def placeholder(self) -> int:
-        """The token for a video; the word table may end before it."""
+        """The token for a video; it may have no row in the input embeddings."""
         return int(self.tokenizer.convert_tokens_to_ids(_VIDEO))
 
-    def embed_extra(self, model: Any, embeddings: Tensor, ids: Tensor, visual: Tensor) -> None:
-        """Nothing: newlines are words."""
-
-    def around(self, grid: TokenGrid, question: str) -> tuple[str, str]:  # noqa: ARG002
+    def prompt_text(self, grid: TokenGrid, question: str) -> tuple[str, str]:  # noqa: ARG002
         """One turn of the chat template, in which the question follows the video immediately.
 
         The authors' template `qwen2` differs from the tokenizers' own in the system prompt, which has no full stop.
+        RequestError for a special token in the question that has no embedding, ModelError without a usable template.
         """
         for text, number in self.tokenizer.get_added_vocab().items():
             if number >= self.config.text_config.vocab_size and text != _VIDEO and text in question:
-                raise RequestError(f"{text} is no word to this model.", "Leave special tokens out of the question.")
+                raise RequestError(
+                    f"{text} has no embedding in this model.", "Leave special tokens out of the question."
+                )
         if self.checkpoint.config.get("chat_template"):
             before = "<|im_start|>system\nYou are a helpful assistant<|im_end|>\n<|im_start|>user\n"
             return before, f"{question.rstrip()}<|im_end|>\n<|im_start|>assistant\n"
@@ -219,8 +221,8 @@ class Nvila(LlavaOnevision):
         before, _, after = str(text).partition(_VIDEO)
         return before, after
 
-    def generation(self, model: Any, prompt: int) -> dict[str, Any]:  # noqa: ARG002
-        """Answers end as the authors end them; nothing else of the LLM's own generation settings is used."""
+    def generate_kwargs(self, model: Any, prompt_length: int) -> dict[str, Any]:  # noqa: ARG002
+        """The authors' tokens that end an answer; the LLM's own generation settings are not used otherwise."""
         known = self.tokenizer.get_vocab()
         ends = sorted({known[text] for text in (self.tokenizer.eos_token, "<|im_end|>") if text in known})
         return {"eos_token_id": ends, "pad_token_id": ends[0]}

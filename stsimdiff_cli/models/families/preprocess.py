@@ -1,7 +1,8 @@
-"""Frames to pixels, in torch: what transformers' image processors do, without torchvision."""
+"""Frames to pixels, in torch: what transformers' image processors do, without torchvision or Pillow."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -15,10 +16,11 @@ _MODES = {1: "lanczos", 2: "bilinear", 3: "bicubic"}  # PIL's numbers for resamp
 
 
 def video_settings(checkpoint: Checkpoint, crops: bool = False) -> dict[str, Any]:
-    """The settings of the checkpoint's video processor, from whichever file holds them; `crops` if the family can.
+    """The settings of the checkpoint's video processor, from whichever file holds them.
 
-    transformers 5 writes `processor_config.json`; earlier versions `video_preprocessor_config.json`, and models
-    older than that have only `preprocessor_config.json`, which then serves for videos too.
+    transformers 5 writes `processor_config.json`; earlier versions wrote `video_preprocessor_config.json`, and still
+    older checkpoints have only `preprocessor_config.json`, which then holds for videos too. ModelError if there is
+    none, or if it crops frames and the family cannot (`crops`).
     """
     settings = checkpoint.json("processor_config.json").get("video_processor")
     for name in ("video_preprocessor_config.json", "preprocessor_config.json"):
@@ -35,7 +37,8 @@ def video_settings(checkpoint: Checkpoint, crops: bool = False) -> dict[str, Any
 def resize(frames: Tensor, height: int, width: int, settings: dict[str, Any]) -> Tensor:
     """Antialiased resize of (n, h, w, 3) uint8 to (n, 3, height, width) uint8, as PIL does it.
 
-    It works on 8-bit values on the CPU, like PIL itself, so that the result is the same on every device.
+    It works on 8-bit values on the CPU, like PIL itself, so that the result is the same on every device. ModelError
+    for a resampling filter that torch does not have.
     """
     x = frames.cpu().permute(0, 3, 1, 2)  # (n, 3, h, w)
     if not settings.get("do_resize", True) or tuple(x.shape[-2:]) == (height, width):
@@ -48,7 +51,7 @@ def resize(frames: Tensor, height: int, width: int, settings: dict[str, Any]) ->
     except (NotImplementedError, ValueError):
         if mode != "lanczos":
             raise
-        # A torch without this filter: transformers' video processors take the bicubic one instead, and so do we.
+        # This torch has no Lanczos filter: like transformers' video processors, use the bicubic one instead.
         return F.interpolate(x, size=(height, width), mode="bicubic", antialias=True)
 
 
@@ -62,3 +65,33 @@ def normalise(pixels: Tensor, settings: dict[str, Any], device: torch.device) ->
         std = torch.tensor(settings["image_std"], device=device).view(-1, 1, 1)
         x = (x - mean) / std
     return x
+
+
+def fit_area(
+    size: tuple[int, int], side: int, bounds: tuple[int, int], frames: int = 1, depth: int = 1
+) -> tuple[int, int]:
+    """The height and width that frames of `size` are resized to: multiples of `side` whose area lies within bounds.
+
+    The rule of the Qwen processors, which keeps the aspect ratio as nearly as possible. `bounds` are the least and the
+    most pixels of all frames together, of which there are `frames`, in slots of `depth`.
+
+    transformers has it as `smart_resize`, once for Qwen2-VL and once for Qwen3-VL. Both give the same values (a test
+    compares them on a grid of sizes), but the modules that hold them can only be imported where Pillow is installed
+    (they take `PILImageResampling` from `image_utils`), and this package does not depend on Pillow.
+    """
+    height, width = size
+    least, most = bounds
+    rounded = [round(edge / side) * side for edge in size]
+    pixels = round(frames / depth) * depth * rounded[0] * rounded[1]
+    if pixels > most:
+        scale = math.sqrt(frames * height * width / most)
+        rounded = [max(side, math.floor(edge / scale / side) * side) for edge in size]
+    elif pixels < least:
+        scale = math.sqrt(least / (frames * height * width))
+        rounded = [math.ceil(edge * scale / side) * side for edge in size]
+    return rounded[0], rounded[1]
+
+
+def square(patches: Tensor) -> Tensor:
+    """(n, S S, C) patches in rows to (n, S, S, C)."""
+    return patches.unflatten(1, (math.isqrt(patches.shape[1]), -1))

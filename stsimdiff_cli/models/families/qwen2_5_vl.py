@@ -20,9 +20,10 @@ class Qwen25VL(Qwen2VL):
         """Mean over each token's patches, then out of window order (the encoder permutes tokens for its windows)."""
         merged = self._merged(patches)
         order = torch.as_tensor(self._window_index(model, pixels["video_grid_thw"]), device=merged.device)
-        return merged[torch.argsort(order)].view(*self._grid(pixels), -1)
+        return merged[torch.argsort(order)].view(*self._shape(pixels), -1)
 
     def _window_index(self, model: Any, grid_thw: Tensor) -> Any:
+        """(tokens,): for each token in the encoder's order, its place on the grid."""
         try:
             from transformers.vision_utils import get_vision_window_index
         except ImportError:  # transformers before this became a function
@@ -33,8 +34,8 @@ class Qwen25VL(Qwen2VL):
     def positions(self, model: Any, ids: Tensor, visual: Tensor, grid: TokenGrid) -> Tensor:
         """(4, L): running text positions, then time, row and column from the model's own `get_rope_index`.
 
-        Seconds per slot is the mean spacing of the slots' times. Times are written once more here, because
-        transformers 5.17 cut that spacing to whole seconds; from 5.18 on this changes nothing.
+        Seconds per slot is the mean spacing of the slots' times. Times are computed again here because transformers
+        5.17 truncates that spacing to whole seconds; from 5.18 on this changes nothing.
         """
         t, h, w = grid.shape
         spacing = torch.tensor((grid.seconds[-1] - grid.seconds[0]) / (t - 1) if t > 1 else 1.0, device=ids.device)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from ...errors import VideoError
 from ...records import TokenGrid
 from .base import Family
-from .preprocess import normalise, resize, video_settings
+from .preprocess import fit_area, normalise, resize, video_settings
 
 
 class Qwen2VL(Family):
@@ -29,36 +28,36 @@ class Qwen2VL(Family):
         return self.config.vision_config
 
     @property
+    def _cell(self) -> int:
+        """Pixels along a side of the square that becomes one token."""
+        return int(self._vision.patch_size * self._vision.spatial_merge_size)
+
+    # --- vision ---
+
+    @property
     def frames_per_slot(self) -> int:
         """`temporal_patch_size`."""
         return int(self._vision.temporal_patch_size)
 
-    def size(self, height: int, width: int) -> tuple[int, int]:
-        """The size that frames are resized to: sides multiples of patch x merge, area within the checkpoint's bounds.
+    def size(self, height: int, width: int, frames: int) -> tuple[int, int]:  # noqa: ARG002
+        """The size that frames are resized to, however many there are; see `fit_area`.
 
-        The rule of the Qwen2-VL processors (`smart_resize`), aspect ratio kept as nearly as possible.
+        VideoError for frames more than 200 times as long as wide.
         """
         if max(height, width) > 200 * min(height, width):
             raise VideoError(f"Frames of {width} x {height} pixels are too narrow for Qwen-VL (200 : 1).")
-        side = self._vision.patch_size * self._vision.spatial_merge_size
         size = self._settings.get("size") or {}
         least = size.get("shortest_edge") or self._settings["min_pixels"]
         most = size.get("longest_edge") or self._settings["max_pixels"]
-        rounded = [round(edge / side) * side for edge in (height, width)]
-        if rounded[0] * rounded[1] > most:
-            scale = math.sqrt(height * width / most)
-            rounded = [max(side, math.floor(edge / scale / side) * side) for edge in (height, width)]
-        elif rounded[0] * rounded[1] < least:
-            scale = math.sqrt(least / (height * width))
-            rounded = [math.ceil(edge * scale / side) * side for edge in (height, width)]
-        return rounded[0], rounded[1]
+        return fit_area((height, width), self._cell, (least, most))
 
-    def pixels(self, frames: Tensor, device: torch.device) -> dict[str, Tensor]:
-        """Patches (t h w, 3 x frames x patch x patch) in merge order, and their grid; an odd end repeats its frame."""
-        return self._patches(frames, self.size(*frames.shape[1:3]), device)
+    def preprocess(self, frames: Tensor, total: int, device: torch.device) -> dict[str, Tensor]:
+        """Patches (t h w, 3 x frames x patch x patch) in merge order, and their grid.
 
-    def _patches(self, frames: Tensor, size: tuple[int, int], device: torch.device) -> dict[str, Tensor]:
-        height, width = size
+        A last slot that is not full repeats its last frame.
+        """
+        _, height, width, _ = frames.shape
+        height, width = self.size(height, width, total)
         x = normalise(resize(frames, height, width, self._settings), self._settings, device)  # (n, 3, height, width)
         depth, patch, merge = self.frames_per_slot, self._vision.patch_size, self._vision.spatial_merge_size
         x = torch.cat([x, x[-1:].expand(-len(x) % depth, -1, -1, -1)])
@@ -70,18 +69,19 @@ class Qwen2VL(Family):
             "video_grid_thw": torch.tensor([[t, h, w]], device=device),
         }
 
-    def _grid(self, pixels: dict[str, Tensor]) -> tuple[int, int, int]:
+    def _shape(self, pixels: dict[str, Tensor]) -> tuple[int, int, int]:
+        """t, H, W of the token grid."""
         t, h, w = pixels["video_grid_thw"][0].tolist()
         merge = self._vision.spatial_merge_size
         return t, h // merge, w // merge
 
-    def features(self, model: Any, pixels: dict[str, Tensor]) -> Tensor:
-        """Merged features of the vision encoder, (t, H, W, D)."""
+    def encode(self, model: Any, pixels: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Merged features of the vision encoder."""
         out = model.get_video_features(**pixels, return_dict=True).pooler_output
-        return torch.cat(list(out)).view(*self._grid(pixels), -1)
+        return {"features": torch.cat(list(out)).view(*self._shape(pixels), -1)}
 
     def last_attention(self, model: Any) -> nn.Module:
-        """The last block, whose attention is full within a slot."""
+        """That of the last block, which is full within a slot."""
         return model.model.visual.blocks[-1].attn
 
     def key_projection(self, model: Any) -> Any:
@@ -94,11 +94,14 @@ class Qwen2VL(Family):
 
     def to_grid(self, model: Any, patches: Tensor, pixels: dict[str, Tensor]) -> Tensor:  # noqa: ARG002
         """Mean over each token's patches, which stand together."""
-        return self._merged(patches).view(*self._grid(pixels), -1)
+        return self._merged(patches).view(*self._shape(pixels), -1)
 
     def _merged(self, patches: Tensor) -> Tensor:
+        """(patches, C) to (tokens, C)."""
         unit = self._vision.spatial_merge_size**2
         return patches.view(-1, unit, patches.shape[-1]).mean(1)
+
+    # --- language ---
 
     def positions(self, model: Any, ids: Tensor, visual: Tensor, grid: TokenGrid) -> Tensor:
         """(4, L): running text positions, then time, row and column from the model's own `get_rope_index`."""
@@ -106,7 +109,7 @@ class Qwen2VL(Family):
         return torch.cat([torch.arange(len(ids), device=ids.device)[None], three])
 
     def _time_row_column(self, model: Any, ids: Tensor, visual: Tensor, grid: TokenGrid, **more: Any) -> Tensor:
-        """(3, L): one step a slot, unless `more` says otherwise."""
+        """(3, L): time moves one step a slot, unless `more` says otherwise."""
         t, h, w = grid.shape
         merge = self._vision.spatial_merge_size
         three, _ = model.model.get_rope_index(

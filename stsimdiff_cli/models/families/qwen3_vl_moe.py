@@ -1,4 +1,4 @@
-"""Qwen3-VL with a mixture of experts in its LLM (30B-A3B, 235B-A22B); all else is Qwen3-VL's."""
+"""Qwen3-VL with a mixture of experts in its LLM (30B-A3B, 235B-A22B); everything else is that of Qwen3-VL."""
 
 from __future__ import annotations
 

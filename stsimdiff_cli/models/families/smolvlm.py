@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from datetime import timedelta
 from functools import cached_property
 from typing import Any, ClassVar
@@ -14,7 +13,7 @@ from torch.nn import functional as F
 from ...errors import RequestError
 from ...records import TokenGrid
 from .base import Family
-from .preprocess import normalise, resize, video_settings
+from .preprocess import normalise, resize, square, video_settings
 
 # What SmolVLMProcessor writes about a video, whatever the chat template says.
 _VIDEO = "<video>"
@@ -29,29 +28,27 @@ _LARGEST = 4096  # no edge is made longer than this before frames become squares
 class SmolVLM(Family):
     """One frame a slot, squeezed into a square; a token is a square of `scale_factor` x `scale_factor` SigLIP patches.
 
-    The words around and between the frames stand outside the grid: they belong to the prompt and do not count in N.
-    They are in no Layout, because they melt into the words of the chat template on both sides when the tokenizer reads
-    them; the number of frames, the times and the duration that they name are all in the grid's record.
+    The words around and between the frames are not on the grid: they belong to the prompt and do not count in N. They
+    cannot be a Layout, because the tokenizer may merge them with the words of the chat template on both sides; the
+    number of frames, the times and the duration that they name are all in the grid's record.
     """
 
     name: ClassVar[str] = "smolvlm"
-    # The checkpoints' templates know no videos; as a text, the placeholder gets where transformers' processor puts it.
+    # The checkpoints' templates do not know videos; as a text, the placeholder ends up where transformers' processor
+    # puts it.
     video_part: ClassVar[dict[str, str]] = {"type": "text", "text": _VIDEO}
-    slotwise: ClassVar[bool] = True
+    placeholder_per_slot: ClassVar[bool] = True
 
     @cached_property
     def _settings(self) -> dict[str, Any]:
         return video_settings(self.checkpoint)
 
-    @property
-    def frames_per_slot(self) -> int:
-        """Frames are encoded one by one."""
-        return 1
+    # --- vision ---
 
     def size(self, height: int, width: int) -> tuple[int, int]:
-        """The size that frames get before they become squares: the longer edge is given, the other one made even.
+        """The size of frames before they become squares: the longer edge is given, the other one made even.
 
-        Where a checkpoint names a size for images and another for videos, transformers takes the one for images.
+        Where a checkpoint has one size for images and another for videos, transformers takes the one for images.
         """
         size = self._settings.get("size") or self._settings["video_sampling"]["video_size"]
         if "longest_edge" not in size:
@@ -61,46 +58,40 @@ class SmolVLM(Family):
             return _even(int(edge / aspect)), edge
         return edge, _even(int(edge * aspect))
 
-    def pixels(self, frames: Tensor, device: torch.device) -> dict[str, Tensor]:
-        """(1, n, 3, side, side): resized twice, like transformers does it, whatever the aspect ratio."""
+    def preprocess(self, frames: Tensor, total: int, device: torch.device) -> dict[str, Tensor]:  # noqa: ARG002
+        """(1, n, 3, side, side): resized twice, as transformers does it, whatever the aspect ratio."""
         x = resize(frames, *self.size(*frames.shape[1:3]), self._settings)
         side = self._settings["max_image_size"]["longest_edge"]
         x = resize(x.permute(0, 2, 3, 1), side, side, self._settings)
         return {"pixel_values": normalise(x, self._settings, device)[None]}
 
-    def features(self, model: Any, pixels: dict[str, Tensor]) -> Tensor:
-        """Pixel-shuffled and projected features (t, H, W, D)."""
+    def encode(self, model: Any, pixels: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Pixel-shuffled and projected features."""
         values = pixels["pixel_values"][0].to(model.dtype)
         out = model.model.connector(model.model.vision_model(values, return_dict=True).last_hidden_state)
-        side = math.isqrt(out.shape[1])
-        return out.view(len(values), side, side, -1)
+        return {"features": square(out)}
 
     def last_attention(self, model: Any) -> nn.Module:
-        """The last layer."""
+        """That of the last layer."""
         return model.model.vision_model.encoder.layers[-1].self_attn
-
-    def key_projection(self, model: Any) -> Any:
-        """Keys have a projection of their own."""
-        return self.last_attention(model).k_proj
-
-    def keys(self, model: Any, inputs: Tensor) -> Tensor:
-        """All heads side by side; (frames, patches, K) flattened to (patches, K)."""
-        return self.key_projection(model)(inputs).flatten(0, -2)
 
     def to_grid(self, model: Any, patches: Tensor, pixels: dict[str, Tensor]) -> Tensor:  # noqa: ARG002
         """Mean over the square of patches that pixel shuffling puts into one token."""
-        frames, channels = pixels["pixel_values"].shape[1], patches.shape[-1]
-        side = math.isqrt(len(patches) // frames)
-        x = patches.view(frames, side, side, channels).permute(0, 3, 1, 2)
+        x = square(patches.view(pixels["pixel_values"].shape[1], -1, patches.shape[-1])).permute(0, 3, 1, 2)
         return F.avg_pool2d(x, self.config.scale_factor).permute(0, 2, 3, 1)
+
+    # --- language ---
 
     @cached_property
     def placeholder(self) -> int:
         """Frames are images to the LLM."""
         return int(self.config.image_token_id)
 
-    def written(self, text: str, grid: TokenGrid) -> str:
-        """The number of frames and the video's duration, then every frame behind its time."""
+    def expand_placeholder(self, text: str, grid: TokenGrid) -> str:
+        """The number of frames and the video's duration, then every frame after its time.
+
+        RequestError if the question contains the placeholder too.
+        """
         if text.count(_VIDEO) != 1:
             raise RequestError(
                 f"The prompt holds {text.count(_VIDEO)} video placeholders instead of 1.",
@@ -112,13 +103,9 @@ class SmolVLM(Family):
         introduction = _INTRODUCTION.format(count=in_words(len(frames)), duration=duration)
         return text.replace(_VIDEO, introduction + "".join(frames) + _END)
 
-    def positions(self, model: Any, ids: Tensor, visual: Tensor, grid: TokenGrid) -> Tensor:  # noqa: ARG002
-        """(1, L): 0, 1, 2, ..."""
-        return torch.arange(len(ids), device=ids.device)[None]
-
 
 def _even(edge: int) -> int:
-    """The same or one more; at least 1."""
+    """`edge`, or one more if it is odd; at least 1."""
     return max(edge + edge % 2, 1)
 
 
@@ -131,7 +118,7 @@ _TENS = {2: "twenty", 3: "thirty", 4: "forty", 5: "fifty", 6: "sixty", 7: "seven
 
 
 def in_words(number: int) -> str:
-    """A number from 0 to 999999 in British English, as SmolVLM2 was taught to count frames: one hundred and one."""
+    """A number from 0 to 999999 in British English, as SmolVLM2's processor counts frames: one hundred and one."""
     if number < 20:
         return _UNITS[number]
     if number < 100:

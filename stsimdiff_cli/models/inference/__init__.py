@@ -1,1 +1,1 @@
-"""Loaded models at work: the vision encoder, the LLM, prompts, conversations, and attention read on the way."""
+"""Loaded models at work: the vision encoder, the LLM, prompts, conversations, and reading attention weights."""

@@ -1,8 +1,8 @@
-"""Attention weights beside a fast kernel: a tap on chosen attention modules, whatever the architecture.
+"""Reading attention next to a fast kernel: a tap on chosen attention modules, whatever the architecture.
 
-Fast kernels return no weights. transformers lets anybody register an attention function by name; ours hands queries
-and keys (after rotary embedding) to a tap that was attached to the module, if any, and then calls SDPA, or the eager
-kernel for whoever asked for that.
+Fast kernels do not return weights. transformers lets anyone register an attention function under a name. Ours passes
+queries and keys (after rotary embedding) to the tap of the module, if one is attached, and then calls SDPA, or the
+module's eager function where the user asked for that.
 """
 
 from __future__ import annotations
@@ -22,18 +22,20 @@ from transformers.masking_utils import eager_mask, sdpa_mask
 from ...errors import RequestError
 from ..loading.runtime import ResolvedRuntime
 
-#: Name of the attention implementation: pass it as `attn_implementation` when loading.
-PROBED = "stsimdiff_probed"
-_PROBED_EAGER = "stsimdiff_probed_eager"
-_TAP = "_stsimdiff_tap"
+#: Attention implementations with taps, by their names for `attn_implementation`.
+TAPPED_SDPA, TAPPED_EAGER = "stsimdiff_tapped_sdpa", "stsimdiff_tapped_eager"
+_ATTRIBUTE = "_stsimdiff_tap"
 
 #: (query (B, heads, q, d), key (B, kv heads, k, d), mask or None, scaling)
 Tap = Callable[[Tensor, Tensor, Tensor | None, float], None]
 
 
-def tapping(runtime: ResolvedRuntime) -> ResolvedRuntime:
-    """The same runtime with an implementation that taps can listen to; RequestError if it hides what a tap needs."""
-    names = {"sdpa": PROBED, "eager": _PROBED_EAGER}
+def allow_taps(runtime: ResolvedRuntime) -> ResolvedRuntime:
+    """The same runtime with an attention implementation that calls taps.
+
+    RequestError for an implementation that has no such counterpart.
+    """
+    names = {"sdpa": TAPPED_SDPA, "eager": TAPPED_EAGER}
     if runtime.attention not in names:
         raise RequestError(
             f"Attention weights cannot be read with --attn {runtime.attention}.",
@@ -42,53 +44,53 @@ def tapping(runtime: ResolvedRuntime) -> ResolvedRuntime:
     return replace(runtime, attention=names[runtime.attention])
 
 
-def _probed_attention(
+@contextmanager
+def attach_tap(module: nn.Module, tap: Tap) -> Iterator[None]:
+    """Within the block, an attention module of a model loaded with `allow_taps` calls `tap`."""
+    setattr(module, _ATTRIBUTE, tap)
+    try:
+        yield
+    finally:
+        delattr(module, _ATTRIBUTE)
+
+
+def _tapped_sdpa(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
 ) -> tuple[Tensor, None]:
-    _hand_over(module, query, key, attention_mask, kwargs.get("scaling"))
+    _call_tap(module, query, key, attention_mask, kwargs.get("scaling"))
     return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
 
 
-def _probed_eager(
+def _tapped_eager(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
 ) -> tuple[Tensor, Tensor]:
-    """The eager kernel of the module's own file, which is where transformers keeps it.
+    """The eager function of the module's own file, which is where transformers keeps it.
 
-    Unlike SDPA it has no causal order of its own, so where no mask comes with the tokens it is written here.
+    Unlike SDPA it does not apply a causal order by itself, so where there is no mask, one is made here.
     """
-    _hand_over(module, query, key, attention_mask, kwargs.get("scaling"))
+    _call_tap(module, query, key, attention_mask, kwargs.get("scaling"))
     rows, columns = query.shape[2], key.shape[2]
     if attention_mask is None and rows > 1 and getattr(module, "is_causal", False):
         attention_mask = query.new_full((rows, columns), -torch.inf).triu(columns - rows + 1)
-    elif rows == 1:  # a mask has as many columns as the first layer has keys, of which tokens may have been cut here
+    elif rows == 1:  # a mask has as many columns as layer 0 has keys; this layer may have fewer after pruning
         attention_mask = None
     eager = sys.modules[type(module).__module__].eager_attention_forward
     return eager(module, query, key, value, attention_mask, **kwargs)
 
 
-def _hand_over(module: nn.Module, query: Tensor, key: Tensor, mask: Tensor | None, scaling: float | None) -> None:
-    tap: Tap | None = getattr(module, _TAP, None)
+def _call_tap(module: nn.Module, query: Tensor, key: Tensor, mask: Tensor | None, scaling: float | None) -> None:
+    tap: Tap | None = getattr(module, _ATTRIBUTE, None)
     if tap is not None:
         tap(query, key, mask, query.shape[-1] ** -0.5 if scaling is None else scaling)
 
 
-AttentionInterface.register(PROBED, _probed_attention)
-AttentionMaskInterface.register(PROBED, sdpa_mask)
-AttentionInterface.register(_PROBED_EAGER, _probed_eager)
-AttentionMaskInterface.register(_PROBED_EAGER, eager_mask)
+AttentionInterface.register(TAPPED_SDPA, _tapped_sdpa)
+AttentionMaskInterface.register(TAPPED_SDPA, sdpa_mask)
+AttentionInterface.register(TAPPED_EAGER, _tapped_eager)
+AttentionMaskInterface.register(TAPPED_EAGER, eager_mask)
 
 
-@contextmanager
-def tapped(module: nn.Module, tap: Tap) -> Iterator[None]:
-    """Attach `tap` to an attention module of a model loaded with `attn_implementation=PROBED`."""
-    setattr(module, _TAP, tap)
-    try:
-        yield
-    finally:
-        delattr(module, _TAP)
-
-
-def last_row(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float) -> Tensor:
+def last_query_attention(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float) -> Tensor:
     """Attention of the last query to every key, mean over heads: (k,) float32, for batch size 1."""
     _, heads, _, width = query.shape
     groups = key.shape[1]
@@ -100,7 +102,7 @@ def last_row(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float) ->
     return logits.softmax(-1).mean((0, 1))
 
 
-def received(query: Tensor, key: Tensor, _mask: Tensor | None, scaling: float) -> Tensor:
+def attention_received(query: Tensor, key: Tensor, _mask: Tensor | None, scaling: float) -> Tensor:
     """Attention that each key receives, mean over heads and queries: (B, k) float32, one sample at a time."""
     rows = []
     for q, k in zip(query.float(), key.float(), strict=True):  # (heads, n, d): memory stays that of one frame
@@ -108,7 +110,7 @@ def received(query: Tensor, key: Tensor, _mask: Tensor | None, scaling: float) -
     return torch.stack(rows)
 
 
-def rows_received(query: Tensor, key: Tensor, scaling: float, rows: Tensor, chunk: int = 128) -> Tensor:
+def attention_received_from(query: Tensor, key: Tensor, scaling: float, rows: Tensor, chunk: int = 128) -> Tensor:
     """Causal attention that each key receives from the queries `rows` (R,): maximum over heads, then mean over rows.
 
     (k,) float32, for batch size 1 and as many queries as keys; `chunk` rows at a time.

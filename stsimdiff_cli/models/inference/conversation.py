@@ -1,4 +1,4 @@
-"""Answers: a video is prefilled once, then questioned as often as one likes."""
+"""Answers: a video is prefilled once, then asked any number of questions."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model said, and what it took."""
+    """What the model said, and how long it took."""
 
     text: str
     tokens: int  # generated
     prompt_tokens: int
-    seconds: dict[str, float]  # from the question on: to the "first_token", and to the end of the "answer"
+    seconds: dict[str, float]  # from the question to the "first_token", and to the end of the "answer"
 
 
 class Conversation:
     """A video in the LLM's cache. Every question starts from the video alone, not from earlier answers."""
 
-    #: Visual tokens alive behind each layer with the last question, where a method cuts them there; else empty.
+    #: Visual tokens alive after each layer for the last question, if a method prunes between layers; else empty.
     alive_per_layer: Sequence[int] = ()
 
     def __init__(self, language: LanguageModel, grid: TokenGrid, tokens: Embeddings, index: Tensor) -> None:
@@ -46,17 +46,17 @@ class Conversation:
 
     @torch.inference_mode()
     def _prefill(self) -> None:
-        """Run everything up to the last visual token, which no question changes."""
+        """Run everything up to the last visual token, which is the same for every question."""
         prompt = self._prompt("")
-        places = (prompt.ids == self.language.family.placeholder).nonzero()
-        if len(places):  # none without the video, as in the control of a benchmark
-            self.language.read(prompt[: int(places[-1]) + 1], self.tokens, self.cache)
+        visual = (prompt.ids == self.language.family.placeholder).nonzero()
+        if len(visual):  # none without the video, as in the control of a benchmark
+            self.language.prefill(prompt[: int(visual[-1]) + 1], self.tokens, self.cache)
 
     def _prompt(self, question: str) -> Prompt:
         return self.language.prompter.prompt(self.language.model, self.grid, question, self.index)
 
-    def _ready(self, question: str) -> tuple[Prompt, DynamicCache]:
-        """A question's prompt, and a cache that holds the beginning of it, with all visual tokens."""
+    def _prompt_and_cache(self, question: str) -> tuple[Prompt, DynamicCache]:
+        """A question's prompt, and a cache that holds its beginning with all visual tokens."""
         return self._prompt(question), self.cache
 
     @torch.inference_mode()
@@ -71,35 +71,35 @@ class Conversation:
         """Answer one question; `on_text` receives the text piece by piece. Temperature 0 is greedy."""
         start = time.perf_counter()
         language = self.language
-        prompt, cache = self._ready(question)
-        known = cache.get_seq_length()
+        prompt, cache = self._prompt_and_cache(question)
+        prefilled = cache.get_seq_length()
         sampling = (
             {"do_sample": True, "temperature": temperature}
             if temperature > 0
             else {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
         )
-        streamer = _Pieces(language.prompter.tokenizer, on_text)
+        streamer = _TextStreamer(language.prompter.tokenizer, on_text)
         with torch.random.fork_rng(devices=[language.device] if language.device.type == "cuda" else []), quiet():
             torch.manual_seed(seed)
             language.model.generate(
                 input_ids=prompt.ids.to(language.device)[None],
-                position_ids=language.placed(prompt),
+                position_ids=language.position_ids(prompt),
                 attention_mask=torch.ones_like(prompt.ids, device=language.device)[None],
                 past_key_values=cache,
                 max_new_tokens=max_new_tokens,
                 streamer=streamer,
                 **sampling,
-                **language.family.generation(language.model, len(prompt.ids)),
+                **language.family.generate_kwargs(language.model, len(prompt.ids)),
             )
-        cache.crop(known - cache.get_seq_length())  # negative: so many tokens less
+        cache.crop(prefilled - cache.get_seq_length())  # negative: remove that many tokens
         seconds = {"first_token": streamer.first - start, "answer": time.perf_counter() - start}
         return Answer(streamer.text, len(streamer.ids), len(prompt.ids), seconds)
 
 
 class PrunedConversation(Conversation):
-    """All tokens of a video enter the LLM with every question; a method cuts them between its layers meanwhile.
+    """All tokens of a video enter the LLM with every question, and a method prunes them between its layers.
 
-    The pruner is made anew for every question: what is kept depends on it.
+    Every question has a new pruner, because what is kept depends on the question.
     """
 
     def __init__(self, language: LanguageModel, tokens: VideoTokens, make_pruner: Callable[[], LayerPruner]) -> None:
@@ -107,26 +107,26 @@ class PrunedConversation(Conversation):
         super().__init__(language, tokens.grid, tokens.embeddings, torch.arange(tokens.grid.tokens))
 
     def _prefill(self) -> None:
-        """Nothing is the same for every question."""
+        """There is no shared prefix: which tokens survive depends on the question."""
 
-    def _ready(self, question: str) -> tuple[Prompt, DynamicCache]:
-        """Read the whole prompt but for its last token, with which generating begins.
+    def _prompt_and_cache(self, question: str) -> tuple[Prompt, DynamicCache]:
+        """Prefill the whole prompt except its last token, with which generation begins.
 
-        Layer 0 tells the generator how much of the prompt is in the cache, so the prompt is that of layer 0; later
-        layers hold fewer tokens, which nobody needs to know: a single query sees all that there is.
+        `generate` looks at layer 0 for how much of the prompt is in the cache, so the prompt is that of layer 0. Later
+        layers hold fewer tokens, which does not matter: a single query attends to all that there are.
         """
         pruner, cache = self.make_pruner(), self.language.new_cache()
         prompt = self.language.prune(self.grid, self.tokens, question, pruner, cache)
         self.alive_per_layer = pruner.alive_per_layer
-        cache.crop(-1)
+        cache.crop(-1)  # remove one token
         entered = torch.zeros(self.grid.tokens, dtype=torch.bool)
         entered[pruner.entered] = True
         keep = (prompt.visual < 0) | entered[prompt.visual.clamp_min(0)]
         return prompt[keep], cache
 
 
-class _Pieces(BaseStreamer):
-    """Collects generated ids and hands on new text as soon as it is whole."""
+class _TextStreamer(BaseStreamer):
+    """Collects generated ids and passes on new text as soon as its characters are complete."""
 
     def __init__(self, tokenizer: Any, on_text: Callable[[str], None] | None) -> None:
         self.tokenizer = tokenizer
@@ -145,7 +145,7 @@ class _Pieces(BaseStreamer):
             self.first = time.perf_counter()
         self.ids += value.flatten().tolist()
         text = self.tokenizer.decode(self.ids, skip_special_tokens=True)
-        if not text.endswith("�"):  # half a character
+        if not text.endswith("�"):  # part of a character
             self._emit(text)
 
     def end(self) -> None:

@@ -1,4 +1,4 @@
-"""The LLM that made a video's tokens: found again, and its first layers run for a method."""
+"""The first layers of the LLM that made a video's tokens, for methods that ask for attention in it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ from ...timing import Stopwatch
 from ..loading.runtime import Runtime
 from .model_cache import ModelCache
 
-if TYPE_CHECKING:  # these import transformers, which not everybody needs
+if TYPE_CHECKING:  # these import transformers, which is needed only when a method asks for the LLM
     from ..families.base import Family
     from .language_model import LanguageModel
 
 
 def matching_family(made_by: ModelRef, model: str | None = None) -> Family:
-    """The family of the model that made a file; RequestError if `model` (or what is found now) is another one."""
+    """The family of the model that made a file.
+
+    RequestError if `model` is another one, or if the model has changed since.
+    """
     from ..families import open_family
 
     family = open_family(model or made_by.id, made_by.revision if model is None else None)
@@ -35,7 +38,7 @@ def matching_family(made_by: ModelRef, model: str | None = None) -> Family:
 
 @dataclass
 class EarlyLayers:
-    """The first layers of the LLM that made the tokens, loaded when a method asks for them (methods.base.Llm)."""
+    """The first layers of the LLM that made the tokens: a methods.base.Llm that loads them when they are asked for."""
 
     tokens: VideoTokens
     question: str

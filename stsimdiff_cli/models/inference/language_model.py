@@ -14,11 +14,11 @@ from ...records import Embeddings, Prompt, TokenGrid
 from ..families.base import Family
 from ..loading.runtime import ResolvedRuntime
 from ..loading.weights import load_language
-from .attention_tap import last_row, tapped, tapping
+from .attention_tap import allow_taps, attach_tap, last_query_attention
 from .layer_loop import run_layers
 from .prompts import Prompter
 
-#: Prompt tokens that run through the LLM at once. More are hardly faster; their activations take memory.
+#: Prompt tokens that run through the LLM at once. More are hardly faster, and their activations take memory.
 PIECE = 2048
 
 
@@ -28,53 +28,53 @@ class LanguageModel:
     def __init__(
         self, family: Family, runtime: ResolvedRuntime, layers: int | None = None, attention_rows: bool = False
     ) -> None:
-        """With `layers`, only the first so many, which give no words; with `attention_rows`, to read attention."""
+        """Load it; with `layers`, only its first layers and no LM head; with `attention_rows`, to read attention."""
         self.family = family
         self.device = runtime.device
         self.prompter = Prompter(family)
-        self.model: Any = load_language(family, tapping(runtime) if attention_rows else runtime, layers)
+        self.model: Any = load_language(family, allow_taps(runtime) if attention_rows else runtime, layers)
 
     def inputs(self, prompt: Prompt, tokens: Embeddings) -> dict[str, Tensor]:
         """Model inputs of a prompt with M visual tokens, batch size 1, without deepstack features."""
         ids, visual = prompt.ids.to(self.device), prompt.visual.to(self.device)
-        words = self.model.get_input_embeddings()
-        embeddings = words(ids.masked_fill(ids == self.family.placeholder, 0))  # (L, D)
+        embed = self.model.get_input_embeddings()
+        embeddings = embed(ids.masked_fill(ids == self.family.placeholder, 0))  # (L, D)
         embeddings[visual >= 0] = tokens.features.to(self.device, embeddings.dtype)
-        self.family.embed_extra(self.model, embeddings, ids, visual)
+        self.family.embed_special(self.model, embeddings, ids, visual)
         return {
             "inputs_embeds": embeddings[None],
-            "position_ids": self.placed(prompt),
-            # The mask says that this is one sequence: gaps in the positions would else read as several.
+            "position_ids": self.position_ids(prompt),
+            # The mask says that this is one sequence; otherwise gaps in the positions would be read as several.
             "attention_mask": torch.ones_like(ids)[None],
         }
 
-    def placed(self, prompt: Prompt) -> Tensor:
+    def position_ids(self, prompt: Prompt) -> Tensor:
         """Position ids as models take them: (1, L), or (R, 1, L)."""
         positions = prompt.positions.to(self.device)
         return positions if len(positions) == 1 else positions[:, None]
 
     def decoder_inputs(self, prompt: Prompt, tokens: Embeddings) -> dict[str, Any]:
-        """The same for the decoder, which takes deepstack features too."""
+        """The same for the decoder, with deepstack features where the family has them."""
         inputs = self.inputs(prompt, tokens)
         if tokens.deepstack is None:
             return inputs
         visual = (prompt.visual >= 0).to(self.device)
-        return {**inputs, **self.family.deepened(visual, tokens.deepstack.to(self.device))}
+        return {**inputs, **self.family.deepstack_kwargs(visual, tokens.deepstack.to(self.device))}
 
     @torch.inference_mode()
-    def read(self, prompt: Prompt, tokens: Embeddings, cache: Cache) -> None:
+    def prefill(self, prompt: Prompt, tokens: Embeddings, cache: Cache) -> None:
         """Run a prompt with M visual tokens, or the beginning of one, through the decoder and into an empty cache.
 
         Piece by piece, so that memory holds the cache and the activations of one piece, however long the prompt is.
         """
-        decoder, seen = self.model.get_decoder(), 0
+        decoder, done = self.model.get_decoder(), 0
         for begin in range(0, len(prompt.ids), PIECE):
             piece = prompt[begin : begin + PIECE]
             count = int((piece.visual >= 0).sum())
-            inputs = self.decoder_inputs(piece, tokens[slice(seen, seen + count)])
+            inputs = self.decoder_inputs(piece, tokens[slice(done, done + count)])
             inputs["attention_mask"] = inputs["attention_mask"].new_ones(1, begin + len(piece.ids))
             decoder(**inputs, past_key_values=cache, use_cache=True)
-            seen += count
+            done += count
 
     def new_cache(self) -> DynamicCache:
         """An empty cache."""
@@ -90,14 +90,14 @@ class LanguageModel:
         rows: list[Tensor] = []
 
         def stop(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float) -> None:
-            if key.shape[2] < len(sequence.ids):
+            if key.shape[2] < len(sequence.ids):  # not the last piece of the prompt
                 return
-            rows.append(last_row(query, key, mask, scaling))
-            raise _RowTaken
+            rows.append(last_query_attention(query, key, mask, scaling))
+            raise _EnoughAttention
 
         attention = self.model.get_decoder().layers[layer].self_attn
-        with tapped(attention, stop), contextlib.suppress(_RowTaken):
-            self.read(sequence, tokens, self.new_cache())
+        with attach_tap(attention, stop), contextlib.suppress(_EnoughAttention):
+            self.prefill(sequence, tokens, self.new_cache())
         return rows[0][(sequence.visual >= 0).to(self.device)]
 
     @torch.inference_mode()
@@ -109,9 +109,9 @@ class LanguageModel:
         pruner: LayerPruner,
         cache: Cache | None = None,
     ) -> Prompt:
-        """Read all N tokens and a question, cutting where `pruner` says; returns the whole prompt.
+        """Read all N tokens and a question, pruning where `pruner` says; returns the whole prompt.
 
-        With a cache the run goes through all layers and fills it; without, it ends as soon as the pruner is finished.
+        With a cache, the run goes through all layers and fills it; without one, it ends when the pruner is finished.
         """
         prompt = self.prompter.prompt(self.model, grid, question, torch.arange(grid.tokens))
         inputs = self.inputs(prompt, tokens)
@@ -123,5 +123,5 @@ class LanguageModel:
         return prompt
 
 
-class _RowTaken(Exception):  # noqa: N818 (it ends a forward pass early; it is no error)
-    """The attention row has been taken: the rest of the forward pass is not needed."""
+class _EnoughAttention(Exception):  # noqa: N818 (it is not an error: it ends a forward pass early)
+    """The attention that was wanted has been read: the rest of the forward pass is not needed."""

@@ -1,8 +1,8 @@
-"""The LLM's layers one by one, with room between them for cutting visual tokens.
+"""The LLM's layers one by one, with room between them for pruning visual tokens.
 
-The sums are those of transformers' decoder layers (norm, attention, feed-forward network, each with its residual), so
-that whatever kernel and cache they use is used here too; only the order of calls is ours. Tokens that are cut leave
-the hidden states, the rotary positions and the caches of all later layers; those behind them keep their positions.
+What is computed is what transformers' decoder layers compute (norm, attention, feed-forward network, each with its
+residual), so the kernel and the cache are those that they use; only the order of calls is ours. Pruned tokens leave
+the hidden states, the rotary positions and the caches of all later layers; tokens after them keep their positions.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from transformers import Cache
 
 from ...errors import ModelError
 from ...layer_pruning import Keep, LayerPruner, LayerState
-from .attention_tap import last_row, rows_received, tapped
+from .attention_tap import attach_tap, attention_received_from, last_query_attention
 
 
 def run_layers(
@@ -27,27 +27,28 @@ def run_layers(
     cache: Cache | None,
     deepstack: Tensor | None = None,
 ) -> Tensor:
-    """Run a whole prompt through the layers of a text model, cutting where `pruner` says: (1, L', D), before the norm.
+    """Run a whole prompt through the layers of a text model, pruning where `pruner` says: (1, L', D), before the norm.
 
-    text is a decoder of transformers loaded with `attn_implementation=PROBED`, hidden (1, L, D) are the prompt's
-    embeddings, rotary the cosines and sines of all L positions, visual (L,) bool, deepstack (N, K, D) what is added to
-    the N visual tokens behind the first K layers. Without a cache the run ends when the pruner is finished. ModelError
-    for a model some of whose layers do not see the whole prompt.
+    text is a decoder of transformers, loaded with `allow_taps`. hidden (1, L, D) are the prompt's embeddings, rotary
+    the cosines and sines of all L positions, visual (L,) bool, deepstack (N, K, D) what is added to the N visual
+    tokens after the first K layers. Without a cache the run ends when the pruner is finished. ModelError for a model
+    in which some layers do not attend to the whole prompt.
     """
-    kinds = set(getattr(text.config, "layer_types", None) or ["full_attention"])
-    if kinds != {"full_attention"}:
+    types = set(getattr(text.config, "layer_types", None) or ["full_attention"])
+    if types != {"full_attention"}:
         raise ModelError(
-            f"Tokens cannot be cut inside this LLM: it has {', '.join(sorted(kinds))}.", "Compress first, then ask."
+            f"Tokens cannot be pruned inside this LLM: it has layers of type {', '.join(sorted(types))}.",
+            "Compress first, then ask.",
         )
-    state = _State(hidden, rotary, visual, deepstack)
+    state = _PromptState(hidden, rotary, visual, deepstack)
     for number, layer in enumerate(text.layers):
         if cache is None and pruner.finished:
             break
-        state.cut(pruner.before(state.view(number, len(text.layers))))
+        state.keep(pruner.before(state.view(number, len(text.layers))))
         if number == 0:
             pruner.entered = pruner.index
-        taken = _Taken()
-        with tapped(layer.self_attn, taken.keep):
+        attention = _TappedAttention(state.visual)
+        with attach_tap(layer.self_attn, attention.tap):
             mixed, _ = layer.self_attn(
                 hidden_states=layer.input_layernorm(state.hidden),
                 attention_mask=None,  # one sequence without padding: the kernel's own causal order
@@ -55,65 +56,71 @@ def run_layers(
                 past_key_values=cache,
             )
         state.hidden = state.hidden + mixed
-        taken.visual = state.visual
-        state.cut(pruner.after(state.view(number, len(text.layers)), taken))
+        state.keep(pruner.after(state.view(number, len(text.layers)), attention))
         state.hidden = state.hidden + layer.mlp(layer.post_attention_layernorm(state.hidden))
-        state.deepen(number)
+        state.add_deepstack(number)
         pruner.alive_per_layer.append(int(state.visual.sum()))
     return state.hidden
 
 
-class _State:
-    """What the next layer will see."""
+class _PromptState:
+    """The prompt between two layers: what is left of it, and where it stands."""
 
     def __init__(self, hidden: Tensor, rotary: tuple[Tensor, Tensor], visual: Tensor, deepstack: Tensor | None) -> None:
-        self.hidden = hidden
+        self.hidden = hidden  # (1, L, D)
         self.rotary = rotary
-        self.visual = visual
-        self.deepstack = deepstack  # of the visual tokens that are alive
+        self.visual = visual  # (L,) bool
+        self.deepstack = deepstack  # (V, K, D), of the V visual tokens that are alive
 
     def view(self, layer: int, layers: int) -> LayerState:
+        """What a pruner sees of it."""
         return LayerState(layer, layers, self.hidden[0, self.visual])
 
-    def cut(self, cut: Keep | None) -> None:
-        """Leave out visual tokens; text always stays."""
-        if cut is None:
+    def keep(self, choice: Keep | None) -> None:
+        """Drop all visual tokens but those chosen; text always stays. None keeps everything."""
+        if choice is None:
             return
         places = self.visual.nonzero().squeeze(1)
-        keep = cut.keep.to(places.device)
+        kept = choice.keep.to(places.device)
         stays = ~self.visual
-        stays[places[keep]] = True
-        if cut.hidden is not None:
+        stays[places[kept]] = True
+        if choice.hidden is not None:
             self.hidden = self.hidden.clone()
-            self.hidden[0, places[keep]] = cut.hidden.to(self.hidden.dtype)
+            self.hidden[0, places[kept]] = choice.hidden.to(self.hidden.dtype)
         self.hidden = self.hidden[:, stays]
         cos, sin = (table[..., stays, :] for table in self.rotary)
         self.rotary = (cos, sin)
         self.visual = self.visual[stays]
         if self.deepstack is not None:
-            self.deepstack = self.deepstack[keep.to(self.deepstack.device)]
+            self.deepstack = self.deepstack[kept.to(self.deepstack.device)]
 
-    def deepen(self, layer: int) -> None:
-        """Add what belongs behind this layer."""
+    def add_deepstack(self, layer: int) -> None:
+        """Add the deepstack features that belong after this layer, if there are any."""
         if self.deepstack is None or layer >= self.deepstack.shape[1]:
             return
         self.hidden = self.hidden.clone()
         self.hidden[0, self.visual] += self.deepstack[:, layer].to(self.hidden.dtype)
 
 
-class _Taken:
-    """Queries and keys of one layer, and the attention that methods ask for (inside.Rows)."""
+class _TappedAttention:
+    """A layer_pruning.LayerAttention: computed when a method asks for it, from one layer's queries and keys."""
 
-    visual: Tensor
+    def __init__(self, visual: Tensor) -> None:
+        self.visual = visual  # (L,) bool
 
-    def keep(self, query: Tensor, key: Tensor, mask: Tensor | None, scaling: float) -> None:
+    def tap(self, query: Tensor, key: Tensor, mask: Tensor | None, scaling: float) -> None:
+        """Keep what the layer's attention computes with."""
         self.query, self.key, self.mask, self.scaling = query, key, mask, scaling
 
     def last_query(self) -> Tensor:
-        return last_row(self.query, self.key, self.mask, self.scaling)[self.visual]
+        """See LayerAttention."""
+        return last_query_attention(self.query, self.key, self.mask, self.scaling)[self.visual]
 
     def cross_and_self(self) -> tuple[Tensor, Tensor]:
+        """See LayerAttention."""
         places = self.visual.nonzero().squeeze(1)
         text = torch.arange(int(places[-1]) + 1, len(self.visual), device=places.device)
-        cross, own = (rows_received(self.query, self.key, self.scaling, rows)[places] for rows in (text, places))
+        cross, own = (
+            attention_received_from(self.query, self.key, self.scaling, rows)[places] for rows in (text, places)
+        )
         return cross, own

@@ -1,4 +1,4 @@
-"""Where the stages get the loaded parts of models from."""
+"""The loaded parts of models, shared by callers that handle many videos."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class ModelCache:
-    """Loads each part of a model once, for callers that handle many videos.
+    """Loads each part of a model once.
 
     transformers is imported only when the first part is loaded.
     """
@@ -44,7 +44,7 @@ class ModelCache:
 
 
 class NoModelCache(ModelCache):
-    """Loads anew every time, and keeps nothing."""
+    """Loads a part every time it is asked for, and keeps nothing."""
 
     def _get(self, build: Any, family: Family, *settings: Any) -> Any:
         return build(family, *settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -11,6 +12,9 @@ from torch import Tensor
 from ...errors import ModelError, RequestError
 from ...records import Prompt, TokenGrid
 from ..families.base import Family
+
+#: Text ids and the flat position p of a visual token: the text stands before it (after the last one if p = N).
+Insertion = tuple[int, list[int]]
 
 
 class Prompter:
@@ -22,40 +26,45 @@ class Prompter:
         self._template = self._read_template()
 
     def _read_template(self) -> str | None:
-        """The chat template: a file of its own in checkpoints old and new, or the tokenizer's."""
+        """The chat template from a file of its own, which has two possible names; None if it is the tokenizer's."""
         checkpoint = self.family.checkpoint
         if (checkpoint.path / "chat_template.jinja").is_file():
             return (checkpoint.path / "chat_template.jinja").read_text()
         return checkpoint.json("chat_template.json").get("chat_template")
 
     def ids(self, grid: TokenGrid, question: str) -> tuple[Tensor, Tensor]:
-        """Ids (L,) and visual positions (L,) of the whole prompt, all N visual tokens in place."""
-        plain = self._plain(grid, question)
-        places = [i for i, token in enumerate(plain) if token == self.family.placeholder]
-        expected = grid.shape[0] if self.family.slotwise else 1
-        if len(places) != expected:
+        """Ids (L,) and visual positions (L,) of the whole prompt, with all N visual tokens in it.
+
+        Each placeholder (#) of the rendered prompt stands for an equal share of the N visual tokens 0, 1, 2, ...; the
+        layout may write more ids before, between and after them. Here with 6 visual tokens in 2 slots, and a family
+        that writes | between and ! after them:
+
+            one placeholder for the video            <user>  #  What?     ->  <user> 0 1 2 | 3 4 5 ! What?
+            one placeholder for each slot     <user> 0s: # 1s: # What?     ->  <user> 0s: 0 1 2 1s: 3 4 5 What?
+
+        Text has -1 as its visual position. RequestError if the question contains placeholders of its own.
+        """
+        rendered = self._rendered(grid, question)
+        expected = grid.shape[0] if self.family.placeholder_per_slot else 1
+        texts = _split(rendered, self.family.placeholder)
+        if len(texts) != expected + 1:
             raise RequestError(
-                f"The prompt holds {len(places)} video placeholders instead of {expected}.",
+                f"The prompt holds {len(texts) - 1} video placeholders instead of {expected}.",
                 "Leave special tokens out of the question.",
             )
-        # Text stands before certain visual tokens, and behind the last: the prompt's own, and what the layout writes.
-        begins = [0, *(place + 1 for place in places)]
-        own = [plain[begin:place] for begin, place in zip(begins, [*places, len(plain)], strict=True)]
-        share, layout, done = grid.tokens // expected, grid.layout, 0
-        texts = [(share * i, ids) for i, ids in enumerate(own[:-1])] + [(0, [*layout.before]), *layout.between]
-        texts = [*sorted(texts, key=lambda text: text[0]), (grid.tokens, [*layout.after, *own[-1]])]
-        ids, visual = [], []
-        for stop, text_ids in texts:
-            ids += [torch.full((stop - done,), self.family.placeholder), torch.tensor(text_ids, dtype=torch.int64)]
-            visual += [torch.arange(done, stop), torch.full((len(text_ids),), -1)]
-            done = stop
-        return torch.cat(ids), torch.cat(visual)
+        share, layout = grid.tokens // expected, grid.layout
+        own: list[Insertion] = [(share * number, text) for number, text in enumerate(texts)]
+        written: list[Insertion] = [(0, [*layout.before]), *((place, [*ids]) for place, ids in layout.between)]
+        closing: list[Insertion] = [(grid.tokens, [*layout.after])]
+        # A stable sort: at one place, the template's text stands before the layout's, except at the end of the video.
+        insertions = sorted([*own[:-1], *written], key=lambda insertion: insertion[0]) + closing + own[-1:]
+        return _interleaved(insertions, self.family.placeholder)
 
-    def _plain(self, grid: TokenGrid, question: str) -> list[int]:
-        """Ids of the prompt with one placeholder for the whole video, or for each slot if the family is `slotwise`."""
-        around = self.family.around(grid, question)
-        if around is not None:
-            before, after = (self.tokenizer(text, add_special_tokens=False)["input_ids"] for text in around)
+    def _rendered(self, grid: TokenGrid, question: str) -> list[int]:
+        """Ids of the prompt with its placeholders: one for the whole video, or one for each slot."""
+        parts = self.family.prompt_text(grid, question)
+        if parts is not None:
+            before, after = (self.tokenizer(text, add_special_tokens=False)["input_ids"] for text in parts)
             return [*before, self.family.placeholder, *after]
         content: Any = [self.family.video_part, {"type": "text", "text": question}]
         try:
@@ -67,7 +76,7 @@ class Prompter:
             )
         except (ValueError, TypeError) as error:
             raise ModelError(f"{self.family.checkpoint.id} has no usable chat template: {error}") from error
-        text = self.family.written(str(text), grid)
+        text = self.family.expand_placeholder(str(text), grid)
         begin = self.tokenizer.bos_token  # as transformers' processors: added, unless the template wrote it
         return self.tokenizer(text, add_special_tokens=not (begin and text.startswith(begin)))["input_ids"]
 
@@ -87,3 +96,26 @@ class Prompter:
         kept[index.cpu()] = True
         keep = (visual < 0) | kept[visual.clamp_min(0)]
         return Prompt(ids, visual, positions)[keep]
+
+
+def _split(ids: list[int], placeholder: int) -> list[list[int]]:
+    """What stands before, between and after the placeholders: one list more than there are placeholders."""
+    texts: list[list[int]] = [[]]
+    for token in ids:
+        if token == placeholder:
+            texts.append([])
+        else:
+            texts[-1].append(token)
+    return texts
+
+
+def _interleaved(insertions: Iterable[Insertion], placeholder: int) -> tuple[Tensor, Tensor]:
+    """Ids and visual positions (L,) of texts, ascending by place, and of the visual tokens up to each place."""
+    ids: list[Tensor] = []
+    visual: list[Tensor] = []
+    done = 0
+    for place, text in insertions:
+        ids += [torch.full((place - done,), placeholder), torch.tensor(text, dtype=torch.int64)]
+        visual += [torch.arange(done, place), torch.full((len(text),), -1)]
+        done = place
+    return torch.cat(ids), torch.cat(visual)

@@ -13,7 +13,7 @@ from .. import FAMILIES
 from ..families.base import Family
 from ..loading.runtime import ResolvedRuntime
 from ..loading.weights import load_vision
-from .attention_tap import received, tapped, tapping
+from .attention_tap import allow_taps, attach_tap, attention_received
 
 
 class VisionEncoder:
@@ -25,25 +25,28 @@ class VisionEncoder:
         runtime: ResolvedRuntime,
         evidence: frozenset[str] = frozenset(),
     ) -> None:
-        for name in evidence - family.gives:
+        """Load it; RequestError for evidence that does not exist or that the family does not provide."""
+        for name in evidence - family.evidence:
             if name not in {"saliency", "keys"}:
                 raise unknown_name("evidence", name, ["saliency", "keys"])
-            able = [other for other in FAMILIES if name in FAMILIES.load(other).gives]
-            raise RequestError(f"The family {family.name} gives no {name}.", f"Families that do: {', '.join(able)}.")
+            able = [other for other in FAMILIES if name in FAMILIES.load(other).evidence]
+            raise RequestError(
+                f"The family {family.name} does not provide {name}.", f"Families that do: {', '.join(able)}."
+            )
         self.family = family
         self.device = runtime.device
         self.evidence = evidence
-        self.model: Any = load_vision(family, tapping(runtime) if evidence else runtime)
+        self.model: Any = load_vision(family, allow_taps(runtime) if evidence else runtime)
 
     @torch.inference_mode()
     def encode(self, frames: Tensor, total: int | None = None) -> dict[str, Tensor]:
         """Tokens of (n, height, width, 3) uint8 frames, n a multiple of the family's frames per slot except at the end.
 
-        `total` are the frames of the whole video, if these are a part of it. Returns `features` (t, H, W, D) in the
-        model's dtype, `deepstack` (t, H, W, K, D) where the family has it, and, if asked for, `saliency` (t, H, W) and
-        `keys` (t, H, W, heads, K), both float32, pooled, merged and ordered like the features.
+        `total` is the number of frames of the whole video, if these are a part of it. Returns `features` (t, H, W, D)
+        in the model's dtype, `deepstack` (t, H, W, K, D) where the family has it, and, if asked for, `saliency`
+        (t, H, W) and `keys` (t, H, W, heads, K), both float32, pooled, merged and ordered like the features.
         """
-        pixels = self.family.pixels_of_part(frames, total or len(frames), self.device)
+        pixels = self.family.preprocess(frames, total or len(frames), self.device)
         if not self.evidence:
             return self._tokens(pixels)
         attention = self.family.last_attention(self.model)
@@ -53,7 +56,7 @@ class VisionEncoder:
             lambda _, arguments: inputs.append(arguments[0])
         )
         try:
-            with tapped(attention, lambda *qk: saliency.append(received(*qk).flatten())):
+            with attach_tap(attention, lambda *qk: saliency.append(attention_received(*qk).flatten())):
                 out = self._tokens(pixels)
         finally:
             hook.remove()
@@ -67,5 +70,5 @@ class VisionEncoder:
         return out
 
     def _tokens(self, pixels: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Copies: inference tensors may not leave."""
-        return {name: tensor.clone() for name, tensor in self.family.encoded(self.model, pixels).items()}
+        """Features and deepstack features, copied because inference tensors may not leave inference mode."""
+        return {name: tensor.clone() for name, tensor in self.family.encode(self.model, pixels).items()}

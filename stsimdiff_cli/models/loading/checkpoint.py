@@ -1,4 +1,4 @@
-"""Finding a checkpoint: the embedded one, a local folder, or a hub id; and telling it from others."""
+"""Finding a checkpoint - an embedded model, a local folder, or a hub id - and telling it from others."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ...errors import ModelError, RequestError
 from ...records import ModelRef
 from .. import EMBEDDED_FOLDERS, family_of
 
-#: What a checkpoint is made of; never code.
+#: Files of a checkpoint that are downloaded; never code.
 _PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
-#: Configuration that changes without changing the model.
+#: Entries of config.json that may change without changing the model.
 _VOLATILE = {"_name_or_path", "transformers_version", "torch_dtype", "dtype", "architectures", "use_cache"}
 _SAMPLE = 32  # bytes read from each tensor for the fingerprint
-#: Parts of a model that may be published each in a folder of its own; config.json then has an entry `<part>_cfg`.
+#: Parts that may each be published in a folder of their own; config.json then has an entry `<part>_cfg`.
 _PARTS = ("llm", "vision_tower", "mm_projector")
-#: Entry of config.json that marks a dummy: a folder without weights, see dummy.py.
+#: Entry of config.json that marks a dummy: a folder without weights, see random_weights.py.
 DUMMY = "stsimdiff_dummy"
 
 
@@ -37,29 +37,29 @@ class Checkpoint:
 
     @property
     def dummy(self) -> bool:
-        """True for a folder without weights, which loading fills with noise."""
+        """True for a folder without weights; loading fills the model with noise."""
         return bool(self.config.get(DUMMY))
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Folders that hold the weights, each those of one part of the model; () if there is one folder for all."""
+        """Folders that each hold the weights of one part of the model; () if one folder holds all."""
         return _PARTS if all(f"{part}_cfg" in self.config for part in _PARTS) else ()
 
     @property
     def tokenizer_path(self) -> Path:
-        """The folder of the tokenizer's files: that of the LLM, if it is apart."""
+        """The folder of the tokenizer's files: the LLM's, if it has one of its own."""
         return self.path / "llm" if (self.path / "llm" / "tokenizer_config.json").is_file() else self.path
 
     @cached_property
     def ref(self) -> ModelRef:
-        """Who the model is, as written into files."""
+        """Which model it is, as written into files."""
         return ModelRef(self.id, self.family, self.revision, self.fingerprint)
 
     @cached_property
     def fingerprint(self) -> str:
         """Hash of the configuration and of every tensor's name, type, shape and first bytes.
 
-        It reads kilobytes, not the weights; does not depend on folder or sharding; and differs between two
+        It reads kilobytes, not the weights. It does not depend on folder or sharding, and it differs between two
         fine-tunings of one architecture.
         """
         digest = hashlib.sha256(json.dumps(_stable(self.config), sort_keys=True).encode())
@@ -82,7 +82,7 @@ class Checkpoint:
         return digest.hexdigest()[:32]
 
     def weight_files(self) -> list[Path]:
-        """The safetensors shards, none of a dummy; ModelError if one is missing."""
+        """The safetensors shards, none for a dummy; ModelError if one is missing."""
         if self.dummy:
             return []
         names = [name for part in self.parts or (".",) for name in self._shards(Path(part))]
@@ -96,13 +96,18 @@ class Checkpoint:
         files = sorted(set(index["weight_map"].values())) if index else ["model.safetensors"]
         return [str(part / file) for file in files]
 
+    def part_config(self, part: str) -> dict[str, Any]:
+        """The configuration of a part: config.json in the part's folder, or else the entry in the main config.json."""
+        stored = self.config.get(f"{part}_cfg")
+        return self.json(f"{part}/config.json") or (stored if isinstance(stored, dict) else {})
+
     def json(self, name: str) -> dict[str, Any]:
-        """One of the folder's JSON files; {} if there is none."""
+        """One of the folder's JSON files; {} if there is none. ModelError if it cannot be read."""
         path = self.path / name
         try:
             return json.loads(path.read_text()) if path.is_file() else {}
         except ValueError as error:
-            raise ModelError(f"{name} of the checkpoint {self.id} is no JSON.", "Download it again.") from error
+            raise ModelError(f"{name} of the checkpoint {self.id} is not valid JSON.", "Download it again.") from error
 
 
 def _stable(value: Any) -> Any:
@@ -141,32 +146,32 @@ def _from_hub(name: str, revision: str | None) -> tuple[Path, str]:
 
     try:
         path = Path(snapshot_download(name, revision=revision, allow_patterns=_PATTERNS))
-    except Exception as error:  # the hub raises a dozen kinds, from HTTP to the resolver
-        with suppress(Exception):  # some versions ask it even for a commit that is in the cache
+    except Exception as error:  # the hub raises a dozen types, from HTTP to name resolution
+        with suppress(Exception):  # some versions ask the hub even for a commit that is in the cache
             path = Path(snapshot_download(name, revision=revision, allow_patterns=_PATTERNS, local_files_only=True))
             return path, path.name
-        which = f"{name} at revision {revision}" if revision else name
-        reason, hint = _excuse(error, name, constants.HF_HUB_OFFLINE)
+        wanted = f"{name} at revision {revision}" if revision else name
+        reason, hint = _explain(error, name, constants.HF_HUB_OFFLINE)
         raise ModelError(
-            f"The model {which} is not in the cache {constants.HF_HUB_CACHE} and could not be downloaded: {reason}.",
+            f"The model {wanted} is not in the cache {constants.HF_HUB_CACHE} and could not be downloaded: {reason}.",
             hint,
         ) from error
     return path, path.name
 
 
-def _excuse(error: Exception, name: str, offline: bool) -> tuple[str, str]:
-    """Why the hub gave nothing, and what to do about it."""
+def _explain(error: Exception, name: str, offline: bool) -> tuple[str, str]:
+    """Why the download failed, and what to do about it."""
     from huggingface_hub import errors
 
-    carry = f"On a machine with a network: `hf download {name} --local-dir FOLDER`; bring it here: --model FOLDER"
+    carry = f"On a machine with a network: `hf download {name} --local-dir FOLDER`; copy it here: --model FOLDER"
     if isinstance(error, errors.GatedRepoError):  # before RepositoryNotFoundError, of which it is one
-        return "its owner wants to be asked first", f"Ask on huggingface.co/{name}, then `hf auth login`."
+        return "its owner grants access only on request", f"Ask on huggingface.co/{name}, then `hf auth login`."
     if isinstance(error, errors.RepositoryNotFoundError):
-        return "the hub knows no such model, or hides it", "Check the name; for a private model: `hf auth login`."
+        return "the hub has no such model, or it is private", "Check the name; for a private model: `hf auth login`."
     if isinstance(error, errors.RevisionNotFoundError):
-        return "the hub knows the model, but not this revision", "Check --revision: a branch, a tag or a commit."
+        return "the hub has the model, but not this revision", "Check --revision: a branch, a tag or a commit."
     if offline:
-        return "HF_HUB_OFFLINE forbids to ask the hub", f"Unset it. Or: {carry[0].lower()}{carry[1:]}"
+        return "HF_HUB_OFFLINE forbids access to the hub", f"Unset it. Or: {carry[0].lower()}{carry[1:]}"
     if isinstance(error, errors.LocalEntryNotFoundError | ConnectionError | TimeoutError):
         return "the hub cannot be reached", carry
     return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}", carry

@@ -18,7 +18,7 @@ _SETTINGS: dict[str, dict[str, Any]] = {
 
 
 def check_quantize(name: str | None) -> None:
-    """RequestError for a name that is none, or if the packages for it are not installed."""
+    """RequestError for an unknown name, or if the packages for quantisation are not installed."""
     if name is None:
         return
     if name not in _SETTINGS:
@@ -26,16 +26,17 @@ def check_quantize(name: str | None) -> None:
     missing = [package for package in ("bitsandbytes", "accelerate") if find_spec(package) is None]
     if missing:
         raise RequestError(
-            f"--quantize needs what is not installed: {', '.join(missing)}.", "pip install 'stsimdiff[quantize]'"
+            f"--quantize needs packages that are not installed: {', '.join(missing)}.",
+            "pip install 'stsimdiff[quantize]'",
         )
 
 
 def quantization(name: str, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
-    """Arguments of `from_pretrained` for it. Sums are computed in `dtype`; the table of answers stays as it is."""
+    """Arguments of `from_pretrained` for it. Products are computed in `dtype`; the LM head is not quantised."""
     from transformers import BitsAndBytesConfig
 
     check_quantize(name)
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it remarks on every single product
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it would warn about every single product
     compute = {"bnb_4bit_compute_dtype": dtype} if name == "4bit" else {}
     return {
         "quantization_config": BitsAndBytesConfig(**_SETTINGS[name], **compute),

@@ -1,4 +1,4 @@
-"""transformers without bars and advice: the library is silent."""
+"""transformers without progress bars and advice: the library is silent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where and how a model runs: device, type of numbers, attention implementation. Imports no transformers."""
+"""Where and how a model runs: device, dtype, attention implementation, quantisation. Does not import transformers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _flash_3() -> bool:
     return bool(is_flash_attn_3_available())
 
 
-#: Attention implementations of transformers; those in packages of their own, with what says whether they are usable.
+#: Attention implementations of transformers; for those in packages of their own, what says whether they can be used.
 ATTENTION: dict[str, Callable[[], bool] | None] = {
     "sdpa": None,
     "eager": None,
@@ -47,9 +47,9 @@ class ResolvedRuntime:
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where and how a model runs, as a user says it; `auto` means what `resolve` makes of it.
+    """Where and how a model runs, in a user's words; `resolve` decides what `auto` means.
 
-    quantize is None, "4bit" or "8bit", and concerns the LLM alone.
+    quantize is None, "4bit" or "8bit", and concerns only the LLM.
     """
 
     device: str = "auto"
@@ -58,14 +58,14 @@ class Runtime:
     quantize: str | None = None
 
     def check(self) -> torch.device:
-        """The device; RequestError for what is wrong whatever the checkpoint is."""
+        """The device; RequestError for a setting that is wrong for every checkpoint."""
         device = pick_device(self.device)
         pick_attention(self.attention, device)
         check_quantize(self.quantize)
         return device
 
     def resolve(self, checkpoint: Checkpoint) -> ResolvedRuntime:
-        """What that means for a checkpoint; RequestError for a wish that this machine cannot fulfil."""
+        """What the settings mean for a checkpoint; RequestError for one that is not possible on this machine."""
         device = pick_device(self.device)
         dtype = pick_dtype(self.dtype, device, checkpoint)
         attention = pick_attention(self.attention, device, dtype)
@@ -74,7 +74,7 @@ class Runtime:
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` is a GPU if there is one, then Apple's, then the CPU; otherwise what the user names, if it is there."""
+    """`auto` is a CUDA GPU if there is one, else Apple's, else the CPU; RequestError for a device that is not here."""
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -89,7 +89,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def pick_dtype(name: str, device: torch.device, checkpoint: Checkpoint) -> torch.dtype:
-    """`auto` is the checkpoint's own type on a GPU and float32 on a CPU."""
+    """`auto` is the checkpoint's own dtype on a GPU and float32 on a CPU; RequestError for an unknown name."""
     if name not in DTYPES:
         raise RequestError(f"There is no dtype {name!r}.", f"Use {', '.join(DTYPES)}.")
     if name != "auto":
@@ -101,15 +101,17 @@ def pick_dtype(name: str, device: torch.device, checkpoint: Checkpoint) -> torch
 
 
 def pick_attention(name: str, device: torch.device, dtype: torch.dtype | None = None) -> str:
-    """The attention kernel; `auto` is SDPA. RequestError for one that is not here (none is ever downloaded)."""
+    """The attention kernel; `auto` is SDPA. RequestError for one that cannot be used here (none is ever downloaded)."""
     if name == "auto":
         return "sdpa"
     here = [each for each, usable in ATTENTION.items() if usable is None or usable()]
-    hint = f"Here there are auto, {', '.join(here)}."
+    hint = f"Available here: auto, {', '.join(here)}."
     if name not in ATTENTION:
         raise RequestError(f"There is no attention kernel {name!r}.", hint)
     if name not in here:
-        raise RequestError(f"The attention kernel {name} is not installed, or not for this machine.", hint)
+        raise RequestError(f"The attention kernel {name} is not installed, or does not support this machine.", hint)
     if ATTENTION[name] and (device.type == "cpu" or dtype == torch.float32):
-        raise RequestError(f"{name} works on a GPU in bfloat16 or float16.", "Use --attn sdpa, or another --dtype.")
+        raise RequestError(
+            f"{name} works only on a GPU in bfloat16 or float16.", "Use --attn sdpa, or another --dtype."
+        )
     return name

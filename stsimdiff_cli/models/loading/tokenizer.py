@@ -12,7 +12,10 @@ from .quiet import quiet
 
 
 def read_tokenizer(checkpoint: Checkpoint, config: PretrainedConfig) -> Any:
-    """The tokenizer of a checkpoint; `config` decides its class where the checkpoint's files do not."""
+    """The tokenizer of a checkpoint; `config` decides its class where the checkpoint's files do not.
+
+    ModelError if it cannot be loaded, or only by running code of its own.
+    """
     try:
         with quiet():
             return AutoTokenizer.from_pretrained(
@@ -21,7 +24,7 @@ def read_tokenizer(checkpoint: Checkpoint, config: PretrainedConfig) -> Any:
     except (OSError, ValueError) as error:
         if "trust_remote_code" in str(error):
             raise ModelError(
-                f"The tokenizer of {checkpoint.id} is a program of its own, which is never run.",
-                "Use a checkpoint whose tokenizer transformers knows.",
+                f"The tokenizer of {checkpoint.id} is code of its own, which is never run.",
+                "Use a checkpoint whose tokenizer transformers supports.",
             ) from error
         raise ModelError(f"The tokenizer of {checkpoint.id} cannot be loaded: {error}") from error

@@ -1,7 +1,7 @@
 """Loading the part of a checkpoint that a step needs, and nothing else.
 
-`from_pretrained` reads only weights that the model has places for, and parts.py makes models without the places that a
-step does not need: encoding has no LLM and no word table, importance the first layers, answering no vision side.
+`from_pretrained` reads only weights for which the model has parameters, and partial.py makes models without those that
+a step does not need: encoding has no LLM, importance only its first layers, answering no vision side.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from transformers import PretrainedConfig
 
 from ...errors import ModelError, RequestError
 from .checkpoint import Checkpoint
-from .partial import Cutter, only_first_layers, only_language, only_vision, part_of
+from .partial import Trim, only_first_layers, only_language, only_vision, partial_model
 from .quantize import quantization
 from .quiet import quiet
 from .runtime import ResolvedRuntime
 
 
 class WeightSource(Protocol):
-    """What loading must know of a model; a Family is one."""
+    """What loading must know about a model; a Family is one."""
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -33,30 +33,33 @@ class WeightSource(Protocol):
         """The whole configuration; a part of the model is made from a trimmed copy."""
 
     @property
-    def renamed(self) -> dict[str, str]:
-        """Tensor names of the checkpoint (patterns) -> transformers' names for them."""
+    def key_mapping(self) -> dict[str, str]:
+        """Tensor names of the checkpoint (regular expressions) -> transformers' names for them."""
 
 
 def load_vision(source: WeightSource, runtime: ResolvedRuntime) -> Any:
-    """The model without its LLM."""
+    """The model without its LLM; ModelError if tensors are missing."""
     config = deepcopy(source.config)
-    _cut_text_layers(config, 0)
+    _keep_text_layers(config, 0)
     for part in (config, config.text_config):
-        part.tie_word_embeddings = False  # there are no tables to tie
+        part.tie_word_embeddings = False  # there is neither LM head nor input embeddings
     return _load(source, config, replace(runtime, quantize=None), only_vision)
 
 
 def load_language(source: WeightSource, runtime: ResolvedRuntime, layers: int | None = None) -> Any:
-    """The LLM; with `layers`, only the first so many of its layers, which give no words; see quantize.py."""
+    """The LLM; with `layers`, only that many of its first layers, and no LM head.
+
+    ModelError if tensors are missing, RequestError if the LLM has fewer layers. For quantisation see quantize.py.
+    """
     config = deepcopy(source.config)
     config.vision_config.num_hidden_layers = 0
     if hasattr(config.vision_config, "depth"):  # Qwen's name for it
         config.vision_config.depth = 0
-    if hasattr(config.vision_config, "deepstack_visual_indexes"):  # layers that are not there
+    if hasattr(config.vision_config, "deepstack_visual_indexes"):  # they would name layers that are left out
         config.vision_config.deepstack_visual_indexes = []
     if layers is not None:
         require_layers(source, layers)
-        _cut_text_layers(config, layers)
+        _keep_text_layers(config, layers)
     return _load(source, config, runtime, only_language if layers is None else only_first_layers)
 
 
@@ -69,14 +72,14 @@ def require_layers(source: WeightSource, layers: int) -> None:
         )
 
 
-def _cut_text_layers(config: PretrainedConfig, layers: int) -> None:
+def _keep_text_layers(config: PretrainedConfig, layers: int) -> None:
     text = config.text_config
     text.num_hidden_layers = layers
     if getattr(text, "layer_types", None):
         text.layer_types = text.layer_types[:layers]
 
 
-def _load(source: WeightSource, config: PretrainedConfig, runtime: ResolvedRuntime, cut: Cutter) -> Any:
+def _load(source: WeightSource, config: PretrainedConfig, runtime: ResolvedRuntime, trim: Trim) -> Any:
     name, quantize = source.checkpoint.id, runtime.quantize
     device, dtype, attention = runtime.device, runtime.dtype, runtime.attention
     if source.checkpoint.dummy:
@@ -85,18 +88,18 @@ def _load(source: WeightSource, config: PretrainedConfig, runtime: ResolvedRunti
         if quantize:
             raise RequestError(f"{name} has no weights that could be quantised.", "Leave out --quantize.")
         with quiet():
-            return random_model(config, device, dtype, attention, cut).eval()
+            return random_model(config, device, dtype, attention, trim).eval()
     more = quantization(quantize, device, dtype) if quantize else {}
     try:
         with quiet():
-            loaded: Any = part_of(config, cut).from_pretrained(
+            loaded: Any = partial_model(config, trim).from_pretrained(
                 **weights_of(source.checkpoint),
                 config=config,
                 dtype=dtype,
                 attn_implementation=attention,
                 local_files_only=True,
                 use_safetensors=True,  # never a pickle
-                key_mapping=source.renamed or None,
+                key_mapping=source.key_mapping or None,
                 output_loading_info=True,
                 **more,
             )
@@ -112,9 +115,9 @@ def _load(source: WeightSource, config: PretrainedConfig, runtime: ResolvedRunti
 
 
 def weights_of(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Where `from_pretrained` finds the weights: in the folder; or, of parts in folders of their own, in slices.
+    """Where `from_pretrained` finds the weights: in the folder or, if parts have folders of their own, in slices.
 
-    Those are named after their folder, e.g. `llm.lm_head.weight`; what the model does not have is never read.
+    Slices are named after their folder, e.g. `llm.lm_head.weight`; a tensor that the model lacks is never read.
     """
     if not checkpoint.parts:
         return {"pretrained_model_name_or_path": checkpoint.path}

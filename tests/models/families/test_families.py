@@ -1,92 +1,28 @@
-"""Every family, on tiny checkpoints loaded through the real loading path."""
+"""What holds for every family of the table, on tiny checkpoints loaded through the real loading path."""
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
 from dataclasses import replace
+from fractions import Fraction
 
 import pytest
 import torch
-from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
-from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
 from stsimdiff_cli.cli.app import main
-from stsimdiff_cli.errors import ModelError, RequestError
+from stsimdiff_cli.errors import RequestError
 from stsimdiff_cli.models import FAMILIES
-from stsimdiff_cli.models.families import open_family
-from stsimdiff_cli.models.families.base import Family
-from stsimdiff_cli.models.inference.attention_tap import PROBED
+from stsimdiff_cli.models.inference.attention_tap import TAPPED_SDPA
 from stsimdiff_cli.models.inference.conversation import Conversation
 from stsimdiff_cli.models.inference.language_model import LanguageModel
 from stsimdiff_cli.models.inference.prompts import Prompter
-from stsimdiff_cli.models.inference.vision_encoder import VisionEncoder
-from stsimdiff_cli.models.loading.checkpoint import find_checkpoint
 from stsimdiff_cli.models.loading.runtime import ResolvedRuntime
-from stsimdiff_cli.models.loading.weights import load_language, load_vision, weights_of
-from stsimdiff_cli.records import Source, TokenGrid, VideoTokens
+from stsimdiff_cli.models.loading.weights import load_language, load_vision
+from tests.support.checkpoints import CHECKPOINTS
 from tests.support.checkpoints.parts import QUESTIONS, VOCABULARY
-from tests.support.checkpoints.qwen_and_onevision import CHECKPOINTS
-from tests.support.references.llava_video import LlavaVideoReference
-from tests.support.references.nvila import NvilaReference
-from tests.support.runtimes import FP32
-
-CPU = torch.device("cpu")
-QWEN = {"qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe"}
-REFERENCES = {"llava_video": LlavaVideoReference, "nvila": NvilaReference}
-SPACING = 2.0  # seconds between slots; whole, because transformers 5.17 cuts fractions
-
-
-def encode(family: Family, frames: torch.Tensor, chunk: int = 100, evidence: tuple[str, ...] = ()) -> dict:
-    encoder = VisionEncoder(family, FP32, evidence=frozenset(evidence))
-    parts = [encoder.encode(frames[i : i + chunk], len(frames)) for i in range(0, len(frames), chunk)]
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-
-
-def tokens_of(family: Family, frames: torch.Tensor, chunk: int = 100, evidence: tuple[str, ...] = ()) -> VideoTokens:
-    out = encode(family, frames, chunk, evidence)
-    return VideoTokens.of(grid_of(family, out["features"]), out)
-
-
-def grid_of(family: Family, features: torch.Tensor) -> TokenGrid:
-    t, h, w, d = features.shape
-    source = Source("clip", 1, "", 1.0, 1.0, 1, 1, 1, "pyav")
-    seconds = tuple(SPACING * i for i in range(t))
-    return TokenGrid((t, h, w), d, seconds, family.layout_of((t, h, w)), family.checkpoint.ref, source)
-
-
-def whole_model(family: Family, attention: str = "sdpa"):
-    """The checkpoint as anybody loads it, all parts."""
-    ours = {"config": family.config, "key_mapping": family.renamed} if family.renamed else {}  # else nobody can load it
-    return (
-        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(family.config)]
-        .from_pretrained(**weights_of(family.checkpoint), dtype=torch.float32, attn_implementation=attention, **ours)
-        .eval()
-    )
-
-
-def from_pixels(model, family: Family, frames: torch.Tensor, prompt_ids: torch.Tensor, visual: torch.Tensor) -> list:
-    """Greedy tokens of the model's own `generate`, from pixels, positions left to the model."""
-    if family.name in REFERENCES:  # no class of transformers can
-        seen = REFERENCES[family.name](family.checkpoint.path)
-        features = seen.features(family.pixels(frames, CPU)["pixel_values_videos"][0])
-        return seen.greedy(features, prompt_ids, visual, torch.arange(len(prompt_ids)), 12)
-    extra = {}
-    if family.name in QWEN:
-        extra["mm_token_type_ids"] = (prompt_ids == family.placeholder).int()[None] * 2
-    if family.name == "qwen2_5_vl":
-        extra["second_per_grid_ts"] = torch.tensor([SPACING])
-    out = model.generate(
-        input_ids=prompt_ids[None],
-        attention_mask=torch.ones_like(prompt_ids)[None],
-        **family.pixels(frames, CPU),
-        **extra,
-        max_new_tokens=12,
-        do_sample=False,
-    )
-    return out[0, len(prompt_ids) :].tolist()
+from tests.support.family_checks import CLIPS, answers_equal_generate, kept_tokens_keep_their_positions, resized
+from tests.support.runtimes import CPU, FP32
+from tests.support.whole_models import QWEN, encode, from_pixels, preprocess, tokens_of, whole_model
 
 
 def test_every_family_of_the_table_has_a_checkpoint_here():
@@ -94,7 +30,7 @@ def test_every_family_of_the_table_has_a_checkpoint_here():
 
 
 def test_every_family_gives_all_evidence_as_the_listing_says(capsys):
-    assert {FAMILIES.load(name).gives for name in FAMILIES} == {frozenset({"saliency", "keys"})}
+    assert {FAMILIES.load(name).evidence for name in FAMILIES} == {frozenset({"saliency", "keys"})}
     assert main(["models"]) == 0 and "saliency and keys" in capsys.readouterr().out
 
 
@@ -117,6 +53,11 @@ def test_at_ratio_one_answers_equal_generate_from_pixels_token_for_token(family,
     assert seen[0] == seen[3], "an answer must not depend on the questions before it"
 
 
+@pytest.mark.parametrize(("count", "height", "width"), CLIPS)
+def test_at_ratio_one_answers_equal_generate_for_odd_sizes_and_few_frames(family, frames, count, height, width):
+    assert answers_equal_generate(family, resized(frames, count, height, width)) > 1
+
+
 def test_answers_depend_on_the_video(family, frames):
     language = LanguageModel(family, FP32)
     texts = []
@@ -129,7 +70,7 @@ def test_answers_depend_on_the_video(family, frames):
 
 def test_features_equal_the_whole_models_and_do_not_depend_on_the_chunk(family, frames):
     model = whole_model(family)
-    expected = family.features(model, family.pixels(frames, CPU))
+    expected = family.encode(model, preprocess(family, frames))["features"]
     for chunk in (2, 4, 100):
         torch.testing.assert_close(encode(family, frames, chunk)["features"], expected, rtol=1e-4, atol=1e-4)
 
@@ -148,26 +89,9 @@ def test_kept_tokens_keep_their_original_positions(family, frames):
     assert torch.equal(part.ids, full.ids[where])
 
 
-def test_qwen_times_follow_fractions_of_seconds(tmp_path, frames):
-    """Time, row and column of every visual token as Qwen2.5-VL defines them; here 2 positions a second."""
-    family = open_family(str(CHECKPOINTS["qwen2_5_vl"](tmp_path / "model")))
-    features = encode(family, frames)["features"]
-    grid = replace(grid_of(family, features), seconds=(0.0, 0.7, 1.5, 2.1))
-    language = LanguageModel(family, FP32)
-    prompt = language.prompter.prompt(language.model, grid, "w3", torch.arange(grid.tokens))
-    t, h, w = grid.shape
-    first = int((prompt.visual == 0).nonzero())
-    expected = [
-        [first + int(i * 2 * 0.7), first + row, first + column]
-        for i in range(t)
-        for row in range(h)
-        for column in range(w)
-    ]
-    assert prompt.positions[1:, prompt.visual >= 0].T.tolist() == expected
-    assert prompt.positions[0].tolist() == list(range(len(prompt.ids)))
-    behind = prompt.positions[1:, first + grid.tokens :]
-    assert behind[0].tolist() == behind[1].tolist() == behind[2].tolist()
-    assert behind[0].tolist() == list(range(first + max(h, w), first + max(h, w) + behind.shape[1]))
+@pytest.mark.parametrize("ratio", ["0.3", "0.05"])
+def test_random_tokens_keep_their_original_positions(family, frames, ratio):
+    kept_tokens_keep_their_positions(family, resized(frames, 3, 61, 37), Fraction(ratio))
 
 
 def test_dropping_tokens_equals_masking_them_out(family, frames):
@@ -218,73 +142,19 @@ def test_saliency_is_the_attention_received_in_the_last_vision_layer(family, fra
     # Attention received sums to 1 over a frame's patches; merging takes the mean of 4, pooling is an interpolation.
     if family.name in QWEN:
         torch.testing.assert_close(evidence["saliency"].sum((1, 2)) * 4, torch.ones(t))
-    elif family.name == "llava_onevision":  # the others have a test of their own
-        eager = whole_model(family, "eager")
-        pixels = family.pixels(frames, CPU)["pixel_values_videos"][0]
-        with torch.inference_mode():
-            rows = eager.model.vision_tower(pixels, output_attentions=True).attentions[-1].mean((1, 2))  # (n, 49)
-            pooled = eager.model.apply_pooling(rows[..., None])[..., 0].view(t, h, w)
-        torch.testing.assert_close(evidence["saliency"], pooled, rtol=1e-4, atol=1e-6)
-
-
-def test_qwen_saliency_and_keys_come_out_of_window_order_like_the_features(tmp_path, frames):
-    """With every vision layer but the merger an identity, keys must be a linear function of the cell's own pixels."""
-    family = open_family(str(CHECKPOINTS["qwen2_5_vl"](tmp_path / "model")))
-    encoder = VisionEncoder(family, FP32, evidence=frozenset({"keys"}))
-    for block in encoder.model.model.visual.blocks:
-        torch.nn.init.zeros_(block.attn.proj.weight)
-        torch.nn.init.zeros_(block.attn.proj.bias)
-        torch.nn.init.zeros_(block.mlp.down_proj.weight)
-        torch.nn.init.zeros_(block.mlp.down_proj.bias)
-    base = encoder.encode(frames[:2])
-    changed = frames[:2].clone()
-    changed[:, :10, 40:50] = 255 - changed[:, :10, 40:50]  # one corner of the picture
-    other = encoder.encode(changed)
-    moved_features = (base["features"] - other["features"]).abs().amax(-1) > 1e-4
-    moved_keys = (base["keys"] - other["keys"]).abs().amax((-2, -1)) > 1e-4
-    assert 0 < int(moved_features.sum()) < moved_features.numel() / 2
-    assert torch.equal(moved_features, moved_keys)
 
 
 def test_each_step_loads_only_its_part(family):
     everything = sum(p.numel() for p in whole_model(family).parameters())
     vision = load_vision(family, FP32)
     language = load_language(family, FP32)
-    shallow = load_language(family, ResolvedRuntime(CPU, torch.float32, PROBED), layers=1)
+    shallow = load_language(family, ResolvedRuntime(CPU, torch.float32, TAPPED_SDPA), layers=1)
     text = re.compile(r"language_model|text_model|lm_head|image_newline")
     assert not any(text.search(name) for name, _ in vision.named_parameters() if "image_newline" not in name)
     for part in (language, shallow):
         assert all(text.search(name) for name, _ in part.named_parameters())
     counts = [sum(p.numel() for p in m.parameters()) for m in (vision, language, shallow)]
     assert max(counts) < everything and counts[2] < counts[1]
-
-
-def test_qwen_pixels_equal_transformers_pil_processor(tmp_path, frames):
-    from PIL import Image
-
-    family = open_family(str(CHECKPOINTS["qwen2_5_vl"](tmp_path / "model")))
-    settings = json.loads((tmp_path / "model" / "preprocessor_config.json").read_text())
-    processor = Qwen2VLImageProcessorPil(**{k: v for k, v in settings.items() if k != "image_processor_type"})
-    for height, width in ((45, 60), (200, 90), (12, 13), (16, 16)):
-        frame = torch.nn.functional.interpolate(
-            frames[:1].permute(0, 3, 1, 2), size=(height, width), mode="bicubic", antialias=True
-        ).permute(0, 2, 3, 1)  # (1, height, width, 3)
-        expected = processor(Image.fromarray(frame[0].numpy()), return_tensors="pt")  # an image is a clip of one frame
-        got = family.pixels(frame, CPU)
-        assert got["video_grid_thw"].tolist() == expected["image_grid_thw"].tolist()
-        steps = (got["pixel_values_videos"] - expected["pixel_values"]).abs() * 0.26 * 255  # in 8-bit levels
-        assert steps.max() < 2.1 and steps.mean() < 0.2
-
-
-def test_llava_pixels_equal_transformers_pil_processor(tmp_path, frames):
-    from PIL import Image
-
-    family = open_family(str(CHECKPOINTS["llava_onevision"](tmp_path / "model")))
-    settings = json.loads((tmp_path / "model" / "video_preprocessor_config.json").read_text())
-    processor = SiglipImageProcessorPil(**settings)
-    expected = processor([Image.fromarray(frame.numpy()) for frame in frames], return_tensors="pt")["pixel_values"]
-    steps = (family.pixels(frames, CPU)["pixel_values_videos"][0] - expected).abs() * 0.5 * 255
-    assert steps.max() < 2.1 and steps.mean() < 0.2
 
 
 def test_pixels_equal_transformers_video_processors_where_torchvision_exists(checkpoint, family, frames):
@@ -311,51 +181,7 @@ def test_pixels_equal_transformers_video_processors_where_torchvision_exists(che
         processor = made.get(family.name, LlavaOnevisionVideoProcessor)(**settings)
         expected = processor(clip, return_tensors="pt")
     name = "pixel_values" if family.name == "smolvlm" else "pixel_values_videos"
-    torch.testing.assert_close(family.pixels(frames[:6], CPU)[name], expected[name], rtol=1e-5, atol=1e-5)
-
-
-def test_an_odd_last_frame_is_repeated_to_fill_its_slot(tmp_path, frames):
-    family = open_family(str(CHECKPOINTS["qwen2_5_vl"](tmp_path / "model")))
-    odd = family.pixels(frames[:3], CPU)
-    even = family.pixels(frames[[0, 1, 2, 2]], CPU)
-    assert torch.equal(odd["pixel_values_videos"], even["pixel_values_videos"])
-
-
-def test_the_fingerprint_follows_the_weights_and_not_the_folder(checkpoint, family, tmp_path):
-    copy = tmp_path / "copy"
-    shutil.copytree(checkpoint, copy)
-    assert find_checkpoint(str(copy)).fingerprint == family.checkpoint.fingerprint
-    other = CHECKPOINTS[family.name](tmp_path / "other", seed=5)
-    assert find_checkpoint(str(other)).fingerprint != family.checkpoint.fingerprint
-
-
-def test_an_incomplete_checkpoint_is_refused(checkpoint, tmp_path):
-    copy = tmp_path / "copy"
-    shutil.copytree(checkpoint, copy)
-    shard = sorted(copy.rglob("*.safetensors"))[0]
-    shard.unlink()
-    with pytest.raises(ModelError, match=shard.name):
-        _ = find_checkpoint(str(copy)).fingerprint
-
-
-@pytest.mark.parametrize(
-    ("name", "part"),
-    [
-        ("nowhere/at/all", "no model named"),
-        ("./missing", "no model named"),
-        ("no-such-owner/no-such-model", "could not be downloaded"),
-    ],
-)
-def test_a_missing_model_is_a_sentence_and_a_hint(name, part):
-    with pytest.raises((RequestError, ModelError), match=part) as caught:
-        find_checkpoint(name)
-    assert caught.value.hint
-
-
-def test_a_checkpoint_of_an_unknown_family_is_refused(tmp_path):
-    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
-    with pytest.raises(RequestError, match="bert"):
-        find_checkpoint(str(tmp_path))
+    torch.testing.assert_close(preprocess(family, frames[:6])[name], expected[name], rtol=1e-5, atol=1e-5)
 
 
 def test_special_tokens_in_a_question_are_refused(family, frames):

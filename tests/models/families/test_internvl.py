@@ -1,10 +1,9 @@
-"""InternVL, where the tests of every family do not look."""
+"""InternVL: what the tests of every family do not cover."""
 
 from __future__ import annotations
 
 import json
 import math
-from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +14,6 @@ from PIL import Image
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 
 from stsimdiff_cli.errors import RequestError
-from stsimdiff_cli.methods import METHODS
 from stsimdiff_cli.models.families import open_family
 from stsimdiff_cli.models.families.internvl import InternVL
 from stsimdiff_cli.models.families.preprocess import video_settings
@@ -23,17 +21,16 @@ from stsimdiff_cli.models.inference.language_model import LanguageModel
 from stsimdiff_cli.models.inference.prompts import Prompter
 from stsimdiff_cli.models.inference.vision_encoder import VisionEncoder
 from stsimdiff_cli.models.loading.weights import load_language, load_vision
-from tests.models.families.test_families import CPU, QUESTIONS, encode, grid_of, whole_model
-from tests.support.checkpoints.more import INTERNVL_VOCABULARY, internvl_checkpoint
+from tests.support.checkpoints.internvl import INTERNVL_VOCABULARY, internvl_checkpoint
+from tests.support.checkpoints.parts import QUESTIONS
 from tests.support.family_checks import (
     CLIPS,
     answers_equal_generate,
-    every_method_keeps_its_budget,
-    kept_tokens_keep_their_positions,
     only_that_cell_moves,
     resized,
 )
 from tests.support.runtimes import FP32
+from tests.support.whole_models import encode, grid_of, preprocess, whole_model
 
 #: The encoders of the small and of the large models: InternViT-300M, and InternViT-6B with normalised keys.
 ENCODERS = {"300M": {}, "6B": {"use_qk_norm": True, "norm_type": "rms_norm", "attention_bias": False}}
@@ -58,15 +55,6 @@ def test_at_ratio_one_answers_equal_generate_for_odd_sizes_and_few_frames(either
 
 def test_at_ratio_one_answers_equal_generate_with_another_llm(tmp_path, frames):
     assert answers_equal_generate(open_family(str(internvl_checkpoint(tmp_path / "model", text=QWEN3))), frames) > 1
-
-
-@pytest.mark.parametrize("ratio", ["0.3", "0.05"])
-def test_kept_tokens_keep_their_original_positions(intern, frames, ratio):
-    kept_tokens_keep_their_positions(intern, resized(frames, 3, 61, 37), Fraction(ratio))
-
-
-def test_every_method_keeps_exactly_its_budget(intern, tmp_path):
-    assert set(every_method_keeps_its_budget(intern, tmp_path)) == set(METHODS) - {"vanilla"}
 
 
 # --- the prompt -----------------------------------------------------------------------------------------------------
@@ -133,7 +121,7 @@ def test_evidence_equals_eager_attention_without_the_cls_token(either, frames, c
     tower = model.model.vision_tower
     tower.encoder.layer[-1].attention.k_norm.register_forward_hook(lambda *call: keys.append(call[2]))
     with torch.inference_mode():
-        weights = tower(either.pixels(clip, CPU)["pixel_values"], output_attentions=True).attentions[-1]
+        weights = tower(preprocess(either, clip)["pixel_values"], output_attentions=True).attentions[-1]
     received = weights.mean((1, 2))  # (n, 37): what each patch receives from all 37, mean over heads
     torch.testing.assert_close(received.sum(1), torch.ones(count))
     saliency, pooled = torch.zeros(count, 3, 3), torch.zeros(count, 3, 3, 32)
@@ -190,7 +178,7 @@ def test_pixels_equal_transformers_pil_processor(intern, frames):
     for height, width in ((45, 60), (200, 90), (12, 13), (24, 24)):
         clip = resized(frames, 3, height, width)
         expected = processor([Image.fromarray(frame.numpy()) for frame in clip], return_tensors="pt")["pixel_values"]
-        got = intern.pixels(clip, CPU)["pixel_values"]
+        got = preprocess(intern, clip)["pixel_values"]
         assert got.shape == expected.shape == (3, 3, 24, 24)
         steps = (got - expected).abs() * 0.229 * 255  # in 8-bit levels
         assert steps.max() < 2.1 and steps.mean() < 0.2
@@ -202,7 +190,7 @@ def test_pixels_equal_transformers_video_processor_where_torchvision_exists(inte
 
     clip = frames.permute(0, 3, 1, 2)
     expected = InternVLVideoProcessor(**video_settings(intern.checkpoint))(clip, return_tensors="pt")
-    got = intern.pixels(frames, CPU)["pixel_values"]
+    got = preprocess(intern, frames)["pixel_values"]
     torch.testing.assert_close(got[None], expected["pixel_values_videos"], rtol=1e-5, atol=1e-5)
 
 
@@ -212,7 +200,7 @@ def change(path: Path, **entries: Any) -> None:
 
 def test_frames_have_the_encoders_size_and_mean_whatever_the_video_settings_say(intern, frames, tmp_path):
     """InternVL 3 has no video settings, those of InternVL 3.5 are of no use, and transformers 5 writes one file."""
-    expected = intern.pixels(frames, CPU)["pixel_values"]
+    expected = preprocess(intern, frames)["pixel_values"]
     images = json.loads((intern.checkpoint.path / "preprocessor_config.json").read_text())
     wrong = {**images, "size": {"height": 20, "width": 20}, "image_mean": [0.48, 0.46, 0.41]}
     one = {"image_processor": images, "video_processor": wrong}
@@ -221,10 +209,10 @@ def test_frames_have_the_encoders_size_and_mean_whatever_the_video_settings_say(
     ):
         folder = internvl_checkpoint(tmp_path / str(number))
         (folder / name).write_text(json.dumps(content))
-        assert torch.equal(open_family(str(folder)).pixels(frames, CPU)["pixel_values"], expected)
+        assert torch.equal(preprocess(open_family(str(folder)), frames)["pixel_values"], expected)
     own = internvl_checkpoint(tmp_path / "own")
     (own / "video_preprocessor_config.json").write_text(json.dumps({**images, "image_mean": [0.48, 0.46, 0.41]}))
-    assert not torch.equal(open_family(str(own)).pixels(frames, CPU)["pixel_values"], expected)
+    assert not torch.equal(preprocess(open_family(str(own)), frames)["pixel_values"], expected)
 
 
 def test_the_published_size_gives_16_by_16_tokens(tmp_path, frames):

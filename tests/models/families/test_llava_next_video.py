@@ -16,11 +16,11 @@ from stsimdiff_cli.models.families.base import Family
 from stsimdiff_cli.models.inference.conversation import Conversation
 from stsimdiff_cli.models.inference.language_model import LanguageModel
 from stsimdiff_cli.models.inference.vision_encoder import VisionEncoder
-from tests.models.families.test_families import CPU, encode, grid_of, tokens_of, whole_model
+from tests.support.checkpoints.llava_next_video import VICUNA_TEMPLATE, llava_next_video_checkpoint
 from tests.support.checkpoints.parts import QUESTIONS
-from tests.support.checkpoints.video import VICUNA_TEMPLATE, clip_of, dummy_of, llava_next_video_checkpoint
-from tests.support.family_checks import a_method_keeps_its_budget
+from tests.support.family_checks import a_method_keeps_its_budget, clip_of, dummy_of
 from tests.support.runtimes import FP32
+from tests.support.whole_models import encode, grid_of, preprocess, tokens_of, whole_model
 
 EVIDENCE = ("saliency", "keys")
 EDGE_336 = {"crop_size": {"height": 336, "width": 336}, "size": {"shortest_edge": 336}}
@@ -53,7 +53,7 @@ def test_at_ratio_one_answers_equal_generate_from_pixels_token_for_token(size, n
         assert torch.equal(language.prompter.ids(grid, question)[0], inputs["input_ids"][0])
         out = model.generate(
             **{name: inputs[name] for name in ("input_ids", "attention_mask")},
-            **next_video.pixels(frames, CPU),
+            **preprocess(next_video, frames),
             max_new_tokens=12,
             do_sample=False,
         )
@@ -84,7 +84,7 @@ def test_pixels_equal_transformers_pil_processor(size, edge, tmp_path):
     frames = clip_of(2, *size)
     images = [Image.fromarray(frame.numpy()) for frame in frames]
     expected = CLIPImageProcessorPil(**settings)(images, return_tensors="pt")["pixel_values"]
-    got = family.pixels(frames, CPU)["pixel_values_videos"][0]
+    got = preprocess(family, frames)["pixel_values_videos"][0]
     assert got.shape == (2, 3, edge, edge)
     steps = (got - expected).abs() * 0.27 * 255  # in 8-bit levels
     assert steps.max() < 2.1 and steps.mean() < 0.2
@@ -100,18 +100,18 @@ def test_what_is_outside_the_middle_square_is_not_seen(next_video):
     wide = clip_of(1, 24, 48)
     other = wide.clone()
     other[:, :, :10] = 255 - other[:, :, :10]  # the square is columns 12 to 35
-    assert torch.equal(*(next_video.pixels(clip, CPU)["pixel_values_videos"] for clip in (wide, other)))
+    assert torch.equal(*(preprocess(next_video, clip)["pixel_values_videos"] for clip in (wide, other)))
 
 
 def test_a_checkpoint_without_a_cut_gets_whole_frames(tmp_path):
     family = _with_settings(tmp_path, do_center_crop=False, size={"height": 24, "width": 24})
-    assert family.pixels(clip_of(2, 30, 50), CPU)["pixel_values_videos"].shape == (1, 2, 3, 24, 24)
+    assert preprocess(family, clip_of(2, 30, 50))["pixel_values_videos"].shape == (1, 2, 3, 24, 24)
 
 
 def test_a_cut_larger_than_the_frame_is_refused(tmp_path):
     family = _with_settings(tmp_path, crop_size={"height": 30, "width": 30})
-    with pytest.raises(ModelError, match="cuts frames larger"):
-        family.pixels(clip_of(1, 30, 50), CPU)
+    with pytest.raises(ModelError, match="crops frames to more"):
+        preprocess(family, clip_of(1, 30, 50))
 
 
 @pytest.mark.parametrize("mode", ["average", "max"])
@@ -125,7 +125,7 @@ def test_evidence_is_that_of_the_layer_whose_output_the_features_are(mode, tmp_p
     eager = whole_model(family, "eager").model
     with torch.inference_mode():
         out = eager.vision_tower(
-            family.pixels(frames, CPU)["pixel_values_videos"][0], output_attentions=True, output_hidden_states=True
+            preprocess(family, frames)["pixel_values_videos"][0], output_attentions=True, output_hidden_states=True
         )
         pool = lambda x: eager.vision_resampler(x[:, 1:]).unflatten(1, (3, 3))  # noqa: E731 (without [CLS])
         layer = eager.vision_tower.encoder.layers[-2]

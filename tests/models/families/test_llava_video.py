@@ -27,13 +27,13 @@ from stsimdiff_cli.models.loading.checkpoint import DUMMY, find_checkpoint
 from stsimdiff_cli.models.loading.weights import load_language, load_vision
 from stsimdiff_cli.ratio import parse_ratio
 from stsimdiff_cli.records import Source
-from tests.models.families.test_families import CPU, encode, grid_of, tokens_of
-from tests.models.loading.test_random_weights import PARAMETERS
 from tests.support.checkpoints.llava_video import llava_video_checkpoint
 from tests.support.checkpoints.parts import QUESTIONS, VOCABULARY
 from tests.support.family_checks import every_method_keeps_its_budget
 from tests.support.references.llava_video import LlavaVideoReference
+from tests.support.references.published_sizes import PARAMETERS
 from tests.support.runtimes import FP32
+from tests.support.whole_models import encode, grid_of, preprocess, tokens_of
 
 MODES = {"bilinear": (4, 5), "average": (3, 4)}  # rows and columns of 7 x 7 patches, newlines included
 
@@ -51,7 +51,7 @@ def reference(family) -> LlavaVideoReference:
 
 @pytest.fixture
 def pixels(family, frames) -> torch.Tensor:
-    return family.pixels(frames, CPU)["pixel_values_videos"][0]
+    return preprocess(family, frames)["pixel_values_videos"][0]
 
 
 def config_of(folder: Path, **changes) -> LlavaVideo:
@@ -110,7 +110,7 @@ def test_pixels_equal_siglips_image_processor_at_384(tmp_path, frames):
     expected = SiglipImageProcessorPil(size={"height": 384, "width": 384})(
         [Image.fromarray(frame.numpy()) for frame in frames], return_tensors="pt"
     )["pixel_values"]
-    got = family.pixels(frames, CPU)["pixel_values_videos"][0]
+    got = preprocess(family, frames)["pixel_values_videos"][0]
     assert got.shape == (7, 3, 384, 384)
     steps = (got - expected).abs() * 0.5 * 255  # in 8-bit levels
     assert steps.max() < 2.1 and steps.mean() < 0.2
@@ -165,11 +165,11 @@ def test_the_penalty_for_repeating_is_felt_and_does_not_count_the_prompt(family,
     assert max(len(set(text.split())) for text in said) > 3
     for penalty in (1.0, 1.3):
         language.model.generation_config.repetition_penalty = penalty
-        language.family.generation = lambda *_: {}
+        language.family.generate_kwargs = lambda *_: {}
         try:
             assert said != [conversation.ask(question, max_new_tokens=30).text for question in QUESTIONS]
         finally:
-            del language.family.generation
+            del language.family.generate_kwargs
             language.model.generation_config.repetition_penalty = 1.3
 
 
@@ -185,7 +185,7 @@ def test_the_prompt_is_the_authors_to_the_letter(family, frames):
         "0.00s,6.10s,12.31s.Please answer the following questions related to this video.\nw1 ?<|im_end|>\n"
         "<|im_start|>assistant\n"
     )
-    assert family.around(grid, "w1 ?") == (before, after)
+    assert family.prompt_text(grid, "w1 ?") == (before, after)
     begin, end = (prompter.tokenizer(text)["input_ids"] for text in (before, after))
     assert ids.tolist() == begin + [VOCABULARY["<video>"]] * grid.tokens + end
     assert visual.tolist() == [-1] * len(begin) + list(range(grid.tokens)) + [-1] * len(end)
@@ -193,7 +193,7 @@ def test_the_prompt_is_the_authors_to_the_letter(family, frames):
 
 def test_without_the_time_instruction_the_question_stands_alone(tmp_path, frames):
     family = config_of(tmp_path, add_time_instruction=False)
-    _, after = family.around(grid_of(family, torch.zeros(1, 14, 15, 8)), "What ?")
+    _, after = family.prompt_text(grid_of(family, torch.zeros(1, 14, 15, 8)), "What ?")
     assert after == "\nWhat ?<|im_end|>\n<|im_start|>assistant\n"
 
 
@@ -218,7 +218,7 @@ def test_the_tokenizer_is_qwen2s_whichever_files_are_there(whole, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         ids, visual = Prompter(family).ids(grid, "What's this? 1234\n\nthis.")
-    before, after = family.around(grid, "What's this? 1234\n\nthis.")
+    before, after = family.prompt_text(grid, "What's this? 1234\n\nthis.")
     assert ids[visual < 0].tolist() == [token for text in (before, after) for token in expected(text)["input_ids"]]
     assert special["<|im_end|>"] in ids and words["Ġthis"] in ids
 
@@ -235,13 +235,13 @@ def test_each_step_reads_only_its_tensors(family, reference, read):
     published = set(reference.tensors)
     layers = {name for name in published if name.startswith("model.layers.")}
     ends = {"model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"}
-    beside = {name for name in published if name.startswith(("model.vision_tower.", "model.mm_projector."))}
+    vision = {name for name in published if name.startswith(("model.vision_tower.", "model.mm_projector."))}
 
     load_vision(family, FP32)
-    assert set(read) == published - layers - ends == beside | {"model.image_newline"}
+    assert set(read) == published - layers - ends == vision | {"model.image_newline"}
     read.clear()
     load_language(family, FP32)
-    assert set(read) == published - beside
+    assert set(read) == published - vision
     read.clear()
     load_language(family, FP32, layers=1)
     first = {name for name in layers if name.startswith("model.layers.0.")}
@@ -274,7 +274,7 @@ def test_a_missing_tensor_is_named(tmp_path):
 
 
 def test_the_published_sizes_are_those_of_siglip_so400m_and_qwen2(tmp_path):
-    """CLIP's sizes, which transformers' class for `llava` leaves behind in a config.json, are not the tower's."""
+    """CLIP's sizes, which transformers' class for `llava` leaves in a config.json, are not the tower's."""
     leftovers = {"vision_config": {"model_type": "clip_vision_model", "hidden_size": 1024, "image_size": 336}}
     for extra in ({}, leftovers | {"text_config": {"model_type": "llama"}, "model_type": "llava_qwen"}):
         config = config_of(tmp_path, **extra).config

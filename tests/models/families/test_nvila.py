@@ -29,12 +29,12 @@ from stsimdiff_cli.models.inference.vision_encoder import VisionEncoder
 from stsimdiff_cli.models.loading import checkpoint as checkpoints
 from stsimdiff_cli.models.loading.checkpoint import DUMMY, find_checkpoint
 from stsimdiff_cli.models.loading.weights import load_language, load_vision
-from tests.models.families.test_families import CPU, encode, grid_of, tokens_of, whole_model
 from tests.support.checkpoints.nvila import BASIC, CHATML, SIDE, TSP, WORDS, nvila_checkpoint
 from tests.support.checkpoints.parts import QUESTIONS, VOCABULARY
 from tests.support.family_checks import CLIPS, every_method_keeps_its_budget, kept_tokens_keep_their_positions, resized
 from tests.support.references.nvila import NvilaReference
 from tests.support.runtimes import FP32
+from tests.support.whole_models import encode, grid_of, preprocess, tokens_of, whole_model
 
 #: Checkpoints by what they try, and the grid of seven frames of 7 x 7 patches.
 KINDS: dict[str, tuple[dict[str, Any], tuple[int, int, int]]] = {
@@ -68,11 +68,11 @@ def reference(family) -> NvilaReference:
 
 
 def pixels_of(family: Nvila, frames: torch.Tensor) -> torch.Tensor:
-    return family.pixels(frames, CPU)["pixel_values_videos"][0]
+    return preprocess(family, frames)["pixel_values_videos"][0]
 
 
 def rewritten(folder: Path, file: str, **changes: Any) -> Path:
-    """Change entries of one of a checkpoint's JSON files; None takes one out."""
+    """Change entries of one of a checkpoint's JSON files; None removes one."""
     entries = json.loads((folder / file).read_text()) | changes
     gone = {name for name, value in changes.items() if value is None}
     (folder / file).write_text(json.dumps({name: value for name, value in entries.items() if name not in gone}))
@@ -104,7 +104,7 @@ def test_frames_of_any_number_and_shape(clip, family, reference, frames):
 def test_an_unfilled_last_slot_is_the_mean_of_its_frames(tmp_path, frames):
     family = open_family(str(nvila_checkpoint(tmp_path / "model")))
     model = load_vision(family, FP32)
-    single = model.seen(pixels_of(family, frames[:3]))
+    single = model.frame_tokens(pixels_of(family, frames[:3]))
     got = encode(family, frames[:3])["features"]
     torch.testing.assert_close(got, torch.stack([(single[0] + single[1]) / 2, single[2]]), rtol=1e-5, atol=1e-5)
 
@@ -182,7 +182,7 @@ def test_kept_tokens_stand_where_they_stood(family, frames):
     kept_tokens_keep_their_positions(family, frames, Fraction("0.3"))
 
 
-def test_a_newline_stands_behind_every_slot_and_is_kept_when_all_its_tokens_go(family, frames):
+def test_a_newline_follows_every_slot_and_is_kept_when_all_its_tokens_are_pruned(family, frames):
     features = encode(family, frames)["features"]
     grid = grid_of(family, features)
     t, h, w = grid.shape
@@ -201,12 +201,12 @@ def test_a_newline_stands_behind_every_slot_and_is_kept_when_all_its_tokens_go(f
     assert alone.positions[0, len(before) + 1 : len(before) + 1 + t].tolist() == places
 
 
-def test_a_question_that_begins_with_a_newline_does_not_melt_into_the_videos(tmp_path, frames):
+def test_a_newline_that_begins_a_question_does_not_merge_with_the_videos(tmp_path, frames):
     family = open_family(str(nvila_checkpoint(tmp_path / "model")))
     grid = grid_of(family, encode(family, frames)["features"])
     prompter = Prompter(family)
     plain, newline = (prompter.ids(grid, question)[0].tolist() for question in ("w1", "\nw1  "))
-    place = len(plain) - plain[::-1].index(family.placeholder)  # behind the last visual token
+    place = len(plain) - plain[::-1].index(family.placeholder)  # after the last visual token
     assert newline == [*plain[: place + 1], NEWLINE, *plain[place + 1 :]]
 
 
@@ -215,7 +215,7 @@ def test_other_words_of_the_video_encoder_are_written(tmp_path, frames):
     family = open_family(str(nvila_checkpoint(tmp_path / "model", video_encoder=encoder)))
     grid = grid_of(family, encode(family, frames[:4])["features"])
     start, end, last = [VOCABULARY["w1"], VOCABULARY["w2"]], [VOCABULARY["w3"]], [VOCABULARY["w4"]]
-    before, after = (family.tokenizer(text)["input_ids"] for text in family.around(grid, "how"))
+    before, after = (family.tokenizer(text)["input_ids"] for text in family.prompt_text(grid, "how"))
     slot = [*start, *[family.placeholder] * 16, *end]
     assert Prompter(family).ids(grid, "how")[0].tolist() == [*before, *slot, *slot, *last, *after]
 
@@ -223,7 +223,7 @@ def test_other_words_of_the_video_encoder_are_written(tmp_path, frames):
 def test_the_named_chat_template_is_the_authors(tmp_path):
     family = open_family(str(nvila_checkpoint(tmp_path / "model", chat_template="qwen2")))
     grid = grid_of(family, torch.zeros(1, 4, 4, 48))
-    assert family.around(grid, "w1 ") == (
+    assert family.prompt_text(grid, "w1 ") == (
         "<|im_start|>system\nYou are a helpful assistant<|im_end|>\n<|im_start|>user\n",
         "w1<|im_end|>\n<|im_start|>assistant\n",
     )
@@ -242,7 +242,7 @@ def test_the_token_for_a_video_is_the_tokenizers_or_added(known, tmp_path):
     with pytest.raises(RequestError, match="placeholders"):
         Prompter(family).ids(grid, "what is <vila/video> ?")
     if known:
-        with pytest.raises(RequestError, match="<vila/sentinel> is no word"):
+        with pytest.raises(RequestError, match="<vila/sentinel> has no embedding"):
             Prompter(family).ids(grid, "what is <vila/sentinel> ?")
 
 
@@ -272,7 +272,7 @@ def test_the_tokenizer_is_qwen2s_whichever_files_are_there(whole, tmp_path):
     texts = [before, "\n", "\n", "\n", after]
     assert ids[visual < 0].tolist() == [token for text in texts for token in expected(text)["input_ids"]]
     assert family.placeholder == len(words) + len(special)
-    assert family.generation(None, 0)["eos_token_id"] == [special["<|im_end|>"]]
+    assert family.generate_kwargs(None, 0)["eos_token_id"] == [special["<|im_end|>"]]
     assert {words["ĊĊ"], words["Ġthis"], special["<|im_end|>"]} < set(ids.tolist())
 
 
@@ -427,7 +427,7 @@ def _llm_size(width: int, mlp: int, keys: int, tables: int) -> int:
     return 28 * (attention + 3 * width * mlp + 2 * width) + width + tables * 151648 * width
 
 
-#: 26 of SigLIP's 27 layers, patches of 14 x 14 pixels, 32 x 32 positions, and the norm behind the last layer.
+#: 26 of SigLIP's 27 layers, patches of 14 x 14 pixels, 32 x 32 positions, and the norm after the last layer.
 _TOWER_SIZE = (
     26 * (4 * _affine(1152, 1152) + _affine(1152, 4304) + _affine(4304, 1152) + 4 * 1152)
     + _affine(3 * 14 * 14, 1152)
@@ -508,8 +508,8 @@ def test_what_is_not_supported_is_refused_with_a_sentence(file, changes, part, t
     assert caught.value.hint
 
 
-def test_a_video_encoder_that_is_no_json_is_refused(tmp_path):
-    with pytest.raises(ModelError, match="no JSON"):
+def test_a_video_encoder_that_is_not_json_is_refused(tmp_path):
+    with pytest.raises(ModelError, match="not valid JSON"):
         open_family(str(nvila_checkpoint(tmp_path / "model", video_encoder="{")))
 
 
@@ -517,7 +517,7 @@ def test_a_checkpoint_without_its_preprocessor_is_refused(tmp_path, frames):
     folder = nvila_checkpoint(tmp_path / "model")
     (folder / "vision_tower" / "preprocessor_config.json").unlink()
     with pytest.raises(ModelError, match=r"no vision_tower/preprocessor_config\.json"):
-        open_family(str(folder)).pixels(frames, CPU)
+        preprocess(open_family(str(folder)), frames)
 
 
 def test_a_grid_remembers_where_its_newlines_are(tmp_path):

@@ -1,36 +1,31 @@
-"""Qwen2-VL, where the tests of every family do not look."""
+"""Qwen2-VL: what the tests of every family do not cover."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import replace
-from fractions import Fraction
 
 import pytest
 import torch
 from PIL import Image
 from transformers.models.qwen2_vl import modeling_qwen2_vl
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil, smart_resize
 
 from stsimdiff_cli.errors import VideoError
-from stsimdiff_cli.methods import METHODS
 from stsimdiff_cli.models.families import open_family
 from stsimdiff_cli.models.families.qwen2_5_vl import Qwen25VL
 from stsimdiff_cli.models.families.qwen2_vl import Qwen2VL
 from stsimdiff_cli.models.inference.language_model import LanguageModel
 from stsimdiff_cli.models.inference.vision_encoder import VisionEncoder
 from stsimdiff_cli.models.loading.weights import load_language, load_vision
-from tests.models.families.test_families import CPU, encode, grid_of, whole_model
-from tests.support.checkpoints.more import qwen2_vl_checkpoint
+from tests.support.checkpoints.qwen2_vl import qwen2_vl_checkpoint
 from tests.support.family_checks import (
     CLIPS,
-    answers_equal_generate,
-    every_method_keeps_its_budget,
-    kept_tokens_keep_their_positions,
     only_that_cell_moves,
     resized,
 )
 from tests.support.runtimes import FP32
+from tests.support.whole_models import encode, grid_of, preprocess, whole_model
 
 
 @pytest.fixture(scope="module")
@@ -45,20 +40,6 @@ def test_the_published_config_opens_it_and_not_its_successor(qwen):
     assert qwen.config.text_config.num_hidden_layers == 3 and qwen.frames_per_slot == 2
 
 
-@pytest.mark.parametrize(("count", "height", "width"), CLIPS)
-def test_at_ratio_one_answers_equal_generate_for_odd_sizes_and_few_frames(qwen, frames, count, height, width):
-    assert answers_equal_generate(qwen, resized(frames, count, height, width)) > 1
-
-
-@pytest.mark.parametrize("ratio", ["0.3", "0.05"])
-def test_kept_tokens_keep_their_original_positions(qwen, frames, ratio):
-    kept_tokens_keep_their_positions(qwen, resized(frames, 3, 61, 37), Fraction(ratio))
-
-
-def test_every_method_keeps_exactly_its_budget(qwen, tmp_path):
-    assert set(every_method_keeps_its_budget(qwen, tmp_path)) == set(METHODS) - {"vanilla"}
-
-
 @pytest.mark.parametrize("seconds", [(0.0, 2.0, 4.0, 6.0), (0.0, 0.7, 1.5, 2.1)])
 def test_time_moves_one_step_a_slot_whatever_the_clock_says(qwen, frames, seconds):
     grid = replace(grid_of(qwen, encode(qwen, frames)["features"]), seconds=seconds)
@@ -71,8 +52,8 @@ def test_time_moves_one_step_a_slot_whatever_the_clock_says(qwen, frames, second
     ]
     assert prompt.positions[1:, prompt.visual >= 0].T.tolist() == expected
     assert prompt.positions[0].tolist() == list(range(len(prompt.ids)))
-    behind = prompt.positions[1:, first + grid.tokens :]
-    assert behind.tolist() == [list(range(first + max(h, w), first + max(h, w) + behind.shape[1]))] * 3
+    question = prompt.positions[1:, first + grid.tokens :]
+    assert question.tolist() == [list(range(first + max(h, w), first + max(h, w) + question.shape[1]))] * 3
 
 
 @pytest.mark.parametrize(("count", "height", "width"), CLIPS)
@@ -92,7 +73,7 @@ def test_evidence_equals_eager_attention_and_the_keys_in_it(qwen, frames, count,
 
     monkeypatch.setattr(modeling_qwen2_vl, "eager_attention_forward", noted)
     with torch.inference_mode():
-        qwen.features(model, qwen.pixels(clip, CPU))
+        qwen.encode(model, preprocess(qwen, clip))
         keys = last.qkv(inputs[0])[:, 32:64]
     slots = [matrix[0] for module, matrix in weights if module is last]  # each (heads, patches, patches)
     t, h, w = got["saliency"].shape
@@ -120,21 +101,32 @@ def test_pixels_equal_transformers_pil_processor(qwen, frames):
     for height, width in ((45, 60), (200, 90), (90, 13), (12, 13), (16, 16)):
         frame = resized(frames, 1, height, width)
         expected = processor(Image.fromarray(frame[0].numpy()), return_tensors="pt")  # an image is a clip of one frame
-        got = qwen.pixels(frame, CPU)
+        got = preprocess(qwen, frame)
         assert got["video_grid_thw"].tolist() == expected["image_grid_thw"].tolist()
         steps = (got["pixel_values_videos"] - expected["pixel_values"]).abs() * 0.26 * 255  # in 8-bit levels
         assert steps.max() < 2.1 and steps.mean() < 0.2
 
 
+@pytest.mark.parametrize("height", [8, 13, 45, 100, 333, 1080])
+@pytest.mark.parametrize("width", [8, 17, 60, 240, 1001, 1920])
+def test_frames_get_the_size_of_transformers_smart_resize(qwen, height, width):
+    """transformers' function cannot be used in the package itself, because importing it needs Pillow."""
+    if max(height, width) > 200 * min(height, width):
+        with pytest.raises(VideoError, match="too narrow"):
+            qwen.size(height, width, 1)
+        return
+    assert qwen.size(height, width, 1) == smart_resize(height, width, 8, 16 * 16, 40 * 40)
+
+
 def test_an_odd_last_frame_is_repeated_to_fill_its_slot(qwen, frames):
     for odd, even in (([0], [0, 0]), ([0, 1, 2], [0, 1, 2, 2])):
-        ours, theirs = qwen.pixels(frames[odd], CPU), qwen.pixels(frames[even], CPU)
+        ours, theirs = preprocess(qwen, frames[odd]), preprocess(qwen, frames[even])
         assert torch.equal(ours["pixel_values_videos"], theirs["pixel_values_videos"])
 
 
 def test_frames_like_a_thread_are_refused(qwen):
     with pytest.raises(VideoError, match="too narrow"):
-        qwen.pixels(torch.zeros(1, 2, 500, 3, dtype=torch.uint8), CPU)
+        preprocess(qwen, torch.zeros(1, 2, 500, 3, dtype=torch.uint8))
 
 
 def test_each_step_loads_only_its_part(qwen):

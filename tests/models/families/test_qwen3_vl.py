@@ -1,9 +1,8 @@
-"""Qwen3-VL, where the tests of every family do not look."""
+"""Qwen3-VL: what the tests of every family do not cover."""
 
 from __future__ import annotations
 
 import json
-from fractions import Fraction
 
 import pytest
 import torch
@@ -13,7 +12,6 @@ from transformers.models.qwen3_vl.video_processing_qwen3_vl import smart_resize
 
 from stsimdiff_cli import pipeline
 from stsimdiff_cli.errors import FileFormatError, VideoError
-from stsimdiff_cli.methods import METHODS
 from stsimdiff_cli.models.families import open_family
 from stsimdiff_cli.models.families.qwen3_vl import Qwen3VL
 from stsimdiff_cli.models.inference.conversation import Conversation
@@ -23,36 +21,15 @@ from stsimdiff_cli.models.loading.weights import load_language
 from stsimdiff_cli.records import DenseFeatures, Frames, FrameStream, Source, VideoTokens
 from stsimdiff_cli.storage.formats import StoredVideo, load, save_compressed, save_tokens
 from stsimdiff_cli.storage.tensor_file import checksum
-from tests.models.families.test_families import CPU, encode, tokens_of, whole_model
 from tests.support.checkpoints.parts import QUESTIONS
 from tests.support.checkpoints.qwen3_vl import qwen3_vl_checkpoint
-from tests.support.family_checks import (
-    CLIPS,
-    answers_equal_generate,
-    every_method_keeps_its_budget,
-    kept_tokens_keep_their_positions,
-    resized,
-)
 from tests.support.runtimes import FP32
+from tests.support.whole_models import encode, preprocess, tokens_of, whole_model
 
 
 @pytest.fixture(scope="module")
 def qwen(tmp_path_factory) -> Qwen3VL:
     return open_family(str(qwen3_vl_checkpoint(tmp_path_factory.mktemp("qwen3_vl") / "model")))
-
-
-@pytest.mark.parametrize(("count", "height", "width"), CLIPS)
-def test_at_ratio_one_answers_equal_generate_for_odd_sizes_and_few_frames(qwen, frames, count, height, width):
-    assert answers_equal_generate(qwen, resized(frames, count, height, width)) > 1
-
-
-@pytest.mark.parametrize("ratio", ["0.3", "0.05"])
-def test_kept_tokens_keep_their_original_positions(qwen, frames, ratio):
-    kept_tokens_keep_their_positions(qwen, resized(frames, 3, 61, 37), Fraction(ratio))
-
-
-def test_every_method_keeps_exactly_its_budget(qwen, tmp_path):
-    assert set(every_method_keeps_its_budget(qwen, tmp_path)) == set(METHODS) - {"vanilla"}
 
 
 # --- frames ---------------------------------------------------------------------------------------------------------
@@ -78,7 +55,7 @@ def test_frames_are_capped_one_by_one_where_the_checkpoint_says_so(tmp_path):
 
 def test_frames_of_an_extreme_shape_are_refused(qwen):
     with pytest.raises(VideoError, match="200 : 1"):
-        qwen.size(8, 1700)
+        qwen.size(8, 1700, 1)
 
 
 def test_the_size_is_that_of_the_whole_video_and_not_of_a_chunk(qwen, frames, monkeypatch):
@@ -115,16 +92,16 @@ def test_the_prompt_is_that_of_transformers_processor(qwen, frames):
         fps, frames_indices = 2.0, list(range(7))
 
     theirs.video_processor = Sizes()
-    found = {"video_grid_thw": torch.tensor([[t, 2 * h, 2 * w]]), "video_metadata": [Metadata()]}
-    video = theirs.replace_video_token(found, 0)
+    inputs = {"video_grid_thw": torch.tensor([[t, 2 * h, 2 * w]]), "video_metadata": [Metadata()]}
+    video = theirs.replace_video_token(inputs, 0)
     text = f"<|im_start|>user\n<|vision_start|>{video}<|vision_end|>{QUESTIONS[0]}<|im_end|>\n<|im_start|>assistant\n"
     ids, visual = language.prompter.ids(tokens.grid, QUESTIONS[0])
     assert ids.tolist() == language.prompter.tokenizer(text)["input_ids"]
     assert int((visual >= 0).sum()) == t * h * w and "0.2 seconds" in video
 
 
-def test_every_slot_begins_anew_in_time_behind_its_time_stamp(qwen, frames):
-    """Row, column and time of a slot count from the place behind the text before it."""
+def test_positions_of_every_slot_start_after_its_time_stamp(qwen, frames):
+    """Row, column and time of a slot count from the position after the text before it."""
     tokens = tokens_of(qwen, frames)
     language = LanguageModel(qwen, FP32)
     prompt = language.prompter.prompt(language.model, tokens.grid, "w3", torch.arange(tokens.grid.tokens))
@@ -150,7 +127,7 @@ def test_deepstack_features_are_the_models_own_and_matter(qwen, frames):
     out = encode(qwen, frames)
     model = whole_model(qwen)
     with torch.inference_mode():
-        own = model.get_video_features(**qwen.pixels(frames, CPU), return_dict=True).deepstack_features
+        own = model.get_video_features(**preprocess(qwen, frames), return_dict=True).deepstack_features
     assert out["deepstack"].shape == (*out["features"].shape[:3], 2, 48)
     for k in range(2):
         expected = own[k] if isinstance(own[k], torch.Tensor) else own[k][0]  # one video; before 5.18 not in a tuple

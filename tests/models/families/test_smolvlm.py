@@ -22,10 +22,11 @@ from stsimdiff_cli.models.inference.language_model import LanguageModel
 from stsimdiff_cli.models.inference.prompts import Prompter
 from stsimdiff_cli.models.inference.vision_encoder import VisionEncoder
 from stsimdiff_cli.records import TokenGrid
-from tests.models.families.test_families import CPU, QUESTIONS, encode, grid_of, tokens_of, whole_model
-from tests.support.checkpoints.video import clip_of, dummy_of, smolvlm_checkpoint
-from tests.support.family_checks import a_method_keeps_its_budget
+from tests.support.checkpoints.parts import QUESTIONS
+from tests.support.checkpoints.smolvlm import smolvlm_checkpoint
+from tests.support.family_checks import a_method_keeps_its_budget, clip_of, dummy_of
 from tests.support.runtimes import FP32
+from tests.support.whole_models import encode, grid_of, preprocess, tokens_of, whole_model
 
 EVIDENCE = ("saliency", "keys")
 FRAME = "<fake_token_around_image><global-img>" + "<image>" * 9 + "<fake_token_around_image>"
@@ -70,7 +71,7 @@ def test_the_prompt_is_written_as_published(smol):
     assert visual[visual >= 0].tolist() == list(range(27))
     assert torch.equal(ids == smol.placeholder, visual >= 0)
     whole, apart = (prompter.tokenizer(text)["input_ids"] for text in ("User: You", "User: "))
-    assert whole[: len(apart)] != apart, "words that do not melt at the borders prove nothing"
+    assert whole[: len(apart)] != apart, "words that do not merge at the borders prove nothing"
 
 
 @pytest.mark.skipif(
@@ -145,7 +146,7 @@ def test_at_ratio_one_answers_equal_generate_from_pixels_token_for_token(size, s
         out = model.generate(
             input_ids=ids[None],
             attention_mask=torch.ones_like(ids)[None],
-            **smol.pixels(frames, CPU),
+            **preprocess(smol, frames),
             max_new_tokens=12,
             do_sample=False,
         )
@@ -175,7 +176,7 @@ def test_pixels_equal_transformers_pil_processor(size, edge, tmp_path):
     processor = SmolVLMImageProcessorPil(**settings | {"do_image_splitting": False})
     frames = clip_of(2, *size)
     expected = processor([[Image.fromarray(frame.numpy()) for frame in frames]], return_tensors="pt")["pixel_values"]
-    got = family.pixels(frames, CPU)["pixel_values"]
+    got = preprocess(family, frames)["pixel_values"]
     assert got.shape == expected.shape == (1, 2, 3, 24, 24)
     steps = (got - expected).abs() * 0.5 * 255  # in 8-bit levels
     assert steps.max() < 3.1 and steps.mean() < 0.2
@@ -209,7 +210,7 @@ def test_evidence_is_that_of_the_last_layer_shuffled_like_the_features(smol):
     got = encode(smol, frames, evidence=EVIDENCE)
     eager = whole_model(smol, "eager").model
     with torch.inference_mode():
-        pixels = smol.pixels(frames, CPU)["pixel_values"]
+        pixels = preprocess(smol, frames)["pixel_values"]
         out = eager.vision_model(pixels[0], output_attentions=True, output_hidden_states=True)
 
         def shuffled(x: torch.Tensor) -> torch.Tensor:

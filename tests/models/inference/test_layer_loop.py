@@ -1,4 +1,4 @@
-"""Cutting tokens between the LLM's layers: the loop over layers against the model's own forward, and the methods."""
+"""Pruning tokens between the LLM's layers: the loop over layers against the model's own forward, and the methods."""
 
 from __future__ import annotations
 
@@ -23,10 +23,12 @@ from stsimdiff_cli.models.inference.language_model import LanguageModel
 from stsimdiff_cli.models.loading.runtime import Runtime
 from stsimdiff_cli.ratio import parse_ratio
 from stsimdiff_cli.records import DenseFeatures, VideoTokens
-from tests.conftest import SAMPLES, make_tokens
-from tests.models.families.test_families import QUESTIONS, tokens_of
+from tests.support.checkpoints.parts import QUESTIONS
+from tests.support.clip_factory import SAMPLES
 from tests.support.fake_llm import FakeLlm
 from tests.support.runtimes import FP32
+from tests.support.tokens import make_tokens
+from tests.support.whole_models import tokens_of
 
 INSIDE = [name for name in METHODS if METHODS.load(name).inside]
 CASES = list(itertools.product(range(8), ("0.1", "0.37", "0.8")))
@@ -43,7 +45,7 @@ def tokens(family, frames) -> VideoTokens:
 
 
 class Nothing(LayerPruner):
-    """Cuts nothing, and never says that it is finished."""
+    """Prunes nothing, and never says that it is finished."""
 
     finished = False
 
@@ -52,7 +54,7 @@ class Nothing(LayerPruner):
 
 
 class Given(LayerPruner):
-    """Cuts to given places behind given layers, and before layer 0."""
+    """Prunes to given tokens after given layers, and before layer 0."""
 
     finished = False
 
@@ -102,20 +104,20 @@ def test_at_ratio_one_answers_equal_those_without_a_method(name, language, token
 
 
 def masked_next_token(language: LanguageModel, tokens: VideoTokens, question: str, plan: dict[int, Tensor]) -> Tensor:
-    """Logits of the first answer token when cut tokens stay in place but nobody may look at them: a slow reference."""
+    """Logits of the first answer token when pruned tokens stay but are masked out: a slow reference."""
     text = language.model.get_decoder()
     prompt = language.prompter.prompt(language.model, tokens.grid, question, torch.arange(tokens.grid.tokens))
     inputs = language.inputs(prompt, tokens.embeddings)
     hidden = inputs["inputs_embeds"]
     rotary = text.rotary_emb(hidden, language.family.rotary_positions(inputs["position_ids"]))
     length = hidden.shape[1]
-    seen = torch.ones(length, dtype=torch.bool)
+    visible = torch.ones(length, dtype=torch.bool)
     for number, layer in enumerate(text.layers):
-        for behind in range(-1, number):
-            if behind in plan:
-                seen &= (prompt.visual < 0) | torch.isin(prompt.visual, plan[behind])
-        mask = torch.full((length, length), -torch.inf).triu(1).masked_fill(~seen, -torch.inf)
-        mask.fill_diagonal_(0)  # a token that nobody looks at must look at something
+        for earlier in range(-1, number):
+            if earlier in plan:
+                visible &= (prompt.visual < 0) | torch.isin(prompt.visual, plan[earlier])
+        mask = torch.full((length, length), -torch.inf).triu(1).masked_fill(~visible, -torch.inf)
+        mask.fill_diagonal_(0)  # a masked token must attend to something
         mixed, _ = layer.self_attn(
             hidden_states=layer.input_layernorm(hidden), attention_mask=mask[None, None], position_embeddings=rotary
         )
@@ -128,7 +130,7 @@ def masked_next_token(language: LanguageModel, tokens: VideoTokens, question: st
 
 @pytest.mark.parametrize("layers", [(-1,), (0,), (1,), (-1, 0, 1)])
 @torch.inference_mode()
-def test_cut_tokens_are_as_good_as_masked(layers, language, tokens):
+def test_pruned_tokens_are_as_good_as_masked(layers, language, tokens):
     chance = torch.Generator().manual_seed(5)
     alive, plan = torch.arange(tokens.grid.tokens), {}
     for layer in layers:
@@ -137,23 +139,23 @@ def test_cut_tokens_are_as_good_as_masked(layers, language, tokens):
     pruner = Given(tokens.grid.tokens, plan)
     expected = masked_next_token(language, tokens, QUESTIONS[1], plan)
     conversation = PrunedConversation(language, tokens, lambda: pruner)
-    prompt, cache = conversation._ready(QUESTIONS[1])
+    prompt, cache = conversation._prompt_and_cache(QUESTIONS[1])
     sizes = [len(plan[max(k for k in plan if k < layer)]) if min(plan) < layer else tokens.grid.tokens
              for layer in range(3)]  # fmt: skip
     text = int((prompt.visual < 0).sum())
     assert [layer.keys.shape[2] for layer in cache.layers] == [size + text - 1 for size in sizes]
-    last = {"input_ids": prompt.ids[None, -1:], "position_ids": language.placed(prompt)[..., -1:]}
+    last = {"input_ids": prompt.ids[None, -1:], "position_ids": language.position_ids(prompt)[..., -1:]}
     hidden = language.model.get_decoder()(past_key_values=cache, use_cache=True, **last).last_hidden_state
     torch.testing.assert_close(language.model.lm_head(hidden)[0, -1], expected, rtol=1e-4, atol=1e-4)
 
 
 @torch.inference_mode()
 def test_attention_rows_are_those_of_eager_attention(language, tokens):
-    found = {}
+    seen = {}
 
     class Look(Nothing):
         def after(self, view: LayerState, rows: LayerAttention) -> None:
-            found[view.layer] = (rows.last_query(), *rows.cross_and_self())
+            seen[view.layer] = (rows.last_query(), *rows.cross_and_self())
 
     prompt = language.prune(tokens.grid, tokens.embeddings, QUESTIONS[1], Look(tokens.grid.tokens, 1), None)
     eager = LanguageModel(language.family, FP32)
@@ -161,12 +163,12 @@ def test_attention_rows_are_those_of_eager_attention(language, tokens):
     inputs = eager.decoder_inputs(prompt, tokens.embeddings)
     weights = eager.model.get_decoder()(**inputs, output_attentions=True).attentions  # a layer: (1, heads, L, L)
     visual = (prompt.visual >= 0).nonzero().squeeze(1)
-    behind = torch.arange(int(visual[-1]) + 1, len(prompt.ids))
+    question = torch.arange(int(visual[-1]) + 1, len(prompt.ids))
     for layer, weight in enumerate(weights):
-        last, cross, own = found[layer]
+        last, cross, own = seen[layer]
         torch.testing.assert_close(last, weight[0].mean(0)[-1, visual], rtol=1e-4, atol=1e-6)
         most = weight[0].amax(0)
-        torch.testing.assert_close(cross, most[behind].mean(0)[visual], rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(cross, most[question].mean(0)[visual], rtol=1e-4, atol=1e-6)
         torch.testing.assert_close(own, most[visual].mean(0)[visual], rtol=1e-4, atol=1e-6)
 
 
@@ -310,7 +312,7 @@ def test_framefusion_by_hand():
 
 def test_fitprune_by_hand():
     # Two layers: half of the depth holds the first 16 entries of the schedule, 356 of 449 deletions. Of 10 tokens, 5
-    # go: floor(5 * 356 / 449) = 3 behind layer 0, the rest behind layer 1. The score is cross times self.
+    # go: floor(5 * 356 / 449) = 3 after layer 0, the rest after layer 1. The score is cross times self.
     first, whole = sum(SCHEDULE[:16]), sum(SCHEDULE)
     assert (first, whole) == (356, 449)
     assert [alive_behind(layer, 2, 10, 5) for layer in (0, 1)] == [7, 5]

@@ -1,4 +1,4 @@
-"""Checkpoints that cannot be had, that carry code, or that are not the one that made a file."""
+"""Checkpoints that are missing or incomplete, that carry code, or that are not the one that made a file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from stsimdiff_cli import pipeline
-from stsimdiff_cli.errors import ModelError
+from stsimdiff_cli.errors import ModelError, RequestError
 from stsimdiff_cli.models.families import open_family
 from stsimdiff_cli.models.inference.prompts import Prompter
 from stsimdiff_cli.models.loading.checkpoint import find_checkpoint
@@ -22,12 +22,52 @@ from stsimdiff_cli.models.loading.runtime import Runtime
 from stsimdiff_cli.models.loading.weights import load_language
 from stsimdiff_cli.storage.formats import save_compressed
 from stsimdiff_cli.video import Sampling
-from tests.cli.test_cli import refused, run
-from tests.support.checkpoints.qwen_and_onevision import CHECKPOINTS
+from tests.support.checkpoints import CHECKPOINTS
 from tests.support.clip_factory import render
+from tests.support.commands import refused, run
 from tests.support.runtimes import FP32
 
 NAME, REVISION = "somebody/a-model", "v1.2"
+
+
+# --- folders --------------------------------------------------------------------------------------------------------
+
+
+def test_the_fingerprint_follows_the_weights_and_not_the_folder(checkpoint, family, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(checkpoint, copy)
+    assert find_checkpoint(str(copy)).fingerprint == family.checkpoint.fingerprint
+    other = CHECKPOINTS[family.name](tmp_path / "other", seed=5)
+    assert find_checkpoint(str(other)).fingerprint != family.checkpoint.fingerprint
+
+
+def test_an_incomplete_checkpoint_is_refused(checkpoint, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(checkpoint, copy)
+    shard = sorted(copy.rglob("*.safetensors"))[0]
+    shard.unlink()
+    with pytest.raises(ModelError, match=shard.name):
+        _ = find_checkpoint(str(copy)).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("nowhere/at/all", "no model named"),
+        ("./missing", "no model named"),
+        ("no-such-owner/no-such-model", "could not be downloaded"),
+    ],
+)
+def test_a_missing_model_is_a_sentence_and_a_hint(name, part):
+    with pytest.raises((RequestError, ModelError), match=part) as caught:
+        find_checkpoint(name)
+    assert caught.value.hint
+
+
+def test_a_checkpoint_of_an_unknown_family_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(RequestError, match="bert"):
+        find_checkpoint(str(tmp_path))
 
 
 # --- the hub --------------------------------------------------------------------------------------------------------
@@ -45,14 +85,14 @@ def failing(monkeypatch, kind: type[Exception], text: str = "GET https://hub/api
 
 
 @pytest.mark.parametrize(("kind", "reason", "hint"), [
-    (errors.GatedRepoError, "its owner wants to be asked first", "hf auth login"),
+    (errors.GatedRepoError, "its owner grants access only on request", "hf auth login"),
     (errors.RepositoryNotFoundError, "no such model", "Check the name"),
     (errors.RevisionNotFoundError, "not this revision", "--revision"),
     (errors.LocalEntryNotFoundError, "cannot be reached", "--model FOLDER"),
     (ConnectionError, "cannot be reached", "--model FOLDER"),
     (OSError, "OSError: GET https://hub/api: trouble.", "--model FOLDER"),
 ])  # fmt: skip
-def test_every_failure_of_the_hub_says_what_was_looked_for_and_what_to_do(kind, reason, hint, monkeypatch):
+def test_every_failure_of_the_hub_says_what_is_missing_and_what_to_do(kind, reason, hint, monkeypatch):
     failing(monkeypatch, kind)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     with pytest.raises(ModelError) as caught:
@@ -84,8 +124,8 @@ def test_a_model_in_the_cache_needs_no_network(tmp_path, monkeypatch):
         huggingface_hub, "snapshot_download", lambda *args, **options: real(*args, cache_dir=tmp_path, **options)
     )
     for revision in (None, "main", commit):
-        found = find_checkpoint(NAME, revision)
-        assert (found.id, found.revision) == (NAME, commit)
+        checkpoint = find_checkpoint(NAME, revision)
+        assert (checkpoint.id, checkpoint.revision) == (NAME, commit)
     with pytest.raises(ModelError, match="at revision other"):
         find_checkpoint(NAME, "other")
 
@@ -106,10 +146,10 @@ def armed(checkpoint, tmp_path, monkeypatch) -> tuple[Path, Path]:
         content = json.loads(path.read_text()) if path.is_file() else {}
         path.write_text(json.dumps(content | {"auto_map": classes}))
 
-    def nobody(*_):
-        raise AssertionError("somebody was asked whether code may run")
+    def ask(*_):
+        raise AssertionError("the user was asked whether code may run")
 
-    monkeypatch.setattr("builtins.input", nobody)
+    monkeypatch.setattr("builtins.input", ask)
     return folder, mark
 
 
@@ -206,7 +246,7 @@ def test_the_same_weights_with_another_pooling_cannot_read_a_file(entry, made, c
 
 
 def test_other_preprocessing_of_the_same_model_reads_a_file(tmp_path, capsys):
-    """How frames were prepared is past when a file is read: it makes no other model."""
+    """Preprocessing has no effect once a file is written, so it does not make another model."""
     model = CHECKPOINTS["llava_onevision"](tmp_path / "model")
     before = find_checkpoint(str(model)).fingerprint
     path = model / "video_preprocessor_config.json"

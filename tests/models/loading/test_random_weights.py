@@ -23,22 +23,10 @@ from stsimdiff_cli.models.loading.runtime import ResolvedRuntime, Runtime
 from stsimdiff_cli.models.loading.weights import load_language, load_vision
 from stsimdiff_cli.profiling.clip import make_clip
 from stsimdiff_cli.video import Sampling
-from tests.conftest import make_tokens
+from tests.support.references.published_sizes import PARAMETERS
 from tests.support.runtimes import FP32
+from tests.support.tokens import make_tokens
 
-#: As counted in the published weights; of the LLaVA models only 8.03 and 0.9 billion are known, from their cards, and
-#: of NVILA nothing.
-PARAMETERS = {
-    "llava-video-7b": 8_030_348_832,
-    "nvila-8b-video": 8_040_098_720,
-    "llava-onevision-0.5b": 893_675_552,
-    "qwen2.5-vl-7b": 8_292_166_656,
-    "qwen2.5-vl-3b": 3_754_622_976,
-    "internvl3-8b": 7_944_373_760,
-    "smolvlm2-2.2b": 2_246_784_880,
-    "smolvlm2-256m": 256_484_928,
-    "qwen3-vl-8b": 8_767_123_696,
-}
 TEXT = {
     "hidden_size": 64,
     "intermediate_size": 96,
@@ -107,7 +95,7 @@ META = torch.device("meta")
 
 
 def family_name(preset: str) -> str:
-    return family_of(PRESETS[preset].config, preset)
+    return family_of(find_preset(preset).config, preset)
 
 
 def small(folder: Path, preset: str, **more) -> Path:
@@ -218,13 +206,13 @@ def test_llava_video_is_the_authors_own_format_and_not_llava_onevision():
         "llava_video",
         "llava_onevision",
     ]
-    assert PRESETS["llava-video-7b"].config["add_time_instruction"]
+    assert find_preset("llava-video-7b").config["add_time_instruction"]
 
 
 def test_presets_have_different_checkpoints_and_say_so_in_their_summaries():
-    checkpoints = [preset.checkpoint for preset in PRESETS.values()]
+    checkpoints = [find_preset(name).checkpoint for name in PRESETS]
     assert len(set(checkpoints)) == len(PRESETS)
-    assert all(preset.summary.startswith(preset.checkpoint) for preset in PRESETS.values())
+    assert all(find_preset(name).summary.startswith(find_preset(name).checkpoint) for name in PRESETS)
 
 
 def test_an_unknown_preset_gets_the_nearest_name():
@@ -271,10 +259,10 @@ def test_a_part_on_the_meta_device_has_shapes_and_no_values(folder):
 
 def test_words_are_unknown_and_special_tokens_are_not(preset, folder):
     tokenizer = Prompter(open_family(str(folder))).tokenizer
-    special = PRESETS[preset].special
+    special = find_preset(preset).special_tokens
     plain = tokenizer("".join(f"{text}word" for text in special), add_special_tokens=False)["input_ids"]
     assert plain == [number for text in special for number in (special[text], 0)]
-    assert tokenizer.eos_token_id == special[PRESETS[preset].end]
+    assert tokenizer.eos_token_id == special[find_preset(preset).eos_token]
 
 
 def test_a_prompt_holds_the_special_tokens_of_the_family_in_their_order(preset, folder):

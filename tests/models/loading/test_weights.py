@@ -17,7 +17,7 @@ from stsimdiff_cli import pipeline
 from stsimdiff_cli.errors import ModelError, RequestError
 from stsimdiff_cli.models.families import open_family
 from stsimdiff_cli.models.families.base import Family
-from stsimdiff_cli.models.inference.attention_tap import PROBED, tapping
+from stsimdiff_cli.models.inference.attention_tap import TAPPED_SDPA, allow_taps
 from stsimdiff_cli.models.inference.conversation import Conversation
 from stsimdiff_cli.models.inference.language_model import LanguageModel
 from stsimdiff_cli.models.inference.model_cache import ModelCache
@@ -28,20 +28,19 @@ from stsimdiff_cli.models.loading.random_weights import write_dummy
 from stsimdiff_cli.models.loading.runtime import ATTENTION, ResolvedRuntime, Runtime, pick_attention
 from stsimdiff_cli.models.loading.weights import load_language, load_vision
 from stsimdiff_cli.video import Sampling
-from tests.cli.test_cli import refused, run
-from tests.conftest import SAMPLES
-from tests.models.families.test_families import CPU, tokens_of, whole_model
+from tests.support.checkpoints import CHECKPOINTS
 from tests.support.checkpoints.parts import QUESTIONS
-from tests.support.checkpoints.qwen_and_onevision import CHECKPOINTS
-from tests.support.runtimes import FP32
+from tests.support.clip_factory import SAMPLES
+from tests.support.commands import refused, run
+from tests.support.runtimes import CPU, FP32
+from tests.support.whole_models import tokens_of, whole_model
 
-#: Names, in any checkpoint, of what stands beside the LLM; one learned newline belongs to the prompt.
-BESIDE = ("visual.", "vision_tower.", "vision_model.", "connector.", "projector.", "mlp1.", "mm_projector.")
+#: Names, in any checkpoint, of what is not the LLM; the one learned newline belongs to the prompt.
+VISION = ("visual.", "vision_tower.", "vision_model.", "connector.", "projector.", "mlp1.", "mm_projector.")
 
 
 def stored(family: Family) -> set[str]:
-    """Names of all tensors; of a checkpoint in parts, behind the name of their folder. Layers behind the last one that
-    is used belong to no part."""
+    """Names of all tensors, except of layers that are not used; of a checkpoint in parts, after the folder's name."""
     names = {
         f"{file.parent.name}.{name}" if family.checkpoint.parts else name
         for file in family.checkpoint.weight_files()
@@ -50,8 +49,8 @@ def stored(family: Family) -> set[str]:
     return {name for name in names if family.name != "nvila" or "vision_model.encoder.layers.3." not in name}
 
 
-def beside(names: set[str]) -> set[str]:
-    return {name for name in names if any(part in name for part in BESIDE)}
+def vision_side(names: set[str]) -> set[str]:
+    return {name for name in names if any(part in name for part in VISION)}
 
 
 # --- what is read ---------------------------------------------------------------------------------------------------
@@ -62,31 +61,31 @@ def test_the_spy_sees_every_tensor_of_a_whole_model(family, read):
     assert sorted(read) == sorted(stored(family))
 
 
-def test_encoding_reads_the_vision_side_and_no_word_table(family, read):
+def test_encoding_reads_the_vision_side_and_no_input_embeddings(family, read):
     load_vision(family, FP32)
     everything = stored(family)
-    expected = beside(everything) | {name for name in everything if "image_newline" in name}
+    expected = vision_side(everything) | {name for name in everything if "image_newline" in name}
     assert sorted(read) == sorted(expected)
     assert 0 < len(expected) < len(everything)
 
 
 def test_asking_reads_the_llm_and_nothing_of_the_vision_side(family, read):
     load_language(family, FP32)
-    assert sorted(read) == sorted(stored(family) - beside(stored(family)))
+    assert sorted(read) == sorted(stored(family) - vision_side(stored(family)))
     ends = [name for name in read if "embed_tokens" in name or "lm_head" in name]
     assert len(ends) == (1 if family.config.tie_word_embeddings else 2)
 
 
-def test_importance_reads_the_word_table_and_the_first_layers(family, read):
-    load_language(family, ResolvedRuntime(CPU, torch.float32, PROBED), layers=1)
-    text = stored(family) - beside(stored(family))
+def test_importance_reads_the_input_embeddings_and_the_first_layers(family, read):
+    load_language(family, ResolvedRuntime(CPU, torch.float32, TAPPED_SDPA), layers=1)
+    text = stored(family) - vision_side(stored(family))
     later = {name for name in text if "layers.1." in name or "layers.2." in name}
-    head = {name for name in text if "lm_head" in name}  # none in a checkpoint with tied tables
+    head = {name for name in text if "lm_head" in name}  # none if it is tied to the input embeddings
     assert later and sorted(read) == sorted(text - later - head)
 
 
 def tie(folder: Path, name: str) -> None:
-    """A checkpoint whose answers are scored by the word table."""
+    """A checkpoint whose LM head is tied to its input embeddings."""
     CHECKPOINTS[name](folder)
     folder = folder / "llm" if name == "nvila" else folder
     config = json.loads((folder / "config.json").read_text())
@@ -102,7 +101,7 @@ def tie(folder: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(CHECKPOINTS))
-def test_a_tied_word_table_is_read_once_and_serves_both_ends(name, tmp_path, read):
+def test_tied_input_embeddings_are_read_once_and_are_the_lm_head_too(name, tmp_path, read):
     tie(tmp_path / "model", name)
     family = open_family(str(tmp_path / "model"))
     for layers in (None, 1):
@@ -131,8 +130,8 @@ def without(family: Family, copy: Path, name: str) -> None:
 @pytest.mark.parametrize("part", ["embed_tokens.weight", "lm_head.weight", ".norm.weight", "layers.0.input_layernorm"])
 def test_a_tensor_that_the_llm_lacks_is_missed(part, family, tmp_path):
     if part == "lm_head.weight" and family.config.tie_word_embeddings:
-        part = "embed_tokens.weight"  # the only table that there is
-    name = next(name for name in sorted(stored(family) - beside(stored(family))) if part in name)
+        part = "embed_tokens.weight"  # which is the LM head too
+    name = next(name for name in sorted(stored(family) - vision_side(stored(family))) if part in name)
     without(family, tmp_path / "copy", name)
     with pytest.raises(ModelError, match="lacks"):
         load_language(open_family(str(tmp_path / "copy")), FP32)
@@ -142,7 +141,7 @@ def test_a_tensor_that_the_llm_lacks_is_missed(part, family, tmp_path):
 
 
 def test_any_tensor_that_the_vision_side_lacks_is_missed_and_the_llm_does_not_care(family, tmp_path):
-    for number, name in enumerate(sorted(beside(stored(family)))[::5]):
+    for number, name in enumerate(sorted(vision_side(stored(family)))[::5]):
         copy = tmp_path / str(number)
         without(family, copy, name)
         with pytest.raises(ModelError, match="lacks"):
@@ -153,7 +152,7 @@ def test_any_tensor_that_the_vision_side_lacks_is_missed_and_the_llm_does_not_ca
 # --- attention kernels ----------------------------------------------------------------------------------------------
 
 
-PROBED_AS = {kernel: tapping(ResolvedRuntime(CPU, torch.float32, kernel)).attention for kernel in ("sdpa", "eager")}
+TAPPED_AS = {kernel: allow_taps(ResolvedRuntime(CPU, torch.float32, kernel)).attention for kernel in ("sdpa", "eager")}
 
 
 def test_eager_and_sdpa_give_the_same_features_evidence_and_answers(family, frames):
@@ -161,7 +160,7 @@ def test_eager_and_sdpa_give_the_same_features_evidence_and_answers(family, fram
     for kernel in ("sdpa", "eager"):
         for evidence in (frozenset(), frozenset({"saliency", "keys"})):
             encoder = VisionEncoder(family, ResolvedRuntime(CPU, torch.float32, kernel), evidence=evidence)
-            assert encoder.model.config._attn_implementation == (PROBED_AS[kernel] if evidence else kernel)
+            assert encoder.model.config._attn_implementation == (TAPPED_AS[kernel] if evidence else kernel)
             made[kernel, len(evidence)] = encoder.encode(frames[:4])
     for evidence in (0, 2):
         torch.testing.assert_close(made["eager", evidence], made["sdpa", evidence], rtol=1e-4, atol=1e-4)
@@ -176,17 +175,17 @@ def test_eager_and_sdpa_give_the_same_features_evidence_and_answers(family, fram
     assert texts[0] == texts[1] and len(set(texts[0])) > 1
 
 
-def test_importance_and_pruning_inside_are_the_same_beside_both_kernels(family, frames):
+def test_importance_and_pruning_inside_are_the_same_with_both_kernels(family, frames):
     tokens = tokens_of(family, frames, evidence=("saliency", "keys"))
-    found = []
+    results = []
     for kernel in ("sdpa", "eager"):
         runtime = Runtime(device="cpu", attention=kernel)
         video = pipeline.compress_tokens(tokens, "0.2", "st-simdiff:tau_sim=0.95,layer=1", runtime)
         conversation = pipeline.converse_inside(tokens, "0.4", "fastv", runtime)
         answers = [conversation.ask(question, max_new_tokens=6).text for question in QUESTIONS]
-        found.append((video.index.tolist(), answers, conversation.alive_per_layer))
+        results.append((video.index.tolist(), answers, conversation.alive_per_layer))
         assert video.importance is not None
-    assert found[0] == found[1]
+    assert results[0] == results[1]
 
 
 def test_a_kernel_that_is_unknown_or_not_here_is_refused_with_the_list():
@@ -206,7 +205,7 @@ def test_flash_attention_needs_a_gpu_and_half_precision(monkeypatch):
             pick_attention("flash_attention_2", device, dtype)
 
 
-def test_reading_attention_beside_flash_attention_is_refused(family):
+def test_reading_attention_with_flash_attention_is_refused(family):
     with pytest.raises(RequestError, match="cannot be read with --attn flash_attention_2"):
         LanguageModel(family, ResolvedRuntime(CPU, torch.bfloat16, "flash_attention_2"), layers=1, attention_rows=True)
     with pytest.raises(RequestError, match="cannot be read"):
@@ -242,7 +241,7 @@ def test_the_command_line_takes_a_kernel_everywhere_and_answers_alike(capsys, tm
     assert not (tmp_path / "none").exists()
 
 
-# --- the model cache-------------------------------------------------------------------------------------------------
+# --- the model cache -------------------------------------------------------------------------------------------------
 
 
 def test_a_model_cache_never_mistakes_settings_for_each_other(family, monkeypatch):
@@ -312,7 +311,7 @@ def test_transformers_is_told_to_quantise_and_nothing_is_moved(name, expected, f
 
     monkeypatch.setattr(transformers, "BitsAndBytesConfig", lambda **settings: settings)
     monkeypatch.setattr(quantize, "find_spec", lambda package: package)
-    monkeypatch.setattr(loading, "part_of", lambda config, cut: Part)
+    monkeypatch.setattr(loading, "partial_model", lambda config, cut: Part)
     with pytest.raises(ModelError, match="no kernels for this machine") as caught:
         load_language(family, ResolvedRuntime(CPU, torch.bfloat16, "sdpa", name))
     assert given["quantization_config"] == expected and given["device_map"] == {"": CPU}

@@ -7,20 +7,34 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
-from torch import Tensor
+
+from tests.support.checkpoints.parts import SPECIAL, VOCABULARY, save_word_tokenizer
+from tests.support.checkpoints.tensors import (
+    HEADS,
+    KV_HEADS,
+    LAYERS,
+    MLP,
+    PATCH,
+    SIDE,
+    VISION_HEADS,
+    VISION_LAYERS,
+    VISION_MLP,
+    VISION_WIDTH,
+    WIDTH,
+    Shapes,
+    linear,
+    noise,
+    qwen2,
+    qwen2_layers,
+    save_shards,
+    siglip,
+)
 
 TOWER = "model.vision_tower.vision_tower.vision_model"
-_WIDTH, _MLP, _SEEN, _SEEN_MLP = 48, 64, 32, 48  # of the LLM and of SigLIP
-_LAYERS, _TOWER_LAYERS = 3, 4  # of which the last is not in the checkpoint
-_HEADS, _KV = 4, 2
-_SIDE = 7  # patches
 
 
 def llava_video_checkpoint(folder: Path, seed: int = 0, **changes: Any) -> Path:
     """LLaVA-Video in small: 28-pixel frames, 7 x 7 patches pooled to 4 x 4 and a newline; `changes` to config.json."""
-    from tests.support.checkpoints.qwen_and_onevision import VOCABULARY, _tokenizer
-
     folder.mkdir(exist_ok=True)
     config = {
         "_name_or_path": "somewhere/on/the/authors/disk",
@@ -33,14 +47,14 @@ def llava_video_checkpoint(folder: Path, seed: int = 0, **changes: Any) -> Path:
         "faster_token_stride": 10,
         "force_sample": True,
         "hidden_act": "silu",
-        "hidden_size": _WIDTH,
+        "hidden_size": WIDTH,
         "image_aspect_ratio": "anyres_max_9",
         "image_token_index": VOCABULARY["<video>"],
         "initializer_range": 0.02,
-        "intermediate_size": _MLP,
+        "intermediate_size": MLP,
         "max_position_embeddings": 32768,
         "max_window_layers": 28,
-        "mm_hidden_size": _SEEN,
+        "mm_hidden_size": VISION_WIDTH,
         "mm_newline_position": "grid",
         "mm_patch_merge_type": "spatial_unpad",
         "mm_projector_type": "mlp2x_gelu",
@@ -53,14 +67,14 @@ def llava_video_checkpoint(folder: Path, seed: int = 0, **changes: Any) -> Path:
         "mm_vision_select_layer": -2,
         "mm_vision_tower": "google/siglip-so400m-patch14-384",
         "model_type": "llava",
-        "num_attention_heads": _HEADS,
-        "num_hidden_layers": _LAYERS,
-        "num_key_value_heads": _KV,
+        "num_attention_heads": HEADS,
+        "num_hidden_layers": LAYERS,
+        "num_key_value_heads": KV_HEADS,
         "rms_norm_eps": 1e-06,
         "rope_scaling": None,
         "rope_theta": 20000.0,
         "sliding_window": 131072,
-        "text_config": {"model_type": "llama"},  # left behind by transformers' class for `llava`
+        "text_config": {"model_type": "llama"},  # left there by transformers' class for `llava`
         "tie_word_embeddings": False,
         "tokenizer_model_max_length": 32768,
         "torch_dtype": "bfloat16",
@@ -69,15 +83,15 @@ def llava_video_checkpoint(folder: Path, seed: int = 0, **changes: Any) -> Path:
         "use_mm_proj": True,
         "use_sliding_window": False,
         "vocab_size": len(VOCABULARY),
-        # The published file says nothing of SigLIP, as there is but one; this is the only entry that differs.
+        # The published file says nothing about SigLIP, as there is only one; this is the only entry that differs.
         "vision_config": {
             "model_type": "siglip_vision_model",
-            "hidden_size": _SEEN,
-            "intermediate_size": _SEEN_MLP,
-            "num_hidden_layers": _TOWER_LAYERS,
-            "num_attention_heads": 2,
-            "image_size": 4 * _SIDE,
-            "patch_size": 4,
+            "hidden_size": VISION_WIDTH,
+            "intermediate_size": VISION_MLP,
+            "num_hidden_layers": VISION_LAYERS,
+            "num_attention_heads": VISION_HEADS,
+            "image_size": PATCH * SIDE,
+            "patch_size": PATCH,
         },
     }
     generation = {
@@ -91,62 +105,17 @@ def llava_video_checkpoint(folder: Path, seed: int = 0, **changes: Any) -> Path:
     }
     (folder / "config.json").write_text(json.dumps(config | changes, indent=2))
     (folder / "generation_config.json").write_text(json.dumps(generation))
-    _shards(folder, _tensors(len(VOCABULARY), seed))
-    _tokenizer(folder)
+    save_shards(folder, noise(_shapes(), torch.Generator().manual_seed(seed)))
+    save_word_tokenizer(folder, VOCABULARY, SPECIAL[2:])
     return folder
 
 
-def _tensors(words: int, seed: int) -> dict[str, Tensor]:
-    shapes: dict[str, tuple[int, ...]] = {
-        "model.embed_tokens.weight": (words, _WIDTH),
-        "model.norm.weight": (_WIDTH,),
-        "lm_head.weight": (words, _WIDTH),
-        "model.image_newline": (_WIDTH,),
-        **_linear("model.mm_projector.0", _SEEN, _WIDTH),
-        **_linear("model.mm_projector.2", _WIDTH, _WIDTH),
-        f"{TOWER}.embeddings.patch_embedding.weight": (_SEEN, 3, 4, 4),
-        f"{TOWER}.embeddings.patch_embedding.bias": (_SEEN,),
-        f"{TOWER}.embeddings.position_embedding.weight": (_SIDE**2, _SEEN),
-        **_norm(f"{TOWER}.post_layernorm"),
-    }
-    for i in range(_TOWER_LAYERS - 1):
-        layer = f"{TOWER}.encoder.layers.{i}"
-        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            shapes |= _linear(f"{layer}.self_attn.{name}", _SEEN, _SEEN)
-        shapes |= _norm(f"{layer}.layer_norm1") | _norm(f"{layer}.layer_norm2")
-        shapes |= _linear(f"{layer}.mlp.fc1", _SEEN, _SEEN_MLP) | _linear(f"{layer}.mlp.fc2", _SEEN_MLP, _SEEN)
-    for i in range(_LAYERS):
-        layer = f"model.layers.{i}"
-        narrow = _WIDTH // _HEADS * _KV
-        for name, width in (("q_proj", _WIDTH), ("k_proj", narrow), ("v_proj", narrow)):
-            shapes |= _linear(f"{layer}.self_attn.{name}", _WIDTH, width)
-        shapes[f"{layer}.self_attn.o_proj.weight"] = (_WIDTH, _WIDTH)
-        shapes |= {f"{layer}.{name}.weight": (_WIDTH,) for name in ("input_layernorm", "post_attention_layernorm")}
-        shapes |= {f"{layer}.mlp.{name}.weight": (_MLP, _WIDTH) for name in ("gate_proj", "up_proj")}
-        shapes[f"{layer}.mlp.down_proj.weight"] = (_WIDTH, _MLP)
-    chance = torch.Generator().manual_seed(seed)
-    tensors = {name: 0.3 * torch.randn(shape, generator=chance) for name, shape in shapes.items()}
+def _shapes() -> Shapes:
     return {
-        name: tensor + 1 if "norm" in name and name.endswith("weight") else tensor for name, tensor in tensors.items()
+        **qwen2(len(VOCABULARY)),
+        "model.image_newline": (WIDTH,),
+        **linear("model.mm_projector.0", VISION_WIDTH, WIDTH),
+        **linear("model.mm_projector.2", WIDTH, WIDTH),
+        **siglip(TOWER, VISION_LAYERS - 1),  # the last layer is not in the checkpoint
+        **qwen2_layers(),
     }
-
-
-def _linear(name: str, width: int, out: int) -> dict[str, tuple[int, ...]]:
-    return {f"{name}.weight": (out, width), f"{name}.bias": (out,)}
-
-
-def _norm(name: str) -> dict[str, tuple[int, ...]]:
-    return {f"{name}.weight": (_SEEN,), f"{name}.bias": (_SEEN,)}
-
-
-def _shards(folder: Path, tensors: dict[str, Tensor], count: int = 4) -> None:
-    """As `save_pretrained` cuts them: whole tensors in the order of the model."""
-    names = list(tensors)
-    files: dict[str, str] = {}
-    for i in range(count):
-        file = f"model-{i + 1:05}-of-{count:05}.safetensors"
-        part = names[i * len(names) // count : (i + 1) * len(names) // count]
-        save_file({name: tensors[name].contiguous() for name in part}, folder / file, {"format": "pt"})
-        files |= dict.fromkeys(part, file)
-    index = {"metadata": {"total_size": sum(t.nbytes for t in tensors.values())}, "weight_map": files}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))

@@ -9,22 +9,35 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
-from torch import Tensor
-from transformers import PreTrainedTokenizerFast
 
-from tests.support.checkpoints.llava_video import _linear, _norm, _shards
-from tests.support.checkpoints.parts import SPECIAL, VOCABULARY
+from tests.support.checkpoints.parts import SPECIAL, VOCABULARY, extended, save_tokenizer
+from tests.support.checkpoints.tensors import (
+    HEADS,
+    KV_HEADS,
+    LAYERS,
+    MLP,
+    PATCH,
+    SIDE,
+    VISION_HEADS,
+    VISION_LAYERS,
+    VISION_MLP,
+    VISION_WIDTH,
+    WIDTH,
+    Shapes,
+    linear,
+    noise,
+    qwen2,
+    qwen2_layers,
+    save_shards,
+    siglip,
+)
 
-WORDS = {**VOCABULARY, "\n": len(VOCABULARY)}
+WORDS = extended(VOCABULARY, ["\n"])
 TSP = {"_target_": "llava.model.encoders.TSPVideoEncoder", "pool_sizes": [[2, 1, 1]]}
 BASIC = {"_target_": "llava.model.encoders.BasicVideoEncoder"}
 CHATML = """{{ '<|im_start|>system\\nYou are a helpful assistant.<|im_end|>\\n' }}
 {%- for m in messages %}{{ '<|im_start|>' ~ m.role ~ '\\n' ~ m.content ~ '<|im_end|>\\n' }}{% endfor -%}
 {% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"""
-_WIDTH, _MLP, _SEEN, _SEEN_MLP = 48, 64, 32, 48  # of the LLM and of SigLIP
-_LAYERS, _TOWER_LAYERS = 3, 4
-_HEADS, _KV = 4, 2
-SIDE = 7  # patches
 
 
 def nvila_checkpoint(
@@ -32,7 +45,7 @@ def nvila_checkpoint(
 ) -> Path:
     """NVILA-8B-Video in small: 28-pixel frames, 7 x 7 patches to 4 x 4 tokens, two frames a slot.
 
-    `changes` to config.json; None takes an entry out.
+    `changes` to config.json; None removes an entry.
     """
     llm = {
         "architectures": ["Qwen2ForCausalLM"],
@@ -40,16 +53,16 @@ def nvila_checkpoint(
         "bos_token_id": VOCABULARY["<pad>"],
         "eos_token_id": VOCABULARY["<|im_end|>"],
         "hidden_act": "silu",
-        "hidden_size": _WIDTH,
+        "hidden_size": WIDTH,
         "initializer_range": 0.02,
-        "intermediate_size": _MLP,
+        "intermediate_size": MLP,
         "max_position_embeddings": 32768,
         "max_window_layers": 28,
         "model_max_length": 8192,
         "model_type": "qwen2",
-        "num_attention_heads": _HEADS,
-        "num_hidden_layers": _LAYERS,
-        "num_key_value_heads": _KV,
+        "num_attention_heads": HEADS,
+        "num_hidden_layers": LAYERS,
+        "num_key_value_heads": KV_HEADS,
         "rms_norm_eps": 1e-06,
         "rope_scaling": None,
         "rope_theta": 20000.0,
@@ -67,16 +80,16 @@ def nvila_checkpoint(
         "architectures": ["SiglipVisionModel"],
         "attention_dropout": 0.0,
         "hidden_act": "gelu_pytorch_tanh",
-        "hidden_size": _SEEN,
-        "image_size": 4 * SIDE,
-        "intermediate_size": _SEEN_MLP,
+        "hidden_size": VISION_WIDTH,
+        "image_size": PATCH * SIDE,
+        "intermediate_size": VISION_MLP,
         "layer_norm_eps": 1e-06,
         "model_type": "siglip_vision_model",
-        "num_attention_heads": 2,
+        "num_attention_heads": VISION_HEADS,
         "num_channels": 3,
-        "num_hidden_layers": _TOWER_LAYERS,
+        "num_hidden_layers": VISION_LAYERS,
         "num_image_tokens": 256,
-        "patch_size": 4,
+        "patch_size": PATCH,
         "projection_dim": 2048,
         "projector_hidden_act": "gelu_fast",
         "torch_dtype": "bfloat16",
@@ -92,11 +105,11 @@ def nvila_checkpoint(
         "drop_path_rate": 0.0,
         "dynamic_s2": False,
         "fps": 0.0,
-        "hidden_size": _WIDTH,
+        "hidden_size": WIDTH,
         "image_aspect_ratio": "resize",
         "interpolate_mode": "linear",
         "llm_cfg": llm,
-        "mm_hidden_size": _SEEN * scales,
+        "mm_hidden_size": VISION_WIDTH * scales,
         "mm_projector_cfg": between,
         "mm_projector_lr": None,
         "mm_use_im_patch_token": False,
@@ -127,7 +140,7 @@ def nvila_checkpoint(
         "image_std": [0.5, 0.5, 0.5],
         "resample": 3,
         "rescale_factor": 1 / 255,
-        "size": {"height": 4 * SIDE, "width": 4 * SIDE},
+        "size": {"height": PATCH * SIDE, "width": PATCH * SIDE},
     }
     # The penalty is Qwen2's own: the authors' code does not read this file.
     generation = {"do_sample": True, "eos_token_id": VOCABULARY["<|im_end|>"], "repetition_penalty": 1.3, "top_k": 20}
@@ -143,83 +156,38 @@ def nvila_checkpoint(
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(json.dumps(content, indent=2))
     _tokenizer(folder / "llm")
-    chance = torch.Generator().manual_seed(seed)
-    _shards(folder / "llm", _random(_llm(tied), chance))
-    save_file(_random(_tower(), chance), folder / "vision_tower" / "model.safetensors", {"format": "pt"})
-    save_file(
-        _random(_projector(projector, _SEEN * scales), chance),
-        folder / "mm_projector" / "model.safetensors",
-        {"format": "pt"},
-    )
+    generator = torch.Generator().manual_seed(seed)
+    save_shards(folder / "llm", noise(qwen2(len(WORDS), tied) | qwen2_layers(), generator))
+    for part, shapes in (
+        ("vision_tower", siglip("vision_model", VISION_LAYERS)),  # the last layer is in the checkpoint, but not used
+        ("mm_projector", _projector(projector, VISION_WIDTH * scales)),
+    ):
+        save_file(noise(shapes, generator), folder / part / "model.safetensors", {"format": "pt"})
     return folder
 
 
-def _llm(tied: bool) -> dict[str, tuple[int, ...]]:
-    shapes: dict[str, tuple[int, ...]] = {
-        "model.embed_tokens.weight": (len(WORDS), _WIDTH),
-        "model.norm.weight": (_WIDTH,),
-    }
-    if not tied:
-        shapes["lm_head.weight"] = (len(WORDS), _WIDTH)
-    for i in range(_LAYERS):
-        layer = f"model.layers.{i}"
-        for name, width in (("q_proj", _WIDTH), ("k_proj", _WIDTH // 2), ("v_proj", _WIDTH // 2)):
-            shapes |= _linear(f"{layer}.self_attn.{name}", _WIDTH, width)
-        shapes[f"{layer}.self_attn.o_proj.weight"] = (_WIDTH, _WIDTH)
-        shapes |= {f"{layer}.{name}.weight": (_WIDTH,) for name in ("input_layernorm", "post_attention_layernorm")}
-        shapes |= {f"{layer}.mlp.{name}.weight": (_MLP, _WIDTH) for name in ("gate_proj", "up_proj")}
-        shapes[f"{layer}.mlp.down_proj.weight"] = (_WIDTH, _MLP)
-    return shapes
-
-
-def _tower() -> dict[str, tuple[int, ...]]:
-    """All layers: the last one is in the checkpoint and not in use."""
-    shapes: dict[str, tuple[int, ...]] = {
-        "vision_model.embeddings.patch_embedding.weight": (_SEEN, 3, 4, 4),
-        "vision_model.embeddings.patch_embedding.bias": (_SEEN,),
-        "vision_model.embeddings.position_embedding.weight": (SIDE**2, _SEEN),
-        **_norm("vision_model.post_layernorm"),
-    }
-    for i in range(_TOWER_LAYERS):
-        layer = f"vision_model.encoder.layers.{i}"
-        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            shapes |= _linear(f"{layer}.self_attn.{name}", _SEEN, _SEEN)
-        shapes |= _norm(f"{layer}.layer_norm1") | _norm(f"{layer}.layer_norm2")
-        shapes |= _linear(f"{layer}.mlp.fc1", _SEEN, _SEEN_MLP) | _linear(f"{layer}.mlp.fc2", _SEEN_MLP, _SEEN)
-    return shapes
-
-
-def _projector(name: str, seen: int) -> dict[str, tuple[int, ...]]:
-    """Published indices: a norm and a linear layer each, functions without weights between them."""
+def _projector(name: str, width: int) -> Shapes:
+    """Under the published indices: norms and linear layers; modules without weights are between them."""
     if name == "mlp_downsample_3x3_fix":
-        norms, linears = {1: 9 * seen, 4: 3 * seen}, {2: (9 * seen, 3 * seen), 5: (3 * seen, _WIDTH), 7: (_WIDTH,) * 2}
+        norms, linears = (
+            {1: 9 * width, 4: 3 * width},
+            {2: (9 * width, 3 * width), 5: (3 * width, WIDTH), 7: (WIDTH,) * 2},
+        )
     else:
-        norms, linears = {1: 4 * seen}, {2: (4 * seen, _WIDTH), 4: (_WIDTH,) * 2}
-    shapes: dict[str, tuple[int, ...]] = {}
-    for i, width in norms.items():
-        shapes |= {f"layers.{i}.weight": (width,), f"layers.{i}.bias": (width,)}
-    for i, (width, out) in linears.items():
-        shapes |= _linear(f"layers.{i}", width, out)
+        norms, linears = {1: 4 * width}, {2: (4 * width, WIDTH), 4: (WIDTH,) * 2}
+    shapes: Shapes = {}
+    for i, size in norms.items():
+        shapes |= {f"layers.{i}.weight": (size,), f"layers.{i}.bias": (size,)}
+    for i, (size, out) in linears.items():
+        shapes |= linear(f"layers.{i}", size, out)
     return shapes
-
-
-def _random(shapes: dict[str, tuple[int, ...]], chance: torch.Generator) -> dict[str, Tensor]:
-    """Noise; weights of norms, which have one dimension, lie around 1."""
-    tensors = {name: 0.3 * torch.randn(shape, generator=chance) for name, shape in shapes.items()}
-    return {name: t + 1 if t.ndim == 1 and name.endswith("weight") else t for name, t in tensors.items()}
 
 
 def _tokenizer(folder: Path) -> None:
-    """The vocabulary of the other tiny checkpoints and the newline; the token for a video is not in the files."""
+    """The vocabulary of the other tiny checkpoints and the newline; the files lack the token for a video."""
     inner = Tokenizer(models.WordLevel(WORDS, unk_token="<unk>"))
     inner.pre_tokenizer = pre_tokenizers.Whitespace()
     inner.add_tokens([AddedToken("\n", normalized=False)])
-    PreTrainedTokenizerFast(
-        tokenizer_object=inner,
-        unk_token="<unk>",
-        pad_token="<pad>",
-        eos_token="<|im_end|>",
-        additional_special_tokens=[token for token in SPECIAL[2:] if token != "<video>"],
-    ).save_pretrained(folder)
+    save_tokenizer(folder, inner, [token for token in SPECIAL[2:] if token != "<video>"])
     path = folder / "tokenizer_config.json"  # where transformers 4 wrote the template
     path.write_text(json.dumps({**json.loads(path.read_text()), "chat_template": CHATML}))

@@ -1,6 +1,12 @@
-"""What tiny checkpoints of several families share: a vocabulary, turns of a chat, the size of the text part."""
+"""What tiny checkpoints of several families share: vocabulary, chat template, size of the LLM, how to save them."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 SPECIAL = ["<unk>", "<pad>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<video>", "<image>"]
 WORDS = [
@@ -36,3 +42,28 @@ TEXT = {
     "eos_token_id": VOCABULARY["<|im_end|>"],
     "pad_token_id": VOCABULARY["<pad>"],
 }
+
+
+def extended(vocabulary: dict[str, int], more: list[str]) -> dict[str, int]:
+    """A vocabulary with further words after it."""
+    return vocabulary | {word: len(vocabulary) + number for number, word in enumerate(more)}
+
+
+def save_model(model: Any, folder: Path, **generation: Any) -> None:
+    """Save a model in several shards, with its generation settings."""
+    ends = {"eos_token_id": TEXT["eos_token_id"], "pad_token_id": TEXT["pad_token_id"]}
+    model.generation_config = GenerationConfig(**ends | generation)
+    model.save_pretrained(folder, max_shard_size="40KB")
+
+
+def save_word_tokenizer(folder: Path, vocabulary: dict[str, int], special: list[str], **named: str) -> None:
+    """Save a tokenizer that splits at spaces and punctuation."""
+    inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    save_tokenizer(folder, inner, special, **named)
+
+
+def save_tokenizer(folder: Path, inner: Tokenizer, special: list[str], **named: str) -> None:
+    """Save a tokenizer in transformers' files; `named` are special tokens by their names, e.g. bos_token."""
+    names = {"unk_token": "<unk>", "pad_token": "<pad>", "eos_token": "<|im_end|>", **named}
+    PreTrainedTokenizerFast(tokenizer_object=inner, additional_special_tokens=special, **names).save_pretrained(folder)

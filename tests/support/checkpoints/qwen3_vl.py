@@ -10,15 +10,12 @@ import torch
 from transformers import (
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
-    Qwen3VLMoeConfig,
-    Qwen3VLMoeForConditionalGeneration,
 )
 
-from tests.support.checkpoints.more import _save, word_tokenizer
-from tests.support.checkpoints.parts import SPECIAL, TEXT, TURNS, VOCABULARY
+from tests.support.checkpoints.parts import SPECIAL, TEXT, TURNS, VOCABULARY, extended, save_model, save_word_tokenizer
 
 _TIMES = ["<|video_pad|>", "<", ">", ".", "seconds", *(str(i) for i in range(20))]
-QWEN3_VOCABULARY = {**VOCABULARY, **{word: len(VOCABULARY) + number for number, word in enumerate(_TIMES)}}
+QWEN3_VOCABULARY = extended(VOCABULARY, _TIMES)
 
 
 def qwen3_vl_checkpoint(folder: Path, seed: int = 0, **settings: Any) -> Path:
@@ -26,17 +23,14 @@ def qwen3_vl_checkpoint(folder: Path, seed: int = 0, **settings: Any) -> Path:
 
     At most 9216 pixels a video: four times 48 x 48, so that seven frames become smaller than one.
     """
-    return _checkpoint(folder, seed, Qwen3VLConfig, Qwen3VLForConditionalGeneration, {}, settings)
+    return save_checkpoint(folder, seed, Qwen3VLConfig, Qwen3VLForConditionalGeneration, {}, settings)
 
 
-def qwen3_vl_moe_checkpoint(folder: Path, seed: int = 0) -> Path:
-    """The same with four experts, two of which see a token."""
-    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
-    return _checkpoint(folder, seed, Qwen3VLMoeConfig, Qwen3VLMoeForConditionalGeneration, experts, {})
-
-
-def _checkpoint(folder: Path, seed: int, made: Any, model: Any, text: dict[str, Any], settings: dict[str, Any]) -> Path:
-    config = made(
+def save_checkpoint(
+    folder: Path, seed: int, config_class: Any, model_class: Any, text: dict[str, Any], settings: dict[str, Any]
+) -> Path:
+    """The same in other classes, e.g. those with experts; `text` changes the LLM, `settings` the processor."""
+    config = config_class(
         text_config={
             **TEXT,
             "vocab_size": len(QWEN3_VOCABULARY),
@@ -69,9 +63,9 @@ def _checkpoint(folder: Path, seed: int, made: Any, model: Any, text: dict[str, 
         tie_word_embeddings=False,
     )
     torch.manual_seed(seed)
-    _save(model(config), folder)
+    save_model(model_class(config), folder)
     _as_published(folder / "config.json")
-    word_tokenizer(
+    save_word_tokenizer(
         folder,
         QWEN3_VOCABULARY,
         [*SPECIAL[2:], "<|video_pad|>"],

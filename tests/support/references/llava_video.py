@@ -1,4 +1,4 @@
-"""LLaVA-Video from its published description, one sum after the other: slow, and the measure for ours."""
+"""LLaVA-Video written from its published description, step by step: slow, and the reference for ours."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class LlavaVideoReference:
         return torch.einsum("ar,bc,nrcd->nabd", lines, lines, x)
 
     def features(self, pixels: Tensor) -> Tensor:
-        """(n, H, W, D), the newline behind every row."""
+        """(n, H, W, D), with a newline after every row."""
         x = self._linear("model.mm_projector.2", F.gelu(self._linear("model.mm_projector.0", self.tower(pixels)[0])))
         rows = [
             [torch.cat([row, self.tensors["model.image_newline"][None]]) for row in frame] for frame in self.pool(x)
@@ -112,7 +112,7 @@ class LlavaVideoReference:
         return self._linear("lm_head", self._rms("model.norm.weight", x[-1]))
 
     def greedy(self, features: Tensor, ids: Tensor, visual: Tensor, positions: Tensor, count: int) -> list[int]:
-        """The next `count` tokens, or up to one that ends the answer; what was said before is a little less likely.
+        """The next `count` tokens, or up to one that ends the answer; repeated tokens are a little less likely.
 
         ids and visual (L,) are those of a prompt; features (T, H, W, D); positions (L,).
         """

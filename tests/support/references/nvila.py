@@ -1,6 +1,6 @@
-"""NVILA from its published description, one sum after the other: slow, and the measure for ours.
+"""NVILA written from its published description, step by step: slow, and the reference for ours.
 
-SigLIP and Qwen2 are summed as in the reference for LLaVA-Video, whose names for tensors are taken over for that.
+SigLIP and Qwen2 are those of the reference for LLaVA-Video, so tensors get the names that they have there.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from tests.support.references.llava_video import TOWER, LlavaVideoReference
 
 
 class NvilaReference(LlavaVideoReference):
-    """All tensors of a checkpoint but those of the tower's last layer."""
+    """All tensors of a checkpoint except those of the tower's last layer."""
 
     def __init__(self, folder: Path) -> None:
         self.published = json.loads((folder / "config.json").read_text())
         vision = json.loads((folder / "vision_tower" / "config.json").read_text())
         llm = json.loads((folder / "llm" / "config.json").read_text())
         self.config = llm | {"vision_config": vision}
-        self.kind = json.loads((folder / "mm_projector" / "config.json").read_text())["mm_projector_type"]
+        self.projector = json.loads((folder / "mm_projector" / "config.json").read_text())["mm_projector_type"]
         self.stop, self.penalty = [llm["eos_token_id"]], 1.0
         last = f"vision_model.encoder.layers.{vision['num_hidden_layers'] - 1}."
         self.tensors = {}
@@ -38,13 +38,13 @@ class NvilaReference(LlavaVideoReference):
         for name, tensor in load_file(folder / "mm_projector" / "model.safetensors").items():
             self.tensors[f"mm_projector.{name}"] = tensor
 
-    def projected(self, seen: Tensor) -> Tensor:
+    def projected(self, patches: Tensor) -> Tensor:
         """(n, patches, C) to (n, H, H, D), one token at a time."""
         if self.published["dynamic_s2"]:  # one block: every scale has the same features
-            seen = torch.cat([seen] * len(self.published["s2_scales"].split(",")), -1)
-        n, count, width = seen.shape
-        side, square = round(count**0.5), 3 if "3x3" in self.kind else 2
-        patches = seen.view(n, side, side, width)
+            patches = torch.cat([patches] * len(self.published["s2_scales"].split(",")), -1)
+        n, count, width = patches.shape
+        side, square = round(count**0.5), 3 if "3x3" in self.projector else 2
+        patches = patches.view(n, side, side, width)
         tokens = []
         for row in range(0, side, square):
             for column in range(0, side, square):
@@ -58,7 +58,7 @@ class NvilaReference(LlavaVideoReference):
         return torch.stack(tokens, 1).view(n, tall, tall, -1)
 
     def _mlp(self, x: Tensor) -> Tensor:
-        steps = [1, 2, "gelu", 4, 5, "gelu", 7] if "3x3" in self.kind else [1, 2, "gelu", 4]
+        steps = [1, 2, "gelu", 4, 5, "gelu", 7] if "3x3" in self.projector else [1, 2, "gelu", 4]
         for step in steps:
             if step == "gelu":
                 x = x * 0.5 * (1 + torch.erf(x / 2**0.5))
@@ -68,7 +68,7 @@ class NvilaReference(LlavaVideoReference):
         return x
 
     def averaged(self, tokens: Tensor) -> Tensor:
-        """(n, h, w, C) to (t, H, W, C) as the video encoder does; an unfilled last slot has the mean of what it has."""
+        """(n, h, w, C) to (t, H, W, C) as the video encoder does; an incomplete last slot is the mean of its frames."""
         encoder = json.loads(self.published.get("video_encoder", "{}"))
         time, tall, wide = encoder.get("pool_sizes", [[1, 1, 1]])[0]
         n, rows, columns = tokens.shape[:3]
@@ -92,7 +92,7 @@ class NvilaReference(LlavaVideoReference):
     def gathered(self, patches: Tensor) -> Tensor:
         """Values of patches (n, patches, C) as means over the patches of each token, then averaged like tokens."""
         n, count, width = patches.shape
-        side, square = round(count**0.5), 3 if "3x3" in self.kind else 2
+        side, square = round(count**0.5), 3 if "3x3" in self.projector else 2
         x = patches.view(n, side, side, width)
         starts = range(0, side, square)
         cells = [[x[:, r : r + square, c : c + square].mean((1, 2)) for c in starts] for r in starts]

@@ -1,0 +1,31 @@
+"""Tiny random checkpoints in the published layouts: one file a family, and the table from which tests take them all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.support.checkpoints.internvl import internvl_checkpoint
+from tests.support.checkpoints.llava_next_video import llava_next_video_checkpoint
+from tests.support.checkpoints.llava_onevision import llava_onevision_checkpoint
+from tests.support.checkpoints.llava_video import llava_video_checkpoint
+from tests.support.checkpoints.nvila import nvila_checkpoint
+from tests.support.checkpoints.qwen2_5_vl import qwen2_5_vl_checkpoint
+from tests.support.checkpoints.qwen2_vl import qwen2_vl_checkpoint
+from tests.support.checkpoints.qwen3_vl import qwen3_vl_checkpoint
+from tests.support.checkpoints.qwen3_vl_moe import qwen3_vl_moe_checkpoint
+from tests.support.checkpoints.smolvlm import smolvlm_checkpoint
+
+#: Family -> a function that saves a checkpoint in a folder and returns the folder; `seed` chooses the weights.
+CHECKPOINTS: dict[str, Callable[..., Path]] = {
+    "qwen2_5_vl": qwen2_5_vl_checkpoint,
+    "llava_onevision": llava_onevision_checkpoint,
+    "qwen2_vl": qwen2_vl_checkpoint,
+    "qwen3_vl": qwen3_vl_checkpoint,
+    "qwen3_vl_moe": qwen3_vl_moe_checkpoint,
+    "internvl": internvl_checkpoint,
+    "llava_next_video": llava_next_video_checkpoint,
+    "smolvlm": smolvlm_checkpoint,
+    "llava_video": llava_video_checkpoint,
+    "nvila": nvila_checkpoint,
+}
