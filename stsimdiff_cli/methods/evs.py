@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..graph.numerics import at_resolution, unit_slot
+from ..graph.numerics import at_resolution, stable_topk, unit_slot
 from ..ratio import Ratio
 from ..records import Selection, VideoTokens
 from .base import Llm, Method, Step, plain_selection
@@ -43,8 +43,7 @@ class Evs(Method):
             step("difference")
             difference = temporal_difference(tokens.features.tensor()).flatten()  # (N,)
             step("select")
-            best = torch.sort(at_resolution(difference), descending=True, stable=True).indices[:budget]
-            index = best.sort().values.cpu()
+            index = stable_topk(at_resolution(difference), budget).sort().values.cpu()
         return plain_selection(tokens, index, first_slot=min(budget, size))
 
 

@@ -7,9 +7,10 @@ from typing import ClassVar
 
 import torch
 
+from ..graph.numerics import stable_topk
 from ..ratio import Ratio
 from ..records import Selection, VideoTokens
-from .base import Llm, Method, Step, most_salient, plain_selection, slot_budgets
+from .base import Llm, Method, Step, plain_selection, slot_budgets
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class FasterVLM(Method):
         saliency = tokens.evidence["saliency"].tensor().flatten(1)  # (T, H W)
         area = saliency.shape[1]
         chosen = [
-            most_salient(saliency[t], budget).sort().values + t * area
+            stable_topk(saliency[t], budget).sort().values + t * area
             for t, budget in enumerate(slot_budgets(tokens, ratio))
         ]
         return plain_selection(tokens, torch.cat(chosen).cpu())

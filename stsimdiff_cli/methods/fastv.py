@@ -54,7 +54,7 @@ class _FastVPruner(LayerPruner):
         super().__init__(tokens, budget)
         self.depth = self.k = k
 
-    def after(self, view: LayerState, rows: LayerAttention) -> Keep | None:
-        if view.layer != self.k - 1 or self.finished:
+    def after(self, state: LayerState, attention: LayerAttention) -> Keep | None:
+        if state.layer != self.k - 1 or self.finished:
             return None
-        return self.drop_to(self.best(rows.last_query(), self.budget))
+        return self.drop_to(self.best(attention.last_query(), self.budget))

@@ -50,11 +50,11 @@ class FitPrune(Method):
 
 
 class _Schedule(LayerPruner):
-    def after(self, view: LayerState, rows: LayerAttention) -> Keep | None:
-        alive = alive_behind(view.layer, view.layers, len(self.merged_into), self.budget)
+    def after(self, state: LayerState, attention: LayerAttention) -> Keep | None:
+        alive = alive_behind(state.layer, state.layers, len(self.merged_into), self.budget)
         if alive == len(self.index):
             return None
-        cross, own = rows.cross_and_self()
+        cross, own = attention.cross_and_self()
         return self.drop_to(self.best(cross * own, alive))
 
 

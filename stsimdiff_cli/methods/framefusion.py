@@ -75,15 +75,15 @@ class _Fusion(LayerPruner):
         self.least = least
         self.merging = True
 
-    def before(self, view: LayerState) -> Keep | None:
-        return self._merge(view.hidden) if view.layer == 0 and not self.finished else None
+    def before(self, state: LayerState) -> Keep | None:
+        return self._merge(state.hidden) if state.layer == 0 and not self.finished else None
 
-    def after(self, view: LayerState, rows: LayerAttention) -> Keep | None:
+    def after(self, state: LayerState, attention: LayerAttention) -> Keep | None:
         if self.finished:
             return None
-        if self.merging and view.layer < view.layers - 1:
-            return self._merge(view.hidden)
-        return self.drop_to(self.best(rows.last_query(), self.budget))
+        if self.merging and state.layer < state.layers - 1:
+            return self._merge(state.hidden)
+        return self.drop_to(self.best(attention.last_query(), self.budget))
 
     def _merge(self, hidden: Tensor) -> Keep:
         """Merge all pairs that are alike, or as many of the most similar as the budget asks for."""

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from ..errors import RequestError
-from ..graph.numerics import at_resolution, unit_slot
+from ..graph.numerics import at_resolution, stable_topk, unit_slot
 from ..ratio import Ratio
 from ..records import Selection, VideoTokens
-from .base import Llm, Method, Step, most_salient, parameter, plain_selection, slot_budgets
+from .base import Llm, Method, Step, parameter, plain_selection, slot_budgets
 
 
 @dataclass(frozen=True)
@@ -91,13 +91,40 @@ class PruMerge(Method):
         similarity = at_resolution(key[center] @ key.T)  # (c, n)
         similarity.scatter_(1, center[:, None], -torch.inf)  # a centre is no neighbour of its own
         count = min(self.neighbors, len(x) - 1)
-        nearest = torch.sort(similarity, dim=1, descending=True, stable=True).indices[:, :count]  # (c, k)
+        nearest = stable_topk(similarity, count)  # (c, k)
         share = x.new_zeros(len(center) + 1, len(x))  # (c + 1, n) how much of each token is added
         share[:-1].scatter_(1, nearest, weight[nearest])
         share[-1] = weight.index_fill(0, center, 0)
         added = share @ x
         added[:-1] += x[center]
         return added
+
+
+@dataclass(frozen=True)
+class PruMergePlus(PruMerge):
+    """LLaVA-PruMerge+ (Shang et al., ICCV 2025, arXiv 2403.15388); the authors' code is 42Shawn/LLaVA-PruMerge.
+
+    PruMerge with other centres: the outliers of attention in a slot, which are the tokens above Q3 + 1.5 IQR, and
+    evenly spaced tokens beside them. Merging, the extra token and their differences are those of `prumerge`. Also:
+
+    1. The original spaces the others by a third of the outliers' mean distance, so that the image decides how many
+       tokens it keeps, and fails with a stride of 0 where more than a third of the tokens are outliers. Here the
+       slot's share decides: its outliers come first, the most salient ones if there are too many, and the others
+       fill up.
+    2. Ports fill with every floor(n / share)-th position and cut off what is too much, which leaves out the end of
+       the image. Here the f others are number floor(i m / f), i = 0 .. f-1, of the m tokens that are no outliers: as
+       in the original the first token begins, and the last stretch is as long as every other.
+    3. Quartiles are taken in each slot, by linear interpolation; the original takes them over the whole batch, which
+       is one image when it is evaluated.
+    """
+
+    name: ClassVar[str] = "prumerge+"
+
+    def by_saliency(self, weight: Tensor, centers: int) -> int:
+        """The outliers of attention, as far as there is room."""
+        quartiles = weight.new_tensor([0.25, 0.75], dtype=torch.float64)
+        low, high = torch.quantile(weight.double(), quartiles)  # Q1, Q3
+        return min(int((weight > high + 1.5 * (high - low)).sum()), centers)
 
 
 def _to_sum_1(saliency: Tensor) -> Tensor:
@@ -108,7 +135,7 @@ def _to_sum_1(saliency: Tensor) -> Tensor:
 
 def _centers(weight: Tensor, salient: int, count: int) -> Tensor:
     """(count,) positions in order: the `salient` highest weights, then every (1/f)-th of the other tokens."""
-    highest = most_salient(weight, salient)
+    highest = stable_topk(weight, salient)
     rest = _others(len(weight), highest)
     fill = count - salient
     spaced = torch.arange(fill, device=weight.device) * len(rest) // max(fill, 1)
@@ -118,7 +145,7 @@ def _centers(weight: Tensor, salient: int, count: int) -> Tensor:
 def _most_salient_beside(weight: Tensor, center: Tensor, count: int) -> Tensor:
     """(count,) positions of the most salient tokens that are no centres."""
     rest = _others(len(weight), center)
-    return rest[most_salient(weight[rest], count)]
+    return rest[stable_topk(weight[rest], count)]
 
 
 def _others(count: int, taken: Tensor) -> Tensor:

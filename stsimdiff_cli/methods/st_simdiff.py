@@ -13,7 +13,7 @@ from ..errors import RequestError
 from ..graph.centrality import centrality
 from ..graph.communities import ALGORITHMS, cell_by_cell, communities, split_large, sqrt_limit
 from ..graph.edges import Edges, change_signal, edge_weights, event_mask, percentile_threshold, strong_edges
-from ..graph.numerics import at_resolution, top_by_score
+from ..graph.numerics import at_resolution, stable_topk, top_by_score
 from ..layer_pruning import Keep, LayerAttention, LayerPruner, LayerState
 from ..ratio import Ratio
 from ..records import Kind, Selection, VideoTokens
@@ -163,7 +163,7 @@ class StSimDiff(Method):
         else:
             weight = score[candidate].float()
             rank = at_resolution(score[candidate])
-        best = torch.sort(rank, descending=True, stable=True).indices[:budget].sort().values
+        best = stable_topk(rank, budget).sort().values
         return candidate[best], weight[best]
 
 
@@ -196,10 +196,10 @@ class _FinalPrune(LayerPruner):
         self.layer = layer
         self.depth = layer + 1
 
-    def before(self, view: LayerState) -> Keep | None:
-        return self.drop_to(self.candidate) if view.layer == 0 else None
+    def before(self, state: LayerState) -> Keep | None:
+        return self.drop_to(self.candidate) if state.layer == 0 else None
 
-    def after(self, view: LayerState, rows: LayerAttention) -> Keep | None:
-        if view.layer != self.layer or self.finished:
+    def after(self, state: LayerState, attention: LayerAttention) -> Keep | None:
+        if state.layer != self.layer or self.finished:
             return None
-        return self.drop_to(self.best(rows.last_query(), self.budget))
+        return self.drop_to(self.best(attention.last_query(), self.budget))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import RequestError
-from ..graph.numerics import at_resolution, top_by_score, unit_slot
+from ..graph.numerics import at_resolution, stable_topk, top_by_score, unit_slot
 from ..ratio import Ratio
 from ..records import Selection, VideoTokens
 from .base import Llm, Method, Step, parameter, plain_selection
@@ -96,7 +96,7 @@ def least_varying(features: Tensor, count: int) -> Tensor:
             unit_slot(features, t)  # names the token that is not finite
     largest = spread.max()
     relative = torch.log(spread / torch.where(largest > 0, largest, 1))
-    return torch.sort(at_resolution(relative), stable=True).indices[:count].sort().values
+    return stable_topk(-at_resolution(relative), count).sort().values
 
 
 def gaussian(x: Tensor, centre: Tensor) -> Tensor:
@@ -119,6 +119,5 @@ def bounded_shares(weight: Tensor, total: int, size: int) -> Tensor:
         low, high = (level, high) if below else (low, level)
     exact = (low * weight).clamp(least, size)  # (T,) adds up to `total`, or less by rounding
     share = exact.floor().long()
-    upwards = torch.sort(at_resolution(exact - share), descending=True, stable=True).indices
-    share[upwards[: total - int(share.sum())]] += 1
+    share[stable_topk(at_resolution(exact - share), total - int(share.sum()))] += 1
     return share

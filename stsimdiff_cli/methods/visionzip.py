@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from ..errors import RequestError
-from ..graph.numerics import at_resolution, unit_slot
+from ..graph.numerics import at_resolution, stable_topk, unit_slot
 from ..ratio import Ratio
 from ..records import Selection, VideoTokens
-from .base import Llm, Method, Step, most_salient, parameter, plain_selection, slot_budgets
+from .base import Llm, Method, Step, parameter, plain_selection, slot_budgets
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class VisionZip(Method):
             dominant = self._dominants(share)
             dominants += dominant
             keep = torch.zeros(area, dtype=torch.bool, device=features.device)
-            keep[most_salient(saliency[t].flatten(), dominant)] = True
+            keep[stable_topk(saliency[t].flatten(), dominant)] = True
             out = features[t].flatten(0, 1)  # (n, D)
             if keys is not None and dominant < share:
                 rest = (~keep).nonzero().squeeze(1)  # (m,)

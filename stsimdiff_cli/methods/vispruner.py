@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import RequestError
-from ..graph.numerics import unit_slot
+from ..graph.numerics import stable_topk, unit_slot
 from ..ratio import Ratio
 from ..records import Selection, VideoTokens
 from .base import Llm, Method, Step, parameter, plain_selection, slot_budgets
@@ -70,7 +70,7 @@ class VisPruner(Method):
         kept, important = [], 0
         for t, share in enumerate(slot_budgets(tokens, ratio)):
             attended = math.floor(share * Fraction(str(self.important_ratio)))
-            order = torch.sort(saliency[t], descending=True, stable=True).indices  # (H W,)
+            order = stable_topk(saliency[t], size)  # (H W,)
             if attended < share < size:  # else there is nothing to compare
                 x = unit_slot(features, t, torch.float64).flatten(0, 1)  # (H W, D)
                 rest = order[attended:]
@@ -89,6 +89,6 @@ def distinct(x: Tensor, count: int) -> Tensor:
         even, odd = left[::2], left[1::2]
         drop = min(_DROPPED, len(left) - count, len(odd))
         nearest = similarity[even[:, None], odd].amax(dim=1)  # (even,)
-        stays = torch.sort(nearest, stable=True).indices[: len(even) - drop]  # least similar first
+        stays = stable_topk(-nearest, len(even) - drop)  # least similar first
         left = torch.cat([even[stays.flip(0)], odd])
     return left

@@ -17,8 +17,7 @@ import torch
 from stsimdiff_cli.errors import RequestError
 from stsimdiff_cli.methods.base import Method
 from stsimdiff_cli.methods.fastervlm import FasterVLM
-from stsimdiff_cli.methods.prumerge import PruMerge
-from stsimdiff_cli.methods.prumerge_plus import PruMergePlus
+from stsimdiff_cli.methods.prumerge import PruMerge, PruMergePlus
 from stsimdiff_cli.methods.visionzip import VisionZip
 from stsimdiff_cli.ratio import parse_ratio
 from stsimdiff_cli.records import DenseFeatures, Selection, VideoTokens
