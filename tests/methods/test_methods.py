@@ -287,12 +287,16 @@ def test_overrides_are_checked_like_the_text() -> None:
         ("st-simdiff:tau_sim=p95", "st-simdiff: tau_sim=p95 is not a number.", "The default is 0.8."),
         ("st-simdiff:tau_diff=", "st-simdiff: tau_diff= is not a number.", "The default is 0.2."),
         ("st-simdiff:tau_diff=p101", "tau_diff=p101 is neither a cosine nor a percentile.", "Give e.g. 0.2 or p95"),
-        ("st-simdiff:tau_sim=nan", "tau_sim=nan is no cosine.", "Give a number from -1 to 1"),
+        ("st-simdiff:tau_sim=nan", "tau_sim must be between -1 and 1, got nan.", "The default is 0.8."),
         ("st-simdiff:events=maybe", "st-simdiff: events=maybe is not on or off.", "The default is on."),
         ("st-simdiff:layer=1.5", "st-simdiff: layer=1.5 is not a whole number.", "The default is 1."),
         ("st-simdiff:importance=luck", "st-simdiff: importance=luck is not one of the choices.", "Use llm or saliency"),
-        ("random:seed=-1", "seed=-1 is out of range.", "Give a whole number from 0"),
-        ("random:seed=9223372036854775808", "seed=9223372036854775808 is out of range.", "Give a whole number from 0"),
+        ("random:seed=-1", "seed must be at least 0 and below 2^63, got -1.", "The default is 0."),
+        (
+            "random:seed=9223372036854775808",
+            "seed must be at least 0 and below 2^63, got 9223372036854775808.",
+            "The default is 0.",
+        ),
     ],
 )
 def test_a_wrong_method_is_refused_with_a_hint(spec: str, message: str, hint: str) -> None:

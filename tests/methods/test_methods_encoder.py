@@ -478,11 +478,14 @@ def test_zeros_and_constants_give_numbers(method: Method, ratio: str) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: PruMerge(neighbors=-1), "neighbors=-1 is below 0."),
-        (lambda: PruMergePlus(neighbors=-1), "neighbors=-1 is below 0."),
-        (lambda: VisionZip(dominant=-1), "dominant=-1 and contextual=10 are no parts of a budget."),
-        (lambda: VisionZip(contextual=-1), "dominant=54 and contextual=-1 are no parts of a budget."),
-        (lambda: VisionZip(dominant=0, contextual=0), "dominant=0 and contextual=0 are no parts of a budget."),
+        (lambda: PruMerge(neighbors=-1), "neighbors must be at least 0, got -1."),
+        (lambda: PruMergePlus(neighbors=-1), "neighbors must be at least 0, got -1."),
+        (lambda: VisionZip(dominant=-1), "dominant and contextual must be at least 0 and not both 0, got -1 and 10."),
+        (lambda: VisionZip(contextual=-1), "dominant and contextual must be at least 0 and not both 0, got 54 and -1."),
+        (
+            lambda: VisionZip(dominant=0, contextual=0),
+            "dominant and contextual must be at least 0 and not both 0, got 0 and 0.",
+        ),
     ],
 )
 def test_parameters_that_do_not_fit_are_refused(make: Any, message: str) -> None:

@@ -434,19 +434,19 @@ def test_vidcom2_names_a_token_that_is_not_finite(slot: int) -> None:
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, math.nan])
 def test_an_important_share_outside_0_to_1_is_refused(value: float) -> None:
-    with pytest.raises(RequestError, match=f"important_ratio={value} is no share"):
+    with pytest.raises(RequestError, match=f"important_ratio must be between 0 and 1, got {value}"):
         VisPruner(important_ratio=value)
 
 
 @pytest.mark.parametrize("value", [0.0, 1.1, math.nan])
 def test_a_channel_share_outside_0_to_1_is_refused(value: float) -> None:
-    with pytest.raises(RequestError, match=f"channel_ratio={value} is no share"):
+    with pytest.raises(RequestError, match=f"channel_ratio must be above 0 and at most 1, got {value}"):
         VidCom2(channel_ratio=value)
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, math.inf, math.nan])
 def test_a_temperature_that_is_not_above_0_is_refused(value: float) -> None:
-    with pytest.raises(RequestError, match=f"temperature={value} is not above 0"):
+    with pytest.raises(RequestError, match=f"temperature must be above 0, got {value}"):
         VidCom2(temperature=value)
 
 
