@@ -1,15 +1,15 @@
-"""Ours beside a published implementation: the ratio of times in one process, and how many kept tokens agree.
+"""Our methods next to a published implementation: the ratio of times, and how many kept tokens agree.
 
     git clone https://github.com/xuyang-liu16/VidCom2 && python benchmarks/against.py VidCom2
     python benchmarks/against.py CHECKOUT --method evs --ratios 0.1,0.3 --shapes 64x14x15 --dtype bfloat16
 
 CHECKOUT is a clone of a repository that published.py names. One file of it is loaded and run: look at it first.
 What that file imports, except torch, numpy, scipy and Python's own modules, is replaced by stand-ins, so that no model
-and no other package is needed. Both sides get the same tensors: those of benchmarks/core.py, with random saliency, and
-keys that are a projection of the features. Prints one JSON line for each method, shape and ratio.
+and no other package is needed. Both sides run in one process on the same tensors: those of benchmarks/core.py, with
+random saliency and keys that are a projection of the features. Prints one JSON line for each method, shape and ratio.
 
-Where the published budget is not ceil(r N), ours gets the number of tokens that theirs kept; `budget_ours`
-is what ours would have kept. `theirs_to_ours` above 1: ours is faster.
+Where the published budget is not ceil(r N), our method gets the number of tokens that theirs kept; `budget_ours`
+is the number that it would have kept. `theirs_to_ours` above 1: ours is faster.
 """
 
 from __future__ import annotations
@@ -44,18 +44,18 @@ HEADS, KEY_WIDTH, LAYERS = 4, 64, 28
 
 
 class Layer0:
-    """In place of an LLM: the features are the hidden states before layer 0, and nothing comes after."""
+    """Stands in for an LLM: the features are the hidden states before layer 0, and no layer is run."""
 
     def __init__(self, tokens: VideoTokens) -> None:
         self.hidden = tokens.features.tensor().flatten(0, 2)
 
     def prefill(self, pruner: LayerPruner) -> None:
-        """Run what comes before layer 0 and no more."""
+        """Run only what comes before layer 0."""
         pruner.before(LayerState(0, LAYERS, self.hidden))
 
 
 def ours(adapter: Adapter, method: Method, tokens: VideoTokens, ratio: Ratio) -> Outcome:
-    """What our method keeps."""
+    """The tokens that our method keeps."""
     layer0: Any = Layer0(tokens)
     if adapter.candidates:
         pruner = method.layer_pruner(tokens, ratio)
@@ -66,29 +66,32 @@ def ours(adapter: Adapter, method: Method, tokens: VideoTokens, ratio: Ratio) ->
 
 
 def find(checkout: Path, wanted: list[str]) -> dict[str, Path]:
-    """The file of each method in the checkout; without `wanted`, of every method that has one there."""
+    """The file of each wanted method in the checkout; of every method that has one there if none is named.
+
+    RequestError if the folder, a file or all of them are missing.
+    """
     if not checkout.is_dir():
         raise RequestError(f"There is no folder {str(checkout)!r}.", "Clone one of the repositories first: see --help")
     for name in wanted:
         if name not in ADAPTERS:
             raise RequestError(f"There is no adapter for {name}.", f"There are {', '.join(ADAPTERS)}")
-    found = {}
+    paths = {}
     for name in wanted or ADAPTERS:
         path = checkout / ADAPTERS[name].file
         if path.is_file() and ADAPTERS[name].marks in path.read_text():
-            found[name] = path
+            paths[name] = path
         elif name in wanted:
             what = f"does not hold {ADAPTERS[name].marks!r}" if path.is_file() else "is not there"
             raise RequestError(
                 f"{name}: the file {ADAPTERS[name].file} in {str(checkout)!r} {what}.",
                 f"Point to a clone of https://github.com/{ADAPTERS[name].repository}",
             )
-    if not found:
+    if not paths:
         known = ", ".join(adapter.repository for adapter in ADAPTERS.values())
         raise RequestError(
             f"No published method that is known was found in {str(checkout)!r}.", f"Clone one of {known}"
         )
-    return found
+    return paths
 
 
 def scene(shape: tuple[int, int, int], width: int, dtype: torch.dtype) -> VideoTokens:
@@ -104,7 +107,7 @@ def scene(shape: tuple[int, int, int], width: int, dtype: torch.dtype) -> VideoT
 
 
 def timed(run: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds and result; what it prints is dropped."""
+    """Seconds and result of a call; its output is dropped."""
     with contextlib.redirect_stdout(io.StringIO()):
         start = time.perf_counter()
         result = run()
@@ -112,7 +115,7 @@ def timed(run: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def compare(name: str, module: Any, tokens: VideoTokens, ratio: Ratio, repeats: int) -> dict[str, Any]:
-    """Both in turn, `repeats` times after a warm-up."""
+    """Both sides in turn, `repeats` times after a warm-up, as a line of the output."""
     adapter = ADAPTERS[name]
     method, count = parse_method(adapter.ours), tokens.grid.tokens
     run, read = adapter.setup(module, tokens, ratio)
@@ -139,7 +142,7 @@ def slots(tokens: VideoTokens, one: Tensor, other: Tensor) -> dict[str, int]:
 
 
 def difference(one: Outcome, other: Outcome) -> dict[str, float]:
-    """Where both merge: the largest difference of the features of tokens that both keep, and what it is out of."""
+    """If both merge: the largest difference between features of tokens that both keep, and the largest feature."""
     if one.features is None or other.features is None:
         return {}
     x = one.features[torch.isin(one.index, other.index)].float()
@@ -148,7 +151,7 @@ def difference(one: Outcome, other: Outcome) -> dict[str, float]:
 
 
 def spread(values: list[float]) -> dict[str, float]:
-    """Median, least and most, to four digits."""
+    """Median, minimum and maximum, to four digits."""
     shown = (statistics.median(values), min(values), max(values))
     return {name: float(f"{value:.4g}") for name, value in zip(("median", "from", "to"), shown, strict=True)}
 

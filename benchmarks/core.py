@@ -1,12 +1,12 @@
-"""The cost of selecting tokens, beside a memory copy of the same tensor in the same process.
+"""The cost of selecting tokens, compared with a memory copy of the same tensor in the same process.
 
     python benchmarks/core.py [--video scenes noise still] [--max-community sqrt none] [--kernels plain]
                               [--slots 64] [--threads 2] [--repeats 9] [--device cuda]
 
 Makes tokens of the size of 64 LLaVA-Video frames (14 x 15 x 3584, bfloat16) and selects 30 % with
-`--importance centrality`; copies and selections take turns. Prints one JSON object a video and limit: seconds of the
-copy and of every step, as minimum, median and maximum, and the ratios of the minima and of the medians to the copy's.
-`noise` leaves nearly every token alone; `still` is one component that holds everything.
+`--importance centrality`; copies and selections take turns. Prints one JSON object for each video and limit: seconds
+of the copy and of every step, as minimum, median and maximum, and the ratios of minima and medians to those of the
+copy. In `noise` nearly every token is alone in its community; `still` is one component that holds everything.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from stsimdiff_cli.records import DenseFeatures, Layout, ModelRef, Source, Token
 from stsimdiff_cli.timing import Stopwatch
 
 VIDEOS = ("scenes", "noise", "still")
-#: Seconds between a copy and a selection: the threads of the one spin for some milliseconds before they sleep.
+#: Seconds between a copy and a selection: the threads of one spin for some milliseconds before they sleep.
 REST = 0.02
 
 
 def make_tokens(slots: int, video: str = "scenes", rows: int = 14, columns: int = 15, width: int = 3584) -> VideoTokens:
-    """Scenes of 16 slots, where a token is its scene's token plus noise and something passes by; noise; a still."""
+    """Tokens of a video: scenes of 16 slots with noise and something that passes by; noise; or a still picture."""
     generator = torch.Generator().manual_seed(0)
     features = torch.empty((slots, rows, columns, width), dtype=torch.bfloat16)
     one = torch.randn(width, generator=generator)
@@ -55,7 +55,7 @@ def make_tokens(slots: int, video: str = "scenes", rows: int = 14, columns: int 
 
 
 def measure(tokens: VideoTokens, limit: str, repeats: int) -> dict:
-    """Copies and selections in turn; the first of each is not counted."""
+    """Copies and selections in turn; the first of each does not count."""
     method = parse_method("st-simdiff", importance="centrality", max_community=limit)
     target = torch.empty_like(tokens.features.tensor())
     runs = []
@@ -66,11 +66,11 @@ def measure(tokens: VideoTokens, limit: str, repeats: int) -> dict:
             torch.cuda.synchronize()
         copy = time.perf_counter() - start
         time.sleep(REST)
-        watch = Stopwatch(str(target.device))
-        selection = method.select(tokens, parse_ratio("0.3"), None, watch.step)
-        watch.stop()
+        timer = Stopwatch(str(target.device))
+        selection = method.select(tokens, parse_ratio("0.3"), None, timer.step)
+        timer.stop()
         if repeat:
-            runs.append({"copy": copy, **watch.seconds, "all": watch.total()})
+            runs.append({"copy": copy, **timer.seconds, "all": timer.total()})
     spread = {name: sorted(run[name] for run in runs) for name in runs[0]}
     middle = {name: statistics.median(values) for name, values in spread.items()}
     return {
@@ -84,7 +84,7 @@ def measure(tokens: VideoTokens, limit: str, repeats: int) -> dict:
 
 
 def processor(device: torch.device) -> str:
-    """What ran it."""
+    """The name of the processor."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
 
 

@@ -60,8 +60,8 @@ LEFT_OUT = {"Efficient-Large-Model/NVILA-Lite-8B", "Efficient-Large-Model/NVILA-
 
 
 def checkpoints() -> list[str]:
-    """The checkpoints that `stsimdiff models` names and whose configuration is known, in its order."""
-    named = [name for entry in FAMILIES.entries.values() for name in entry.source.split(", ")]
+    """The checkpoints that `stsimdiff models` names and whose configuration is known here, in its order."""
+    named = [name for entry in FAMILIES.builtin.values() for name in entry.checkpoints]
     return [name for name in named if name in CONFIGS]
 
 

@@ -1,4 +1,4 @@
-"""Published implementations that benchmarks/against.py can call: where each is, and what goes in and comes out.
+"""Published implementations that benchmarks/against.py can call: where they are, their inputs and their outputs.
 
 None of their code is here: one file of the user's checkout is loaded and run.
 """
@@ -25,7 +25,7 @@ REAL = sys.stdlib_module_names | {"torch", "numpy", "scipy"}
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a published function kept: flat positions, and the features if it changes them."""
+    """The tokens that were kept: flat positions, and the features if they were changed."""
 
     index: Tensor  # (M,) ascending
     features: Tensor | None = None  # (M, D)
@@ -37,11 +37,11 @@ class Adapter:
 
     repository: str
     file: str  # in the checkout
-    marks: str  # text in that file, which tells it from another project's file of that name
+    marks: str  # text in that file that distinguishes it from another project's file of the same name
     ours: str  # as for --method
     setup: Callable[[Any, VideoTokens, Ratio], tuple[Callable[[], Any], Callable[[Any], Outcome]]]
     note: str = ""
-    candidates: bool = False  # of ours, what enters the LLM is compared, at the ratio that was asked for
+    candidates: bool = False  # compare the tokens that enter the LLM in our method, at the requested ratio
 
 
 class StandIn(types.ModuleType):
@@ -54,7 +54,7 @@ class StandIn(types.ModuleType):
 
 
 def load(path: Path) -> types.ModuleType:
-    """Run the one file, with stand-ins for what it imports beside REAL."""
+    """Run one file, with stand-ins for everything that it imports except REAL."""
 
     def bring(name: str, names: Any = None, scope: Any = None, wanted: Any = (), level: int = 0) -> Any:
         if level == 0 and name.partition(".")[0] in REAL:
@@ -69,19 +69,19 @@ def load(path: Path) -> types.ModuleType:
 
 
 def locals_of(function: Callable[[], Any], path: str, name: str) -> dict[str, Any]:
-    """Call `function`, and return the local variables of the function `name` in the file `path` as it returned."""
-    found: dict[str, Any] = {}
+    """Call `function`; the local variables that the function `name` in the file `path` had when it returned."""
+    variables: dict[str, Any] = {}
 
     def watch(frame: types.FrameType, event: str, _: Any) -> None:
         if event == "return" and frame.f_code.co_name == name and frame.f_code.co_filename == path:
-            found.update(frame.f_locals)
+            variables.update(frame.f_locals)
 
     sys.setprofile(watch)
     try:
         function()
     finally:
         sys.setprofile(None)
-    return found
+    return variables
 
 
 def evs(module: Any, tokens: VideoTokens, ratio: Ratio) -> Any:
@@ -94,7 +94,7 @@ def evs(module: Any, tokens: VideoTokens, ratio: Ratio) -> Any:
 
 
 def vidcom2(module: Any, tokens: VideoTokens, ratio: Ratio) -> Any:
-    """vidcom2_compression(features (N, D), ...) -> kept features; the positions are read while it runs once more."""
+    """vidcom2_compression(features (N, D), ...) -> kept features; the positions are read during a second run."""
     flat, area = tokens.features.tensor().flatten(0, 2), tokens.grid.shape[1] * tokens.grid.shape[2]
 
     def run() -> Tensor:
@@ -144,7 +144,7 @@ def defined(area: int, number: int) -> bool:
 def visionzip(module: Any, tokens: VideoTokens, ratio: Ratio) -> Any:
     """CLIPVisionTower_VisionZip.forward(images) -> [CLS], dominant, contextual; the encoder's output is given.
 
-    Positions of contextual tokens are read while it runs once more. [CLS] is taken off.
+    The positions of contextual tokens are read during a second run. [CLS] is removed.
     """
     slots, area = tokens.grid.shape[0], tokens.grid.shape[1] * tokens.grid.shape[2]
     number = max(2, ratio.budget(area))
@@ -166,12 +166,12 @@ def visionzip(module: Any, tokens: VideoTokens, ratio: Ratio) -> Any:
         return module.CLIPVisionTower_VisionZip.forward(host, features)[0]
 
     def read(saved: Tensor) -> Outcome:
-        found = locals_of(run, module.__file__, "forward")
-        rest, index = found["mask"], []
+        variables = locals_of(run, module.__file__, "forward")
+        rest, index = variables["mask"], []
         for t in range(slots):
             left = rest[t].nonzero().squeeze(1)
             chosen = (~rest[t]).nonzero().squeeze(1)[1:]  # without [CLS]
-            index.append(torch.cat([chosen, left[found["target_indices"]]]) - 1 + t * area)
+            index.append(torch.cat([chosen, left[variables["target_indices"]]]) - 1 + t * area)
         order = torch.cat(index).sort()
         return Outcome(order.values, saved[:, 1:].flatten(0, 1)[order.indices])
 
@@ -191,7 +191,7 @@ def st_simdiff(module: Any, tokens: VideoTokens, ratio: Ratio) -> Any:
 
 
 def before_layer_0(merger: Any, tokens: VideoTokens, **size: int) -> Any:
-    """A module that thins out hidden states and what it takes for position embeddings: here, 0 to N - 1."""
+    """Call a module that reduces hidden states and position embeddings (here: the numbers 0 to N - 1) alike."""
     (slots, rows, columns), count = tokens.grid.shape, tokens.grid.tokens
     place = torch.arange(count)[None, :, None]
     patch = torch.arange(rows * columns).repeat(slots)[None]
@@ -205,7 +205,7 @@ def before_layer_0(merger: Any, tokens: VideoTokens, **size: int) -> Any:
     return run, lambda out: Outcome(out[1][0].flatten(), out[0][0])
 
 
-#: A published method: where it is, how ours is called, how theirs is.
+#: Published methods: where they are, the name of ours, and how to call theirs.
 ADAPTERS = {
     "evs": Adapter("vllm-project/vllm", "vllm/multimodal/evs.py", "def compute_retention_mask", "evs", evs),
     "vidcom2": Adapter(

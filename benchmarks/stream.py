@@ -6,9 +6,9 @@
 For every length a tokens file is laid out and written slot by slot (14 x 14 tokens of width 3584 in bfloat16, 1.4 MB a
 slot: scenes that hold for 16 slots, noise, something that passes by), then `stsimdiff compress --importance
 centrality` selects from it in a process of its own. Up to 512 slots the same is done with all tokens in memory, and
-the two files must be equal to the byte. Prints a JSON line for each length - seconds and their share of a token, the
-peak resident memory of the process, what Python and its libraries take of that - and a Markdown table.
-The file is deleted after its length is done, so FOLDER needs room for the longest: 14 GB for 10,000 slots.
+the two files must be byte for byte the same. Prints a JSON line for each length (seconds, in all and per token, the
+peak resident memory of the process, and how much of it Python and its libraries take) and a Markdown table.
+Each tokens file is deleted when its length is done, so FOLDER needs room for the longest: 14 GB for 10,000 slots.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from stsimdiff_cli.storage.sinks import growing_tokens
 SIDE, WIDTH, SCENE = 14, 3584, 16
 COMPARED = 512  # slots up to which all tokens are also taken into memory
 
-#: What a process does that selects: arguments are the tokens file, the output, the ratio, whether tokens stay, and the
-#: least number of numbers that are worth loading the compiled loops.
+#: The program of a process that selects. Its arguments are the tokens file, the output, the ratio, "stay" or "memory",
+#: and how many numbers make the compiled loops worth loading.
 CHILD = """
 import json, pathlib, resource, sys
 from dataclasses import replace
@@ -45,18 +45,18 @@ from stsimdiff_cli.timing import Stopwatch, selection_seconds
 path, output, ratio, stay, worth = sys.argv[1:]
 kernels.WORTH_LOADING = int(worth)
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-select = lambda tokens, watch: pipeline.compress_tokens(
-    tokens, ratio, "st-simdiff:importance=centrality", Runtime(device="cpu"), context=pipeline.Context(timer=watch))
+select = lambda tokens, timer: pipeline.compress_tokens(
+    tokens, ratio, "st-simdiff:importance=centrality", Runtime(device="cpu"), context=pipeline.Context(timer=timer))
 stored = StoredVideo(pathlib.Path(path))
 few = replace(stored.grid, shape=(8, *stored.grid.shape[1:]), seconds=stored.grid.seconds[:8])
 select(VideoTokens(few, DenseFeatures(next(stored.tokens(stay=True).features.chunks(8))[1])), Stopwatch())  # warms up
-before, watch = peak(), Stopwatch()
-watch.step("read")
-video = select(stored.tokens(stay=stay == "stay"), watch)
-with watch.during("write"):
+before, timer = peak(), Stopwatch()
+timer.step("read")
+video = select(stored.tokens(stay=stay == "stay"), timer)
+with timer.during("write"):
     save_compressed(output, video)
-print(json.dumps({"seconds": watch.total(), "core": selection_seconds(watch.seconds), "peak": peak(), "before": before,
-                  "steps": watch.seconds, "kept": len(video.index), "communities": video.counts["communities"]}))
+print(json.dumps({"seconds": timer.total(), "core": selection_seconds(timer.seconds), "peak": peak(), "before": before,
+                  "steps": timer.seconds, "kept": len(video.index), "communities": video.counts["communities"]}))
 """
 
 
@@ -104,16 +104,16 @@ def main() -> None:
         path, output, other = (Path(folder) / name for name in ("tokens", "kept", "other"))
         for slots in map(int, arguments.slots.split(",")):
             write_tokens(path, slots)
-            found = [measure(path, output, arguments.ratio, "stay", worth) for _ in range(arguments.repeats)]
+            runs = [measure(path, output, arguments.ratio, "stay", worth) for _ in range(arguments.repeats)]
             row = {
                 "slots": slots,
                 "file_bytes": path.stat().st_size,
-                **{key: statistics.median(one[key] for one in found) for key in ("seconds", "core", "peak", "before")},
-                "spread": [min(one["core"] for one in found), max(one["core"] for one in found)],
-                "microseconds_a_token": statistics.median(one["core"] for one in found) / (slots * SIDE**2) * 1e6,
-                "kept": found[0]["kept"],
-                "communities": found[0]["communities"],
-                "steps": found[0]["steps"],
+                **{key: statistics.median(one[key] for one in runs) for key in ("seconds", "core", "peak", "before")},
+                "spread": [min(one["core"] for one in runs), max(one["core"] for one in runs)],
+                "microseconds_a_token": statistics.median(one["core"] for one in runs) / (slots * SIDE**2) * 1e6,
+                "kept": runs[0]["kept"],
+                "communities": runs[0]["communities"],
+                "steps": runs[0]["steps"],
             }
             if slots <= COMPARED:
                 whole = measure(path, other, arguments.ratio, "memory", worth)

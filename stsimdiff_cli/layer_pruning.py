@@ -1,8 +1,12 @@
-"""Methods that work inside the LLM: between its layers, while it reads the prompt.
+"""Pruning inside the LLM: between its layers, while it reads the prompt.
 
-The loop over layers is in `models/layers.py` and knows no method; a method sees what is here and knows no model.
-The same pruner serves both forms: at ask time the LLM goes on with what is left, with shorter caches behind each cut;
-at compress time the shallow layers run once on a recorded prompt and what is left is written to the file.
+The loop over the layers is in `models/inference/layer_loop.py` and knows no method. A method sees the records below and
+knows no model. The same pruner serves two purposes:
+
+- `ask --inside`: the LLM continues with the tokens that are left, with shorter caches after each pruning layer.
+- `compress`: the first layers run once on a recorded prompt, and the tokens that are left are written to the file.
+
+Letters: N visual tokens of the video, V of them alive at some layer, K kept there, D width of the LLM.
 """
 
 from __future__ import annotations
@@ -14,23 +18,26 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from .graph.numerics import stable_topk
+
 
 class LayerAttention(Protocol):
-    """Attention in one layer, over the visual tokens that are alive there (V of them)."""
+    """Attention in one layer to the V visual tokens that are alive there."""
 
     def last_query(self) -> Tensor:
-        """What the last prompt token pays to each, mean over heads: (V,) float32."""
+        """Attention from the last prompt token to each visual token, mean over heads: (V,) float32."""
 
     def cross_and_self(self) -> tuple[Tensor, Tensor]:
-        """What each receives, maximum over heads: mean over the text behind the video, mean over visual tokens.
+        """Attention that each visual token receives, maximum over heads.
 
-        Both (V,) float32.
+        From the text after the video (mean over text tokens) and from the visual tokens (mean over those): two tensors
+        (V,) float32.
         """
 
 
 @dataclass(frozen=True)
 class LayerState:
-    """A place in the LLM: layer (from 0) of `layers`, and the visual tokens there."""
+    """A position in the LLM: layer `layer` (from 0) of `layers`, and the hidden states of the visual tokens there."""
 
     layer: int
     layers: int
@@ -38,20 +45,21 @@ class LayerState:
 
 
 class Keep(NamedTuple):
-    """What goes on: places (K,) among the V tokens, ascending, and their hidden states (K, D) where they change."""
+    """The visual tokens that stay: their places (K,) among the V, ascending, and new hidden states (K, D) or None."""
 
     keep: Tensor
     hidden: Tensor | None = None
 
 
 class LayerPruner(ABC):
-    """One pass of one video through the LLM. `index` (V,) are the flat positions of the tokens that are alive.
+    """One pass of one video through the LLM.
 
-    `group` (N,) says in which of them each token went, -1 for none. The loop over layers notes which tokens `entered`
-    the attention of layer 0, and in `alive_per_layer` how many were left after each layer.
+    `index` (V,) holds the flat positions of the tokens that are alive. `merged_into` (N,) says for every token of the
+    video into which of them it went, -1 if it was dropped. The loop over layers records in `entered` the tokens that
+    took part in the attention of layer 0, and in `alive_per_layer` how many were left after each layer.
     """
 
-    depth: int | None = None  # layers after which nothing more is cut; None if the pruner cannot say
+    depth: int | None = None  # number of layers after which nothing more is pruned; None if that is not known ahead
 
     def __init__(self, tokens: int, budget: int) -> None:
         self.budget = budget
@@ -62,25 +70,25 @@ class LayerPruner(ABC):
 
     @property
     def finished(self) -> bool:
-        """Nothing more will be cut."""
+        """Whether the budget is reached, so that nothing more will be pruned."""
         return len(self.index) == self.budget
 
-    def before(self, view: LayerState) -> Keep | None:  # noqa: ARG002
-        """What to keep before a layer's attention; None for all."""
+    def before(self, state: LayerState) -> Keep | None:  # noqa: ARG002
+        """What to keep before a layer's attention; None for everything."""
         return None
 
     @abstractmethod
-    def after(self, view: LayerState, rows: LayerAttention) -> Keep | None:
-        """What to keep after a layer's attention, before its feed-forward network; None for all."""
+    def after(self, state: LayerState, attention: LayerAttention) -> Keep | None:
+        """What to keep after a layer's attention and before its feed-forward network; None for everything."""
 
     def drop_to(self, keep: Tensor) -> Keep:
-        """Go on with the tokens at places `keep` (ascending) alone."""
-        alive = torch.zeros(len(self.merged_into) + 1, dtype=torch.bool)  # the last for tokens that went nowhere
+        """Continue with the tokens at places `keep` (K,), ascending, and no others."""
+        alive = torch.zeros(len(self.merged_into) + 1, dtype=torch.bool)  # the last for tokens already dropped
         alive[self.index[keep.cpu()]] = True
         self.merged_into = torch.where(alive[self.merged_into], self.merged_into, -1)
         self.index = self.index[keep.cpu()]
         return Keep(keep)
 
     def best(self, score: Tensor, count: int) -> Tensor:
-        """Places of the `count` highest scores, ascending; ties to the lower place."""
-        return torch.sort(score, descending=True, stable=True).indices[:count].sort().values
+        """Places (count,) of the highest of the scores (V,), ascending; ties go to the lower place."""
+        return stable_topk(score, count).sort().values

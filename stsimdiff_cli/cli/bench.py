@@ -17,7 +17,10 @@ def bench(
     ] = None,
     methods: Annotated[
         str | None,
-        typer.Option(help="List with commas, e.g. all,st-simdiff:layer=2,st-simdiff@question. Default: all."),
+        typer.Option(
+            help="List with commas, e.g. all,st-simdiff:layer=2,st-simdiff@question. Default: all that "
+            "`stsimdiff methods` lists, built-in ones and those of installed packages."
+        ),
     ] = None,
     ratios: Annotated[str, typer.Option(help="Ratios, with commas.")] = "0.1,0.2,0.3,0.5,1.0",
     clips: Annotated[int, typer.Option(min=2, help="Rendered clips.")] = 100,

@@ -1,12 +1,13 @@
-"""`stsimdiff methods` and `stsimdiff models`: what there is."""
+"""`stsimdiff methods` and `stsimdiff models`: what is available."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
 
-from ..registry import written
+from ..registry import Entry, Table, written
 from . import options, output
 
 
@@ -14,23 +15,36 @@ def methods(
     name: Annotated[str | None, typer.Argument(help="Show this method's parameters.", show_default=False)] = None,
     json: options.Json = False,
 ) -> None:
-    """List the compression methods, or the parameters of one."""
+    """List the compression methods, or the parameters of one.
+
+    Methods of installed packages are listed after the built-in ones, with the package that they come from.
+    """
     from ..methods import METHODS
 
     if name is not None:
         _parameters(name, json)
         return
+    entries = METHODS.entries
+    _tell(METHODS)
     if json:
         rows = [
-            {"method": key, "idea": e.summary, "needs": e.needs, "runs": e.runs, "source": e.source}
-            for key, e in METHODS.entries.items()
+            {
+                "method": key,
+                "idea": entry.summary,
+                "needs": entry.needs,
+                "runs": entry.runs,
+                "source": entry.citation,
+                "package": entry.package,
+            }
+            for key, entry in entries.items()
         ]
         output.result_json({"methods": rows})
         return
     output.table(
-        [[key, e.summary, e.needs, e.runs, e.source] for key, e in METHODS.entries.items()],
+        [[key, entry.summary, entry.needs, entry.runs, entry.citation] for key, entry in entries.items()],
         ["method", "keeps", "needs", "runs", "source"],
     )
+    _packages(entries)
     output.result(
         "\nneeds: evidence to encode with (encode --evidence auto --method METHOD), or the LLM's first layers"
     )
@@ -60,7 +74,10 @@ def _parameters(name: str, json: bool) -> None:
 
 
 def models(json: options.Json = False) -> None:
-    """List the embedded models and the model families."""
+    """List the embedded models and the model families.
+
+    Families of installed packages are listed after the built-in ones, with the package that they come from.
+    """
     from ..models import EMBEDDED, EMBEDDED_CHOICE, FAMILIES
 
     embedded = {
@@ -68,20 +85,42 @@ def models(json: options.Json = False) -> None:
         EMBEDDED_CHOICE: "embedded: the same, taught multiple choice and clips of minutes",
     }
     defaults = {EMBEDDED: "--model tiny (the default)", EMBEDDED_CHOICE: "--model tiny-choice (the default of eval)"}
+    entries = FAMILIES.entries
+    _tell(FAMILIES)
     if json:
         rows: list[dict[str, Any]] = [
-            {"model": name, "summary": summary, "checkpoints": None} for name, summary in embedded.items()
+            {"model": name, "summary": summary, "checkpoints": None, "package": None}
+            for name, summary in embedded.items()
         ]
         rows += [
-            {"model": key, "summary": entry.summary, "checkpoints": entry.source.split(", ")}
-            for key, entry in FAMILIES.entries.items()
+            {"model": key, "summary": entry.summary, "checkpoints": entry.checkpoints, "package": entry.package}
+            for key, entry in entries.items()
         ]
         output.result_json({"models": rows})
         return
     output.table(
         [[name, summary, defaults[name]] for name, summary in embedded.items()]
-        + [[key, entry.summary, entry.source] for key, entry in FAMILIES.entries.items()],
+        + [[key, entry.summary, ", ".join(entry.checkpoints)] for key, entry in entries.items()],
         ["model type", "what it is", "checkpoints"],
     )
+    _packages(entries)
     output.result("\nAll give evidence for every method: saliency and keys (encode --evidence), attention in the LLM.")
     output.result("What each part of a checkpoint takes in memory: README, Models.")
+
+
+def _tell(table: Table[Any]) -> None:
+    """Name what installed packages offer and the listing leaves out."""
+    for note in table.notes:
+        output.warn(note)
+
+
+def _packages(entries: Mapping[str, Entry]) -> None:
+    """A line for each installed package that some of the entries come from."""
+    offers: dict[str, list[str]] = {}
+    for name, entry in entries.items():
+        if entry.package:
+            offers.setdefault(entry.package, []).append(name)
+    if offers:
+        output.result("")
+    for package, names in offers.items():
+        output.result(f"from the package {package}: {', '.join(names)}")

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..graph.edges import edge_weights
-from ..graph.numerics import RESOLUTION
+from ..graph.numerics import RESOLUTION, stable_topk
 from ..records import VideoTokens
 
 #: The part of all temporal edges that counts as the largest changes.
@@ -32,7 +32,7 @@ def largest_changes(tokens: VideoTokens) -> Tensor:
     """
     change = 1 - edge_weights(tokens.features).later.flatten()  # (T-1) H W
     count = -int(-len(change) * LARGEST // 1)
-    order = torch.sort(change, descending=True, stable=True).indices[:count]
+    order = stable_topk(change, count)
     _, height, width = tokens.grid.shape
     return order[change[order] > RESOLUTION] + height * width
 

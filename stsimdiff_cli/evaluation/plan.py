@@ -69,8 +69,8 @@ class Plan:
 def make_plan(methods: str | None, ratios: str, ablation: bool = False, sweep: str = "") -> Plan:
     """Read what a user asks for.
 
-    `methods` is a list; "all" in it stands for the whole table, and None means all, or st-simdiff alone if there is an
-    ablation or a sweep. Vanilla is always among them.
+    `methods` is a list; "all" in it stands for the whole table with the methods of installed packages, and None means
+    all, or st-simdiff alone if there is an ablation or a sweep. Vanilla is always among them.
     """
     if methods is None:
         methods = REFERENCE if ablation or sweep else "all"

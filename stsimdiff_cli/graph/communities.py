@@ -1,4 +1,4 @@
-"""Communities of the thresholded graph (section 4.3): connected components, Louvain, Leiden; and their splitting (4.6).
+"""Communities of the thresholded graph (section 4.3): connected components, Louvain or Leiden; and their splits (4.6).
 
 Every function returns labels (N,) int64, numbered from 0 by the lowest token of each community.
 """
@@ -18,7 +18,10 @@ ALGORITHMS = ("components", "louvain", "leiden")
 
 
 def communities(edges: Tensor, weights: Tensor, nodes: int, algorithm: str = "components") -> Tensor:
-    """Label every node of a graph with `nodes` nodes, edges (2, E) and weights (E,)."""
+    """The label (N,) of every node of a graph with N = `nodes` nodes, edges (2, E) and weights (E,).
+
+    RequestError if the algorithm needs igraph and it is not installed.
+    """
     if algorithm == "components":
         return components_tensor(edges, nodes) if edges.is_cuda else components_scipy(edges, nodes)
     if algorithm not in ALGORITHMS:
@@ -27,21 +30,22 @@ def communities(edges: Tensor, weights: Tensor, nodes: int, algorithm: str = "co
 
 
 def components_scipy(edges: Tensor, nodes: int) -> Tensor:
-    """Connected components by scipy, on the CPU."""
+    """Connected components with scipy, on the CPU."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
     u, v = edges.numpy()
     graph = coo_array((np.ones(len(u), dtype=np.int8), (u, v)), shape=(nodes, nodes))
     _, label = connected_components(graph, directed=False)
-    return _numbered(torch.from_numpy(label.astype(np.int64)))
+    return _renumbered(torch.from_numpy(label.astype(np.int64)))
 
 
 def components_tensor(edges: Tensor, nodes: int) -> Tensor:
-    """Connected components by tensor operations, on any device; the same labels as `components_scipy`.
+    """Connected components with tensor operations, on any device; the same labels as `components_scipy`.
 
-    Every round hooks the root of each edge's higher end to the root of its lower end and then shortens all paths,
-    until nothing changes (Shiloach and Vishkin, 1982). Minimum is independent of order, so the result is too.
+    Every round attaches, for each edge, the higher of its two roots to the lower one and then shortens all paths, until
+    nothing changes (Shiloach and Vishkin, 1982). A minimum does not depend on the order of operations, so neither does
+    the result.
     """
     root = torch.arange(nodes, device=edges.device)
     u, v = edges
@@ -51,12 +55,12 @@ def components_tensor(edges: Tensor, nodes: int) -> Tensor:
         while not torch.equal(shorter := hooked[hooked], hooked):
             hooked = shorter
         if torch.equal(hooked, root):
-            return _numbered(root)
+            return _renumbered(root)
         root = hooked
 
 
 def _modularity(edges: Tensor, weights: Tensor, nodes: int, algorithm: str) -> Tensor:
-    """Louvain (Blondel et al., 2008) or Leiden (Traag et al., 2019) by modularity, igraph's implementation, seeded."""
+    """Louvain (Blondel et al., 2008) or Leiden (Traag et al., 2019) on modularity, as implemented by igraph; seeded."""
     try:
         import igraph
     except ImportError as error:
@@ -73,25 +77,26 @@ def _modularity(edges: Tensor, weights: Tensor, nodes: int, algorithm: str) -> T
             parts = graph.community_leiden("modularity", weights=weight, n_iterations=-1)
     finally:
         igraph.set_random_number_generator(random)
-    return _numbered(torch.tensor(parts.membership, dtype=torch.int64, device=edges.device))
+    return _renumbered(torch.tensor(parts.membership, dtype=torch.int64, device=edges.device))
 
 
-def _numbered(label: Tensor) -> Tensor:
-    """Renumber labels (N,) so that communities are ordered by their lowest node."""
-    names, inverse = torch.unique(label, return_inverse=True)
-    first = torch.full((len(names),), len(label), dtype=torch.int64, device=label.device)
+def _renumbered(label: Tensor) -> Tensor:
+    """The same labels (N,), numbered in order of the lowest node of each community."""
+    values, inverse = torch.unique(label, return_inverse=True)
+    first = torch.full((len(values),), len(label), dtype=torch.int64, device=label.device)
     first = first.scatter_reduce(0, inverse, torch.arange(len(label), device=label.device), "amin")
     number = torch.empty_like(first)
-    number[torch.argsort(first)] = torch.arange(len(names), device=label.device)
+    number[torch.argsort(first)] = torch.arange(len(values), device=label.device)
     return number[inverse]
 
 
 def split_large(label: Tensor, limit: int | None, place: Tensor | None = None) -> Tensor:
-    """Cut communities of more than `limit` tokens into pieces (section 4.6); None leaves them whole.
+    """Split communities of more than `limit` tokens (section 4.6); None leaves them whole.
 
-    The paper does not say how. Ours: the members in order, cut into ceil(|c| / limit) consecutive runs whose lengths
-    differ by at most one. The order is that of `place` (N,), a permutation; without it that of time, then row, then
-    column, so that a piece is a stretch of time, and a background that lasts is represented throughout the video.
+    The paper does not say how. Here a community's tokens, in order, are cut into ceil(|c| / limit) consecutive runs
+    whose lengths differ by at most one. The order is that of `place` (N,), a permutation. Without it, the order is
+    time, then row, then column, so that each piece is a stretch of time and a background that lasts is represented
+    throughout the video.
     """
     if limit is None:
         return label
@@ -103,15 +108,15 @@ def split_large(label: Tensor, limit: int | None, place: Tensor | None = None) -
     rank[order] = torch.arange(len(label), device=label.device) - start[label[order]]
     pieces = (size + limit - 1) // limit
     piece = rank * pieces[label] // size[label]  # 0 .. pieces - 1, lengths differ by at most one
-    return _numbered(label * (int(pieces.max()) if len(pieces) else 1) + piece)
+    return _renumbered(label * (int(pieces.max()) if len(pieces) else 1) + piece)
 
 
 def cell_by_cell(shape: tuple[int, int, int], device: torch.device) -> Tensor:
-    """The place (N,) of every token of a grid (T, H, W) in order of row, column, then time."""
+    """The place (N,) of every token of a grid (T, H, W) when they are ordered by row, then column, then time."""
     slots, rows, columns = shape
     return torch.arange(slots * rows * columns, device=device).view(rows * columns, slots).T.flatten()
 
 
 def sqrt_limit(nodes: int) -> int:
-    """The largest community size c with c <= sqrt(N), in exact arithmetic."""
+    """The largest whole number <= sqrt(N), at least 1, in exact arithmetic: the limit of section 4.6."""
     return max(1, math.isqrt(nodes))

@@ -1,7 +1,7 @@
-"""The spatio-temporal graph of ST-SimDiff as pure tensor functions: edges, events, the best of every group.
+"""The edges of the spatio-temporal graph (section 4.2), and what follows from them: strong edges, events, change.
 
-Edges cost O(N D) time and one pass over the features, whole or chunk by chunk; the sums over channels are those of
-`kernels`. Nodes are flat positions t H W + h W + w.
+The edges take O(N D) time and one pass over the features, whole or chunk by chunk; `kernels` computes the sums over
+channels. Nodes are flat positions t H W + h W + w.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from .numerics import RESOLUTION, refuse_non_finite
 
 @dataclass(frozen=True)
 class Edges:
-    """Cosine weights (Eq. 3) of the edges of Eq. 1 and Eq. 2, float32, filed under their earlier node.
+    """Cosine weights (Eq. 3), float32, of the edges of Eq. 1 and Eq. 2, each at the position of its earlier node.
 
-    And the length of every token, float64, which takes another pass to find again.
+    The lengths of the tokens, float64, are kept too: computing them again would take another pass over the features.
     """
 
     right: Tensor  # (T, H, W-1) to the neighbour in the next column
@@ -36,20 +36,20 @@ class Edges:
 
 
 def edge_weights(features: TokenFeatures, slots: int | None = None) -> Edges:
-    """Cosine of every spatial and temporal pair of neighbours (Eq. 1 to 3) of `features` (T, H, W, D).
+    """Cosine of every spatial and temporal pair of neighbours (Eq. 1 to 3) in `features` (T, H, W, D).
 
-    One pass over chunks of `slots` slots (default: `features.chunk_rows`), each with the last slot of the one before.
-    Raises StsimdiffError with the position if a feature is NaN or infinite.
+    One pass over chunks of `slots` slots (default: `features.chunk_rows`), each together with the last slot of the
+    chunk before. StsimdiffError with the position if a feature is NaN or infinite.
     """
-    found, previous = [], None
+    parts, previous = [], None
     for begin, chunk in features.chunks(slots):
         products = kernels.choose(chunk, math.prod(features.shape)).products(chunk, previous)
         if not bool(torch.isfinite(products[..., 0]).all()):
             for t in range(len(chunk)):
                 refuse_non_finite(chunk[t], begin + t)
-        found.append(products)
+        parts.append(products)
         previous = chunk[-1].clone()  # a view would keep the whole chunk
-    itself, right, down, earlier = torch.cat(found).unbind(-1)  # (T, H, W)
+    itself, right, down, earlier = torch.cat(parts).unbind(-1)  # (T, H, W)
     norm = itself.sqrt()
     inverse = kernels.inverse_of(norm)
     return Edges(
@@ -61,18 +61,18 @@ def edge_weights(features: TokenFeatures, slots: int | None = None) -> Edges:
 
 
 def strong_edges(edges: Edges, tau_sim: float, spatial: bool = True, temporal: bool = True) -> tuple[Tensor, Tensor]:
-    """The thresholded graph G' of section 4.3: edges (2, E) int64 with weight > tau_sim, and their weights (E,)."""
+    """The thresholded graph G' (section 4.3): edges (2, E) int64 of weight > tau_sim, and their weights (E,)."""
     slots, rows, columns = edges.shape
     device = edges.later.device
     node = torch.arange(slots * rows * columns, device=device).view(slots, rows, columns)
-    groups = []
+    directions = []  # weights, their earlier nodes, and the distance to their later nodes
     if spatial:
-        groups += [(edges.right, node[:, :, :-1], 1), (edges.down, node[:, :-1], columns)]
+        directions += [(edges.right, node[:, :, :-1], 1), (edges.down, node[:, :-1], columns)]
     if temporal:
-        groups += [(edges.later, node[:-1], rows * columns)]
+        directions += [(edges.later, node[:-1], rows * columns)]
     ends = [torch.empty((2, 0), dtype=torch.int64, device=device)]
     weights = [torch.empty(0, device=device)]
-    for weight, start, stride in groups:
+    for weight, start, stride in directions:
         keep = weight > tau_sim + RESOLUTION
         ends.append(torch.stack([start[keep], start[keep] + stride]))
         weights.append(weight[keep])
@@ -80,7 +80,7 @@ def strong_edges(edges: Edges, tau_sim: float, spatial: bool = True, temporal: b
 
 
 def event_mask(edges: Edges, threshold: float) -> Tensor:
-    """(T, H, W) bool: the later tokens of temporal edges with weight < threshold (Eq. 6)."""
+    """(T, H, W) bool: the later tokens of temporal edges of weight < `threshold` (Eq. 6)."""
     slots, rows, columns = edges.shape
     mask = torch.zeros((slots, rows, columns), dtype=torch.bool, device=edges.later.device)
     mask[1:] = edges.later < threshold - RESOLUTION
@@ -88,17 +88,17 @@ def event_mask(edges: Edges, threshold: float) -> Tensor:
 
 
 def change_signal(edges: Edges) -> Tensor:
-    """(T,) float32: 1 - the mean temporal similarity of a slot to the one before; 0 in the first, which has none."""
+    """(T,) float32: 1 - the mean temporal similarity of a slot to the one before; 0 for the first slot."""
     change = torch.zeros(edges.shape[0], device=edges.later.device)
     change[1:] = 1 - edges.later.double().mean(dim=(1, 2)).float()
     return change
 
 
 def percentile_threshold(edges: Edges, percent: float) -> float:
-    """The tau_diff of section 4.4's percentile form: the cosine at a percentile of all temporal differences.
+    """The tau_diff of the percentile form (section 4.4): the cosine at a percentile of all temporal differences.
 
-    An edge is an event if its difference 1 - w exceeds the percentile, so its weight lies below the value returned.
-    Linear interpolation between ranks. Without temporal edges there are no events: -inf.
+    An edge is an event if its difference 1 - w exceeds the percentile, that is, if its weight is below the value
+    returned. Ranks are interpolated linearly. Without temporal edges there are no events: -inf.
     """
     if not edges.later.numel():
         return -math.inf

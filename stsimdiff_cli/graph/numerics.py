@@ -1,4 +1,4 @@
-"""When two numbers are equal, and which are the highest: the rules that every method shares."""
+"""When two numbers count as equal and which are the highest: the rules that all methods share."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from torch import Tensor
 
 from ..errors import StsimdiffError
 
-#: Cosines (and centralities) closer than this are equal: it lies above the rounding of float32 (6e-8 for the weight of
-#: an edge, whose sums are in float64) and far below any threshold of interest, so that CPU, GPU and a plain loop draw
-#: the same edges. Centralities stay in float64, good to about 1e-13.
+#: Cosines (and centralities) closer than this are equal. It lies above the rounding error of float32 (6e-8 for the
+#: weight of an edge, whose sums are in float64) and far below any threshold of interest, so that CPU, GPU and a plain
+#: loop draw the same edges. Centralities stay in float64, accurate to about 1e-13.
 RESOLUTION = 1e-6
 
 
 def unit_slot(features: Tensor, slot: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Unit vectors of one slot (H, W, D); a zero vector stays zero, so that its cosine with any other is 0.
+    """Unit vectors (H, W, D) of one slot of `features` (T, H, W, D).
+
+    A zero vector stays zero, so that its cosine with any other is 0.
 
     Raises StsimdiffError with the position if a feature is NaN or infinite.
     """
@@ -33,7 +35,7 @@ def unit_slot(features: Tensor, slot: int, dtype: torch.dtype = torch.float32) -
 
 
 def refuse_non_finite(x: Tensor, slot: int) -> None:
-    """StsimdiffError with the position if a feature of a slot (H, W, D) is NaN or infinite."""
+    """Raise StsimdiffError with the position if a feature of the slot `x` (H, W, D) is NaN or infinite."""
     bad = (~torch.isfinite(x)).any(dim=-1).nonzero()
     if len(bad):
         row, column = bad[0].tolist()
@@ -44,16 +46,24 @@ def refuse_non_finite(x: Tensor, slot: int) -> None:
 
 
 def at_resolution(score: Tensor) -> Tensor:
-    """Scores as whole multiples of RESOLUTION, so that those which differ by rounding alone are ties."""
+    """Scores as whole multiples of RESOLUTION, so that scores that differ by rounding alone are ties."""
     return torch.round(score.double() / RESOLUTION)
 
 
-def top_by_score(score: Tensor, group: Tensor, quota: Tensor) -> Tensor:
-    """(N,) bool: the `quota[g]` highest scores of every group g, ties to the lower index.
+def stable_topk(score: Tensor, k: int) -> Tensor:
+    """Positions (..., k) of the `k` highest values along the last dimension of `score` (..., n), highest first.
 
-    Scores (N,) are compared at RESOLUTION; group (N,) int64 numbers the groups from 0; quota (G,) int64.
+    Ties go to the lower position. There are only n positions if `k` is larger.
     """
-    order = torch.sort(at_resolution(score), descending=True, stable=True).indices
+    return torch.sort(score, dim=-1, descending=True, stable=True).indices[..., :k]
+
+
+def top_by_score(score: Tensor, group: Tensor, quota: Tensor) -> Tensor:
+    """(N,) bool: the `quota[g]` highest scores of every group g; ties go to the lower index.
+
+    Scores (N,) are compared at RESOLUTION. `group` (N,) int64 numbers the groups from 0; `quota` is (G,) int64.
+    """
+    order = stable_topk(at_resolution(score), len(score))
     order = order[torch.sort(group[order], stable=True).indices]  # by group, then score, then index
     size = torch.bincount(group, minlength=len(quota))
     start = torch.cumsum(size, 0) - size  # (G,)

@@ -18,9 +18,9 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, get_type_hints
 
 from lmms_eval.api.model import lmms
 
@@ -72,17 +72,17 @@ class Arguments:
     @classmethod
     def read(cls, given: Mapping[str, Any]) -> Arguments:
         """From the values that lmms-eval made of the text (`0.3` is a float by now). RequestError for a wrong one."""
-        known = {item.name: item for item in fields(cls)}
+        types = get_type_hints(cls)
         values: dict[str, Any] = {}
         for written, value in given.items():
             name = _ALIASES.get(written, written)
-            if name not in known:
-                names = ", ".join(sorted(known.keys() - {"max_batch_size"}))
+            if name not in types:
+                names = ", ".join(sorted(types.keys() - {"max_batch_size"}))
                 raise RequestError(f"There is no argument named {written!r}.", f"Known: {names}.")
             if name in values:
                 raise RequestError(f"{written} and {name} mean the same.", "Give one of them.")
             if value is not None:
-                values[name] = _converted(name, str(known[name].type), value)
+                values[name] = _converted(name, types[name], value)
         found = cls(**values)
         if found.frames < 1:
             raise RequestError(f"frames={found.frames} is too few.", "Give a number of at least 1, e.g. frames=64")
@@ -127,22 +127,17 @@ class Arguments:
         )
 
 
-def _converted(name: str, kind: str, value: Any) -> Any:
-    """One value as the argument's type, which is written as in the dataclass above."""
-    if kind.startswith("str"):
-        return str(value)
+def _converted(name: str, wanted: Any, value: Any) -> Any:
+    """One value as the argument's type; RequestError if it does not fit."""
+    from ..methods.spec import convert
+
     try:
-        number = float(value)
-        if not math.isfinite(number):
-            raise ValueError
-        if kind.startswith("int"):
-            if number != int(number):
-                raise ValueError
-            return int(number)
-    except (TypeError, ValueError):
-        wanted = "a whole number" if kind.startswith("int") else "a number"
-        raise RequestError(f"{name}={value} is not {wanted}.", f"Write e.g. {name}=1") from None
-    return number
+        converted = convert(value, wanted)
+        if isinstance(converted, float) and not math.isfinite(converted):
+            raise ValueError("a number")
+    except ValueError as error:
+        raise RequestError(f"{name}={value} is not {error}.", f"Write e.g. {name}=1") from None
+    return converted
 
 
 @dataclass(frozen=True)

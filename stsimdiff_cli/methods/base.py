@@ -1,4 +1,4 @@
-"""What a method is: a dataclass whose fields are its parameters, and `select`.
+"""What a method is: a dataclass whose fields are its parameters, with a function `select`.
 
 A method sees features, a grid and evidence. It never sees a model, a file or the terminal.
 """
@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar, Protocol
+from dataclasses import Field, dataclass, field, fields, replace
+from typing import Any, ClassVar, Protocol, get_type_hints
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ Step = Callable[[str], None]
 
 
 class Llm(Protocol):
-    """The LLM behind a method: its first layers, run on the video's tokens and the recorded prompt."""
+    """What a method may ask of the LLM: its first layers, run on the video's tokens and the recorded prompt."""
 
     def importance(self, index: Tensor, layer: int) -> Tensor:
         """Attention from the last prompt token to the tokens `index` (C,) in a layer, mean over heads: (C,) float32.
@@ -32,11 +32,14 @@ class Llm(Protocol):
         """
 
     def prefill(self, pruner: LayerPruner) -> None:
-        """Run all tokens and the prompt through the layers, cutting where the pruner says, until it is finished."""
+        """Run all tokens and the prompt through the layers, pruning as `pruner` says, until it is finished."""
 
 
 def parameter(default: Any, doc: str, choices: tuple[str, ...] = ()) -> Any:
-    """A dataclass field for a method's parameter, documented where it is declared."""
+    """A dataclass field for a method's parameter, documented where it is declared.
+
+    `default` is a bool, int, float or str; a str may be limited to `choices`.
+    """
     return field(default=default, metadata={"doc": doc, "choices": choices})
 
 
@@ -45,8 +48,10 @@ class Method(ABC):
     """Chooses exactly ceil(r N) tokens of a video."""
 
     name: ClassVar[str]
+    summary: ClassVar[str] = ""  # what it keeps; of a method in another package (METHODS has that of a built-in one)
+    citation: ClassVar[str] = ""  # the publication, likewise
     keeps_all: ClassVar[bool] = False  # vanilla: the ratio is always 1
-    streams: ClassVar[bool] = False  # reads features by slots, if at all, so that a file may be larger than memory
+    streams: ClassVar[bool] = False  # reads features slot by slot, if at all, so that a file may exceed memory
     inside: ClassVar[bool] = False  # can prune between the LLM's layers while it reads the prompt: has `layer_pruner`
 
     def __post_init__(self) -> None:
@@ -58,14 +63,24 @@ class Method(ABC):
                     f"{self.name}: {item.name}={value} is not one of the choices.", f"Use {' or '.join(choices)}."
                 )
 
+    @classmethod
+    def check_parameters(cls) -> None:
+        """TypeError unless every parameter is declared with `parameter`."""
+        if any(isinstance(value, Field) for value in vars(cls).values()):
+            raise TypeError(f"expected {cls.__name__} to be decorated with @dataclass(frozen=True)")
+        get_type_hints(cls)  # raises for types that are not imported when the program runs
+        for item in fields(cls):
+            if not {"doc", "choices"} <= item.metadata.keys():
+                raise TypeError(f"expected {cls.__name__}.{item.name} to be declared with methods.base.parameter")
+
     @property
     def needs(self) -> frozenset[str]:
-        """Evidence that must be there: "saliency" or "keys" from the encoder, "llm" for attention in the LLM."""
+        """Evidence that it requires: "saliency" or "keys" from the vision encoder, "llm" for attention in the LLM."""
         return frozenset()
 
     @property
     def evidence(self) -> frozenset[str]:
-        """What of `needs` the vision encoder gives, so that it must be stored when a video is encoded."""
+        """The part of `needs` that comes from the vision encoder and must be stored when a video is encoded."""
         return self.needs - {"llm"}
 
     @abstractmethod
@@ -73,18 +88,21 @@ class Method(ABC):
         """Choose ceil(r N) of the tokens. `llm` may be asked only if "llm" is in `needs`."""
 
     def layer_pruner(self, tokens: VideoTokens, ratio: Ratio) -> LayerPruner:  # noqa: ARG002
-        """What happens between the LLM's layers; RequestError for a method that does not work there."""
+        """The pruner that works between the LLM's layers; RequestError for a method that does not work there."""
         raise RequestError(
             f"{self.name} does not work inside the LLM.", "Compress with it first, then ask; or see `stsimdiff methods`"
         )
 
     def parameters(self) -> dict[str, Any]:
-        """Every parameter with its value, as recorded in the file."""
+        """Every parameter with its value, as recorded in the compressed file."""
         return {item.name: getattr(self, item.name) for item in fields(self)}
 
 
 def plain_selection(tokens: VideoTokens, index: Tensor, **counts: int) -> Selection:
-    """A selection without reasons: kind 0 and no community; `counts` beside those that every method has."""
+    """A selection of `index` (M,) without reasons: kind 0 and no community.
+
+    `counts` are added to those that every method records.
+    """
     return Selection(
         index=index,
         kind=torch.zeros(len(index), dtype=torch.uint8),
@@ -94,15 +112,15 @@ def plain_selection(tokens: VideoTokens, index: Tensor, **counts: int) -> Select
 
 
 def pass_through(tokens: VideoTokens, pruner: LayerPruner, llm: Llm, step: Step) -> Selection:
-    """What is left of the tokens when the LLM's layers have been run; tokens that were merged become their mean.
+    """The tokens that are left after `pruner` has been run through the LLM's layers, merged ones as their mean.
 
-    The mean is that of the features as they enter the LLM, in float32.
+    The mean is that of the features as they enter the LLM, computed in float32.
     """
     step("importance")
     llm.prefill(pruner)
     member = pruner.merged_into >= 0
     chosen = plain_selection(tokens, pruner.index, merged=int(member.sum()) - len(pruner.index))
-    row = torch.searchsorted(pruner.index, pruner.merged_into[member])  # (N',) where each token went
+    row = torch.searchsorted(pruner.index, pruner.merged_into[member])  # (N',) the kept token that each went into
     size = torch.bincount(row, minlength=len(pruner.index))
     if int(size.max()) == 1:
         return chosen
@@ -115,11 +133,6 @@ def pass_through(tokens: VideoTokens, pruner: LayerPruner, llm: Llm, step: Step)
 
 
 def slot_budgets(tokens: VideoTokens, ratio: Ratio) -> list[int]:
-    """How many tokens each slot keeps: ceil(r N) of the video, as evenly as whole numbers allow (0 is possible)."""
+    """Tokens that each slot keeps: ceil(r N) for the video, spread as evenly as whole numbers allow (0 is possible)."""
     slots, rows, columns = tokens.grid.shape
     return shares(ratio.budget(tokens.grid.tokens), [rows * columns] * slots)
-
-
-def most_salient(saliency: Tensor, count: int) -> Tensor:
-    """(count,) positions of the highest values of `saliency` (n,), highest first; ties to the lower index."""
-    return torch.sort(saliency, descending=True, stable=True).indices[:count]

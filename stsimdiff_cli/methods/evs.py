@@ -1,4 +1,4 @@
-"""EVS: what has not changed since the previous frame need not be said again."""
+"""EVS: what has not changed since the previous frame need not be repeated."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..graph.numerics import at_resolution, unit_slot
+from ..graph.numerics import at_resolution, stable_topk, unit_slot
 from ..ratio import Ratio
 from ..records import Selection, VideoTokens
 from .base import Llm, Method, Step, plain_selection
@@ -19,16 +19,16 @@ from .base import Llm, Method, Step, plain_selection
 class Evs(Method):
     """Efficient Video Sampling (Bagrov et al., 2025, arXiv 2510.14624); code: vllm-project/vllm, multimodal/evs.py.
 
-    The difference of a token is 1 minus its cosine to the token of the same cell one slot earlier. The first slot is
-    kept whole, then the tokens of the largest difference, wherever in the video they are.
+    The difference of a token is 1 minus its cosine to the token of the same cell one slot earlier. The whole first slot
+    is kept, then the tokens with the largest differences, wherever in the video they are.
 
-    - This is the method as vLLM, SGLang and TensorRT-LLM serve it, on merged tokens; the paper tells it of pixels.
+    - This is the method as vLLM, SGLang and TensorRT-LLM serve it, on merged tokens; the paper describes it for pixels.
     - The budget is ceil(r N). The code keeps max(H W, floor(N (1 - q))), so never less than the first slot. Where the
-      budget is smaller than a slot, ours holds evenly spaced tokens of the first slot (as `uniform` would take them)
-      and, like the code, nothing of the others: its H W tokens all count as infinitely different.
-    - Cosines are taken in float32 and compared at `graph.RESOLUTION`; the code takes them in the model's type.
-    - The original has no newline column: where a family lays one out on the grid, its tokens never change, so that
-      those of later slots are the last to be kept.
+      budget is smaller than a slot, ours keeps evenly spaced tokens of the first slot (as `uniform` would choose them)
+      and, like the code, nothing of the others: the H W tokens of the first slot all count as infinitely different.
+    - Cosines are in float32 and compared at `numerics.RESOLUTION`; the code computes them in the model's type.
+    - The original has no newline column. Where a family has one on the grid, its tokens never change, so that those of
+      later slots are the last to be kept.
     """
 
     name: ClassVar[str] = "evs"
@@ -43,13 +43,12 @@ class Evs(Method):
             step("difference")
             difference = temporal_difference(tokens.features.tensor()).flatten()  # (N,)
             step("select")
-            best = torch.sort(at_resolution(difference), descending=True, stable=True).indices[:budget]
-            index = best.sort().values.cpu()
+            index = stable_topk(at_resolution(difference), budget).sort().values.cpu()
         return plain_selection(tokens, index, first_slot=min(budget, size))
 
 
 def temporal_difference(features: Tensor) -> Tensor:
-    """1 - cosine to the same cell one slot earlier, float32 (T, H, W); infinite in the first slot, which has none."""
+    """1 - cosine to the same cell one slot earlier, float32 (T, H, W); infinite in the first slot."""
     difference = features.new_full(features.shape[:3], math.inf, dtype=torch.float32)
     previous = unit_slot(features, 0)  # (H, W, D)
     for t in range(1, len(features)):

@@ -7,25 +7,26 @@ from typing import ClassVar
 
 import torch
 
+from ..graph.numerics import stable_topk
 from ..ratio import Ratio
 from ..records import Selection, VideoTokens
-from .base import Llm, Method, Step, most_salient, plain_selection, slot_budgets
+from .base import Llm, Method, Step, plain_selection, slot_budgets
 
 
 @dataclass(frozen=True)
 class FasterVLM(Method):
     """FasterVLM (Zhang et al., arXiv 2412.01818); the authors' code is Theia-4869/FasterVLM.
 
-    Every slot of the grid is an image of the original: it keeps the tokens with the highest attention in the last
-    vision layer that the model uses. Tokens stay as they are and in raster order. Where we differ:
+    Every slot of the grid corresponds to an image of the original: it keeps the tokens with the highest attention in
+    the last vision layer that the model uses. Tokens stay as they are, in raster order. Where we differ:
 
-    1. The original ranks by the attention of [CLS]. The vision encoders of video models have no [CLS], so a token's
-       rank is the attention that it receives from all tokens of its slot, mean over heads and queries (saliency).
-    2. The original ranks patches before the projector. Here attention is pooled or merged as the features are, and
-       what is ranked are the tokens that the LLM receives.
+    1. The original ranks by the attention of [CLS]. The vision encoders of video models have no [CLS], so tokens are
+       ranked by the attention that they receive from all tokens of their slot, mean over heads and queries (saliency).
+    2. The original ranks patches before the projector. Here attention is pooled or merged as the features are, and the
+       tokens that the LLM receives are ranked.
     3. The original keeps a fixed number of tokens in every image. Here the video keeps ceil(r N), and the budgets of
-       slots differ by one where that cannot be divided. Below one token a slot, some slots keep none.
-    4. Equal attention: the token of lower index wins. The original leaves this to the sorting routine.
+       slots differ by one where it does not divide evenly. With less than one token per slot, some slots keep none.
+    4. If attention is equal, the token of lower index wins. The original leaves this to the sorting routine.
     """
 
     name: ClassVar[str] = "fastervlm"
@@ -40,7 +41,7 @@ class FasterVLM(Method):
         saliency = tokens.evidence["saliency"].tensor().flatten(1)  # (T, H W)
         area = saliency.shape[1]
         chosen = [
-            most_salient(saliency[t], budget).sort().values + t * area
+            stable_topk(saliency[t], budget).sort().values + t * area
             for t, budget in enumerate(slot_budgets(tokens, ratio))
         ]
         return plain_selection(tokens, torch.cat(chosen).cpu())

@@ -1,4 +1,4 @@
-"""FastV: half of the visual tokens are enough behind layer 2."""
+"""FastV: half of the visual tokens are enough after layer 2."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .base import Llm, Method, Step, parameter, pass_through
 class FastV(Method):
     """FastV (Chen et al., ECCV 2024, "An Image is Worth 1/2 Tokens After Layer 2"); code: pkunlp-icler/FastV.
 
-    All tokens run through the first K layers; then those that receive the least attention from the last prompt token in
-    layer K - 1 (mean over heads) are dropped, with text and original positions kept.
+    All tokens run through the first K layers. Then those that receive the least attention from the last prompt token in
+    layer K - 1 (mean over heads) are dropped; text and original positions are kept.
 
     - The score is that of the code. The paper's text averages over all tokens instead (FastV issue 14).
     - Exactly ceil(r N) tokens stay; the code keeps round(N (1 - R)).
-    - The row of the last token is recomputed beside the fast kernel, where the code falls back to eager attention.
+    - The attention row of the last token is recomputed next to the fast kernel; the code falls back to eager attention.
     - At compress time the row is that of the recorded prompt, and the file holds the tokens as they enter the LLM.
     """
 
@@ -33,7 +33,7 @@ class FastV(Method):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.k < 1:
-            raise RequestError(f"k={self.k} leaves no layer to look at.", "Give 1 or more; the paper's default is 2")
+            raise RequestError(f"k must be at least 1, got {self.k}.", "The paper's default is 2.")
 
     @property
     def needs(self) -> frozenset[str]:
@@ -45,7 +45,7 @@ class FastV(Method):
         return _FastVPruner(tokens.grid.tokens, ratio.budget(tokens.grid.tokens), self.k)
 
     def select(self, tokens: VideoTokens, ratio: Ratio, llm: Llm, step: Step) -> Selection:
-        """Run the first K layers on the recorded prompt and keep what is left."""
+        """Run the first K layers on the recorded prompt and keep the tokens that are left."""
         return pass_through(tokens, self.layer_pruner(tokens, ratio), llm, step)
 
 
@@ -54,7 +54,7 @@ class _FastVPruner(LayerPruner):
         super().__init__(tokens, budget)
         self.depth = self.k = k
 
-    def after(self, view: LayerState, rows: LayerAttention) -> Keep | None:
-        if view.layer != self.k - 1 or self.finished:
+    def after(self, state: LayerState, attention: LayerAttention) -> Keep | None:
+        if state.layer != self.k - 1 or self.finished:
             return None
-        return self.drop_to(self.best(rows.last_query(), self.budget))
+        return self.drop_to(self.best(attention.last_query(), self.budget))

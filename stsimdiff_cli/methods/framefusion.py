@@ -1,4 +1,4 @@
-"""FrameFusion: merge what repeats from frame to frame, then prune what is not attended to."""
+"""FrameFusion: merge what repeats from frame to frame, then prune what receives no attention."""
 
 from __future__ import annotations
 
@@ -22,19 +22,20 @@ _NO_NEIGHBOUR = -2.0  # below every cosine
 class FrameFusion(Method):
     """FrameFusion (Fu et al., ICCV 2025); code: thu-nics/FrameFusion.
 
-    Before layer 0 and behind the attention of every layer, each token is compared with the one before it in its cell
-    (cosine of hidden states). Those at `similarity` or above are merged: a run of them and the token before it become
-    their mean, at the place of that token. When fewer than `least` of the tokens were merged, merging ends, and behind
-    the attention of the next layer those go that the last prompt token attends to least (mean over heads).
+    Before layer 0 and after the attention of every layer, each token is compared with the previous token of its cell
+    (cosine of hidden states). Tokens at `similarity` or above are merged: a run of them and the token before the run
+    become their mean, at the position of that token. When a smaller share than `least` of the tokens was merged,
+    merging ends, and after the attention of the next layer the tokens that receive the least attention from the last
+    prompt token (mean over heads) are dropped.
 
-    - Exactly ceil(r N) tokens are left behind the last step. The authors' cost is the mean share of tokens alive over
-      28 layers; `alive_per_layer` of the pruner has what it takes to compute it.
-    - What may still be merged is counted in tokens, not as a share. If more pairs are alike, the most similar are
-      taken, as in the code, ties to the lower index. Where layers run out before merging has ended, the last one prunes
-      what is too much.
-    - Cosines in float32 with a resolution of 1e-6; the code takes them in the model's type.
-    - At compress time, a merged token in the file is the mean of all its members as they enter the LLM; inside the LLM,
-      as in the code, means of hidden states are taken step by step, each with the same weight.
+    - Exactly ceil(r N) tokens are left after the last step. The authors' cost is the mean share of tokens alive over
+      28 layers; it can be computed from `alive_per_layer` of the pruner.
+    - How many may still be merged is counted in tokens, not as a share. If more pairs are alike, the most similar ones
+      are merged, as in the code, and ties go to the lower index. If the layers end before merging does, the last one
+      prunes the surplus.
+    - Cosines are in float32 with a resolution of 1e-6; the code computes them in the model's type.
+    - At compress time, a merged token in the file is the mean of all its members as they enter the LLM. Inside the LLM,
+      as in the code, hidden states are averaged step by step, each with the same weight.
     """
 
     name: ClassVar[str] = "framefusion"
@@ -46,9 +47,9 @@ class FrameFusion(Method):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not -1 <= self.similarity <= 1:
-            raise RequestError(f"similarity={self.similarity} is no cosine.", "Give a number from -1 to 1, e.g. 0.6")
+            raise RequestError(f"similarity must be between -1 and 1, got {self.similarity}.", "The default is 0.6.")
         if not 0 <= self.least <= 1:
-            raise RequestError(f"least={self.least} is no share.", "Give a number from 0 to 1; the default is 0.1")
+            raise RequestError(f"least must be between 0 and 1, got {self.least}.", "The default is 0.1.")
 
     @property
     def needs(self) -> frozenset[str]:
@@ -56,14 +57,14 @@ class FrameFusion(Method):
         return frozenset({"llm"})
 
     def layer_pruner(self, tokens: VideoTokens, ratio: Ratio) -> LayerPruner:
-        """Merge until little is alike, then prune."""
+        """Merges while enough tokens are alike, then prunes."""
         _, height, width = tokens.grid.shape
         return _Fusion(
             tokens.grid.tokens, ratio.budget(tokens.grid.tokens), height * width, self.similarity, self.least
         )
 
     def select(self, tokens: VideoTokens, ratio: Ratio, llm: Llm, step: Step) -> Selection:
-        """Run the layers that it takes on the recorded prompt; keep what is left, merged."""
+        """Run as many layers as needed on the recorded prompt; keep the tokens that are left, merged."""
         return pass_through(tokens, self.layer_pruner(tokens, ratio), llm, step)
 
 
@@ -75,20 +76,20 @@ class _Fusion(LayerPruner):
         self.least = least
         self.merging = True
 
-    def before(self, view: LayerState) -> Keep | None:
-        return self._merge(view.hidden) if view.layer == 0 and not self.finished else None
+    def before(self, state: LayerState) -> Keep | None:
+        return self._merge(state.hidden) if state.layer == 0 and not self.finished else None
 
-    def after(self, view: LayerState, rows: LayerAttention) -> Keep | None:
+    def after(self, state: LayerState, attention: LayerAttention) -> Keep | None:
         if self.finished:
             return None
-        if self.merging and view.layer < view.layers - 1:
-            return self._merge(view.hidden)
-        return self.drop_to(self.best(rows.last_query(), self.budget))
+        if self.merging and state.layer < state.layers - 1:
+            return self._merge(state.hidden)
+        return self.drop_to(self.best(attention.last_query(), self.budget))
 
     def _merge(self, hidden: Tensor) -> Keep:
-        """Merge all pairs that are alike, or as many of the most similar as the budget asks for."""
+        """Merge all pairs that are alike, or only the most similar ones if all would be more than the surplus."""
         order = torch.sort(self.index % self.cells, stable=True).indices  # by cell, then by time
-        similarity = self._to_the_one_before(hidden.float(), order)  # (V,) in raster order
+        similarity = self._similarity_to_previous(hidden.float(), order)  # (V,) in raster order
         alike = similarity >= at_resolution(torch.tensor(self.similarity))
         surplus = len(self.index) - self.budget
         if int(alike.sum()) >= surplus:
@@ -97,22 +98,22 @@ class _Fusion(LayerPruner):
         self.merging = int(alike.sum()) >= self.least * len(self.index)
         return self._join(hidden, order, alike)
 
-    def _to_the_one_before(self, hidden: Tensor, order: Tensor) -> Tensor:
-        """Cosine of each token with the token before it in its cell, in units of the resolution: (V,) on the CPU."""
+    def _similarity_to_previous(self, hidden: Tensor, order: Tensor) -> Tensor:
+        """Cosine of each token to the previous token of its cell, in units of the resolution: (V,) on the CPU."""
         unit = torch.nn.functional.normalize(hidden, dim=-1)[order.to(hidden.device)]
-        found = torch.full((len(order),), _NO_NEIGHBOUR, dtype=torch.float64)
+        cosine = torch.full((len(order),), _NO_NEIGHBOUR, dtype=torch.float64)
         same = (self.index[order][1:] - self.index[order][:-1]) % self.cells == 0
-        found[order[1:][same]] = (unit[1:] * unit[:-1]).sum(-1).cpu().double()[same]
-        return at_resolution(found)
+        cosine[order[1:][same]] = (unit[1:] * unit[:-1]).sum(-1).cpu().double()[same]
+        return at_resolution(cosine)
 
     def _join(self, hidden: Tensor, order: Tensor, alike: Tensor) -> Keep:
-        """Put every run of tokens marked `alike` into the token before it: its mean with them."""
-        lead = ~alike[order]  # by cell and time: each starts a run of its own
+        """Merge every run of tokens marked `alike` (V,) into the token before the run: the mean of all of them."""
+        lead = ~alike[order]  # by cell, then by time: the tokens that others merge into
         run = torch.cumsum(lead, 0) - 1  # (V,)
         leader = order[lead]  # (K,) places
         into = torch.empty_like(order)
-        into[order] = leader[run]  # (V,) the place that each place goes to
-        survivor = torch.full((len(self.merged_into) + 1,), -1)  # the last for tokens that went nowhere
+        into[order] = leader[run]  # (V,) the place that each place is merged into
+        survivor = torch.full((len(self.merged_into) + 1,), -1)  # the last for tokens already dropped
         survivor[self.index] = self.index[into]
         self.merged_into = survivor[self.merged_into]
         sums = torch.zeros_like(hidden, dtype=torch.float32)

@@ -1,4 +1,4 @@
-"""Random: a uniform draw without replacement, the strong control that every table needs."""
+"""Random: a uniform draw without replacement, a strong control that every comparison needs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Random(Method):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.seed < 2**63:
-            raise RequestError(f"seed={self.seed} is out of range.", "Give a whole number from 0, below 2^63.")
+            raise RequestError(f"seed must be at least 0 and below 2^63, got {self.seed}.", "The default is 0.")
 
     def select(self, tokens: VideoTokens, ratio: Ratio, llm: Llm, step: Step) -> Selection:  # noqa: ARG002
         """Choose ceil(r N) tokens."""

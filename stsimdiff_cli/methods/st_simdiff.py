@@ -13,13 +13,13 @@ from ..errors import RequestError
 from ..graph.centrality import centrality
 from ..graph.communities import ALGORITHMS, cell_by_cell, communities, split_large, sqrt_limit
 from ..graph.edges import Edges, change_signal, edge_weights, event_mask, percentile_threshold, strong_edges
-from ..graph.numerics import at_resolution, top_by_score
+from ..graph.numerics import at_resolution, stable_topk, top_by_score
 from ..layer_pruning import Keep, LayerAttention, LayerPruner, LayerState
 from ..ratio import Ratio
 from ..records import Kind, Selection, VideoTokens
 from .base import Llm, Method, Step, parameter
 
-#: Orders in which a large community is cut into consecutive runs.
+#: The orders of tokens in which a large community can be cut into consecutive runs.
 SPLITS = ("time", "space")
 
 
@@ -27,16 +27,16 @@ SPLITS = ("time", "space")
 class StSimDiff(Method):
     """ST-SimDiff (Luo et al., ICLR 2026), section 4 of the paper; the authors' code is bingjunluo/ST-SimDiff.
 
-    Where the paper leaves a choice, or we differ from the released code:
+    Where the paper leaves a choice open, or we differ from the released code:
 
     - The budget is the paper's ceil(r N). The code's "cost" is an average over 28 LLM layers instead.
-    - Events are the later tokens of temporal edges (Eq. 6) and compete in the final prune like every candidate,
-      as section 4.5 says; the code exempts them from its similarity step.
-    - The graph is built on the tokens as they enter the LLM (Eq. 3), which is where the code builds it too.
+    - Events are the later tokens of temporal edges (Eq. 6) and compete in the final prune like every candidate, as
+      section 4.5 says. The code exempts them from its similarity step.
+    - The graph is built on the tokens as they enter the LLM (Eq. 3), as in the code.
     - A community larger than sqrt(N) is cut into consecutive runs of its tokens, in order of time unless `split=space`
       (`communities.split_large`).
-    - `importance=centrality` needs no model: the centrality of Eq. 4 takes the place of attention in the final prune,
-      and a token that is alone in its community counts as 1.
+    - `importance=centrality` needs no model: the centrality of Eq. 4 replaces attention in the final prune, and a token
+      that is alone in its community has centrality 1.
     """
 
     name: ClassVar[str] = "st-simdiff"
@@ -63,15 +63,17 @@ class StSimDiff(Method):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not -1 <= self.tau_sim <= 1:
-            raise RequestError(f"tau_sim={self.tau_sim} is no cosine.", "Give a number from -1 to 1, e.g. 0.8")
+            raise RequestError(f"tau_sim must be between -1 and 1, got {self.tau_sim}.", "The default is 0.8.")
         if self.communities != "components" and self.tau_sim < 0:
-            raise RequestError(f"communities={self.communities} needs edge weights above 0.", "Give tau_sim >= 0")
+            raise RequestError(
+                f"communities={self.communities} needs positive edge weights.", "Give a tau_sim of at least 0."
+            )
         if self.layer < 0:
-            raise RequestError(f"layer={self.layer} is below 0.", "Layers count from 0; the default is 1")
+            raise RequestError(f"layer must be at least 0, got {self.layer}.", "Layers count from 0; the default is 1.")
         if isinstance(self.tau_diff, str):
             self._percent(self.tau_diff)
         elif not -1 <= self.tau_diff <= 1:
-            raise RequestError(f"tau_diff={self.tau_diff} is no cosine.", "Give a number from -1 to 1, or e.g. p95")
+            raise RequestError(f"tau_diff must be between -1 and 1, got {self.tau_diff}.", "Give e.g. 0.2 or p95")
 
     @property
     def needs(self) -> frozenset[str]:
@@ -90,25 +92,27 @@ class StSimDiff(Method):
 
     def select(self, tokens: VideoTokens, ratio: Ratio, llm: Llm, step: Step) -> Selection:
         """Sections 4.2 to 4.5, in order."""
-        found = self._candidates(tokens, ratio, step)
+        candidates = self._candidates(tokens, ratio, step)
         step("importance")  # 4.5
-        index, weight = self._prune(found.candidate, ratio.budget(tokens.grid.tokens), tokens, found.score, llm)
-        kind = found.representative[index] * int(Kind.REPRESENTATIVE) + found.event[index] * int(Kind.EVENT)
+        index, weight = self._prune(
+            candidates.candidate, ratio.budget(tokens.grid.tokens), tokens, candidates.score, llm
+        )
+        kind = candidates.representative[index] * int(Kind.REPRESENTATIVE) + candidates.event[index] * int(Kind.EVENT)
         return Selection(
             index=index.cpu(),
             kind=kind.to(torch.uint8).cpu(),
-            community=found.community[index].cpu(),
+            community=candidates.community[index].cpu(),
             importance=None if weight is None else weight.cpu(),
-            counts={"tokens": tokens.grid.tokens, "kept": len(index), **found.counts()},
+            counts={"tokens": tokens.grid.tokens, "kept": len(index), **candidates.counts()},
             traces={
-                "change": found.change.cpu(),
-                "regions": found.community.view(tokens.grid.shape).to(torch.int32).cpu(),
-                "centrality": found.score[index].float().cpu(),
+                "change": candidates.change.cpu(),
+                "regions": candidates.community.view(tokens.grid.shape).to(torch.int32).cpu(),
+                "centrality": candidates.score[index].float().cpu(),
             },
         )
 
     def layer_pruner(self, tokens: VideoTokens, ratio: Ratio) -> LayerPruner:
-        """Candidates enter the LLM; the final prune (4.5) happens behind the attention of `layer`, as in the code."""
+        """Only candidates enter the LLM; the final prune (4.5) is after the attention of `layer`, as in the code."""
         if self.importance != "llm":
             raise RequestError(
                 f"importance={self.importance} does not look into the LLM.",
@@ -118,7 +122,7 @@ class StSimDiff(Method):
         return _FinalPrune(tokens.grid.tokens, ratio.budget(tokens.grid.tokens), candidate.cpu(), self.layer)
 
     def _candidates(self, tokens: VideoTokens, ratio: Ratio, step: Step) -> _Candidates:
-        """Sections 4.2 to 4.4: T_rep and T_event, and their union."""
+        """Sections 4.2 to 4.4: T_rep, T_event and their union."""
         features, n = tokens.features, tokens.grid.tokens
         step("graph")  # 4.2
         edges = edge_weights(features)
@@ -150,9 +154,10 @@ class StSimDiff(Method):
     def _prune(
         self, candidate: Tensor, budget: int, tokens: VideoTokens, score: Tensor, llm: Llm
     ) -> tuple[Tensor, Tensor | None]:
-        """The candidates of highest importance, in raster order, and their importance; ties to the lower index.
+        """The `budget` candidates of highest importance, in raster order, and their importance (None: all were kept).
 
-        There are never too few: the sum of ceil(|c| r) over communities is at least ceil(r N).
+        Ties go to the lower index. There are never too few candidates: the sum of ceil(|c| r) over communities is at
+        least ceil(r N).
         """
         if len(candidate) == budget:
             return candidate, None
@@ -163,21 +168,21 @@ class StSimDiff(Method):
         else:
             weight = score[candidate].float()
             rank = at_resolution(score[candidate])
-        best = torch.sort(rank, descending=True, stable=True).indices[:budget].sort().values
+        best = stable_topk(rank, budget).sort().values
         return candidate[best], weight[best]
 
 
 @dataclass(frozen=True)
 class _Candidates:
-    """What is known before the final prune."""
+    """Everything that sections 4.2 to 4.4 find out, before the final prune."""
 
-    candidate: Tensor  # (C,) flat positions of T_rep and T_event
+    candidate: Tensor  # (A,) flat positions of T_rep and T_event
     representative: Tensor  # (N,) bool
     event: Tensor  # (N,) bool
-    community: Tensor  # (N,)
-    score: Tensor  # (N,) centrality
-    size: Tensor  # tokens of each community
-    change: Tensor  # (T,) float32
+    community: Tensor  # (N,) labels from 0
+    score: Tensor  # (N,) centrality (Eq. 4)
+    size: Tensor  # (C,) tokens in each community
+    change: Tensor  # (T,) float32: edges.change_signal
 
     def counts(self) -> dict[str, int]:
         return {
@@ -196,10 +201,10 @@ class _FinalPrune(LayerPruner):
         self.layer = layer
         self.depth = layer + 1
 
-    def before(self, view: LayerState) -> Keep | None:
-        return self.drop_to(self.candidate) if view.layer == 0 else None
+    def before(self, state: LayerState) -> Keep | None:
+        return self.drop_to(self.candidate) if state.layer == 0 else None
 
-    def after(self, view: LayerState, rows: LayerAttention) -> Keep | None:
-        if view.layer != self.layer or self.finished:
+    def after(self, state: LayerState, attention: LayerAttention) -> Keep | None:
+        if state.layer != self.layer or self.finished:
             return None
-        return self.drop_to(self.best(rows.last_query(), self.budget))
+        return self.drop_to(self.best(attention.last_query(), self.budget))

@@ -14,7 +14,7 @@ from .base import Llm, Method, Step, plain_selection
 
 @dataclass(frozen=True)
 class Uniform(Method):
-    """Keep every (1/r)-th token in raster order: token floor((2 i + 1) N / 2 M) for i = 0 .. M-1."""
+    """Keep M = ceil(r N) evenly spaced tokens in raster order: floor((2 i + 1) N / 2 M) for i = 0 .. M-1."""
 
     name: ClassVar[str] = "uniform"
     streams: ClassVar[bool] = True

@@ -1,4 +1,4 @@
-"""Vanilla: all tokens, the upper bound of every table."""
+"""Vanilla: all tokens, the upper bound of every comparison."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .base import Llm, Method, Step, plain_selection
 
 @dataclass(frozen=True)
 class Vanilla(Method):
-    """Keep every token, whatever the ratio says."""
+    """Keep every token, whatever the ratio is."""
 
     name: ClassVar[str] = "vanilla"
     streams: ClassVar[bool] = True

@@ -1,4 +1,4 @@
-"""VidCom2: tokens that stand out of their frame and of the video, and more of them where a frame stands out."""
+"""VidCom2: tokens that stand out from their frame and from the video, more of them where the frame stands out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import RequestError
-from ..graph.numerics import at_resolution, top_by_score, unit_slot
+from ..graph.numerics import at_resolution, stable_topk, top_by_score, unit_slot
 from ..ratio import Ratio
 from ..records import Selection, VideoTokens
 from .base import Llm, Method, Step, parameter, plain_selection
@@ -24,35 +24,39 @@ _SCALES = (1 / 8, 1 / 4, 1 / 2, 1, 2)
 class VidCom2(Method):
     """VidCom2 (Liu et al., EMNLP 2025, "Video Compression Commander"); code: xuyang-liu16/VidCom2.
 
-    Unit vectors over the half of the channels that varies least over the video; v and f are the Gaussian similarities
-    of a token to the mean of all tokens and to the mean of its frame. A frame's weight is 1 + p - mean(p), where p is
-    the softmax over frames of -mean(v) / temperature. A frame keeps its tokens of smallest v + f.
+    Tokens are unit vectors over the half of the channels that varies least over the video. v and f are the Gaussian
+    similarities of a token to the mean of all tokens and to the mean of its frame. A frame's weight is 1 + p - mean(p),
+    where p is the softmax over frames of -mean(v) / temperature. A frame keeps the tokens with the smallest v + f.
 
     - A frame is a slot of the grid.
-    - The code keeps round(r weight H W) tokens of a frame, at least 1 and at most all, which is only about r N. Here
-      the frames share out ceil(r N) in proportion to the same weights: what a full frame cannot take goes to the
-      others, every frame gets at least 1 if there are as many tokens as frames, and the largest remainders are rounded
-      up (ties: the earlier frame). Where the code's counts add up to the budget and nothing is clamped, they are ours.
-    - The code keeps LLaVA-Video's newline column beside the budget and does not score it. Here its tokens are scored
-      and counted like any other; where they lie far from the mean of their frame, they take budget from the picture.
-    - Unit vectors and sums are in float64 and v + f is compared at `graph.RESOLUTION`, ties to the lower index. The
-      code computes in the model's type and leaves ties to top-k.
-    - Variances within 1e-6 of each other, relatively, are ties and go to the lower channel; at least one is taken.
+    - The code keeps round(r weight H W) tokens of a frame, at least 1 and at most all, which is only about r N in sum.
+      Here ceil(r N) is divided among the frames in proportion to the same weights: what a full frame cannot take goes
+      to the others, every frame gets at least 1 if there are as many tokens as frames, and the largest remainders are
+      rounded up (ties: the earlier frame). If the code's counts add up to the budget and none is clamped, ours are the
+      same.
+    - The code keeps LLaVA-Video's newline column in addition to the budget and does not score it. Here its tokens are
+      scored and counted like any other; if they are far from the mean of their frame, they take budget from the
+      picture.
+    - Unit vectors and sums are in float64, and v + f is compared at `numerics.RESOLUTION`; ties go to the lower index.
+      The code computes in the model's type and leaves ties to top-k.
+    - Variances within a relative 1e-6 of each other are ties and go to the lower channel. At least one channel is used.
     """
 
     name: ClassVar[str] = "vidcom2"
 
-    channel_ratio: float = parameter(0.5, "share of the channels that is compared, the least varying (the code's)")
+    channel_ratio: float = parameter(0.5, "share of the channels that is compared, those that vary least (the code's)")
     temperature: float = parameter(
-        0.01, "of the softmax over frames: lower favours the most distinct frame (the code's)"
+        0.01, "of the softmax over frames: lower values favour the most distinct frame (the code's)"
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 < self.channel_ratio <= 1:
-            raise RequestError(f"channel_ratio={self.channel_ratio} is no share.", "Give a number above 0, at most 1")
+            raise RequestError(
+                f"channel_ratio must be above 0 and at most 1, got {self.channel_ratio}.", "The default is 0.5."
+            )
         if not 0 < self.temperature < math.inf:
-            raise RequestError(f"temperature={self.temperature} is not above 0.", "The default is 0.01")
+            raise RequestError(f"temperature must be above 0, got {self.temperature}.", "The default is 0.01.")
 
     def select(self, tokens: VideoTokens, ratio: Ratio, llm: Llm, step: Step) -> Selection:  # noqa: ARG002
         """Choose ceil(r N) tokens."""
@@ -60,7 +64,7 @@ class VidCom2(Method):
         step("scores")
         to_video, to_frame = self._similarities(tokens.features.tensor())  # (T, H W) each
         step("select")
-        common = to_video.mean(dim=1).cpu()  # (T,) how much a frame is like the whole video
+        common = to_video.mean(dim=1).cpu()  # (T,) how similar a frame is to the whole video
         distinct = torch.softmax((common.min() - common) / self.temperature, dim=0)  # (T,) p
         share = bounded_shares(1 + distinct - 1 / slots, ratio.budget(tokens.grid.tokens), rows * columns)
         slot = torch.arange(slots, device=to_video.device).repeat_interleave(rows * columns)  # (N,)
@@ -69,7 +73,7 @@ class VidCom2(Method):
         return plain_selection(tokens, index, fewest_in_slot=int(share.min()), most_in_slot=int(share.max()))
 
     def _similarities(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """v and f of every token, float64 (T, H W)."""
+        """v and f of every token, float64 (T, H W) each."""
         count = max(1, math.floor(features.shape[-1] * Fraction(str(self.channel_ratio))))
         low = features[..., least_varying(features, count)]  # (T, H, W, C)
         frames = range(len(low))
@@ -83,8 +87,8 @@ class VidCom2(Method):
 
 
 def least_varying(features: Tensor, count: int) -> Tensor:
-    """The `count` channels of lowest variance over all tokens, in order."""
-    origin = features[0, 0, 0].double()  # (D,) differences to it are exactly 0 in a channel that does not vary
+    """The `count` channels of lowest variance over all tokens of `features` (T, H, W, D), ascending."""
+    origin = features[0, 0, 0].double()  # (D,) differences from it are exactly 0 in a constant channel
     mean = torch.zeros_like(origin)
     spread = torch.zeros_like(origin)
     for slot in features:
@@ -96,20 +100,21 @@ def least_varying(features: Tensor, count: int) -> Tensor:
             unit_slot(features, t)  # names the token that is not finite
     largest = spread.max()
     relative = torch.log(spread / torch.where(largest > 0, largest, 1))
-    return torch.sort(at_resolution(relative), stable=True).indices[:count].sort().values
+    return stable_topk(-at_resolution(relative), count).sort().values
 
 
 def gaussian(x: Tensor, centre: Tensor) -> Tensor:
-    """Similarity (n,) of every row of `x` (n, C) to `centre` (C,), summed over the scales."""
+    """Gaussian similarity (n,) of every row of `x` (n, C) to `centre` (C,), summed over _SCALES."""
     distance = (x - centre).square().sum(-1, keepdim=True)  # (n, 1) squared
     return torch.exp(-distance / (2 * torch.tensor(_SCALES, dtype=x.dtype, device=x.device))).sum(-1)
 
 
 def bounded_shares(weight: Tensor, total: int, size: int) -> Tensor:
-    """Whole numbers (T,) that add up to `total`, in proportion to `weight` (T,) but at most `size` each.
+    """Whole numbers (T,) that add up to `total`, in proportion to `weight` (T,), each at most `size`.
 
-    At least 1 each if `total` allows. The exact shares are min(size, max(least, level x weight)), with the level found
-    by bisection; they are rounded down, and the largest remainders get what is missing. Weights are at least 1/2.
+    Each is at least 1 if `total` allows. The exact shares are min(size, max(least, level x weight)); bisection finds
+    the level. They are rounded down, and the largest remainders are rounded up until the sum is right. Weights are at
+    least 1/2.
     """
     least = int(total >= len(weight))
     low, high = 0.0, 2.0 * size
@@ -117,8 +122,7 @@ def bounded_shares(weight: Tensor, total: int, size: int) -> Tensor:
         level = (low + high) / 2
         below = float((level * weight).clamp(least, size).sum()) < total
         low, high = (level, high) if below else (low, level)
-    exact = (low * weight).clamp(least, size)  # (T,) adds up to `total`, or less by rounding
+    exact = (low * weight).clamp(least, size)  # (T,) adds up to `total`, or slightly less by rounding
     share = exact.floor().long()
-    upwards = torch.sort(at_resolution(exact - share), descending=True, stable=True).indices
-    share[upwards[: total - int(share.sum())]] += 1
+    share[stable_topk(at_resolution(exact - share), total - int(share.sum()))] += 1
     return share

@@ -9,31 +9,30 @@ import torch
 from torch import Tensor
 
 from ..errors import RequestError
-from ..graph.numerics import at_resolution, unit_slot
+from ..graph.numerics import at_resolution, stable_topk, unit_slot
 from ..ratio import Ratio
 from ..records import Selection, VideoTokens
-from .base import Llm, Method, Step, most_salient, parameter, plain_selection, slot_budgets
+from .base import Llm, Method, Step, parameter, plain_selection, slot_budgets
 
 
 @dataclass(frozen=True)
 class VisionZip(Method):
     """VisionZip (Yang et al., CVPR 2025, arXiv 2412.04467); the authors' code is dvlab-research/VisionZip.
 
-    Every slot of the grid is an image of the original. Its most salient tokens are dominant and stay as they are. Of
-    the others, in raster order, every floor(m / c)-th is a target; each token that is left joins the target of highest
-    cosine of keys (averaged over heads), and a contextual token is its target plus the mean of the tokens that joined
-    it. That is a sum: where any joined, its norm roughly doubles, as published. A contextual token stands at the
-    position of its target.
-    Where we differ:
+    Every slot of the grid corresponds to an image of the original. Its most salient tokens are dominant and stay as
+    they are. Of the m others, in raster order, every floor(m / c)-th is a target, for c contextual tokens. Each token
+    that is left joins the target with the highest cosine of keys (averaged over heads), and a contextual token is its
+    target plus the mean of the tokens that joined it. That is a sum: if any joined, its norm roughly doubles, as
+    published. A contextual token has the position of its target. Where we differ:
 
     1. The original keeps [CLS] as one of its dominant tokens and ranks by its attention. The vision encoders of video
        models have no [CLS]: all dominant tokens are from the grid, ranked by the attention that they receive from all
        tokens of their slot.
     2. The original has fixed numbers for every image (54 + 10 of 576 in its README). Here they are parts of a slot's
-       share of ceil(r N), and what cannot be divided is contextual. A slot's first token is always dominant (a share
-       of 1 would be one contextual token else), unless dominant=0.
-    3. Attention, keys and features are pooled or merged to the LLM's grid and features are projected before all this;
-       the original works on patches, before the projector.
+       share of ceil(r N), and the remainder is contextual. One token of a slot is always dominant, unless dominant=0;
+       otherwise a share of 1 would be one contextual token.
+    3. Attention, keys and features are first pooled or merged to the LLM's grid, and features are projected; the
+       original works on patches, before the projector.
     4. Tokens are in raster order; the original puts contextual tokens last.
     5. Cosines closer than 1e-6 are equal, and ties go to the lower index.
     """
@@ -47,13 +46,14 @@ class VisionZip(Method):
         super().__post_init__()
         if min(self.dominant, self.contextual) < 0 or self.dominant == self.contextual == 0:
             raise RequestError(
-                f"dominant={self.dominant} and contextual={self.contextual} are no parts of a budget.",
-                "Give two whole numbers from 0, not both 0, e.g. dominant=54,contextual=10",
+                f"dominant and contextual must be at least 0 and not both 0, got {self.dominant} and "
+                f"{self.contextual}.",
+                "The defaults are dominant=54,contextual=10.",
             )
 
     @property
     def needs(self) -> frozenset[str]:
-        """Attention of the vision encoder, and keys if anything is merged."""
+        """Attention in the vision encoder, and its keys if anything is merged."""
         return frozenset({"saliency", "keys"} if self.contextual else {"saliency"})
 
     def select(self, tokens: VideoTokens, ratio: Ratio, llm: Llm, step: Step) -> Selection:  # noqa: ARG002
@@ -72,7 +72,7 @@ class VisionZip(Method):
             dominant = self._dominants(share)
             dominants += dominant
             keep = torch.zeros(area, dtype=torch.bool, device=features.device)
-            keep[most_salient(saliency[t].flatten(), dominant)] = True
+            keep[stable_topk(saliency[t].flatten(), dominant)] = True
             out = features[t].flatten(0, 1)  # (n, D)
             if keys is not None and dominant < share:
                 rest = (~keep).nonzero().squeeze(1)  # (m,)
@@ -90,13 +90,16 @@ class VisionZip(Method):
         return replace(chosen, features=torch.cat(kept_features).cpu())
 
     def _dominants(self, share: int) -> int:
-        """How many of a slot's tokens are dominant."""
+        """How many of a slot's `share` tokens are dominant."""
         parts = share * self.dominant // (self.dominant + self.contextual)
         return max(parts, 1) if self.dominant and share else parts
 
 
 def _joined(x: Tensor, key: Tensor, target: Tensor, left: Tensor) -> Tensor:
-    """(c, D): each target plus the mean of the tokens left (n,) that are most similar to it; unit keys (n, K)."""
+    """Each target (c,) plus the mean of the tokens `left` (n,) bool that are most similar to it: (c, D).
+
+    `x` (n, D) and unit keys (n, K) are those of a slot.
+    """
     similarity = at_resolution(key[left] @ key[target].T)  # (l, c)
     owner = torch.nn.functional.one_hot(similarity.argmax(1), len(target)).to(x.dtype)  # (l, c)
     return x[target] + owner.T @ x[left] / owner.sum(0).clamp_min(1)[:, None]

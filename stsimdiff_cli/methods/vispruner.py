@@ -1,4 +1,4 @@
-"""VisPruner: important tokens by visual attention, then diverse ones among the rest."""
+"""VisPruner: important tokens by attention in the vision encoder, then diverse ones of the rest."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 
 from ..errors import RequestError
-from ..graph.numerics import unit_slot
+from ..graph.numerics import stable_topk, unit_slot
 from ..ratio import Ratio
 from ..records import Selection, VideoTokens
 from .base import Llm, Method, Step, parameter, plain_selection, slot_budgets
 
 #: How many tokens a round of the elimination drops at most (the code's constant).
 _DROPPED = 8
-#: Cosines closer than this are equal; it lies above the rounding of float64. `graph.RESOLUTION` would be too coarse:
-#: every round ranks hundreds of cosines, and one exchange in the list changes all rounds after it.
+#: Cosines closer than this are equal; it lies above the rounding error of float64. `numerics.RESOLUTION` would be too
+#: coarse: every round ranks hundreds of cosines, and one exchange in the list changes all rounds after it.
 _EQUAL = 1e-10
 
 
@@ -27,22 +27,24 @@ _EQUAL = 1e-10
 class VisPruner(Method):
     """VisPruner (Zhang et al., ICCV 2025, arXiv 2412.01818); code: Theia-4869/VisPruner.
 
-    Of an image's budget B, floor(rho B) tokens are important: they receive the most attention in the vision encoder.
-    The others are diverse: from the rest, listed by attention, rounds drop up to 8 tokens each until enough are left.
-    A round compares the tokens at even places of the list with those at odd places, drops the even ones that are most
-    similar to any odd one, and lists the even ones that stay, most similar first, before the odd ones.
+    Of an image's budget B, floor(rho B) tokens are important: those that receive the most attention in the vision
+    encoder. The others are diverse: from the rest, listed by attention, rounds drop up to 8 tokens each until enough
+    are left. A round compares the tokens at even places of the list with those at odd places and drops the even ones
+    that are most similar to any odd one. The even ones that stay, most similar first, are listed before the odd ones.
 
-    - Every slot is an image. Its budget is its even share of ceil(r N); the original gives every image the same.
+    - Every slot corresponds to an image. Its budget is its even share of ceil(r N); the original gives every image the
+      same.
     - Attention is what a token receives from all others, mean over heads (the authors' advice for encoders without
       [CLS], VisPruner issue 1), merged or pooled like the features, from the last vision layer that is used. The code
       takes the [CLS] row of CLIP's second to last layer.
-    - Cosines are of tokens as they enter the LLM, which is the authors' advice for merged tokens too; the code takes
-      the features before LLaVA's projector.
-    - The code fails where a list has an odd length or more tokens are to go than half of it holds. Here the last of an
-      odd list is an even place like the others, and a round drops at most as many as there are odd places.
-    - Of equal attention, the token of lower index comes first. Of even places that are equally similar, those further
-      down the list go first. The code leaves both to an unstable sort. Cosines are in float64, so that no more of them
-      are equal than must be; the code takes them in the model's type.
+    - Cosines are of tokens as they enter the LLM, also the authors' advice for merged tokens. The code takes the
+      features before LLaVA's projector.
+    - The code fails if a list has an odd length or if more tokens are to be dropped than half of it. Here the last
+      token of an odd list is at an even place like the others, and a round drops at most as many as there are odd
+      places.
+    - If attention is equal, the token of lower index comes first. If tokens at even places are equally similar, those
+      further down the list are dropped first. The code leaves both to an unstable sort. Cosines are in float64, so that
+      as few as possible are equal; the code computes them in the model's type.
     - floor(rho B) is exact for the decimal rho.
     """
 
@@ -53,7 +55,9 @@ class VisPruner(Method):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.important_ratio <= 1:
-            raise RequestError(f"important_ratio={self.important_ratio} is no share.", "Give a number from 0 to 1")
+            raise RequestError(
+                f"important_ratio must be between 0 and 1, got {self.important_ratio}.", "The default is 0.5."
+            )
 
     @property
     def needs(self) -> frozenset[str]:
@@ -70,8 +74,8 @@ class VisPruner(Method):
         kept, important = [], 0
         for t, share in enumerate(slot_budgets(tokens, ratio)):
             attended = math.floor(share * Fraction(str(self.important_ratio)))
-            order = torch.sort(saliency[t], descending=True, stable=True).indices  # (H W,)
-            if attended < share < size:  # else there is nothing to compare
+            order = stable_topk(saliency[t], size)  # (H W,)
+            if attended < share < size:  # otherwise there is nothing to compare
                 x = unit_slot(features, t, torch.float64).flatten(0, 1)  # (H W, D)
                 rest = order[attended:]
                 order = torch.cat([order[:attended], rest[distinct(x[rest], share - attended)]])
@@ -82,13 +86,13 @@ class VisPruner(Method):
 
 
 def distinct(x: Tensor, count: int) -> Tensor:
-    """The places (count,) of the `count` >= 1 unit vectors that the rounds of elimination leave of `x` (R, D)."""
+    """The places (count,) of the unit vectors that the rounds of elimination leave of `x` (R, D); `count` >= 1."""
     similarity = torch.round(x @ x.T / _EQUAL)  # (R, R)
     left = torch.arange(len(x), device=x.device)
     while len(left) > count:
         even, odd = left[::2], left[1::2]
         drop = min(_DROPPED, len(left) - count, len(odd))
         nearest = similarity[even[:, None], odd].amax(dim=1)  # (even,)
-        stays = torch.sort(nearest, stable=True).indices[: len(even) - drop]  # least similar first
+        stays = stable_topk(-nearest, len(even) - drop)  # least similar first
         left = torch.cat([even[stays.flip(0)], odd])
     return left

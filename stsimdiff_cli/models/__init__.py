@@ -1,16 +1,32 @@
-"""The table of model families. A family is one file here and one line below."""
+"""The table of model families. A family is one file in `families/` and one entry below.
+
+A family may also live in another package, which offers it in the entry-point group `stsimdiff.families` under the
+`model_type` of its checkpoints:
+
+    [project.entry-points."stsimdiff.families"]
+    my_vl = "my_package.my_vl:MyVL"        # a subclass of stsimdiff_cli.models.families.base.Family
+
+If other checkpoints have the same `model_type`, the class lists in `architectures` the classes that the config.json of
+its own ones names. `summary` (or the first line of the docstring) and `checkpoints` appear in `stsimdiff models`.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 from ..errors import RequestError
-from ..registry import Entry, Table
+from ..registry import Entry, Plugins, Table, summary_of
 
 #: The embedded models: the default one, and one that also answers multiple choice and watches minutes of video.
 EMBEDDED, EMBEDDED_CHOICE = "tiny", "tiny-choice"
 #: Where their checkpoints are, in the folder tiny.
 EMBEDDED_FOLDERS = {EMBEDDED: "checkpoint", EMBEDDED_CHOICE: "choice"}
+
+
+def _describe(cls: Any) -> Entry:
+    """The entry of a family that another package offers."""
+    return Entry(f"{cls.__module__}:{cls.__qualname__}", summary_of(cls), checkpoints=getattr(cls, "checkpoints", ()))
+
 
 #: Families by the `model_type` of their config.json, unless they are in ARCHITECTURES.
 FAMILIES = Table(
@@ -19,57 +35,89 @@ FAMILIES = Table(
         "qwen2_5_vl": Entry(
             "stsimdiff_cli.models.families.qwen2_5_vl:Qwen25VL",
             "Qwen2.5-VL: native resolution, two frames a slot, three-part positions",
-            "Qwen/Qwen2.5-VL-3B-Instruct, Qwen/Qwen2.5-VL-7B-Instruct",
+            checkpoints=(
+                "Qwen/Qwen2.5-VL-3B-Instruct",
+                "Qwen/Qwen2.5-VL-7B-Instruct",
+            ),
         ),
         "qwen2_vl": Entry(
             "stsimdiff_cli.models.families.qwen2_vl:Qwen2VL",
             "Qwen2-VL: native resolution, two frames a slot, three-part positions without seconds",
-            "Qwen/Qwen2-VL-2B-Instruct, Qwen/Qwen2-VL-7B-Instruct",
+            checkpoints=(
+                "Qwen/Qwen2-VL-2B-Instruct",
+                "Qwen/Qwen2-VL-7B-Instruct",
+            ),
         ),
         "qwen3_vl": Entry(
             "stsimdiff_cli.models.families.qwen3_vl:Qwen3VL",
             "Qwen3-VL: native resolution, two frames a slot, its time in words before each, deepstack features",
-            "Qwen/Qwen3-VL-2B-Instruct, Qwen/Qwen3-VL-4B-Instruct, Qwen/Qwen3-VL-8B-Instruct, "
-            "Qwen/Qwen3-VL-32B-Instruct",
+            checkpoints=(
+                "Qwen/Qwen3-VL-2B-Instruct",
+                "Qwen/Qwen3-VL-4B-Instruct",
+                "Qwen/Qwen3-VL-8B-Instruct",
+                "Qwen/Qwen3-VL-32B-Instruct",
+            ),
         ),
         "qwen3_vl_moe": Entry(
             "stsimdiff_cli.models.families.qwen3_vl_moe:Qwen3VLMoe",
             "Qwen3-VL with a mixture of experts",
-            "Qwen/Qwen3-VL-30B-A3B-Instruct, Qwen/Qwen3-VL-235B-A22B-Instruct",
+            checkpoints=(
+                "Qwen/Qwen3-VL-30B-A3B-Instruct",
+                "Qwen/Qwen3-VL-235B-A22B-Instruct",
+            ),
         ),
         "llava_onevision": Entry(
             "stsimdiff_cli.models.families.llava_onevision:LlavaOnevision",
             "LLaVA-OneVision: SigLIP at 384 pixels, 14 x 14 tokens a frame, one closing newline",
-            "llava-hf/llava-onevision-qwen2-0.5b-ov-hf, llava-hf/llava-onevision-qwen2-7b-ov-hf",
+            checkpoints=(
+                "llava-hf/llava-onevision-qwen2-0.5b-ov-hf",
+                "llava-hf/llava-onevision-qwen2-7b-ov-hf",
+            ),
         ),
         "internvl": Entry(
             "stsimdiff_cli.models.families.internvl:InternVL",
             "InternVL: InternViT at 448 pixels, 16 x 16 tokens a frame, each frame's number in words before it",
-            "OpenGVLab/InternVL3-1B-hf, OpenGVLab/InternVL3-8B-hf",
+            checkpoints=(
+                "OpenGVLab/InternVL3-1B-hf",
+                "OpenGVLab/InternVL3-8B-hf",
+            ),
         ),
         "llava_next_video": Entry(
             "stsimdiff_cli.models.families.llava_next_video:LlavaNextVideo",
             "LLaVA-NeXT-Video: CLIP at 336 pixels, the middle square of a frame, 12 x 12 tokens",
-            "llava-hf/LLaVA-NeXT-Video-7B-hf, llava-hf/LLaVA-NeXT-Video-7B-DPO-hf",
+            checkpoints=(
+                "llava-hf/LLaVA-NeXT-Video-7B-hf",
+                "llava-hf/LLaVA-NeXT-Video-7B-DPO-hf",
+            ),
         ),
         "smolvlm": Entry(
             "stsimdiff_cli.models.families.smolvlm:SmolVLM",
             "SmolVLM2: SigLIP at 384 or 512 pixels, 9 x 9 or 8 x 8 tokens a frame, its time in words before each",
-            "HuggingFaceTB/SmolVLM2-256M-Video-Instruct, HuggingFaceTB/SmolVLM2-500M-Video-Instruct, "
-            "HuggingFaceTB/SmolVLM2-2.2B-Instruct",
+            checkpoints=(
+                "HuggingFaceTB/SmolVLM2-256M-Video-Instruct",
+                "HuggingFaceTB/SmolVLM2-500M-Video-Instruct",
+                "HuggingFaceTB/SmolVLM2-2.2B-Instruct",
+            ),
         ),
         "llava_video": Entry(
             "stsimdiff_cli.models.families.llava_video:LlavaVideo",
             "LLaVA-Video: SigLIP at 384 pixels, 14 x 15 tokens a frame, the last column newlines; frame times in words",
-            "lmms-lab/LLaVA-Video-7B-Qwen2, lmms-lab/LLaVA-Video-72B-Qwen2",
+            checkpoints=(
+                "lmms-lab/LLaVA-Video-7B-Qwen2",
+                "lmms-lab/LLaVA-Video-72B-Qwen2",
+            ),
         ),
         "nvila": Entry(
             "stsimdiff_cli.models.families.nvila:Nvila",
-            "NVILA: SigLIP at 448 pixels, 16 x 16 or 11 x 11 tokens a slot of 1 or 8 frames, a newline behind each",
-            "Efficient-Large-Model/NVILA-8B-Video, Efficient-Large-Model/NVILA-Lite-2B, "
-            "Efficient-Large-Model/NVILA-Lite-8B",
+            "NVILA: SigLIP at 448 pixels, 16 x 16 or 11 x 11 tokens a slot of 1 or 8 frames, a newline after each",
+            checkpoints=(
+                "Efficient-Large-Model/NVILA-8B-Video",
+                "Efficient-Large-Model/NVILA-Lite-2B",
+                "Efficient-Large-Model/NVILA-Lite-8B",
+            ),
         ),
     },
+    Plugins("stsimdiff.families", "stsimdiff_cli.models.families.base:Family", _describe),
 )
 
 #: Families by the class that their config.json names, where other checkpoints have the same `model_type`.
@@ -77,12 +125,22 @@ ARCHITECTURES = {"LlavaQwenForCausalLM": "llava_video", "LlavaLlamaModel": "nvil
 
 
 def family_of(config: dict[str, Any], model: str) -> str:
-    """The family that serves a config.json; RequestError that lists the known ones otherwise."""
+    """The family that serves a config.json; RequestError that lists the known ones otherwise.
+
+    Built-in families go first, so that no other package is imported for their checkpoints. Of those of other packages,
+    one that lists `architectures` serves these alone; the others serve their `model_type`.
+    """
     made_for, model_type = config.get("architectures") or [], str(config.get("model_type"))
     for name in made_for:
         if name in ARCHITECTURES:
             return ARCHITECTURES[name]
-    if model_type in FAMILIES and model_type not in ARCHITECTURES.values():
+    if model_type in FAMILIES.builtin and model_type not in ARCHITECTURES.values():
+        return model_type
+    installed = {name: tuple(getattr(cls, "architectures", ())) for name, (cls, _) in FAMILIES.installed.items()}
+    for name, architectures in installed.items():
+        if set(made_for) & set(architectures):
+            return name
+    if model_type not in FAMILIES.builtin and model_type in FAMILIES and not installed.get(model_type):
         return model_type
     raise RequestError(
         f"The model {model} is of type {' '.join([repr(model_type), *made_for])}, which is not supported.",

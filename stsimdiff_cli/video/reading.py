@@ -22,12 +22,14 @@ READERS = Table(
     {
         "pyav": Entry(f"{_BASE}.pyav_reader:PyavReader", "finds each frame by its time, reports damage; the default"),
         "decord": Entry(
-            f"{_BASE}.decord_reader:DecordReader", "refused for files on which it is wrong", "pip install decord"
+            f"{_BASE}.decord_reader:DecordReader",
+            "refused for files on which it is wrong",
+            install="pip install decord",
         ),
         "torchcodec": Entry(
             f"{_BASE}.torchcodec_reader:TorchcodecReader",
             "refused for files on which it is wrong",
-            "pip install 'stsimdiff[torchcodec]'",
+            install="pip install 'stsimdiff[torchcodec]'",
         ),
     },
 )

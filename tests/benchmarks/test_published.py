@@ -18,9 +18,9 @@ EVERY = [row for model, frames in BLOCKS for row in rows(model, frames)]
 
 
 def cell(model, frames, method, ratio, benchmark, column):
-    found = [row for row in rows(model, frames) if (row.method, row.ratio) == (method, ratio)]
-    assert len(found) == 1
-    return found[0].scores[benchmark][column]
+    matching = [row for row in rows(model, frames) if (row.method, row.ratio) == (method, ratio)]
+    assert len(matching) == 1
+    return matching[0].scores[benchmark][column]
 
 
 @pytest.mark.parametrize(
@@ -84,14 +84,14 @@ def test_which_model_of_the_paper(tmp_path, preset, model):
 
 
 def test_relatives_are_not_the_papers_models(tmp_path):
-    def found(config):
+    def model_of(config):
         (tmp_path / "config.json").write_text(json.dumps(config))
         return which(find_checkpoint(str(tmp_path)))
 
     nvila = find_preset("nvila-8b-video").config
-    assert found(nvila | {"mm_projector_cfg": {"mm_projector_type": "mlp_downsample_3x3_fix"}}) is None
-    assert found(nvila | {DUMMY: True}) is None
+    assert model_of(nvila | {"mm_projector_cfg": {"mm_projector_type": "mlp_downsample_3x3_fix"}}) is None
+    assert model_of(nvila | {DUMMY: True}) is None
     qwen = find_preset("qwen2.5-vl-7b").config
     flat = {k: v for k, v in itertools.chain(qwen["text_config"].items(), qwen.items()) if k != "text_config"}
-    assert found(flat) == "Qwen2.5-VL-7B"  # as its authors write it
+    assert model_of(flat) == "Qwen2.5-VL-7B"  # as its authors write it
     assert which(find_checkpoint("tiny")) is None

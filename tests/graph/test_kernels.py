@@ -189,17 +189,17 @@ def test_compiled_numbers_are_the_same_bytes_on_any_number_of_threads(content: s
     inverse = inverse_of(rows.double().norm(dim=1))
     order = torch.arange(count)
     groups = [[0, count], [0, 3, 700, 900, count - 1, count], list(range(0, count + 1, 2))]  # large, mixed, pairs
-    threads, found = torch.get_num_threads(), []
+    threads, results = torch.get_num_threads(), []
     try:
         for number in (1, 2, 3):
             torch.set_num_threads(number)
             numbers = [compiled.products(features, None).flatten()]
             numbers += [compiled.affinities(rows, inverse, order, torch.tensor(start)) for start in groups]
-            found.append(torch.cat(numbers))
+            results.append(torch.cat(numbers))
     finally:
         torch.set_num_threads(threads)
-    assert torch.equal(found[0], found[1])
-    assert torch.equal(found[0], found[2])
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[0], results[2])
 
 
 # --- Choosing ---------------------------------------------------------------------------------------------------------

@@ -17,8 +17,7 @@ import torch
 from stsimdiff_cli.errors import RequestError
 from stsimdiff_cli.methods.base import Method
 from stsimdiff_cli.methods.fastervlm import FasterVLM
-from stsimdiff_cli.methods.prumerge import PruMerge
-from stsimdiff_cli.methods.prumerge_plus import PruMergePlus
+from stsimdiff_cli.methods.prumerge import PruMerge, PruMergePlus
 from stsimdiff_cli.methods.visionzip import VisionZip
 from stsimdiff_cli.ratio import parse_ratio
 from stsimdiff_cli.records import DenseFeatures, Selection, VideoTokens
@@ -479,11 +478,14 @@ def test_zeros_and_constants_give_numbers(method: Method, ratio: str) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: PruMerge(neighbors=-1), "neighbors=-1 is below 0."),
-        (lambda: PruMergePlus(neighbors=-1), "neighbors=-1 is below 0."),
-        (lambda: VisionZip(dominant=-1), "dominant=-1 and contextual=10 are no parts of a budget."),
-        (lambda: VisionZip(contextual=-1), "dominant=54 and contextual=-1 are no parts of a budget."),
-        (lambda: VisionZip(dominant=0, contextual=0), "dominant=0 and contextual=0 are no parts of a budget."),
+        (lambda: PruMerge(neighbors=-1), "neighbors must be at least 0, got -1."),
+        (lambda: PruMergePlus(neighbors=-1), "neighbors must be at least 0, got -1."),
+        (lambda: VisionZip(dominant=-1), "dominant and contextual must be at least 0 and not both 0, got -1 and 10."),
+        (lambda: VisionZip(contextual=-1), "dominant and contextual must be at least 0 and not both 0, got 54 and -1."),
+        (
+            lambda: VisionZip(dominant=0, contextual=0),
+            "dominant and contextual must be at least 0 and not both 0, got 0 and 0.",
+        ),
     ],
 )
 def test_parameters_that_do_not_fit_are_refused(make: Any, message: str) -> None:

@@ -226,10 +226,10 @@ def test_vispruner_gives_every_slot_its_even_share() -> None:
     # it is important. By attention, the list is 3, 2, 1, 0; first 3 and 1 go, then 2, whatever the features are.
     assert kept(VisPruner(), tokens, "0.1") == [8, 16]
     # 7 tokens: 1, 1, 2, 1, 2. Of the two, one is important: the last of its slot.
-    found = choose(VisPruner(), tokens, "0.35")
-    assert torch.bincount(found.index // 4).tolist() == [1, 1, 2, 1, 2]
-    assert {11, 19} <= set(found.index.tolist())
-    assert (found.counts["important"], found.counts["diverse"]) == (2, 5)
+    got = choose(VisPruner(), tokens, "0.35")
+    assert torch.bincount(got.index // 4).tolist() == [1, 1, 2, 1, 2]
+    assert {11, 19} <= set(got.index.tolist())
+    assert (got.counts["important"], got.counts["diverse"]) == (2, 5)
 
 
 def test_the_important_share_is_a_decimal() -> None:
@@ -293,10 +293,10 @@ def test_vidcom2_is_the_published_algorithm_where_that_meets_the_budget(temperat
     for seed, (slots, size, ratio) in itertools.product(range(8), [(4, 8, "0.5"), (3, 10, "0.3"), (5, 6, "0.6")]):
         features = noise(slots, 1, size, 12, seed=seed) * noise(1, 1, 1, 12, seed=seed + 50).exp() + 0.5
         scale, order = published_vidcom2(features[:, 0].double().tolist(), float(ratio), temperature)
-        found = choose(VidCom2(temperature=temperature), video(features), ratio).index
-        share = torch.bincount(found // size, minlength=slots).tolist()
+        index = choose(VidCom2(temperature=temperature), video(features), ratio).index
+        share = torch.bincount(index // size, minlength=slots).tolist()
         for t in range(slots):  # whatever the shares, a frame keeps its most distinct tokens
-            assert (found[found // size == t] % size).tolist() == sorted(order[t][: share[t]])
+            assert (index[index // size == t] % size).tolist() == sorted(order[t][: share[t]])
         count = [round(one * size) for one in scale]
         if sum(count) == sum(share) and max(scale) <= 1 and min(count) >= 1:
             assert share == count
@@ -434,19 +434,19 @@ def test_vidcom2_names_a_token_that_is_not_finite(slot: int) -> None:
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, math.nan])
 def test_an_important_share_outside_0_to_1_is_refused(value: float) -> None:
-    with pytest.raises(RequestError, match=f"important_ratio={value} is no share"):
+    with pytest.raises(RequestError, match=f"important_ratio must be between 0 and 1, got {value}"):
         VisPruner(important_ratio=value)
 
 
 @pytest.mark.parametrize("value", [0.0, 1.1, math.nan])
 def test_a_channel_share_outside_0_to_1_is_refused(value: float) -> None:
-    with pytest.raises(RequestError, match=f"channel_ratio={value} is no share"):
+    with pytest.raises(RequestError, match=f"channel_ratio must be above 0 and at most 1, got {value}"):
         VidCom2(channel_ratio=value)
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, math.inf, math.nan])
 def test_a_temperature_that_is_not_above_0_is_refused(value: float) -> None:
-    with pytest.raises(RequestError, match=f"temperature={value} is not above 0"):
+    with pytest.raises(RequestError, match=f"temperature must be above 0, got {value}"):
         VidCom2(temperature=value)
 
 

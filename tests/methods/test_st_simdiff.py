@@ -183,8 +183,8 @@ def test_selection_with_other_communities_equals_the_reference_on_the_same_commu
     edges = graph.edge_weights(DenseFeatures(case.features))
     strong = graph.strong_edges(edges, case.switches["tau_sim"], case.switches["spatial"], case.switches["temporal"])
     label = communities(*strong, math.prod(case.features.shape[:3]), algorithm).tolist()
-    found = [[token for token, number in enumerate(label) if number == k] for k in range(max(label) + 1)]
-    expected = case.expected(found=found)
+    partition = [[token for token, number in enumerate(label) if number == k] for k in range(max(label) + 1)]
+    expected = case.expected(partition=partition)
     case.switches["communities"] = algorithm
     assert_same_selection(case.selection("centrality"), expected)
 
@@ -202,7 +202,7 @@ def test_resolution_of_the_reference_is_that_of_the_library() -> None:
 #   length   5          1          5          5          1          41         1681
 #   cosine          0.2        0.8        0.96       0        40/41      40/41
 #
-# G' keeps what is above 0.8, so 1-2 is no edge: communities {0} {1} {2 3} {4 5 6}.
+# G' keeps what is above 0.8, so 1-2 is not an edge: communities {0} {1} {2 3} {4 5 6}.
 # Cosine of 4 and 6: 1519/1681 = 0.90363 (twice the angle). Centralities, Eq. 4:
 #   1, 1, 0.96, 0.96, (40/41 + 1519/1681)/2 = 0.93962, 40/41 = 0.97561, 0.93962
 # r = 0.3: quotas ceil(0.3) = 1, 1, ceil(0.6) = 1, ceil(0.9) = 1. T_rep = {0, 1, 2, 5}; 2 wins its tie with 3.
@@ -247,7 +247,7 @@ def test_hand_case_pruned_by_centrality_keeps_0_1_5() -> None:
 
 
 def test_hand_case_pruned_by_attention_keeps_the_event_and_the_lower_of_equals() -> None:
-    attention = torch.tensor([0.3, 0.1, 0.3, 9.0, 0.9, 0.3, 9.0])  # 3 and 6 are no candidates: 9.0 must not help
+    attention = torch.tensor([0.3, 0.1, 0.3, 9.0, 0.9, 0.3, 9.0])  # 3 and 6 are not candidates: 9.0 must not help
     asked = []
 
     def importance(index: torch.Tensor, layer: int) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Random small videos, and what the reference says of them."""
+"""Random small videos, and what the reference selects from them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PYTHAGOREAN = [(1, 0), (0, 1), (4, 3), (3, 4), (24, 7), (7, 24), (-3, 4), (8, 6)
 
 
 def make_features(content: str, shape: tuple[int, int, int], width: int, seed: int) -> torch.Tensor:
-    """Small videos (T, H, W, D) of many characters."""
+    """Small videos (T, H, W, D) with many kinds of content."""
     chance = torch.Generator().manual_seed(seed)
     slots, rows, columns = shape
     full = (slots, rows, columns, width)
@@ -59,14 +59,14 @@ class Case:
     seed: int
 
     def expected(self, **more: Any) -> Expected:
-        """What the reference says; a case that hangs on rounding is not counted."""
+        """What the reference selects; a case that depends on rounding does not count."""
         try:
             return reference.st_simdiff(self.features, self.ratio, **self.switches, **more)
         except UndecidedError:
             reject()
 
     def selection(self, importance: str, tokens: VideoTokens | None = None, attention: Any = None) -> Selection:
-        """What the library says."""
+        """What the library selects."""
         method = StSimDiff(importance=importance, **self.switches)
         llm = FakeLlm(attention)
         return method.select(tokens or video(self.features), parse_ratio(self.ratio), llm, lambda name: None)
@@ -100,18 +100,18 @@ def hundreds(test: Any) -> Any:
 
 
 def edge_list(edges: graph.Edges) -> dict[tuple[int, int], float]:
-    """Edges of the library by their ends."""
+    """The weights of the library's edges by their ends."""
     slots, rows, columns = edges.shape
     node = torch.arange(slots * rows * columns).view(slots, rows, columns)
-    found = {}
+    weight_of = {}
     for weight, start, end in (
         (edges.right, node[:, :, :-1], node[:, :, 1:]),
         (edges.down, node[:, :-1], node[:, 1:]),
         (edges.later, node[:-1], node[1:]),
     ):
         ends = zip(start.flatten().tolist(), end.flatten().tolist(), strict=True)
-        found |= dict(zip(ends, weight.flatten().tolist(), strict=True))
-    return found
+        weight_of |= dict(zip(ends, weight.flatten().tolist(), strict=True))
+    return weight_of
 
 
 def labels_of(parts: list[list[int]], count: int) -> list[int]:

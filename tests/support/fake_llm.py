@@ -1,4 +1,4 @@
-"""A stand-in for the LLM behind a method: attention from a formula, hidden states from a table."""
+"""A stand-in for the LLM that a method asks: attention from a formula, hidden states from a table."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ Attention = Callable[[Tensor, int], Tensor]
 
 
 @dataclass
-class FakeRows:
-    """What the tokens `index` receive in a layer."""
+class FakeAttention:
+    """The attention that the tokens `index` receive in a layer."""
 
     index: Tensor
     layer: int
@@ -36,13 +36,13 @@ class FakeLlm:
     attention: Attention
     layers: int = 4
     hidden: Callable[[int], Tensor] | None = None
-    seen: list[int] = field(default_factory=list)  # tokens behind each layer
+    seen: list[int] = field(default_factory=list)  # tokens alive after each layer
 
     def importance(self, index: Tensor, layer: int) -> Tensor:
         return self.attention(index, layer)
 
     def prefill(self, pruner: LayerPruner) -> None:
-        """The loop of models/layers.py without a model: hidden states do not depend on what was cut before."""
+        """The loop of layer_loop.py without a model: hidden states do not depend on what was pruned before."""
         if pruner.finished:
             return
         merged: dict[int, Any] = {}
@@ -54,8 +54,8 @@ class FakeLlm:
             if layer == 0:
                 pruner.entered = pruner.index
             states = self._states(pruner, layer, merged)
-            rows = FakeRows(pruner.index, layer, self.attention)
-            self._note(pruner, pruner.after(LayerState(layer, self.layers, states), rows), states, merged)
+            attention = FakeAttention(pruner.index, layer, self.attention)
+            self._note(pruner, pruner.after(LayerState(layer, self.layers, states), attention), states, merged)
             self.seen.append(len(pruner.index))
 
     def _states(self, pruner: LayerPruner, layer: int, merged: dict[int, Any]) -> Tensor:
@@ -69,11 +69,11 @@ class FakeLlm:
         return table[pruner.index]
 
     @staticmethod
-    def _note(pruner: LayerPruner, cut: Keep | None, states: Tensor, merged: dict[int, Any]) -> None:
-        """A state that a cut has changed stays, whatever the tables of later layers say."""
-        if cut is None or cut.hidden is None:
+    def _note(pruner: LayerPruner, kept: Keep | None, states: Tensor, merged: dict[int, Any]) -> None:
+        """A state that merging has changed stays as it is, whatever the tables of later layers say."""
+        if kept is None or kept.hidden is None:
             return
-        for place, old, new in zip(pruner.index.tolist(), states[cut.keep], cut.hidden, strict=True):
+        for place, old, new in zip(pruner.index.tolist(), states[kept.keep], kept.hidden, strict=True):
             if not torch.equal(old, new):
                 merged[place] = new
 

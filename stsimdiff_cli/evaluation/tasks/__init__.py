@@ -12,17 +12,17 @@ TASKS = Table(
         "videomme": Entry(
             f"{_BASE}.videomme:TASK",
             "2700 questions about 900 videos of all kinds, 11 seconds to an hour",
-            "Fu et al., CVPR 2025",
+            citation="Fu et al., CVPR 2025",
         ),
         "longvideobench": Entry(
             f"{_BASE}.longvideobench:TASK",
             "questions that refer to a moment of a video, 8 seconds to an hour",
-            "Wu et al., NeurIPS 2024",
+            citation="Wu et al., NeurIPS 2024",
         ),
         "egoschema": Entry(
             f"{_BASE}.egoschema:TASK",
             "questions about the whole of a three-minute video seen by its maker",
-            "Mangalam et al., NeurIPS 2023",
+            citation="Mangalam et al., NeurIPS 2023",
         ),
     },
 )

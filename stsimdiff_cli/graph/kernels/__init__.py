@@ -1,12 +1,12 @@
-"""The passes over the features that cost time, in three forms that give the same numbers (to about 1e-13).
+"""The passes over the features that take the time, in three forms that give the same numbers (to about 1e-13).
 
 - `plain`: tensor operations, on any device; the reference.
-- `compiled`: a loop compiled by numba, for bfloat16 and float32 on the CPU; needs `stsimdiff[fast]`.
+- `compiled`: loops compiled by numba, for bfloat16 and float32 on the CPU; needs `stsimdiff[fast]`.
 - `fused`: Triton kernels, for a GPU.
 
-Each is a module with the four functions of `Kernels`. Rows are read in the type in which they are stored and every sum
-is taken in float64: products of two half precision or float32 values are exact there, nothing overflows, and tokens
-whose centralities tie by the rules of arithmetic tie by number as well. No result depends on the number of threads.
+Each is a module with the four functions of `Kernels`. Rows are read in the type in which they are stored, and all sums
+are in float64: there the product of two half-precision or float32 values is exact, nothing overflows, and tokens whose
+centralities tie by the rules of arithmetic have equal numbers. No result depends on the number of threads.
 """
 
 from __future__ import annotations
@@ -17,41 +17,42 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor
 
-#: Loading numba and its loops costs a process half a second (two on the first run ever, which compiles them). Of fewer
-#: numbers than this (0.5 GB of bfloat16) a selection is done sooner without.
+#: Loading numba and its loops takes half a second per process (two on the very first run, which compiles them). With
+#: fewer numbers than this (0.5 GB of bfloat16), a selection is faster without.
 WORTH_LOADING = 1 << 28
 #: Types of features that the compiled loops read without a copy.
 COMPILED = (torch.bfloat16, torch.float32)
 
 
 class Kernels(Protocol):
-    """What each of the three modules offers.
+    """What each of the three modules provides.
 
-    `rows` are the tokens of a chunk (N, D), `inverse` (N,) float64 one over their length (0 for a zero vector).
-    Groups of them are given as `order` (M,) int64, row numbers group by group, and `start` (G+1,) int64: group g is
+    `rows` (N, D) are the tokens of a chunk, `inverse` (N,) float64 is one over their lengths (0 for a zero vector).
+    Groups of rows are given as `order` (M,) int64, row numbers group by group, and `start` (G+1,) int64: group g is
     `order[start[g]:start[g + 1]]`.
     """
 
     def products(self, chunk: Tensor, previous: Tensor | None) -> Tensor:
         """Dot products (n, H, W, 4) float64 of every token of `chunk` (n, H, W, D).
 
-        With itself, its neighbour in the next column, in the next row, and the token of its cell one slot earlier;
-        before the chunk that is `previous` (H, W, D). Where there is no such neighbour, the number means nothing.
+        With itself, with its neighbour in the next column and in the next row, and with the token of its cell one slot
+        earlier, which is in `previous` (H, W, D) for the first slot. Where there is no such neighbour, the number means
+        nothing.
         """
 
     def sums(self, rows: Tensor, inverse: Tensor, order: Tensor, start: Tensor) -> Tensor:
         """The sum (G, D) float64 of each group's unit vectors."""
 
     def dots(self, rows: Tensor, inverse: Tensor, order: Tensor, start: Tensor, sums: Tensor) -> Tensor:
-        """The dot product (M,) float64 of each unit vector with the row of `sums` (G, D) that belongs to its group."""
+        """The dot product (M,) float64 of each unit vector with its group's row of `sums` (G, D)."""
 
     def affinities(self, rows: Tensor, inverse: Tensor, order: Tensor, start: Tensor) -> Tensor:
-        """`dots` with the `sums` of the same groups (M,), reading each row from memory once where it can."""
+        """`dots` with the `sums` of the same groups (M,), reading each row from memory only once where possible."""
 
 
 def choose(features: Tensor, elements: int) -> Kernels:
-    """The fastest form for tensors like `features`, of which there are `elements` numbers in all."""
-    with suppress(ImportError):  # absent, or at odds with the installed numpy or torch
+    """The fastest form for tensors like `features`, with `elements` numbers in all."""
+    with suppress(ImportError):  # not installed, or incompatible with the installed numpy or torch
         if features.is_cuda:
             from . import fused
 

@@ -1,7 +1,8 @@
 """The passes over the features as loops compiled by numba, for the CPU: `kernels.Kernels`.
 
-bfloat16 is read as 16-bit integers and widened in registers, so that memory carries two bytes a number. Threads share
-out tokens, communities or channels in pieces of fixed size; each number is computed by one thread in a fixed order.
+bfloat16 is read as 16-bit integers and widened in registers, so that only two bytes per number travel from memory.
+Threads divide tokens, communities or channels into pieces of fixed size; each number is computed by one thread in a
+fixed order.
 """
 
 from __future__ import annotations
@@ -20,17 +21,17 @@ from torch import Tensor
 
 #: Tokens that a thread takes at a time.
 PIECE = 512
-#: Groups of more tokens leave the cache before they meet their sum; their threads share channels, then tokens.
+#: A group of more tokens leaves the cache before its sum is complete: threads divide its channels, then its tokens.
 LARGE = 4 * PIECE
-#: Sums may be taken in the order that vectors want; nothing else may change.
+#: Sums may be reordered for vector instructions; nothing else may change.
 FAST = {"reassoc", "contract", "nsz"}
 
 
 def _jit(function: Callable) -> Any:
-    """Compile on first use, keep the result on disk where there is a place for it."""
+    """Compile on first use; cache the result on disk where that is possible."""
     try:
         return numba.njit(function, fastmath=FAST, nogil=True, cache=True)
-    except RuntimeError:  # no folder that can be written
+    except RuntimeError:  # no writable folder
         return numba.njit(function, fastmath=FAST, nogil=True)
 
 
@@ -53,7 +54,7 @@ _wide: Any = intrinsic(_widening)
 
 @_jit
 def _products(x, previous, columns, cells, begin, end, out):
-    """Tokens begin to end of x (N, D); out (N, 4)."""
+    """Dot products of tokens `begin` to `end` of x (N, D) into out (N, 4)."""
     count, width = x.shape
     for i in range(begin, end):
         here, right, down = x[i], x[min(i + 1, count - 1)], x[min(i + columns, count - 1)]
@@ -70,7 +71,7 @@ def _products(x, previous, columns, cells, begin, end, out):
 
 @_jit
 def _add(x, inverse, order, begin, total):
-    """Add channels of unit vectors, from `begin` on, four vectors at a time: the total is read and written less."""
+    """Add channels of unit vectors, from `begin` on, to `total`: four vectors at a time, to access it less often."""
     end, k = begin + len(total), 0
     while k + 4 <= len(order):
         a, b, c, e = order[k], order[k + 1], order[k + 2], order[k + 3]
@@ -97,21 +98,21 @@ def _dot(row, total):
 
 @_jit
 def _sums(x, inverse, order, start, begin, end, out):
-    """Channels begin to end of the sum of every group."""
+    """Channels `begin` to `end` of the sum of every group."""
     for group in range(len(out)):
         _add(x, inverse, order[start[group] : start[group + 1]], begin, out[group, begin:end])
 
 
 @_jit
 def _dots(x, inverse, order, group, sums, begin, end, out):
-    """Members begin to end; group (M,) is the row of sums of each."""
+    """Members `begin` to `end`; group (M,) is the row of `sums` for each member."""
     for k in range(begin, end):
         out[k] = _dot(x[order[k]], sums[group[k]]) * inverse[order[k]]
 
 
 @_jit
 def _affinities(x, inverse, order, start, begin, end, out):
-    """Groups begin to end: each is summed and met with its sum while it is in cache."""
+    """Groups `begin` to `end`: each is summed and multiplied by its sum while it is in the cache."""
     total = np.empty(x.shape[1])
     for group in range(begin, end):
         low, high = start[group], start[group + 1]
@@ -127,18 +128,18 @@ def products(chunk: Tensor, previous: Tensor | None) -> Tensor:
     x = _array(chunk.reshape(-1, width))
     before = x if previous is None else _array(previous.reshape(-1, width))
     out = torch.empty((slots, height, columns, 4), dtype=torch.float64)
-    found, cells = out.view(-1, 4).numpy(), height * columns
-    _share(len(x), PIECE, lambda begin, end: _products(x, before, columns, cells, begin, end, found))
+    flat, cells = out.view(-1, 4).numpy(), height * columns
+    _share(len(x), PIECE, lambda begin, end: _products(x, before, columns, cells, begin, end, flat))
     return out
 
 
 def sums(rows: Tensor, inverse: Tensor, order: Tensor, start: Tensor) -> Tensor:
     """See `Kernels.sums`."""
     out = torch.zeros((len(start) - 1, rows.shape[1]), dtype=torch.float64)
-    x, weight, member, bound, found = _array(rows), inverse.numpy(), order.numpy(), start.numpy(), out.numpy()
+    x, weight, member, bound, target = _array(rows), inverse.numpy(), order.numpy(), start.numpy(), out.numpy()
     width = rows.shape[1]
-    piece = -(-width // (64 * torch.get_num_threads())) * 64  # the split changes no number: channels are independent
-    _share(width, piece, lambda begin, end: _sums(x, weight, member, bound, begin, end, found))
+    piece = -(-width // (64 * torch.get_num_threads())) * 64  # channels are independent: no number depends on this
+    _share(width, piece, lambda begin, end: _sums(x, weight, member, bound, begin, end, target))
     return out
 
 
@@ -146,8 +147,8 @@ def dots(rows: Tensor, inverse: Tensor, order: Tensor, start: Tensor, sums: Tens
     """See `Kernels.dots`."""
     out = torch.empty(len(order), dtype=torch.float64)
     group = torch.repeat_interleave(start.diff()).numpy()
-    x, weight, member, total, found = _array(rows), inverse.numpy(), order.numpy(), sums.numpy(), out.numpy()
-    _share(len(order), PIECE, lambda begin, end: _dots(x, weight, member, group, total, begin, end, found))
+    x, weight, member, total, target = _array(rows), inverse.numpy(), order.numpy(), sums.numpy(), out.numpy()
+    _share(len(order), PIECE, lambda begin, end: _dots(x, weight, member, group, total, begin, end, target))
     return out
 
 
@@ -164,22 +165,22 @@ def affinities(rows: Tensor, inverse: Tensor, order: Tensor, start: Tensor) -> T
 
 
 def _read_twice(rows: Tensor, inverse: Tensor, order: Tensor, start: Tensor) -> Tensor:
-    """Threads share the channels of the sums and then the tokens."""
+    """Threads divide the channels of the sums, and then the tokens."""
     return dots(rows, inverse, order, start, sums(rows, inverse, order, start))
 
 
 def _read_once(rows: Tensor, inverse: Tensor, order: Tensor, start: Tensor) -> Tensor:
-    """Threads share the groups, in runs of about a piece of tokens."""
+    """Threads divide the groups, in runs of about PIECE tokens."""
     out = torch.empty(len(order), dtype=torch.float64)
-    x, weight, member, bound, found = _array(rows), inverse.numpy(), order.numpy(), start.numpy(), out.numpy()
-    begins = np.unique(np.searchsorted(bound, np.arange(0, len(order), PIECE)))  # groups that a run begins with
+    x, weight, member, bound, target = _array(rows), inverse.numpy(), order.numpy(), start.numpy(), out.numpy()
+    begins = np.unique(np.searchsorted(bound, np.arange(0, len(order), PIECE)))  # first groups of runs
     cut = [*begins.tolist(), len(bound) - 1]
-    _share(len(cut) - 1, 1, lambda run, _: _affinities(x, weight, member, bound, cut[run], cut[run + 1], found))
+    _share(len(cut) - 1, 1, lambda run, _: _affinities(x, weight, member, bound, cut[run], cut[run + 1], target))
     return out
 
 
 def _array(rows: Tensor) -> np.ndarray:
-    """The memory of rows (N, D); bfloat16 as its bits."""
+    """Rows (N, D) as an array on the same memory; bfloat16 as its bits."""
     rows = rows.contiguous()
     return rows.view(torch.uint16).numpy() if rows.dtype == torch.bfloat16 else rows.numpy()
 

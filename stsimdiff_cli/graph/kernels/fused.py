@@ -1,8 +1,8 @@
 """The passes over the features as Triton kernels, for a GPU: `kernels.Kernels`.
 
-Every program reads rows as they are stored and sums in float64 registers; nothing is added by two programs at once, so
+Every program reads rows as they are stored and sums in float64 registers. No two programs add to the same number, so
 the order of addition is fixed. A token's neighbours are read by programs that run at about the same time, and so come
-from the cache of the GPU.
+from the GPU's cache.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 
 #: Channels that a program holds at a time.
 BLOCK = 512
-#: Members that one program adds up; larger groups are summed in runs, and then the runs.
+#: Members that one program adds up; a larger group is summed in runs, and then the runs are summed.
 RUN = 128
 #: Groups whose sums (D float64 each) are held at a time.
 GROUPS = 4096
@@ -25,7 +25,7 @@ GROUPS = 4096
 
 @triton.jit
 def _products(x, previous, out, columns, cells, count, width, block: tl.constexpr):
-    """One token of x (N, D) a program; out (N, 4)."""
+    """One token of x (N, D) per program; out (N, 4)."""
     i = tl.program_id(0).to(tl.int64)
     right, down = tl.minimum(i + 1, count - 1), tl.minimum(i + columns, count - 1)
     earlier = x + (i - cells) * width
@@ -51,7 +51,7 @@ def _products(x, previous, out, columns, cells, count, width, block: tl.constexp
 
 @triton.jit
 def _sums(x, inverse, order, start, out, width, block: tl.constexpr):
-    """A block of channels of one group a program; out (G, D)."""
+    """A block of channels of one group per program; out (G, D)."""
     group = tl.program_id(0).to(tl.int64)
     d = tl.program_id(1) * block + tl.arange(0, block)
     total = tl.zeros([block], tl.float64)
@@ -63,7 +63,7 @@ def _sums(x, inverse, order, start, out, width, block: tl.constexpr):
 
 @triton.jit
 def _dots(x, inverse, order, group, sums, out, width, block: tl.constexpr):
-    """One member a program; group (M,) is the row of sums of each."""
+    """One member per program; group (M,) is the row of `sums` for each member."""
     k = tl.program_id(0).to(tl.int64)
     row, total = tl.load(order + k), tl.load(group + k)
     dot = tl.zeros([block], tl.float64)
@@ -118,7 +118,7 @@ def affinities(rows: Tensor, inverse: Tensor, order: Tensor, start: Tensor) -> T
 
 
 def _added(rows: Tensor, inverse: Tensor, order: Tensor, start: Tensor) -> Tensor:
-    """Sums of groups (G, D), one after the other member."""
+    """Sums (G, D) of groups, member by member."""
     width = rows.shape[1]
     out = torch.empty((len(start) - 1, width), dtype=torch.float64, device=rows.device)
     grid = (len(out), triton.cdiv(width, BLOCK))
@@ -127,12 +127,12 @@ def _added(rows: Tensor, inverse: Tensor, order: Tensor, start: Tensor) -> Tenso
 
 
 def _offsets(size: Tensor) -> Tensor:
-    """Where each of some runs begins, and where the last ends."""
+    """Where runs of sizes (R,) begin and where the last one ends: (R+1,)."""
     return torch.cat([size.new_zeros(1), size.cumsum(0)])
 
 
 def _launch(kernel: Any, grid: tuple[int, ...], x: Tensor, *arguments: Any) -> None:
-    """Run a kernel on the GPU of `x`, if there is anything to do."""
+    """Run a kernel on the device of `x`, if there is anything to do."""
     if all(grid):
         with torch.cuda.device(x.device) if x.is_cuda else nullcontext():
             kernel[grid](x, *arguments, block=BLOCK)

@@ -1,7 +1,7 @@
-"""The passes over the features as tensor operations on any device: `kernels.Kernels`.
+"""The passes over the features as tensor operations, on any device: `kernels.Kernels`.
 
-Rows are widened to float64 block by block, in blocks that stay in cache. Dot products go through batched matrix
-products, which read both rows and write one number; a product and a sum would write the product to memory first.
+Rows are widened to float64 block by block, in blocks that stay in the cache. Dot products are batched matrix products,
+which read both rows and write one number; an elementwise product followed by a sum would write the product to memory.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-#: Rows widened to float64 at a time: on the CPU so that they stay in cache, on a GPU so that it has enough to do.
+#: Rows widened to float64 at a time: few enough for the cache of a CPU, enough to keep a GPU busy.
 ROWS = {"cpu": 96, "cuda": 4096}
 
 
@@ -27,17 +27,17 @@ def products(chunk: Tensor, previous: Tensor | None) -> Tensor:
         before = flat[t - 1] if t else None if previous is None else previous.reshape(cells, width)
         for begin in range(0, cells, step):
             count = min(step, cells - begin)
-            reach = min(begin + count + columns, cells) - begin  # and the row of the grid below
+            reach = min(begin + count + columns, cells) - begin  # with the grid's row below
             if before is not None:
                 block[:count] = before[begin : begin + count]
             block[count : count + reach] = flat[t, begin : begin + reach]
-            # Two rows of the block beside every row x: the distance between the two is the same for all x.
+            # Each row x meets two other rows of the block at a time: their distance is the same for all x.
             x = block[count : 2 * count].unsqueeze(1)  # (count, 1, D)
-            beside = block.as_strided((count, width, 2), (width, 1, width), count * width)  # itself, right
-            around = block.as_strided((count, width, 2), (width, 1, (count + columns) * width))  # earlier, down
-            found = out[t, begin : begin + count]
-            found[:, :2] = torch.bmm(x, beside).squeeze(1)
-            found[:, 2:] = torch.bmm(x, around).squeeze(1).flip(1)
+            itself_right = block.as_strided((count, width, 2), (width, 1, width), count * width)
+            earlier_down = block.as_strided((count, width, 2), (width, 1, (count + columns) * width))
+            target = out[t, begin : begin + count]
+            target[:, :2] = torch.bmm(x, itself_right).squeeze(1)
+            target[:, 2:] = torch.bmm(x, earlier_down).squeeze(1).flip(1)  # down, earlier
     return out.view(slots, height, columns, 4)
 
 
@@ -65,7 +65,7 @@ def affinities(rows: Tensor, inverse: Tensor, order: Tensor, start: Tensor) -> T
     size = start.diff()
     large = size > _rows(rows)
     inside = torch.repeat_interleave(large, size)
-    if bool(large.any()):  # too large to keep: read twice
+    if bool(large.any()):  # too large for the cache: read twice
         few = torch.cat([start.new_zeros(1), size[large].cumsum(0)])
         out[inside] = dots(rows, inverse, order[inside], few, sums(rows, inverse, order[inside], few))
     for group, place in _batches(start, _rows(rows)):
@@ -83,12 +83,12 @@ def _rows(tensor: Tensor) -> int:
 
 
 def _wide(rows: Tensor, member: Tensor) -> Tensor:
-    """Rows by number (b, n) in float64 (b, n, D)."""
+    """The rows `member` (b, n) in float64: (b, n, D)."""
     return rows.index_select(0, member.flatten()).double().view(*member.shape, rows.shape[1])
 
 
 def _batches(start: Tensor, limit: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Groups of one size n together: their numbers (b,) and the places of their members (b, n), b n <= `limit`.
+    """Groups of the same size n, together: their numbers (b,) and the places (b, n) of their members, b n <= `limit`.
 
     A group larger than `limit` comes alone, in several parts.
     """

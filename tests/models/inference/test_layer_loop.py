@@ -16,7 +16,7 @@ from stsimdiff_cli.cli.app import main
 from stsimdiff_cli.errors import ModelError, RequestError
 from stsimdiff_cli.layer_pruning import Keep, LayerAttention, LayerPruner, LayerState
 from stsimdiff_cli.methods import METHODS
-from stsimdiff_cli.methods.fitprune import SCHEDULE, alive_behind
+from stsimdiff_cli.methods.fitprune import SCHEDULE, alive_after
 from stsimdiff_cli.methods.spec import parse_method
 from stsimdiff_cli.models.inference.conversation import Conversation, PrunedConversation
 from stsimdiff_cli.models.inference.language_model import LanguageModel
@@ -315,7 +315,7 @@ def test_fitprune_by_hand():
     # go: floor(5 * 356 / 449) = 3 after layer 0, the rest after layer 1. The score is cross times self.
     first, whole = sum(SCHEDULE[:16]), sum(SCHEDULE)
     assert (first, whole) == (356, 449)
-    assert [alive_behind(layer, 2, 10, 5) for layer in (0, 1)] == [7, 5]
+    assert [alive_after(layer, 2, 10, 5) for layer in (0, 1)] == [7, 5]
     cross = torch.tensor([9.0, 1, 5, 2, 8, 3, 7, 4, 6, 1])
     own = torch.tensor([1.0, 9, 1, 9, 1, 1, 1, 1, 1, 1])  # products 9 9 5 18 8 3 7 4 6 1: 9, 5 and 7 go first
 
@@ -336,7 +336,7 @@ def test_fitprune_by_hand():
 
 @pytest.mark.parametrize("layers", [1, 2, 3, 4, 24, 28, 32, 40, 80])
 def test_fitprunes_schedule_ends_in_the_budget_at_any_depth(layers):
-    alive = [alive_behind(layer, layers, 1000, 77) for layer in range(layers)]
+    alive = [alive_after(layer, layers, 1000, 77) for layer in range(layers)]
     assert alive[-1] == 77
     assert alive == sorted(alive, reverse=True)
     if layers == 32:

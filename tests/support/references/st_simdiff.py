@@ -1,13 +1,13 @@
-"""ST-SimDiff written out slowly from section 4 of the paper: plain loops, float64, every pair of tokens looked at.
+"""ST-SimDiff written out slowly from section 4 of the paper: plain loops in float64 over every pair of tokens.
 
-It shares nothing with the library but the rules that the paper leaves open and `graph.RESOLUTION` settles:
+It shares nothing with the library except the rules that the paper leaves open and `numerics.RESOLUTION` settles:
 
 - two numbers closer than RESOLUTION are equal, so `w > tau` is read as `w - tau > RESOLUTION`;
 - centralities are ranked as whole multiples of RESOLUTION, ties go to the token of lower index;
 - a token that is alone in its community has centrality 1; a zero vector has cosine 0 with everything;
 - communities are numbered by their lowest token, and one that is too large is cut into runs of consecutive members.
 
-The library keeps cosines of edges in float32 and centralities in float64. Where a decision hangs on the rounding, the
+The library keeps cosines of edges in float32 and centralities in float64. Where a decision depends on rounding, the
 reference raises UndecidedError.
 """
 
@@ -32,7 +32,7 @@ Vector = Sequence[float]
 
 
 class UndecidedError(Exception):
-    """Rounding may turn this comparison either way."""
+    """Rounding could decide this comparison either way."""
 
 
 @dataclass(frozen=True)
@@ -85,15 +85,15 @@ def all_edges(x: Sequence[Vector], shape: tuple[int, int, int]) -> list[Edge]:
     """Eq. 1 and 2: look at every pair of tokens."""
     _, rows, columns = shape
     place = [(k // (rows * columns), k // columns % rows, k % columns) for k in range(len(x))]
-    found = []
+    edges = []
     for i in range(len(x)):
         for j in range(i + 1, len(x)):
             (t, h, w), (t2, h2, w2) = place[i], place[j]
-            beside = t == t2 and abs(h - h2) + abs(w - w2) == 1
-            after = h == h2 and w == w2 and abs(t - t2) == 1
-            if beside or after:
-                found.append(Edge(i, j, after, cosine(x[i], x[j])))
-    return found
+            in_space = t == t2 and abs(h - h2) + abs(w - w2) == 1
+            in_time = h == h2 and w == w2 and abs(t - t2) == 1
+            if in_space or in_time:
+                edges.append(Edge(i, j, in_time, cosine(x[i], x[j])))
+    return edges
 
 
 def components(strong: Sequence[Edge], count: int) -> list[list[int]]:
@@ -171,16 +171,16 @@ def st_simdiff(
     events: bool = True,
     max_community: str = "sqrt",
     importance: Sequence[float] | None = None,
-    found: Sequence[Sequence[int]] | None = None,
+    partition: Sequence[Sequence[int]] | None = None,
 ) -> Expected:
-    """Sections 4.2 to 4.5 on `features` (T, H, W, D), a budget of ceil(r N) and one `importance` a token.
+    """Sections 4.2 to 4.5 on `features` (T, H, W, D), a budget of ceil(r N) and one `importance` per token.
 
-    Without `importance`, the centrality takes its place. `found` replaces the connected components.
+    Without `importance`, centrality takes its place. `partition` replaces the connected components.
     """
     x = features.double().flatten(0, 2).tolist()
     edges = all_edges(x, tuple(features.shape[:3]))
     strong = [edge for edge in edges if (temporal if edge.in_time else spatial) and exceeds(edge.weight, tau_sim)]
-    communities = components(strong, len(x)) if found is None else sorted(map(list, found))
+    communities = components(strong, len(x)) if partition is None else sorted(map(list, partition))
     if max_community == "sqrt":
         communities = split(communities, len(x))
     score = centralities(x, communities)
