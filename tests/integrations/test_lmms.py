@@ -131,30 +131,30 @@ def test_forms_of_a_method_work_as_in_a_bench(lmms, encoded):
 
 
 def test_arguments(lmms):
-    read = lmms.Arguments.read
-    given = read({"pretrained": "owner/name", "ratio": 0.07, "frames": 32.0, "fps": None, "batch_size": "1"})
+    parse = lmms.Arguments.parse
+    given = parse({"pretrained": "owner/name", "ratio": 0.07, "frames": 32.0, "fps": None, "batch_size": "1"})
     assert (given.model, given.ratio, given.frames, given.fps) == ("owner/name", "0.07", 32, None)
-    assert (read({}).model, read({}).ratio, read({}).frames) == ("tiny-choice", "0.3", 64)
+    assert (parse({}).model, parse({}).ratio, parse({}).frames) == ("tiny-choice", "0.3", 64)
     for written in (
         "st-simdiff:tau_sim=0.7+layer=2",
         "st-simdiff:tau_sim=0.7;layer=2",
         '"st-simdiff:tau_sim=0.7,layer=2"',
     ):
-        assert read({"method": f"{written}"}).contender().name == "st-simdiff:tau_sim=0.7,layer=2"
-    assert read({"method": "fastv:k=1@inside"}).contender().form == "inside"
+        assert parse({"method": f"{written}"}).contender().name == "st-simdiff:tau_sim=0.7,layer=2"
+    assert parse({"method": "fastv:k=1@inside"}).contender().form == "inside"
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ("modle=tiny", r"no argument named 'modle'.*Known: attn, .*model"),
+        ("modle=tiny", r"no argument named 'modle'.*The arguments are: attn, .*model"),
         ("model=tiny,pretrained=tiny", "mean the same"),
         ("method=st-simdif", "Did you mean 'st-simdiff'"),
         ("method=uniform@inside", "does not work inside"),
         ("ratio=1.5", "outside"),
         ("frames=0", "too few"),
         ("frames=many", "not a whole number"),
-        ("frames=8,fps=1", "exclude each other"),
+        ("frames=8,fps=1", "cannot be used together"),
         ("cache_gb=nan", "not a number"),
         ("cache_gb=-1", "not possible"),
         ("batch_size=4", "one question at a time"),
@@ -178,7 +178,7 @@ def test_wrong_arguments_end_the_command_with_a_sentence(lmms, arguments, senten
         ([], "lvb_i shows no video"),
         (None, "lvb_i shows no video"),
         (["a.mp4", "b.mp4"], "2 files at once"),
-        ([SimpleNamespace()] * 16, "16 of the kind SimpleNamespace"),
+        ([SimpleNamespace()] * 16, "16 objects of type SimpleNamespace"),
     ],
 )
 def test_a_task_without_one_video_is_refused(lmms, visuals, sentence):
