@@ -18,11 +18,8 @@ if not torch.cuda.is_available():
 from stsimdiff_cli.models.families import open_family
 from stsimdiff_cli.models.families.base import Family
 from stsimdiff_cli.models.loading import weights as loading
-from stsimdiff_cli.records import Layout, ModelRef, Source, TokenGrid, VideoTokens
 from stsimdiff_cli.video.decoding import Decoding
 from tests.support.checkpoints.qwen_and_onevision import CHECKPOINTS
-
-SAMPLES = Path(__file__).parent.parent / "sample_videos"
 
 
 @pytest.fixture(scope="session", params=sorted(CHECKPOINTS))
@@ -96,20 +93,3 @@ def read(monkeypatch) -> list[str]:
     monkeypatch.setattr(transformers.modeling_utils, "safe_open", File)
     monkeypatch.setattr(loading, "safe_open", File)
     return names
-
-
-def make_tokens(shape: tuple[int, int, int] = (4, 3, 5), width: int = 16, seed: int = 0, **more) -> VideoTokens:
-    """Random tokens with some structure: every slot resembles the one before."""
-    generator = torch.Generator().manual_seed(seed)
-    t, h, w = shape
-    start = torch.randn((1, h, w, width), generator=generator)
-    features = start + 0.5 * torch.randn((t, h, w, width), generator=generator).cumsum(0)
-    grid = TokenGrid(
-        shape=shape,
-        width=width,
-        seconds=tuple(0.25 * i for i in range(t)),
-        layout=Layout(),
-        model=ModelRef("nobody/nothing", "qwen2_5_vl", None, "0" * 32),
-        source=Source("clip.mp4", 1, "00", 1.0, 4.0, t, 8, 8, "pyav"),
-    )
-    return VideoTokens.of(grid, {"features": features.to(more.pop("dtype", torch.float32)), **more})

@@ -19,10 +19,10 @@ from stsimdiff_cli.storage.formats import load
 from stsimdiff_cli.timing import Stopwatch
 from stsimdiff_cli.video import Sampling
 from stsimdiff_cli.video.rechunk import rechunked
-from tests.conftest import make_tokens
 from tests.support.checkpoints.qwen_and_onevision import CHECKPOINTS
 from tests.support.clip_factory import render
 from tests.support.runtimes import FP32
+from tests.support.tokens import make_tokens
 
 
 def numbered(*numbers: int, missing: tuple[float, ...] = ()) -> Frames:

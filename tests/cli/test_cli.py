@@ -14,6 +14,7 @@ import pytest
 from stsimdiff_cli.cli.app import main
 from tests.support.checkpoints.qwen_and_onevision import CHECKPOINTS
 from tests.support.clip_factory import CLOSED_GOP, render, spoil
+from tests.support.commands import refused, run
 
 JSON_KEYS = {
     "output", "method", "ratio", "tokens", "kept", "candidates", "representatives", "events", "communities",
@@ -38,21 +39,6 @@ def kept(tokens, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("kept") / "clip.safetensors"
     assert main(["compress", str(tokens), "-o", str(path), "--ratio", "0.3"]) == 0
     return path
-
-
-def run(capsys, *args: object) -> tuple[int, str, str]:
-    capsys.readouterr()
-    code = main([str(arg) for arg in args])
-    out = capsys.readouterr()
-    return code, out.out, out.err
-
-
-def refused(capsys, *args: object, code: int = 2) -> str:
-    """The error of a request that must fail with a sentence, a hint and nothing on stdout."""
-    got, out, err = run(capsys, *args)
-    assert got == code, err
-    assert out == "" and "error:" in err and "hint:" in err and "Traceback" not in err
-    return err
 
 
 def test_encode_reports_in_json(capsys, clip, tmp_path):

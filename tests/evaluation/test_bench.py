@@ -31,7 +31,7 @@ from stsimdiff_cli.ratio import ALL
 from stsimdiff_cli.synthetic.clips import make_clip
 from stsimdiff_cli.synthetic.questions import EVENTS, GROUPS
 from stsimdiff_cli.synthetic.shapes import token_labels
-from tests.conftest import SAMPLES
+from tests.support.clip_factory import SAMPLES
 
 PNG = b"\x89PNG\r\n\x1a\n"
 SETTINGS = {"seed": 0, "device": "cpu", "model": EMBEDDED, "frames": 32}

@@ -20,8 +20,8 @@ from stsimdiff_cli.integrations import lmms_manifest
 from stsimdiff_cli.integrations.video_cache import Recipe
 from stsimdiff_cli.models.loading.runtime import Runtime
 from stsimdiff_cli.video import Sampling
-from tests.conftest import SAMPLES
 from tests.support.benchmark_layouts import Asked, environment, write_egoschema, write_longvideobench, write_videomme
+from tests.support.clip_factory import SAMPLES
 
 QUESTIONS = ("What happens in this video?", "How many objects are there?", "What colour is the square?")
 FRAMES = 8

@@ -25,7 +25,8 @@ from stsimdiff_cli.models.loading.runtime import Runtime
 from stsimdiff_cli.ratio import parse_ratio
 from stsimdiff_cli.storage import atomic as files
 from stsimdiff_cli.video import Sampling
-from tests.conftest import SAMPLES, make_tokens
+from tests.support.clip_factory import SAMPLES
+from tests.support.tokens import make_tokens
 
 PLAIN = Recipe(runtime=Runtime("cpu"), method=parse_method("uniform"))
 

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -16,19 +15,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from stsimdiff_cli.errors import FileFormatError, RequestError, StsimdiffError
-from stsimdiff_cli.methods.spec import parse_method
-from stsimdiff_cli.models.loading.runtime import Runtime
-from stsimdiff_cli.pipeline import compress_tokens
 from stsimdiff_cli.records import TRACES
 from stsimdiff_cli.storage import formats as store
 from stsimdiff_cli.storage.atomic import check_output
 from stsimdiff_cli.storage.tensor_file import checksum
-from tests.conftest import make_tokens
-
-
-def compressed(tokens=None):
-    method = parse_method("st-simdiff", importance="centrality")
-    return compress_tokens(tokens or make_tokens(), Fraction(3, 10), method, runtime=Runtime(device="cpu"))
+from tests.support.tokens import compressed, make_tokens
 
 
 def metadata(path: Path) -> dict:
@@ -105,7 +96,7 @@ def half(self, name, rows):
     os.kill(os.getpid(), signal.SIGKILL)
 TensorFileWriter.append = half
 from pathlib import Path
-from tests.storage.test_formats import compressed, make_tokens
+from tests.support.tokens import compressed, make_tokens
 from stsimdiff_cli.storage.tensor_file import checksum
 from stsimdiff_cli.storage import formats as store
 store.save_compressed(Path({str(path)!r}), compressed(make_tokens(seed=9)))

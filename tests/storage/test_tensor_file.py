@@ -20,7 +20,7 @@ from stsimdiff_cli.storage import formats as store
 from stsimdiff_cli.storage.lazy_tensor import FileFeatures
 from stsimdiff_cli.storage.sinks import growing_tokens
 from stsimdiff_cli.storage.tensor_file import TensorFileWriter, checksum
-from tests.conftest import make_tokens
+from tests.support.tokens import make_tokens
 
 
 def write(path: Path, tensors: dict[str, torch.Tensor], announced: int, step: int = 3) -> dict[str, str]:

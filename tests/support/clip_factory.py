@@ -19,6 +19,9 @@ from pathlib import Path
 import av
 import numpy as np
 
+#: The sample videos of the repository.
+SAMPLES = Path(__file__).parents[2] / "sample_videos"
+
 ROWS, COLUMNS = 4, 8
 WIDTH, HEIGHT = 128, 96
 

@@ -20,9 +20,10 @@ from stsimdiff_cli.models.loading.runtime import Runtime
 from stsimdiff_cli.ratio import parse_ratio
 from stsimdiff_cli.records import Frames, FrameStream, Source
 from stsimdiff_cli.video import Sampling
-from tests.models.families.test_families import QUESTIONS, from_pixels, tokens_of, whole_model
+from tests.support.checkpoints.parts import QUESTIONS
 from tests.support.clip_factory import render
 from tests.support.runtimes import FP32
+from tests.support.whole_models import from_pixels, tokens_of, whole_model
 
 #: Frames of odd sizes, upright, wide and tiny, and how many of them.
 CLIPS = [(1, 45, 60), (3, 61, 37), (4, 13, 90), (2, 9, 8)]

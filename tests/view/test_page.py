@@ -19,7 +19,7 @@ import stsimdiff_cli as st
 from stsimdiff_cli.cli.app import main
 from stsimdiff_cli.video import Sampling
 from stsimdiff_cli.view.facts import read_facts
-from tests.conftest import SAMPLES
+from tests.support.clip_factory import SAMPLES
 
 NAMES = ("chromium", "chromium-headless-shell", "chromium-browser", "google-chrome", "chrome")
 BROWSER = os.environ.get("STSIMDIFF_BROWSER") or next(filter(None, map(shutil.which, NAMES)), None)

@@ -22,9 +22,8 @@ from stsimdiff_cli.video import Sampling
 from stsimdiff_cli.view import blocks, frames, geometry, page, paint
 from stsimdiff_cli.view.facts import DROPPED, UNKNOWN, Facts, read_facts
 from stsimdiff_cli.view.sheet import chosen_slots, tile_columns
-from tests.conftest import SAMPLES
 from tests.support.checkpoints.qwen_and_onevision import CHECKPOINTS
-from tests.support.clip_factory import render
+from tests.support.clip_factory import SAMPLES, render
 
 
 def grid(shape=(3, 2, 4), family="qwen2_5_vl", size=(64, 32), sha256="0") -> TokenGrid:

@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
@@ -17,7 +16,6 @@ from stsimdiff_cli.cli.app import main
 from stsimdiff_cli.errors import ModelError, RequestError
 from stsimdiff_cli.models import FAMILIES
 from stsimdiff_cli.models.families import open_family
-from stsimdiff_cli.models.families.base import Family
 from stsimdiff_cli.models.inference.attention_tap import PROBED
 from stsimdiff_cli.models.inference.conversation import Conversation
 from stsimdiff_cli.models.inference.language_model import LanguageModel
@@ -25,68 +23,11 @@ from stsimdiff_cli.models.inference.prompts import Prompter
 from stsimdiff_cli.models.inference.vision_encoder import VisionEncoder
 from stsimdiff_cli.models.loading.checkpoint import find_checkpoint
 from stsimdiff_cli.models.loading.runtime import ResolvedRuntime
-from stsimdiff_cli.models.loading.weights import load_language, load_vision, weights_of
-from stsimdiff_cli.records import Source, TokenGrid, VideoTokens
+from stsimdiff_cli.models.loading.weights import load_language, load_vision
 from tests.support.checkpoints.parts import QUESTIONS, VOCABULARY
 from tests.support.checkpoints.qwen_and_onevision import CHECKPOINTS
-from tests.support.references.llava_video import LlavaVideoReference
-from tests.support.references.nvila import NvilaReference
-from tests.support.runtimes import FP32
-
-CPU = torch.device("cpu")
-QWEN = {"qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe"}
-REFERENCES = {"llava_video": LlavaVideoReference, "nvila": NvilaReference}
-SPACING = 2.0  # seconds between slots; whole, because transformers 5.17 cuts fractions
-
-
-def encode(family: Family, frames: torch.Tensor, chunk: int = 100, evidence: tuple[str, ...] = ()) -> dict:
-    encoder = VisionEncoder(family, FP32, evidence=frozenset(evidence))
-    parts = [encoder.encode(frames[i : i + chunk], len(frames)) for i in range(0, len(frames), chunk)]
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-
-
-def tokens_of(family: Family, frames: torch.Tensor, chunk: int = 100, evidence: tuple[str, ...] = ()) -> VideoTokens:
-    out = encode(family, frames, chunk, evidence)
-    return VideoTokens.of(grid_of(family, out["features"]), out)
-
-
-def grid_of(family: Family, features: torch.Tensor) -> TokenGrid:
-    t, h, w, d = features.shape
-    source = Source("clip", 1, "", 1.0, 1.0, 1, 1, 1, "pyav")
-    seconds = tuple(SPACING * i for i in range(t))
-    return TokenGrid((t, h, w), d, seconds, family.layout_of((t, h, w)), family.checkpoint.ref, source)
-
-
-def whole_model(family: Family, attention: str = "sdpa"):
-    """The checkpoint as anybody loads it, all parts."""
-    ours = {"config": family.config, "key_mapping": family.renamed} if family.renamed else {}  # else nobody can load it
-    return (
-        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(family.config)]
-        .from_pretrained(**weights_of(family.checkpoint), dtype=torch.float32, attn_implementation=attention, **ours)
-        .eval()
-    )
-
-
-def from_pixels(model, family: Family, frames: torch.Tensor, prompt_ids: torch.Tensor, visual: torch.Tensor) -> list:
-    """Greedy tokens of the model's own `generate`, from pixels, positions left to the model."""
-    if family.name in REFERENCES:  # no class of transformers can
-        seen = REFERENCES[family.name](family.checkpoint.path)
-        features = seen.features(family.pixels(frames, CPU)["pixel_values_videos"][0])
-        return seen.greedy(features, prompt_ids, visual, torch.arange(len(prompt_ids)), 12)
-    extra = {}
-    if family.name in QWEN:
-        extra["mm_token_type_ids"] = (prompt_ids == family.placeholder).int()[None] * 2
-    if family.name == "qwen2_5_vl":
-        extra["second_per_grid_ts"] = torch.tensor([SPACING])
-    out = model.generate(
-        input_ids=prompt_ids[None],
-        attention_mask=torch.ones_like(prompt_ids)[None],
-        **family.pixels(frames, CPU),
-        **extra,
-        max_new_tokens=12,
-        do_sample=False,
-    )
-    return out[0, len(prompt_ids) :].tolist()
+from tests.support.runtimes import CPU, FP32
+from tests.support.whole_models import QWEN, encode, from_pixels, grid_of, tokens_of, whole_model
 
 
 def test_every_family_of_the_table_has_a_checkpoint_here():

@@ -23,8 +23,8 @@ from stsimdiff_cli.models.inference.language_model import LanguageModel
 from stsimdiff_cli.models.inference.prompts import Prompter
 from stsimdiff_cli.models.inference.vision_encoder import VisionEncoder
 from stsimdiff_cli.models.loading.weights import load_language, load_vision
-from tests.models.families.test_families import CPU, QUESTIONS, encode, grid_of, whole_model
 from tests.support.checkpoints.more import INTERNVL_VOCABULARY, internvl_checkpoint
+from tests.support.checkpoints.parts import QUESTIONS
 from tests.support.family_checks import (
     CLIPS,
     answers_equal_generate,
@@ -33,7 +33,8 @@ from tests.support.family_checks import (
     only_that_cell_moves,
     resized,
 )
-from tests.support.runtimes import FP32
+from tests.support.runtimes import CPU, FP32
+from tests.support.whole_models import encode, grid_of, whole_model
 
 #: The encoders of the small and of the large models: InternViT-300M, and InternViT-6B with normalised keys.
 ENCODERS = {"300M": {}, "6B": {"use_qk_norm": True, "norm_type": "rms_norm", "attention_bias": False}}

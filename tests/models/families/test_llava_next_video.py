@@ -16,11 +16,11 @@ from stsimdiff_cli.models.families.base import Family
 from stsimdiff_cli.models.inference.conversation import Conversation
 from stsimdiff_cli.models.inference.language_model import LanguageModel
 from stsimdiff_cli.models.inference.vision_encoder import VisionEncoder
-from tests.models.families.test_families import CPU, encode, grid_of, tokens_of, whole_model
 from tests.support.checkpoints.parts import QUESTIONS
 from tests.support.checkpoints.video import VICUNA_TEMPLATE, clip_of, dummy_of, llava_next_video_checkpoint
 from tests.support.family_checks import a_method_keeps_its_budget
-from tests.support.runtimes import FP32
+from tests.support.runtimes import CPU, FP32
+from tests.support.whole_models import encode, grid_of, tokens_of, whole_model
 
 EVIDENCE = ("saliency", "keys")
 EDGE_336 = {"crop_size": {"height": 336, "width": 336}, "size": {"shortest_edge": 336}}

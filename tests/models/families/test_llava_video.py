@@ -27,13 +27,13 @@ from stsimdiff_cli.models.loading.checkpoint import DUMMY, find_checkpoint
 from stsimdiff_cli.models.loading.weights import load_language, load_vision
 from stsimdiff_cli.ratio import parse_ratio
 from stsimdiff_cli.records import Source
-from tests.models.families.test_families import CPU, encode, grid_of, tokens_of
-from tests.models.loading.test_random_weights import PARAMETERS
 from tests.support.checkpoints.llava_video import llava_video_checkpoint
 from tests.support.checkpoints.parts import QUESTIONS, VOCABULARY
 from tests.support.family_checks import every_method_keeps_its_budget
 from tests.support.references.llava_video import LlavaVideoReference
-from tests.support.runtimes import FP32
+from tests.support.references.published_sizes import PARAMETERS
+from tests.support.runtimes import CPU, FP32
+from tests.support.whole_models import encode, grid_of, tokens_of
 
 MODES = {"bilinear": (4, 5), "average": (3, 4)}  # rows and columns of 7 x 7 patches, newlines included
 

@@ -29,12 +29,12 @@ from stsimdiff_cli.models.inference.vision_encoder import VisionEncoder
 from stsimdiff_cli.models.loading import checkpoint as checkpoints
 from stsimdiff_cli.models.loading.checkpoint import DUMMY, find_checkpoint
 from stsimdiff_cli.models.loading.weights import load_language, load_vision
-from tests.models.families.test_families import CPU, encode, grid_of, tokens_of, whole_model
 from tests.support.checkpoints.nvila import BASIC, CHATML, SIDE, TSP, WORDS, nvila_checkpoint
 from tests.support.checkpoints.parts import QUESTIONS, VOCABULARY
 from tests.support.family_checks import CLIPS, every_method_keeps_its_budget, kept_tokens_keep_their_positions, resized
 from tests.support.references.nvila import NvilaReference
-from tests.support.runtimes import FP32
+from tests.support.runtimes import CPU, FP32
+from tests.support.whole_models import encode, grid_of, tokens_of, whole_model
 
 #: Checkpoints by what they try, and the grid of seven frames of 7 x 7 patches.
 KINDS: dict[str, tuple[dict[str, Any], tuple[int, int, int]]] = {

@@ -20,7 +20,6 @@ from stsimdiff_cli.models.families.qwen2_vl import Qwen2VL
 from stsimdiff_cli.models.inference.language_model import LanguageModel
 from stsimdiff_cli.models.inference.vision_encoder import VisionEncoder
 from stsimdiff_cli.models.loading.weights import load_language, load_vision
-from tests.models.families.test_families import CPU, encode, grid_of, whole_model
 from tests.support.checkpoints.more import qwen2_vl_checkpoint
 from tests.support.family_checks import (
     CLIPS,
@@ -30,7 +29,8 @@ from tests.support.family_checks import (
     only_that_cell_moves,
     resized,
 )
-from tests.support.runtimes import FP32
+from tests.support.runtimes import CPU, FP32
+from tests.support.whole_models import encode, grid_of, whole_model
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,6 @@ from stsimdiff_cli.models.loading.weights import load_language
 from stsimdiff_cli.records import DenseFeatures, Frames, FrameStream, Source, VideoTokens
 from stsimdiff_cli.storage.formats import StoredVideo, load, save_compressed, save_tokens
 from stsimdiff_cli.storage.tensor_file import checksum
-from tests.models.families.test_families import CPU, encode, tokens_of, whole_model
 from tests.support.checkpoints.parts import QUESTIONS
 from tests.support.checkpoints.qwen3_vl import qwen3_vl_checkpoint
 from tests.support.family_checks import (
@@ -33,7 +32,8 @@ from tests.support.family_checks import (
     kept_tokens_keep_their_positions,
     resized,
 )
-from tests.support.runtimes import FP32
+from tests.support.runtimes import CPU, FP32
+from tests.support.whole_models import encode, tokens_of, whole_model
 
 
 @pytest.fixture(scope="module")

@@ -22,10 +22,11 @@ from stsimdiff_cli.models.inference.language_model import LanguageModel
 from stsimdiff_cli.models.inference.prompts import Prompter
 from stsimdiff_cli.models.inference.vision_encoder import VisionEncoder
 from stsimdiff_cli.records import TokenGrid
-from tests.models.families.test_families import CPU, QUESTIONS, encode, grid_of, tokens_of, whole_model
+from tests.support.checkpoints.parts import QUESTIONS
 from tests.support.checkpoints.video import clip_of, dummy_of, smolvlm_checkpoint
 from tests.support.family_checks import a_method_keeps_its_budget
-from tests.support.runtimes import FP32
+from tests.support.runtimes import CPU, FP32
+from tests.support.whole_models import encode, grid_of, tokens_of, whole_model
 
 EVIDENCE = ("saliency", "keys")
 FRAME = "<fake_token_around_image><global-img>" + "<image>" * 9 + "<fake_token_around_image>"

@@ -23,10 +23,12 @@ from stsimdiff_cli.models.inference.language_model import LanguageModel
 from stsimdiff_cli.models.loading.runtime import Runtime
 from stsimdiff_cli.ratio import parse_ratio
 from stsimdiff_cli.records import DenseFeatures, VideoTokens
-from tests.conftest import SAMPLES, make_tokens
-from tests.models.families.test_families import QUESTIONS, tokens_of
+from tests.support.checkpoints.parts import QUESTIONS
+from tests.support.clip_factory import SAMPLES
 from tests.support.fake_llm import FakeLlm
 from tests.support.runtimes import FP32
+from tests.support.tokens import make_tokens
+from tests.support.whole_models import tokens_of
 
 INSIDE = [name for name in METHODS if METHODS.load(name).inside]
 CASES = list(itertools.product(range(8), ("0.1", "0.37", "0.8")))

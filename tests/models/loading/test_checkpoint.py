@@ -22,9 +22,9 @@ from stsimdiff_cli.models.loading.runtime import Runtime
 from stsimdiff_cli.models.loading.weights import load_language
 from stsimdiff_cli.storage.formats import save_compressed
 from stsimdiff_cli.video import Sampling
-from tests.cli.test_cli import refused, run
 from tests.support.checkpoints.qwen_and_onevision import CHECKPOINTS
 from tests.support.clip_factory import render
+from tests.support.commands import refused, run
 from tests.support.runtimes import FP32
 
 NAME, REVISION = "somebody/a-model", "v1.2"

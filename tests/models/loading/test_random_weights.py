@@ -23,22 +23,10 @@ from stsimdiff_cli.models.loading.runtime import ResolvedRuntime, Runtime
 from stsimdiff_cli.models.loading.weights import load_language, load_vision
 from stsimdiff_cli.profiling.clip import make_clip
 from stsimdiff_cli.video import Sampling
-from tests.conftest import make_tokens
+from tests.support.references.published_sizes import PARAMETERS
 from tests.support.runtimes import FP32
+from tests.support.tokens import make_tokens
 
-#: As counted in the published weights; of the LLaVA models only 8.03 and 0.9 billion are known, from their cards, and
-#: of NVILA nothing.
-PARAMETERS = {
-    "llava-video-7b": 8_030_348_832,
-    "nvila-8b-video": 8_040_098_720,
-    "llava-onevision-0.5b": 893_675_552,
-    "qwen2.5-vl-7b": 8_292_166_656,
-    "qwen2.5-vl-3b": 3_754_622_976,
-    "internvl3-8b": 7_944_373_760,
-    "smolvlm2-2.2b": 2_246_784_880,
-    "smolvlm2-256m": 256_484_928,
-    "qwen3-vl-8b": 8_767_123_696,
-}
 TEXT = {
     "hidden_size": 64,
     "intermediate_size": 96,

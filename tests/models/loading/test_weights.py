@@ -28,12 +28,12 @@ from stsimdiff_cli.models.loading.random_weights import write_dummy
 from stsimdiff_cli.models.loading.runtime import ATTENTION, ResolvedRuntime, Runtime, pick_attention
 from stsimdiff_cli.models.loading.weights import load_language, load_vision
 from stsimdiff_cli.video import Sampling
-from tests.cli.test_cli import refused, run
-from tests.conftest import SAMPLES
-from tests.models.families.test_families import CPU, tokens_of, whole_model
 from tests.support.checkpoints.parts import QUESTIONS
 from tests.support.checkpoints.qwen_and_onevision import CHECKPOINTS
-from tests.support.runtimes import FP32
+from tests.support.clip_factory import SAMPLES
+from tests.support.commands import refused, run
+from tests.support.runtimes import CPU, FP32
+from tests.support.whole_models import tokens_of, whole_model
 
 #: Names, in any checkpoint, of what stands beside the LLM; one learned newline belongs to the prompt.
 BESIDE = ("visual.", "vision_tower.", "vision_model.", "connector.", "projector.", "mlp1.", "mm_projector.")
