@@ -22,6 +22,16 @@ from stsimdiff_cli.video.decoding import Decoding
 from tests.support.checkpoints.qwen_and_onevision import CHECKPOINTS
 from tests.support.skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401  hooks
 
+#: Fixtures that take more than five seconds to make, and with them every test that may be the first to ask for one.
+SLOW_FIXTURES = {"profiled", "benches"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that use a slow fixture."""
+    for item in items:
+        if SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
+
 
 @pytest.fixture(scope="session", params=sorted(CHECKPOINTS))
 def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -1,4 +1,4 @@
-"""Random small videos, and what the reference says of them."""
+"""Random small videos, and what the reference implementation selects from them."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ class Case:
     seed: int
 
     def expected(self, **more: Any) -> Expected:
-        """What the reference says; a case that hangs on rounding is not counted."""
+        """What the reference selects. A case that depends on rounding is rejected."""
         try:
             return reference.st_simdiff(self.features, self.ratio, **self.switches, **more)
         except UndecidedError:
             reject()
 
     def selection(self, importance: str, tokens: VideoTokens | None = None, attention: Any = None) -> Selection:
-        """What the library says."""
+        """What the library selects."""
         method = StSimDiff(importance=importance, **self.switches)
         llm = FakeLlm(attention)
         return method.select(tokens or video(self.features), parse_ratio(self.ratio), llm, lambda name: None)
@@ -95,23 +95,23 @@ def cases(draw: st.DrawFn) -> Case:
 
 
 def hundreds(test: Any) -> Any:
-    """Three hundred cases, the same ones on every run."""
+    """Decorator: run a test on three hundred cases, the same ones in every run."""
     return settings(max_examples=300, deadline=None, derandomize=True)(given(case=cases())(test))
 
 
 def edge_list(edges: graph.Edges) -> dict[tuple[int, int], float]:
-    """Edges of the library by their ends."""
+    """The weights of the library's edges, by the two tokens that they join."""
     slots, rows, columns = edges.shape
     node = torch.arange(slots * rows * columns).view(slots, rows, columns)
-    found = {}
+    weights = {}
     for weight, start, end in (
         (edges.right, node[:, :, :-1], node[:, :, 1:]),
         (edges.down, node[:, :-1], node[:, 1:]),
         (edges.later, node[:-1], node[1:]),
     ):
         ends = zip(start.flatten().tolist(), end.flatten().tolist(), strict=True)
-        found |= dict(zip(ends, weight.flatten().tolist(), strict=True))
-    return found
+        weights |= dict(zip(ends, weight.flatten().tolist(), strict=True))
+    return weights
 
 
 def labels_of(parts: list[list[int]], count: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""A stand-in for the LLM behind a method: attention from a formula, hidden states from a table."""
+"""A stand-in for the LLM that a method uses: attention from a formula, hidden states from a table."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Attention = Callable[[Tensor, int], Tensor]
 
 @dataclass
 class FakeRows:
-    """What the tokens `index` receive in a layer."""
+    """The attention that the tokens `index` receive in a layer."""
 
     index: Tensor
     layer: int
@@ -36,13 +36,13 @@ class FakeLlm:
     attention: Attention
     layers: int = 4
     hidden: Callable[[int], Tensor] | None = None
-    seen: list[int] = field(default_factory=list)  # tokens behind each layer
+    seen: list[int] = field(default_factory=list)  # number of tokens after each layer
 
     def importance(self, index: Tensor, layer: int) -> Tensor:
         return self.attention(index, layer)
 
     def prefill(self, pruner: LayerPruner) -> None:
-        """The loop of models/layers.py without a model: hidden states do not depend on what was cut before."""
+        """The loop of inference/layer_loop.py without a model: hidden states do not depend on earlier pruning."""
         if pruner.finished:
             return
         merged: dict[int, Any] = {}
@@ -70,7 +70,7 @@ class FakeLlm:
 
     @staticmethod
     def _note(pruner: LayerPruner, cut: Keep | None, states: Tensor, merged: dict[int, Any]) -> None:
-        """A state that a cut has changed stays, whatever the tables of later layers say."""
+        """A state that pruning has changed stays, whatever the tables of later layers say."""
         if cut is None or cut.hidden is None:
             return
         for place, old, new in zip(pruner.index.tolist(), states[cut.keep], cut.hidden, strict=True):
