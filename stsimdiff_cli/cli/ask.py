@@ -76,30 +76,30 @@ def ask(
         raise RequestError("--inside and --ratio must be given together.", "Write e.g. --inside fastv --ratio 0.3")
     files = _leading_files([file, *map(Path, questions or [])])
     asked = (questions or [])[len(files) - 1 :]
+    several = len(files) > 1
     interactive = not asked and sys.stdin.isatty() and not json
     if not asked and not interactive:
         raise RequestError(
             "There is no question.",
             'Write e.g. stsimdiff ask FILE "What happens in this video?", or - to read questions from stdin.',
         )
-    if interactive and len(files) > 1:
+    if interactive and several:
         raise RequestError("The prompt works with one file only.", "Name one file, or add the questions.")
     runtime = Runtime(device, dtype, attn, quantize)
     runtime.check()  # before a video is encoded
     asker = _Asker(
-        ModelCache() if len(files) > 1 else NoModelCache(),
-        model,
-        frames,
-        fps,
-        runtime,
-        (inside, ratio) if inside and ratio else None,
-        {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed},
-        json,
+        models=ModelCache() if several else NoModelCache(),
+        model=model,
+        frames=frames,
+        fps=fps,
+        runtime=runtime,
+        inside=(inside, ratio) if inside and ratio else None,
+        generation={"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed},
+        json=json,
     )
     if interactive:
         asker.ask_about(file, _typed_questions(), announce=False)
         return
-    several = len(files) > 1
     given = list(_given_questions(asked)) if several else _given_questions(asked)  # stdin can be read only once
     announce = len(asked) != 1 or asked == ["-"]
     common.each(files, lambda path: asker.ask_about(path, given, announce=announce, title=several))
@@ -123,7 +123,7 @@ def _exists(name: Path) -> bool:
         return False
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Asker:
     """Asks questions about one file after another with the same model, and prints the answers."""
 
@@ -133,7 +133,7 @@ class _Asker:
     fps: float | None
     runtime: Runtime
     inside: tuple[str, str] | None  # method that prunes inside the LLM, and its ratio
-    answering: dict[str, Any]
+    generation: dict[str, Any]  # keyword arguments of Conversation.ask
     json: bool
 
     def ask_about(self, file: Path, questions: Iterable[str], announce: bool, title: bool = False) -> None:
@@ -157,7 +157,7 @@ class _Asker:
             if announce and not self.json:
                 output.stderr.print(f"[bold]? {output.escape(question)}[/]")
             on_text = None if self.json else output.stream
-            answer = conversation.ask(question, **self.answering, on_text=on_text)
+            answer = conversation.ask(question, **self.generation, on_text=on_text)
             if not self.json:
                 output.result("")
             answers.append(_row(question, answer))
