@@ -1,25 +1,36 @@
-"""Fixtures that several test files share."""
+"""Fixtures that several test files share, and the hooks that can forbid skips."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: no test looks for a hub
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: small models gain nothing from threads that wait
+os.environ["HF_HUB_OFFLINE"] = "1"  # set before transformers is imported: no test may ask the Hub
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # set before torch is imported: small models are no faster with threads
 
 import pytest
 import torch
 import transformers
 
 if not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = "1"  # before triton: its kernels then run on the CPU
+    os.environ["TRITON_INTERPRET"] = "1"  # set before triton is imported: its kernels then run on the CPU
 
 from stsimdiff_cli.models.families import open_family
 from stsimdiff_cli.models.families.base import Family
 from stsimdiff_cli.models.loading import weights as loading
 from stsimdiff_cli.video.decoding import Decoding
 from tests.support.checkpoints import CHECKPOINTS
+from tests.support.skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401  hooks
+
+#: Fixtures that take more than five seconds to make, and with them every test that may be the first to ask for one.
+SLOW_FIXTURES = {"profiled", "benches"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that use a slow fixture."""
+    for item in items:
+        if SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
 
 
 @pytest.fixture(scope="session", params=sorted(CHECKPOINTS))
@@ -44,7 +55,7 @@ def frames() -> torch.Tensor:
 
 @pytest.fixture
 def fed(monkeypatch) -> list[int]:
-    """Counts the packets that are decoded."""
+    """One entry for every packet that is decoded."""
     count: list[int] = []
     feed = Decoding.feed
     monkeypatch.setattr(Decoding, "feed", lambda self: (count.append(1), feed(self))[1])
@@ -53,9 +64,9 @@ def fed(monkeypatch) -> list[int]:
 
 @pytest.fixture
 def read(monkeypatch) -> list[str]:
-    """Names of the tensors whose numbers are taken out of checkpoints, as the files call them.
+    """Names of the tensors that are read from checkpoints, as stored in the files.
 
-    Of a checkpoint in parts, behind the name of the part's folder.
+    For a checkpoint in several folders, the name of the folder comes first.
     """
     names: list[str] = []
     real = transformers.modeling_utils.safe_open

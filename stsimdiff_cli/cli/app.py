@@ -1,4 +1,4 @@
-"""The program: its commands, and the only place where errors become sentences and exit codes."""
+"""The program: its commands, and the only place that turns errors into messages and exit codes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Show the version and exit."
+    ),
 ) -> None:
     pass
 

@@ -1,4 +1,4 @@
-"""`stsimdiff ask`: questions about a video, answered from its tokens."""
+"""`stsimdiff ask`: answer questions about videos from their tokens."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ if TYPE_CHECKING:
 
 
 def ask(
-    file: Annotated[Path, typer.Argument(help="A compressed file, a tokens file, or a video.", show_default=False)],
+    file: Annotated[Path, typer.Argument(help="Compressed file, tokens file or video.", show_default=False)],
     questions: Annotated[
         list[str] | None,
         typer.Argument(
-            help="More files, then questions; - reads one a line from stdin; none: a prompt.", show_default=False
+            help="More files, then the questions. Use - to read one question per line from stdin; without a "
+            "question, a prompt opens.",
+            show_default=False,
         ),
     ] = None,
     model: options.Model = None,
@@ -33,59 +35,78 @@ def ask(
     fps: options.Fps = None,
     inside: Annotated[
         str | None,
-        typer.Option(help="All tokens enter, and this method prunes between the LLM's layers: fastv, framefusion, ..."),
+        typer.Option(
+            help="Method that prunes between the LLM's layers, e.g. fastv. All tokens enter the LLM.",
+            rich_help_panel=options.METHOD,
+        ),
     ] = None,
     ratio: Annotated[
-        str | None, typer.Option(help="With --inside: fraction of tokens alive behind the last cut.")
+        str | None,
+        typer.Option(
+            help="Fraction of visual tokens left after the last pruning layer. Only with --inside.",
+            rich_help_panel=options.METHOD,
+        ),
     ] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 128,
-    temperature: Annotated[float, typer.Option(min=0.0, help="0 always takes the likeliest token.")] = 0.0,
-    seed: Annotated[int, typer.Option(help="Seed for temperatures above 0.")] = 0,
+    max_new_tokens: options.MaxNewTokens = 128,
+    temperature: Annotated[
+        float,
+        typer.Option(
+            min=0.0, help="Sampling temperature. 0 always takes the most likely token.", rich_help_panel=options.ANSWERS
+        ),
+    ] = 0.0,
+    seed: Annotated[
+        int, typer.Option(help="Random seed for temperatures above 0.", rich_help_panel=options.ANSWERS)
+    ] = 0,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     attn: options.Attn = "auto",
     quantize: options.Quantize = None,
     json: options.Json = False,
 ) -> None:
-    """Ask about a video, or several. The kept tokens enter the LLM once; every question starts from there.
+    """Answer questions about one or more videos.
 
-    Loads no vision tower unless FILE is a video, and the LLM once for all files.
+    The kept tokens of a file enter the LLM once, and every question continues from there. The LLM is loaded once for
+    all files. The vision encoder is loaded only for a video.
     """
     from ..errors import RequestError
     from ..models.inference.model_cache import ModelCache, NoModelCache
     from ..models.loading.runtime import Runtime
 
     if (inside is None) != (ratio is None):
-        raise RequestError("--inside and --ratio belong together.", "Write e.g. --inside fastv --ratio 0.3")
-    files, asked = _files([file, *map(Path, questions or [])]), (questions or [])
-    asked = asked[len(files) - 1 :]
+        raise RequestError("--inside and --ratio must be given together.", "Write e.g. --inside fastv --ratio 0.3")
+    files = _leading_files([file, *map(Path, questions or [])])
+    asked = (questions or [])[len(files) - 1 :]
+    several = len(files) > 1
     interactive = not asked and sys.stdin.isatty() and not json
     if not asked and not interactive:
-        raise RequestError("There is no question.", 'stsimdiff ask FILE "What happens in this video?", or - for stdin')
-    if interactive and len(files) > 1:
-        raise RequestError("A prompt is about one file.", "Name one file, or give the questions too.")
+        raise RequestError(
+            "There is no question.",
+            'Write e.g. stsimdiff ask FILE "What happens in this video?", or - to read questions from stdin.',
+        )
+    if interactive and several:
+        raise RequestError("The prompt works with one file only.", "Name one file, or add the questions.")
     runtime = Runtime(device, dtype, attn, quantize)
     runtime.check()  # before a video is encoded
-    session = _Session(
-        ModelCache() if len(files) > 1 else NoModelCache(),
-        model,
-        frames,
-        fps,
-        runtime,
-        (inside, ratio) if inside and ratio else None,
-        {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed},
-        json,
+    asker = _Asker(
+        models=ModelCache() if several else NoModelCache(),
+        model=model,
+        frames=frames,
+        fps=fps,
+        runtime=runtime,
+        inside=(inside, ratio) if inside and ratio else None,
+        generation={"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed},
+        json=json,
     )
     if interactive:
-        session.about(file, _prompted(), announce=False)
+        asker.ask_about(file, _typed_questions(), announce=False)
         return
-    listed = list(_listed(asked)) if len(files) > 1 else _listed(asked)  # stdin can be read once
-    several = len(asked) != 1 or asked == ["-"]
-    common.each(files, lambda one: session.about(one, listed, announce=several, title=len(files) > 1))
+    given = list(_given_questions(asked)) if several else _given_questions(asked)  # stdin can be read only once
+    announce = len(asked) != 1 or asked == ["-"]
+    common.each(files, lambda path: asker.ask_about(path, given, announce=announce, title=several))
 
 
-def _files(names: list[Path]) -> list[Path]:
-    """The files that a command line begins with: the first, and those behind it that exist or look like ours."""
+def _leading_files(names: list[Path]) -> list[Path]:
+    """The first name, and those after it that are existing files or end in .safetensors. The rest are questions."""
     files = names[:1]
     for name in names[1:]:
         if not (name.suffix == ".safetensors" or _exists(name)):
@@ -95,77 +116,80 @@ def _files(names: list[Path]) -> list[Path]:
 
 
 def _exists(name: Path) -> bool:
-    """Whether it names a file; a question may be longer than a name can be."""
+    """Whether a file of this name exists. A question may be too long to be a name."""
     try:
         return name.is_file()
     except OSError:
         return False
 
 
-@dataclass
-class _Session:
-    """Questions about one file after the other, with one model."""
+@dataclass(frozen=True)
+class _Asker:
+    """Asks questions about one file after another with the same model, and prints the answers."""
 
     models: ModelCache
     model: str | None
-    frames: int | None  # of a video
+    frames: int | None  # frames and fps: only for a video
     fps: float | None
     runtime: Runtime
-    inside: tuple[str, str] | None  # method and ratio
-    answering: dict[str, Any]
+    inside: tuple[str, str] | None  # method that prunes inside the LLM, and its ratio
+    generation: dict[str, Any]  # keyword arguments of Conversation.ask
     json: bool
 
-    def about(self, file: Path, questions: Iterable[str], announce: bool, title: bool = False) -> None:
-        """Ask all questions about a file, and print the answers."""
+    def ask_about(self, file: Path, questions: Iterable[str], announce: bool, title: bool = False) -> None:
+        """Ask every question about a file and print the answers.
+
+        `announce` prints each question before its answer, `title` the file's name before all of them (to stderr).
+        """
         from ..pipeline import Context
         from ..timing import Stopwatch
 
         timer = Stopwatch(self.runtime.device)
         context = Context(self.models, timer)
-        found = common.open_input(file, self.model, self.frames, self.fps, self.runtime, context)
-        common.introduce(found.grid.model.id)
-        conversation = self._conversation(file, found, context)
+        video = common.open_input(file, self.model, self.frames, self.fps, self.runtime, context)
+        common.introduce(video.grid.model.id)
+        conversation = self._conversation(file, video, context)
         if title and not self.json:
             output.stderr.print(f"[bold]{output.escape(str(file))}[/]")
         answers = []
         for question in questions:
-            _hint_unknown(conversation, question)
+            _warn_unknown_words(conversation, question)
             if announce and not self.json:
                 output.stderr.print(f"[bold]? {output.escape(question)}[/]")
             on_text = None if self.json else output.stream
-            answer = conversation.ask(question, **self.answering, on_text=on_text)
+            answer = conversation.ask(question, **self.generation, on_text=on_text)
             if not self.json:
                 output.result("")
             answers.append(_row(question, answer))
             if conversation.alive_per_layer:
                 answers[-1]["live"] = conversation.alive_per_layer
         if self.json:
+            alive = conversation.alive_per_layer
             output.result_json(
                 {
                     "file": str(file),
-                    "model": found.grid.model.id,
-                    "tokens": found.grid.tokens,
-                    "kept": conversation.alive_per_layer[-1]
-                    if conversation.alive_per_layer
-                    else len(conversation.index),
+                    "model": video.grid.model.id,
+                    "tokens": video.grid.tokens,
+                    "kept": alive[-1] if alive else len(conversation.index),
                     "inside": self.inside[0] if self.inside else None,
                     "answers": answers,
                     "seconds": {**timer.seconds, "total": timer.total()},
                 }
             )
 
-    def _conversation(self, file: Path, found: VideoTokens | CompressedVideo, context: Context) -> Conversation:
+    def _conversation(self, file: Path, video: VideoTokens | CompressedVideo, context: Context) -> Conversation:
+        """A conversation about the kept tokens, or about all tokens if a method prunes inside the LLM."""
         from .. import pipeline
         from ..errors import RequestError
         from ..records import VideoTokens
 
         if self.inside:
-            if not isinstance(found, VideoTokens):
-                raise RequestError(f"{file} is compressed already.", "Leave out --inside, or give the tokens file.")
+            if not isinstance(video, VideoTokens):
+                raise RequestError(f"{file} is already compressed.", "Leave out --inside, or give the tokens file.")
             method, ratio = self.inside
-            return pipeline.converse_inside(found, ratio, method, self.runtime, model=self.model, context=context)
-        video = pipeline.all_tokens(found) if isinstance(found, VideoTokens) else found
-        return pipeline.converse(video, self.runtime, model=self.model, context=context)
+            return pipeline.converse_inside(video, ratio, method, self.runtime, model=self.model, context=context)
+        kept = pipeline.all_tokens(video) if isinstance(video, VideoTokens) else video
+        return pipeline.converse(kept, self.runtime, model=self.model, context=context)
 
 
 def _row(question: str, answer: Any) -> dict[str, Any]:
@@ -178,8 +202,8 @@ def _row(question: str, answer: Any) -> dict[str, Any]:
     }
 
 
-def _listed(questions: list[str]) -> Iterator[str]:
-    """The questions of the command line; `-` stands for the lines of stdin."""
+def _given_questions(questions: list[str]) -> Iterator[str]:
+    """The questions on the command line; `-` stands for the lines of stdin."""
     for question in questions:
         if question == "-":
             yield from (line.strip() for line in sys.stdin if line.strip())
@@ -187,9 +211,9 @@ def _listed(questions: list[str]) -> Iterator[str]:
             yield question
 
 
-def _prompted() -> Iterator[str]:
+def _typed_questions() -> Iterator[str]:
     """Questions typed at a prompt, until Ctrl-D."""
-    output.note("ask away; Ctrl-D ends.")
+    output.note("type a question and press Enter; Ctrl-D ends.")
     while True:
         output.stderr.print("[bold]?[/] ", end="")
         line = sys.stdin.readline()
@@ -200,14 +224,15 @@ def _prompted() -> Iterator[str]:
             yield line.strip()
 
 
-def _hint_unknown(conversation: Conversation, question: str) -> None:
-    """A model with a closed vocabulary does not know every word: say so, and what it can answer."""
+def _warn_unknown_words(conversation: Conversation, question: str) -> None:
+    """Warn about words that a model with a closed vocabulary does not know, and list questions it can answer."""
     unknown = conversation.language.prompter.unknown_words(question)
     if not unknown:
         return
     from ..synthetic.questions import EXAMPLES
 
-    output.warn(f"the model does not know {', '.join(repr(word) for word in unknown)}; the answer may mean nothing.")
-    output.stderr.print("[cyan]hint:[/] questions that it can answer:")
+    words = ", ".join(repr(word) for word in unknown)
+    output.warn(f"the model does not know {words}, so its answer may be meaningless.")
+    output.stderr.print("[cyan]hint:[/] it can answer questions such as:")
     for example in EXAMPLES:
         output.stderr.print(f"  {output.escape(example)}")

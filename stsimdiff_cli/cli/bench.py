@@ -1,4 +1,4 @@
-"""`stsimdiff bench`: what compression costs in answers."""
+"""`stsimdiff bench`: measure how many answers compression costs."""
 
 from __future__ import annotations
 
@@ -18,23 +18,39 @@ def bench(
     methods: Annotated[
         str | None,
         typer.Option(
-            help="List with commas, e.g. all,st-simdiff:layer=2,st-simdiff@question. Default: all that "
-            "`stsimdiff methods` lists, built-in ones and those of installed packages."
+            help="Methods, separated by commas, e.g. all,fastv@inside. Default: all, those of packages included.",
+            rich_help_panel=options.METHOD,
         ),
     ] = None,
-    ratios: Annotated[str, typer.Option(help="Ratios, with commas.")] = "0.1,0.2,0.3,0.5,1.0",
-    clips: Annotated[int, typer.Option(min=2, help="Rendered clips.")] = 100,
-    frames: Annotated[int, typer.Option(min=1, help="Frames of each clip or video.")] = 32,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the clips and of the intervals.")] = 0,
-    ablation: Annotated[bool, typer.Option("--ablation", help="The rows of the paper's Table 3.")] = False,
+    ratios: Annotated[
+        str, typer.Option(help="Fractions of tokens to keep, separated by commas.", rich_help_panel=options.METHOD)
+    ] = "0.1,0.2,0.3,0.5,1.0",
+    clips: Annotated[int, typer.Option(min=2, help="Number of rendered clips.", rich_help_panel=options.FRAMES)] = 100,
+    frames: Annotated[
+        int, typer.Option(min=1, help="Number of frames per clip or video.", rich_help_panel=options.FRAMES)
+    ] = 32,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Random seed of the clips and of the intervals.", rich_help_panel=options.FRAMES)
+    ] = 0,
+    ablation: Annotated[
+        bool,
+        typer.Option("--ablation", help="Measure the rows of the paper's Table 3.", rich_help_panel=options.METHOD),
+    ] = False,
     sweep: Annotated[
-        str, typer.Option(help="Parameters of st-simdiff: tau_sim=0.6:0.95,tau_diff=0.1:0.4,importance=llm|centrality")
+        str,
+        typer.Option(
+            help="Values of st-simdiff's parameters to try, e.g. tau_sim=0.6:0.95,layer=1|2.",
+            rich_help_panel=options.METHOD,
+        ),
     ] = "",
     question: Annotated[
-        list[str] | None, typer.Option(help="Question about your videos; may be repeated.", show_default=False)
+        list[str] | None,
+        typer.Option(
+            help="Question about your own videos. May be repeated.", show_default=False, rich_help_panel=options.ANSWERS
+        ),
     ] = None,
-    model: options.Model = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 32,
+    model: options.VideoModel = None,
+    max_new_tokens: options.MaxNewTokens = 32,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     output_file: Annotated[
@@ -42,20 +58,29 @@ def bench(
         typer.Option(
             "--output",
             "-o",
-            help="Report to write (JSON). Run a stopped bench again and it goes on.",
+            help="JSON report to write. Run an interrupted bench again to continue it.",
             show_default=False,
+            rich_help_panel=options.OUTPUT,
         ),
     ] = None,
-    plot: Annotated[Path | None, typer.Option(help="Picture to write, e.g. bench.png.", show_default=False)] = None,
-    markdown: Annotated[Path | None, typer.Option(help="Tables to write, in Markdown.", show_default=False)] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Picture to write, e.g. bench.png.", show_default=False, rich_help_panel=options.OUTPUT),
+    ] = None,
+    markdown: Annotated[
+        Path | None,
+        typer.Option(help="Markdown file for the tables.", show_default=False, rich_help_panel=options.OUTPUT),
+    ] = None,
     force: options.Force = False,
     json: options.Json = False,
 ) -> None:
-    """Compare methods at several ratios: the same clips, the same questions, 95 % intervals over clips.
+    """Compare the answers that methods give at several ratios.
 
-    Rendered clips have known answers. On your own videos, answers are compared with those that all tokens give.
-    A method followed by @question measures importance with each question instead of the general prompt; one followed
-    by @inside prunes between the LLM's layers, into which all tokens go with every question.
+    All methods get the same clips and questions; 95 % intervals are taken over clips. Rendered clips have known
+    answers. On your own videos, answers are compared with those from all tokens.
+
+    METHOD@question measures importance with each question instead of the general prompt. METHOD@inside gives the LLM
+    all tokens with every question and prunes between its layers.
     """
     from ..evaluation.plan import make_plan
     from ..storage.atomic import check_output, save_json

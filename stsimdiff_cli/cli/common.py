@@ -1,4 +1,4 @@
-"""What several commands do alike."""
+"""Steps that several commands share."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ if TYPE_CHECKING:
     from ..records import CompressedVideo, Source, VideoTokens
     from ..video import Sampling
 
-#: The embedded model has introduced itself.
-_told = False
+#: Whether the note about the embedded model has been printed.
+_introduced = False
 
 
 def introduce(model: str) -> None:
-    """Say once what the embedded model knows."""
-    global _told
+    """Note once per run what the embedded models can be asked about. Other models need no note."""
+    global _introduced
     from ..models import EMBEDDED_FOLDERS
 
-    if model in EMBEDDED_FOLDERS and not _told:
-        _told = True
+    if model in EMBEDDED_FOLDERS and not _introduced:
+        _introduced = True
         output.note(
-            f"the embedded model `{model}` knows rendered clips of coloured shapes, nothing else. "
-            "For other videos name a real one, e.g. --model Qwen/Qwen2.5-VL-7B-Instruct"
+            f"the embedded model `{model}` understands only rendered clips of coloured shapes. "
+            "For other videos choose a full model, e.g. --model Qwen/Qwen2.5-VL-7B-Instruct"
         )
 
 
 def report_source(source: Source) -> None:
-    """Say what is odd about a video, and name the frames that could not be decoded, by time stamp."""
+    """Print the notes about a video, and warn of frames that could not be decoded, with their times."""
     for text in source.notes:
         output.note(f"{source.name}: {text}")
     if source.missing_seconds:
@@ -43,19 +43,19 @@ def report_source(source: Source) -> None:
 def sampling_of(
     frames: int | None, fps: float | None, start: float | None = None, end: float | None = None, decoder: str = "auto"
 ) -> Sampling:
-    """The record of what the options say; RequestError if they exclude each other."""
+    """The Sampling record that the options describe; RequestError if both `frames` and `fps` are given."""
     from ..errors import RequestError
     from ..video import DEFAULT_FRAMES, Sampling
 
     if frames is not None and fps is not None:
-        raise RequestError("--frames and --fps exclude each other.", "Give one of them.")
+        raise RequestError("--frames and --fps cannot be used together.", "Give one of them.")
     return Sampling(frames or DEFAULT_FRAMES, fps, start, end, decoder)
 
 
 def encode(
     path: Path, model: str | None, sampling: Sampling, runtime: Runtime, context: Context, **options: Any
 ) -> VideoTokens:
-    """Encode a video with a progress bar and the usual notes."""
+    """Encode a video with a progress bar, and print the notes about the model and the video."""
     from dataclasses import replace
 
     from .. import pipeline
@@ -80,22 +80,26 @@ def open_input(
     stay: bool = False,
     evidence: Sequence[str] = (),
 ) -> VideoTokens | CompressedVideo:
-    """What a FILE argument means: a tokens file (whose tensors may `stay` there), a compressed one, or a video."""
+    """Open a tokens file or a compressed file, or encode a video.
+
+    With `stay`, the tensors of a tokens file stay on disk and are read in pieces. `evidence` is what a video is encoded
+    with. RequestError if frames are chosen for a file that is already encoded.
+    """
     from ..errors import RequestError
     from ..storage.formats import StoredVideo, is_stored
 
     if not is_stored(path):
         return encode(path, model, sampling_of(frames, fps), runtime, context, evidence=evidence)
     if frames is not None or fps is not None:
-        raise RequestError(f"{path} is encoded already: its frames are chosen.", "Leave out --frames and --fps.")
+        raise RequestError(f"{path} is already encoded, so its frames are fixed.", "Leave out --frames and --fps.")
     stored = StoredVideo(path)
     return stored.video() if stored.compressed else stored.tokens(stay=stay)
 
 
 def each(files: list[Path], work: Callable[[Path], None]) -> None:
-    """Do the work for every file. One failure stops nothing: it is named, and the exit code is 1 at the end.
+    """Do the work for every file. A failure is reported and the next file follows; StsimdiffError at the end.
 
-    A single file fails as itself.
+    With a single file its own error is raised.
     """
     from ..errors import StsimdiffError
 

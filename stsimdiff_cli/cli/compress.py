@@ -1,4 +1,4 @@
-"""`stsimdiff compress`: a tokens file becomes a compressed file."""
+"""`stsimdiff compress`: turn a tokens file into a compressed file."""
 
 from __future__ import annotations
 
@@ -13,12 +13,27 @@ COUNTS = ("tokens", "kept", "candidates", "representatives", "events", "communit
 
 
 def compress(
-    file: Annotated[Path, typer.Argument(help="A tokens file, or a video (encoded first).", show_default=False)],
+    file: Annotated[Path, typer.Argument(help="Tokens file, or a video, which is encoded first.", show_default=False)],
     output_file: options.Output,
-    ratio: Annotated[str, typer.Option(help="Fraction of tokens to keep, e.g. 0.3: exactly ceil(r N) stay.")],
-    method: Annotated[str, typer.Option(help="Method, e.g. st-simdiff:tau_sim=0.8,tau_diff=p95")] = "st-simdiff",
-    importance: Annotated[str | None, typer.Option(help="What ranks candidates: llm, saliency, centrality.")] = None,
-    prompt: Annotated[str | None, typer.Option(help="Question for importance llm. Default: a general one.")] = None,
+    ratio: Annotated[
+        str,
+        typer.Option(help="Fraction of tokens to keep: above 0, up to 1, e.g. 0.3.", rich_help_panel=options.METHOD),
+    ],
+    method: Annotated[
+        str,
+        typer.Option(
+            help="Method, with any parameters after a colon, e.g. st-simdiff:tau_diff=p95.",
+            rich_help_panel=options.METHOD,
+        ),
+    ] = "st-simdiff",
+    importance: options.Importance = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option(
+            help="Question with which attention in the LLM is measured. Default: 'What happens in this video?'.",
+            rich_help_panel=options.METHOD,
+        ),
+    ] = None,
     model: options.Model = None,
     frames: options.Frames = None,
     fps: options.Fps = None,
@@ -29,7 +44,11 @@ def compress(
     force: options.Force = False,
     json: options.Json = False,
 ) -> None:
-    """Keep the tokens that carry the story: exactly ceil(r N) of them."""
+    """Keep the tokens that carry the story of a video.
+
+    At ratio r, exactly ceil(r N) of the N tokens are kept. For the methods and their parameters, see
+    `stsimdiff methods`.
+    """
     from ..errors import RequestError
     from ..methods.spec import parse_method
     from ..ratio import parse_ratio
@@ -52,12 +71,12 @@ def compress(
     evidence = sorted(chosen.evidence)
     tokens = common.open_input(file, model, frames, fps, runtime, context, stay=True, evidence=evidence)
     if not isinstance(tokens, VideoTokens):
-        raise RequestError(f"{file} is compressed already.", "Give the tokens file or the video.")
+        raise RequestError(f"{file} is already compressed.", "Give the tokens file or the video.")
     video = pipeline.compress_tokens(tokens, exact, chosen, runtime, prompt=prompt, model=model, context=context)
     with timer.during("write"):
         written = save_compressed(output_file, video)
     if chosen.keeps_all and exact != 1:
-        output.note(f"{chosen.name} keeps every token; the ratio {ratio} does not apply.")
+        output.note(f"{chosen.name} keeps every token, so the ratio {ratio} is ignored.")
     counts = video.counts
     if json:
         output.result_json(

@@ -1,4 +1,4 @@
-"""`stsimdiff encode`: a video becomes a tokens file."""
+"""`stsimdiff encode`: turn a video into a tokens file."""
 
 from __future__ import annotations
 
@@ -11,18 +11,28 @@ from . import common, options, output
 
 
 def encode(
-    video: Annotated[Path, typer.Argument(help="The video.", show_default=False)],
+    video: Annotated[Path, typer.Argument(help="Video file to encode.", show_default=False)],
     output_file: options.Output,
-    model: options.Model = None,
+    model: options.VideoModel = None,
     revision: options.Revision = None,
     frames: options.Frames = None,
     fps: options.Fps = None,
     start: options.Start = None,
     end: options.End = None,
     evidence: Annotated[
-        str, typer.Option(help="Store evidence too: saliency, keys, saliency,keys, or auto: what --method needs.")
+        str,
+        typer.Option(
+            help="Evidence to store for methods that need it: saliency, keys or saliency,keys. auto stores what "
+            "--method needs.",
+            rich_help_panel=options.METHOD,
+        ),
     ] = "",
-    method: Annotated[str | None, typer.Option(help="With --evidence auto: a method that compress will use.")] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="Method that compress will use later. Only with --evidence auto.", rich_help_panel=options.METHOD
+        ),
+    ] = None,
     decoder: options.Decoder = "auto",
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
@@ -30,9 +40,10 @@ def encode(
     force: options.Force = False,
     json: options.Json = False,
 ) -> None:
-    """Encode a video into the visual tokens of a multimodal LLM and write them to a tokens file.
+    """Encode a video into visual tokens and write them to a file.
 
-    Reads only the chosen frames, loads only the vision side of the model, and holds a few frames at a time.
+    Only the chosen frames are read, only the vision side of the model is loaded, and only a few frames are in memory
+    at a time.
     """
     from ..errors import RequestError
     from ..models import EMBEDDED_FOLDERS
@@ -42,7 +53,9 @@ def encode(
     from ..timing import Stopwatch
 
     if revision is not None and (model in (None, *EMBEDDED_FOLDERS) or Path(str(model)).is_dir()):
-        raise RequestError("--revision is about hub checkpoints.", "Leave it out, or name a hub id with --model.")
+        raise RequestError(
+            "--revision works with Hub checkpoints only.", "Leave it out, or give a Hub id with --model."
+        )
     wanted = _evidence(evidence, method)
     check_output(output_file, force)
     timer = Stopwatch(device)
@@ -83,13 +96,13 @@ def encode(
 
 
 def _evidence(text: str, method: str | None) -> list[str]:
-    """The evidence to store: as listed, or what a method needs from the encoder."""
+    """The evidence to store: the listed names, or what the method needs from the vision encoder."""
     from ..errors import RequestError
     from ..methods.spec import parse_method
 
     if (text.strip() == "auto") != (method is not None):
         raise RequestError(
-            "--evidence auto and --method belong together.", "Write e.g. --evidence auto --method visionzip"
+            "--evidence auto and --method must be given together.", "Write e.g. --evidence auto --method visionzip"
         )
     if method is not None:
         return sorted(parse_method(method).evidence)

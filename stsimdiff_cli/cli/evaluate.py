@@ -1,4 +1,4 @@
-"""`stsimdiff eval`: the paper's benchmarks, from data on disk."""
+"""`stsimdiff eval`: run the paper's benchmarks on data that is on disk."""
 
 from __future__ import annotations
 
@@ -11,38 +11,64 @@ from . import common, options, output
 
 
 def evaluate(
-    benchmark: Annotated[str, typer.Argument(help="videomme, longvideobench or egoschema.", show_default=False)],
-    data: Annotated[Path, typer.Option(help="Folder of the data, in a published layout.", show_default=False)],
+    benchmark: Annotated[
+        str, typer.Argument(help="Benchmark: videomme, longvideobench or egoschema.", show_default=False)
+    ],
+    data: Annotated[Path, typer.Option(help="Folder with the data, in a published layout.", show_default=False)],
     model: Annotated[
-        str | None, typer.Option(help="Hub id or folder of a checkpoint. Default: tiny-choice, an embedded one.")
+        str | None,
+        typer.Option(
+            help="Hub id or local folder of a checkpoint. Default: the embedded model tiny-choice.",
+            rich_help_panel=options.MODEL,
+        ),
     ] = None,
     revision: options.Revision = None,
-    methods: Annotated[str, typer.Option(help="List with commas, as for bench; vanilla is always run.")] = "st-simdiff",
-    ratios: Annotated[str, typer.Option(help="Ratios, with commas.")] = "0.3,0.5",
-    frames: Annotated[int, typer.Option(min=1, help="Frames of each video.")] = 64,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first questions.")] = None,
-    subtitles: Annotated[bool, typer.Option("--subtitles", help="Put subtitles into the prompt (videomme).")] = False,
-    table: Annotated[bool, typer.Option("--table", help="Show the paper's figures beside ours.")] = False,
+    methods: Annotated[
+        str,
+        typer.Option(
+            help="Methods, separated by commas, as for bench. vanilla always runs.", rich_help_panel=options.METHOD
+        ),
+    ] = "st-simdiff",
+    ratios: Annotated[
+        str, typer.Option(help="Fractions of tokens to keep, separated by commas.", rich_help_panel=options.METHOD)
+    ] = "0.3,0.5",
+    frames: Annotated[
+        int, typer.Option(min=1, help="Number of frames per video.", rich_help_panel=options.FRAMES)
+    ] = 64,
+    limit: Annotated[int | None, typer.Option(min=1, help="Ask only this many questions, the first ones.")] = None,
+    subtitles: Annotated[
+        bool, typer.Option("--subtitles", help="Add subtitles to the prompt (videomme only).")
+    ] = False,
+    table: Annotated[
+        bool, typer.Option("--table", help="Show the paper's results next to ours.", rich_help_panel=options.OUTPUT)
+    ] = False,
     output_folder: Annotated[
         Path | None,
         typer.Option(
             "--output",
             "-o",
-            help="Folder for every answer, the report and the tables. Run a stopped evaluation again and it goes on.",
+            help="Folder for answers, report and tables. Run an interrupted evaluation again to continue it.",
             show_default=False,
+            rich_help_panel=options.OUTPUT,
         ),
     ] = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     attn: options.Attn = "auto",
     quantize: options.Quantize = None,
-    force: Annotated[bool, typer.Option("--force", help="Discard the answers in the folder.")] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Discard the answers that are already in the folder.", rich_help_panel=options.OUTPUT
+        ),
+    ] = False,
     json: options.Json = False,
 ) -> None:
-    """Score methods on VideoMME, LongVideoBench or EgoSchema, with the prompts and the extraction of lmms-eval.
+    """Score methods on VideoMME, LongVideoBench or EgoSchema.
 
-    The data must be on disk already. A video is encoded once for all methods, ratios and questions; one that is
-    missing or broken is named and left out. With -o, methods, ratios and questions may be added later.
+    Prompts and answer extraction are those of lmms-eval; the data must already be on disk. A video is encoded once for
+    all methods, ratios and questions. Missing or broken videos are reported and left out. With --output, methods,
+    ratios and questions can be added later.
     """
     from ..evaluation.plan import make_plan
     from ..evaluation.tasks import TASKS

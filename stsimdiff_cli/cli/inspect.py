@@ -1,4 +1,4 @@
-"""`stsimdiff inspect`: what is in a file, without torch."""
+"""`stsimdiff inspect`: show what is in a file, without torch."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ _BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
 def inspect(
-    file: Annotated[Path, typer.Argument(help="A tokens file or a compressed file.", show_default=False)],
+    file: Annotated[Path, typer.Argument(help="Tokens file or compressed file.", show_default=False)],
     json: options.Json = False,
 ) -> None:
-    """Show what is in a file: source, model, method, counts, and the kept tokens of each slot."""
+    """Show what is in a tokens file or a compressed file.
+
+    Source video, model, method, counts, and the number of tokens kept per slot. The model is not loaded.
+    """
     from dataclasses import asdict
 
     from ..storage.formats import StoredVideo

@@ -1,4 +1,4 @@
-"""`stsimdiff methods` and `stsimdiff models`: what is available."""
+"""`stsimdiff methods` and `stsimdiff models`: list what is available."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from . import options, output
 
 
 def methods(
-    name: Annotated[str | None, typer.Argument(help="Show this method's parameters.", show_default=False)] = None,
+    name: Annotated[str | None, typer.Argument(help="Method whose parameters to show.", show_default=False)] = None,
     json: options.Json = False,
 ) -> None:
     """List the compression methods, or the parameters of one.
@@ -74,7 +74,7 @@ def _parameters(name: str, json: bool) -> None:
 
 
 def models(json: options.Json = False) -> None:
-    """List the embedded models and the model families.
+    """List the embedded models and the supported model families.
 
     Families of installed packages are listed after the built-in ones, with the package that they come from.
     """

@@ -1,4 +1,4 @@
-"""Options that several commands share, each worded once."""
+"""Options that several commands share, each worded once, and the panels that group options in a help text."""
 
 from __future__ import annotations
 
@@ -7,26 +7,83 @@ from typing import Annotated
 
 import typer
 
+#: Panels of the help texts, in the order in which they appear.
+FRAMES, METHOD, MODEL, ANSWERS, OUTPUT = "Frames", "Method", "Model", "Answers", "Output"
+
+Frames = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Number of frames, evenly spaced from the first to the last. Default: 32.", rich_help_panel=FRAMES
+    ),
+]
+Fps = Annotated[
+    float | None, typer.Option(help="Frames per second of video, instead of --frames.", rich_help_panel=FRAMES)
+]
+Start = Annotated[float | None, typer.Option(help="Start of the part to use, in seconds.", rich_help_panel=FRAMES)]
+End = Annotated[float | None, typer.Option(help="End of the part to use, in seconds.", rich_help_panel=FRAMES)]
+Decoder = Annotated[
+    str, typer.Option(help="Video decoder: auto (pyav), pyav, decord or torchcodec.", rich_help_panel=FRAMES)
+]
+Importance = Annotated[
+    str | None,
+    typer.Option(
+        help="What ranks the candidates of st-simdiff: llm (the default), saliency or centrality.",
+        rich_help_panel=METHOD,
+    ),
+]
 Model = Annotated[
     str | None,
-    typer.Option(help="Hub id or folder of a checkpoint. Default: the file's own model; for a video the embedded one."),
+    typer.Option(
+        help="Hub id or local folder of a checkpoint. Default: the model that made the file; for a video, the "
+        "embedded model.",
+        rich_help_panel=MODEL,
+    ),
+]
+VideoModel = Annotated[
+    str | None,
+    typer.Option(
+        help="Hub id or local folder of a checkpoint. Default: the embedded model tiny.", rich_help_panel=MODEL
+    ),
 ]
 Revision = Annotated[
-    str | None, typer.Option(help="Branch, tag or commit of a hub checkpoint; the file records the commit.")
+    str | None,
+    typer.Option(
+        help="Branch, tag or commit of a Hub checkpoint. The output records the exact commit.", rich_help_panel=MODEL
+    ),
 ]
-Output = Annotated[Path, typer.Option("--output", "-o", help="File to write.", show_default=False)]
-Frames = Annotated[
-    int | None, typer.Option(min=1, help="Frames, uniform over the clip, first and last included. Default: 32.")
-]
-Fps = Annotated[float | None, typer.Option(help="Instead of --frames: so many frames per second of video.")]
-Start = Annotated[float | None, typer.Option(help="Begin at this second.")]
-End = Annotated[float | None, typer.Option(help="End at this second.")]
-Decoder = Annotated[str, typer.Option(help="auto, pyav, decord or torchcodec.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+Device = Annotated[
+    str,
+    typer.Option(help="Where the model runs: auto (a GPU if there is one), cpu, cuda, cuda:1 or mps.",
+                 rich_help_panel=MODEL),
+]  # fmt: skip
 Dtype = Annotated[
-    str, typer.Option(help="auto (the checkpoint's on a GPU, float32 on a CPU), float32, bfloat16, float16.")
+    str,
+    typer.Option(
+        help="Precision: auto, float32, bfloat16 or float16. auto is float32 on a CPU and the checkpoint's own "
+        "on a GPU.",
+        rich_help_panel=MODEL,
+    ),
 ]
-Attn = Annotated[str, typer.Option("--attn", help="Attention kernel: auto (sdpa), sdpa, eager, flash_attention_2.")]
-Quantize = Annotated[str | None, typer.Option(help="Load the LLM in 4bit or 8bit. Needs stsimdiff[quantize].")]
-Force = Annotated[bool, typer.Option("--force", help="Overwrite the output.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+Attn = Annotated[
+    str,
+    typer.Option(
+        "--attn",
+        help="Attention implementation: auto (sdpa), sdpa, eager, flash_attention_2 or flash_attention_3.",
+        rich_help_panel=MODEL,
+    ),
+]
+Quantize = Annotated[
+    str | None,
+    typer.Option(
+        help="Load the LLM with 4bit or 8bit weights. Needs stsimdiff[quantize].",
+        rich_help_panel=MODEL,
+    ),
+]
+MaxNewTokens = Annotated[
+    int, typer.Option(min=1, help="Maximum length of an answer, in tokens.", rich_help_panel=ANSWERS)
+]
+Output = Annotated[
+    Path, typer.Option("--output", "-o", help="File to write.", show_default=False, rich_help_panel=OUTPUT)
+]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite the output if it exists.", rich_help_panel=OUTPUT)]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.", rich_help_panel=OUTPUT)]

@@ -1,4 +1,4 @@
-"""Everything that is printed. stdout carries the result; notes, hints, warnings, errors and progress go to stderr."""
+"""Everything that is printed. The result goes to stdout; notes, hints, warnings, errors and progress to stderr."""
 
 from __future__ import annotations
 
@@ -16,40 +16,40 @@ from rich.table import Table
 
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 stdout = Console(highlight=False)
-#: Seconds between two lines of progress where there is no terminal.
+#: Seconds between two lines of progress if stderr is not a terminal.
 LOG_SECONDS = 60.0
 
 
 def note(text: str) -> None:
-    """Something worth knowing."""
+    """Print something worth knowing."""
     stderr.print(f"[cyan]note:[/] {escape(text)}")
 
 
 def warn(text: str) -> None:
-    """Something that the user would want to check."""
+    """Print something that the user should check."""
     stderr.print(f"[yellow]warning:[/] {escape(text)}")
 
 
 def error(text: str, hint: str | None) -> None:
-    """What went wrong and what to try."""
+    """Print what went wrong and what to try."""
     stderr.print(f"[bold red]error:[/] {escape(text)}")
     if hint:
         stderr.print(f"[cyan]hint:[/] {escape(hint)}")
 
 
 def result(text: str) -> None:
-    """A line of the result, as it is."""
+    """Print a line of the result as it is."""
     print(text)
 
 
 def stream(text: str) -> None:
-    """A piece of the result, at once."""
+    """Write a piece of the result without waiting for the end of the line."""
     sys.stdout.write(text)
     sys.stdout.flush()
 
 
 def result_json(data: dict[str, Any]) -> None:
-    """One object on one line; what is not a number is null."""
+    """Print one object on one line. Numbers that are not finite become null."""
     print(json.dumps(_plain(data), ensure_ascii=False, allow_nan=False))
 
 
@@ -64,7 +64,7 @@ def _plain(value: Any) -> Any:
 
 
 def table(rows: list[list[str]], header: list[str], title: str | None = None) -> None:
-    """A table on stdout."""
+    """Print a table to stdout."""
     grid = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in header:
         grid.add_column(name, overflow="fold")
@@ -74,7 +74,7 @@ def table(rows: list[list[str]], header: list[str], title: str | None = None) ->
 
 
 def coloured(lines: list[str]) -> None:
-    """Lines in rich's markup, on a terminal with colours; elsewhere nothing."""
+    """Print lines in rich's markup if stdout is a terminal with colours, else nothing."""
     if shows_colours():
         for line in lines:
             stdout.print(line, soft_wrap=True)
@@ -86,7 +86,7 @@ def shows_colours() -> bool:
 
 
 def size(count: int) -> str:
-    """Bytes for people."""
+    """A number of bytes as people write it, e.g. 1.5 MB."""
     value = float(count)
     for unit in ("bytes", "kB", "MB", "GB"):
         if value < 1000 or unit == "GB":
@@ -97,9 +97,9 @@ def size(count: int) -> str:
 
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar with the time left; off a terminal a line every minute. Call with the number done."""
+    """Show a progress bar with the time left, or without a terminal a line per minute. Call with the number done."""
     if not stderr.is_terminal:
-        yield _lines(what, total)
+        yield _logged_progress(what, total)
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -109,8 +109,8 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
         yield lambda done: bars.update(task, completed=done)
 
 
-def _lines(what: str, total: int) -> Callable[[int], None]:
-    """Progress for a log: a line at most every LOG_SECONDS."""
+def _logged_progress(what: str, total: int) -> Callable[[int], None]:
+    """Progress for a log file: at most one line every LOG_SECONDS."""
     began = last = time.perf_counter()
 
     def update(done: int) -> None:
@@ -125,7 +125,7 @@ def _lines(what: str, total: int) -> Callable[[int], None]:
 
 @contextmanager
 def frame_progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Bars for decoding and encoding with frames per second, on a terminal only; call with (stage, done, all)."""
+    """Show a bar with frames per second for each stage, on a terminal only. Call with (stage, done, total)."""
     if not stderr.is_terminal:
         yield lambda *_: None
         return

@@ -15,38 +15,52 @@ from . import common, options, output
 def profile(
     video: Annotated[
         Path | None,
-        typer.Argument(help="The video. Default: a clip of 640 x 360 pixels made here.", show_default=False),
+        typer.Argument(
+            help="Video to measure with. Default: a generated clip of 640 x 360 pixels.", show_default=False
+        ),
     ] = None,
-    frames: Annotated[str, typer.Option(help="Numbers of frames, with commas.")] = "32,64,96,128",
-    ratio: Annotated[str, typer.Option(help="Fraction of tokens to keep.")] = "0.3",
+    frames: Annotated[
+        str, typer.Option(help="Numbers of frames, separated by commas.", rich_help_panel=options.FRAMES)
+    ] = "32,64,96,128",
+    ratio: Annotated[str, typer.Option(help="Fraction of tokens to keep.", rich_help_panel=options.METHOD)] = "0.3",
     methods: Annotated[
-        str, typer.Option(help="Methods, with commas; savings are against vanilla.")
+        str,
+        typer.Option(
+            help="Methods, separated by commas. Savings are relative to vanilla.", rich_help_panel=options.METHOD
+        ),
     ] = "vanilla,st-simdiff",
-    importance: Annotated[str | None, typer.Option(help="What ranks candidates: llm, saliency, centrality.")] = None,
-    model: options.Model = None,
+    importance: options.Importance = None,
+    model: options.VideoModel = None,
     dummy_weights: Annotated[
         str | None,
         typer.Option(
-            help=f"Instead of --model, random weights in a published size: {', '.join(PRESETS)}.",
+            help=f"Random weights of a published size instead of --model: {', '.join(PRESETS)}.",
+            rich_help_panel=options.MODEL,
         ),
     ] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Runs that count, after one to warm up.")] = 3,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Tokens generated, neither more nor less.")] = 16,
-    questions: Annotated[int, typer.Option(min=1, help="Questions about the video, which is prefilled once.")] = 1,
+    repeats: Annotated[int, typer.Option(min=1, help="Measured runs, after one warm-up run.")] = 3,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Exact number of tokens generated per question.")] = 16,
+    questions: Annotated[int, typer.Option(min=1, help="Questions per run. The video is prefilled once for all.")] = 1,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     attn: options.Attn = "auto",
     output_file: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Report to write (JSON).", show_default=False)
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="JSON report to write.", show_default=False, rich_help_panel=options.OUTPUT
+        ),
     ] = None,
-    plot: Annotated[Path | None, typer.Option(help="Picture to write, e.g. profile.png.", show_default=False)] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Picture to write, e.g. profile.png.", show_default=False, rich_help_panel=options.OUTPUT),
+    ] = None,
     force: options.Force = False,
     json: options.Json = False,
 ) -> None:
-    """Measure time and memory of every stage, compressed and uncompressed.
+    """Measure time and memory, with and without compression.
 
-    Each number of frames and method is measured in a process of its own: one run to warm up, then the repeats, of
-    which the table shows medians. Loading the model is not counted.
+    Every stage is measured, for each number of frames and each method in a separate process: one warm-up run, then the
+    repeats. The tables show medians. Loading the model is not counted.
     """
     from ..profiling.request import parse_frames, parse_methods
 

@@ -1,4 +1,4 @@
-"""`stsimdiff view`: a picture, a clip or a page of what was kept, and why."""
+"""`stsimdiff view`: draw what was kept, and why, as a picture, a clip or a page."""
 
 from __future__ import annotations
 
@@ -17,26 +17,38 @@ FORMATS = {".png": "picture", ".mp4": "clip", ".html": "page"}
 
 
 def view(
-    files: Annotated[list[Path], typer.Argument(help="A compressed file; two of one video for a page.")],
+    files: Annotated[list[Path], typer.Argument(help="Compressed file. A page can compare two of the same video.")],
     output_file: Annotated[
-        Path, typer.Option("--output", "-o", help="picture.png, clip.mp4 or page.html", show_default=False)
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="File to write: .png for a picture, .mp4 for a clip, .html for a page.",
+            show_default=False,
+            rich_help_panel=options.OUTPUT,
+        ),
     ],
     video: Annotated[
-        Path | None, typer.Option(help="The video, if it lies neither beside FILE nor here.", show_default=False)
+        Path | None,
+        typer.Option(
+            help="The video. Needed if it is neither next to the file nor in the current folder.", show_default=False
+        ),
     ] = None,
     slots: Annotated[
         str | None,
-        typer.Option(help="For a picture: 8 for so many evenly spaced slots, or 0,5,10-12.", show_default=False),
+        typer.Option(help="Slots of a picture: how many, evenly spaced (8), or which (0,5,10-12).", show_default=False),
     ] = None,
     tokens: Annotated[
-        Path | None, typer.Option(help="Tokens file, for the change signal if FILE has none.", show_default=False)
+        Path | None,
+        typer.Option(help="Tokens file with the change signal, if the compressed file has none.", show_default=False),
     ] = None,
     force: options.Force = False,
     json: options.Json = False,
 ) -> None:
-    """See what was kept, and why: representatives yellow, events red, both orange, dropped cells dimmed.
+    """Draw which tokens were kept, and why.
 
-    A time line shows the tokens kept per slot, the change from slot to slot, and the events.
+    Representatives are yellow, events red, tokens that are both orange; dropped cells are dimmed. A timeline shows the
+    tokens kept per slot, the change from slot to slot, and the events.
     """
     from ..storage.atomic import check_output
     from ..view.facts import read_facts, same_video

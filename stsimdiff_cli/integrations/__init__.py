@@ -1,4 +1,4 @@
-"""Plug-ins for other people's tools; each module is imported by that tool alone."""
+"""Plug-ins for other tools. Each module is imported only by the tool that it is for."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from typing import Any
 
 
 def lmms_manifest() -> Any:
-    """What lmms-eval's entry points ask for: the model's name, and where its class is.
+    """The manifest that lmms-eval's entry point asks for: the model's name, and where its class is.
 
-    It stands here because lmms-eval reads entry points while its own modules are half imported, with every command.
+    It is in this module, not in lmms.py, because lmms-eval reads entry points with every command, while its own modules
+    are only half imported.
     """
     from lmms_eval.models.registry_v2 import ModelManifest
 

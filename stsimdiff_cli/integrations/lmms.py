@@ -1,14 +1,14 @@
-"""The model `stsimdiff` of lmms-eval: video benchmarks answered from compressed videos.
+"""The model `stsimdiff` for lmms-eval: answers video benchmarks from compressed videos.
 
     lmms-eval --model stsimdiff --model_args model=Qwen/Qwen2.5-VL-7B-Instruct,method=st-simdiff,ratio=0.3,frames=64 \\
         --tasks videomme,longvideobench_val_v,egoschema_subset --batch_size 1
 
-A video is encoded and compressed once for all its questions, and kept in the cache (../cache.py), which the processes
-of `accelerate launch` share. A question is asked as `stsimdiff ask` would ask it.
+A video is encoded and compressed once for all its questions and kept in the cache (video_cache.py), which the processes
+of `accelerate launch` share. A question is asked in the same way as by `stsimdiff ask`.
 
 lmms-eval splits --model_args at commas: write `+` between the parameters of a method,
-`method=st-simdiff:tau_sim=0.7+layer=2`, or put quotes around it. `@question` and `@inside` behind it mean what they
-mean to `stsimdiff bench`.
+`method=st-simdiff:tau_sim=0.7+layer=2`, or put quotes around it. `@question` and `@inside` after the method mean the
+same as in `stsimdiff bench`.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ if TYPE_CHECKING:
     from ..integrations.video_cache import Cache, Recipe
     from ..models.inference.conversation import Conversation
 
-#: What lmms-eval hands every model beside --model_args, or users of other models write for ours.
+#: Other names for arguments: users know them from the other models of lmms-eval.
 _ALIASES = {"pretrained": "model", "attn_implementation": "attn"}
-#: What a task may ask of generation and we do.
+#: Generation settings of a task that are followed.
 _HONOURED = {"max_new_tokens", "temperature", "do_sample", "until"}
-#: Values that change nothing: one beam, or no cut of the probabilities.
+#: Values that change nothing: a single beam, or no truncation of the probabilities.
 _HARMLESS: dict[str, tuple[Any, ...]] = {"num_beams": (1, None), "top_p": (1, 1.0, None), "top_k": (0, None)}
-#: What lmms-eval puts into `until` for a task that says nothing of the end; answers that contain it are not cut.
+#: lmms-eval's default for `until` in tasks that set none. Answers are not cut there.
 _FILLER = "\n\n"
-_MAX_NEW_TOKENS = 128  # for a task that does not say, as for `stsimdiff ask`
+_MAX_NEW_TOKENS = 128  # for a task that sets no limit; the default of `stsimdiff ask`
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """What --model_args may hold; names and meanings are those of the stsimdiff command line.
+    """The arguments allowed in --model_args. Names and meanings are those of the stsimdiff command line.
 
-    `method` may end in @question or @inside. `cache_gb` bounds the cache in `cache_dir` (default: see cache.py), in
-    10^9 bytes; 0 switches it off. lmms-eval adds the batch sizes by itself.
+    `method` may end in @question or @inside. `cache_gb` limits the size of the cache in `cache_dir` (default: see
+    video_cache.py), in 10^9 bytes; 0 turns it off. lmms-eval itself adds the batch sizes.
     """
 
     model: str = "tiny-choice"
@@ -70,40 +70,40 @@ class Arguments:
     max_batch_size: int | None = None
 
     @classmethod
-    def read(cls, given: Mapping[str, Any]) -> Arguments:
-        """From the values that lmms-eval made of the text (`0.3` is a float by now). RequestError for a wrong one."""
+    def parse(cls, given: Mapping[str, Any]) -> Arguments:
+        """From the values that lmms-eval parsed (`0.3` is already a float). RequestError for a wrong name or value."""
         types = get_type_hints(cls)
         values: dict[str, Any] = {}
-        for written, value in given.items():
-            name = _ALIASES.get(written, written)
+        for given_name, value in given.items():
+            name = _ALIASES.get(given_name, given_name)
             if name not in types:
                 names = ", ".join(sorted(types.keys() - {"max_batch_size"}))
-                raise RequestError(f"There is no argument named {written!r}.", f"Known: {names}.")
+                raise RequestError(f"There is no argument named {given_name!r}.", f"The arguments are: {names}.")
             if name in values:
-                raise RequestError(f"{written} and {name} mean the same.", "Give one of them.")
+                raise RequestError(f"{given_name} and {name} mean the same.", "Give only one of them.")
             if value is not None:
                 values[name] = _converted(name, types[name], value)
-        found = cls(**values)
-        if found.frames < 1:
-            raise RequestError(f"frames={found.frames} is too few.", "Give a number of at least 1, e.g. frames=64")
-        if "frames" in values and found.fps is not None:
-            raise RequestError("frames and fps exclude each other.", "Give one of them.")
-        if found.batch_size != 1:
+        arguments = cls(**values)
+        if arguments.frames < 1:
+            raise RequestError(f"frames={arguments.frames} is too few.", "Give at least 1, e.g. frames=64")
+        if "frames" in values and arguments.fps is not None:
+            raise RequestError("frames and fps cannot be used together.", "Give only one of them.")
+        if arguments.batch_size != 1:
             raise RequestError(
-                f"batch_size={found.batch_size}: stsimdiff answers one question at a time.", "Use --batch_size 1"
+                f"batch_size={arguments.batch_size}: stsimdiff answers one question at a time.", "Use --batch_size 1"
             )
-        return found
+        return arguments
 
     def contender(self) -> Contender:
-        """The method and its form."""
+        """The method, and whether it runs as @question or @inside."""
         from ..evaluation.plan import parse_contender
 
         return parse_contender(re.sub(r"[+;]\s*(?=\w+=)", ",", self.method.strip("'\"")))
 
     def recipe(self, contender: Contender, device: torch.device) -> Recipe:
-        """How videos are encoded and compressed; RequestError for what this machine cannot do.
+        """How videos are encoded and compressed. RequestError for settings that do not work on this machine.
 
-        The model is looked for once: from then on it is the folder where it was found, and no hub is asked.
+        The model is looked up once; the recipe names the local folder, so the Hub is not asked again.
         """
         from ..integrations.video_cache import Recipe
         from ..models import EMBEDDED_FOLDERS
@@ -128,7 +128,7 @@ class Arguments:
 
 
 def _converted(name: str, wanted: Any, value: Any) -> Any:
-    """One value as the argument's type; RequestError if it does not fit."""
+    """A value converted to the argument's type; RequestError if it does not fit."""
     from ..methods.spec import convert
 
     try:
@@ -142,7 +142,7 @@ def _converted(name: str, wanted: Any, value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Question:
-    """One request: where its answer goes, the prompt, the video, how to generate, and how often it came before."""
+    """One request: the position of its answer, the prompt, the video, generation settings, and earlier repeats."""
 
     place: int
     text: str
@@ -152,9 +152,9 @@ class Question:
 
 
 class StSimDiffModel(lmms):
-    """Answers questions about videos from compressed tokens; `arguments` are those of `Arguments`.
+    """Answers questions about videos from compressed tokens. `arguments` are those of `Arguments`.
 
-    RequestError for wrong arguments, and for a task that gives something else than one video for each question.
+    RequestError for wrong arguments, and for a task that does not show exactly one video per question.
     """
 
     is_simple = True
@@ -165,30 +165,30 @@ class StSimDiffModel(lmms):
         from ..models import EMBEDDED_FOLDERS
         from ..models.inference.model_cache import ModelCache
 
-        given = Arguments.read(arguments)
-        self._told: set[str] = set()
-        self._contender = given.contender()
-        self._recipe = given.recipe(self._contender, self._join(given.device))
-        self._cache: Cache = Cache(given.cache_dir, int(given.cache_gb * GB), warn=_warn)
+        parsed = Arguments.parse(arguments)
+        self._warned: set[str] = set()
+        self._contender = parsed.contender()
+        self._recipe = parsed.recipe(self._contender, self._join(parsed.device))
+        self._cache: Cache = Cache(parsed.cache_dir, int(parsed.cache_gb * GB), warn=_warn)
         self._models = ModelCache()
         if self._recipe.model in EMBEDDED_FOLDERS and self._rank == 0:
             _warn(
-                f"The embedded model {self._recipe.model} knows rendered clips of coloured shapes; "
-                "name a real one: model=OWNER/NAME"
+                f"The embedded model {self._recipe.model} understands only rendered clips of coloured shapes. "
+                "For other videos choose a full model: model=OWNER/NAME"
             )
 
     @classmethod
     def create_from_arg_string(cls, arg_string: str, additional_config: dict[str, Any] | None = None) -> StSimDiffModel:
-        """As lmms-eval's own; a wrong argument ends the command with a sentence."""
+        """Like lmms-eval's own, but a wrong argument ends the command with a message instead of a traceback."""
         try:
             return super().create_from_arg_string(arg_string, additional_config)
         except StsimdiffError as error:
             raise SystemExit(f"stsimdiff: {_sentence(error)}") from None
 
     def _join(self, name: str) -> torch.device:
-        """Take the place among the processes that `accelerate launch` or torchrun started, if there are several.
+        """Join the processes that `accelerate launch` or torchrun started, if there are several.
 
-        Returns the device for the model: of a machine's GPUs each process gets its own.
+        Returns the device for the model. Each process gets its own GPU.
         """
         from ..models.loading.runtime import pick_device
 
@@ -206,7 +206,7 @@ class StSimDiffModel(lmms):
 
     @property
     def device(self) -> torch.device:
-        """Where lmms-eval puts what it gathers from all processes."""
+        """The device on which lmms-eval gathers results from all processes."""
         return self._device
 
     @property
@@ -215,7 +215,7 @@ class StSimDiffModel(lmms):
         return 1
 
     def generate_until(self, requests: list[Any]) -> list[str]:
-        """The answers, in the order of the requests. Those about one video are asked one after the other."""
+        """The answers, in the order of the requests. Questions about the same video are asked together."""
         from tqdm import tqdm
 
         questions = self._questions(requests)
@@ -230,18 +230,20 @@ class StSimDiffModel(lmms):
         return answers
 
     def loglikelihood(self, requests: list[Any]) -> NoReturn:
-        """Not possible: the model generates."""
+        """NotImplementedError: the model only generates."""
         raise NotImplementedError(
-            "stsimdiff generates answers and gives no likelihoods: choose a task that generates, "
+            "stsimdiff generates answers and computes no likelihoods. Choose a task that generates, "
             "e.g. egoschema_subset instead of egoschema_subset_mcppl."
         )
 
     def generate_until_multi_round(self, requests: list[Any]) -> NoReturn:
-        """Not possible: every question starts from the video alone."""
-        raise NotImplementedError("stsimdiff answers each question on its own: tasks in several rounds do not work.")
+        """NotImplementedError: every question starts from the video alone."""
+        raise NotImplementedError(
+            "stsimdiff answers each question on its own and does not support tasks with several rounds."
+        )
 
     def clean(self) -> None:
-        """Let go of the model."""
+        """Release the model."""
         from ..models.inference.model_cache import ModelCache
 
         self._models = ModelCache()
@@ -270,7 +272,7 @@ class StSimDiffModel(lmms):
             raise type(error)(_sentence(error)) from None  # lmms-eval prints no hints
 
     def _conversations(self, video: Path) -> Callable[[str], Conversation]:
-        """A function that gives the conversation about a video in which a question is to be asked."""
+        """A function from a question to the conversation in which to ask it."""
         from dataclasses import replace
 
         from .. import pipeline
@@ -299,29 +301,29 @@ class StSimDiffModel(lmms):
     def _settings(self, question: Question) -> dict[str, Any]:
         settings, ignored = generation_settings(question.generation)
         for name, value in ignored.items():
-            if name not in self._told:
-                self._told.add(name)
-                _warn(f"The task asks for {name}={value}, which stsimdiff does not do: it is ignored.")
+            if name not in self._warned:
+                self._warned.add(name)
+                _warn(f"The task asks for {name}={value}, which stsimdiff does not support; it is ignored.")
         return {**settings, "seed": question.repeat}
 
 
 def one_video(task: str, visuals: Any) -> Path:
-    """The path of the video that a task shows; RequestError if it shows something else."""
-    works = "Tasks with one video for each question work, e.g. videomme, longvideobench_val_v, egoschema_subset."
+    """The path of the one video that a task shows. RequestError if it shows anything else."""
+    hint = "Choose a task with one video per question, e.g. videomme, longvideobench_val_v or egoschema_subset."
     shown = list(visuals or [])
     if len(shown) == 1 and isinstance(shown[0], str | Path):
         return Path(shown[0]).absolute()
     if not shown:
-        found = "no video"
+        content = "no video"
     elif all(isinstance(item, str | Path) for item in shown):
-        found = f"{len(shown)} files at once"
+        content = f"{len(shown)} files at once"
     else:
-        found = f"{len(shown)} of the kind {type(shown[0]).__name__} instead of a video"
-    raise RequestError(f"The task {task} shows {found}. {works}")
+        content = f"{len(shown)} objects of type {type(shown[0]).__name__} instead of a video"
+    raise RequestError(f"The task {task} shows {content}. {hint}")
 
 
 def by_video(questions: Iterable[Question]) -> list[tuple[Path, list[Question]]]:
-    """Questions about the same video together; videos in the order in which they come first."""
+    """Questions grouped by video; videos in the order of their first question."""
     groups: dict[Path, list[Question]] = {}
     for question in questions:
         groups.setdefault(question.video, []).append(question)
@@ -329,19 +331,19 @@ def by_video(questions: Iterable[Question]) -> list[tuple[Path, list[Question]]]
 
 
 def in_turn(groups: list[Any], rank: int, world: int) -> list[Any]:
-    """The same groups, begun at another place by each of several processes.
+    """The same groups, rotated so that each process starts with a different one.
 
-    lmms-eval deals questions out in turn, so that all processes have the same videos: from different places, each
-    makes other ones, and finds those of the others in the cache.
+    lmms-eval deals questions out in turn, so every process gets the same videos. Starting at different videos, each
+    process encodes some of them and finds the others' in the cache.
     """
     start = len(groups) * rank // world
     return groups[start:] + groups[:start]
 
 
 def generation_settings(asked: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What `Conversation.ask` takes of a task's wishes, and the wishes that it cannot fulfil.
+    """A task's generation settings as arguments of `Conversation.ask`, and the settings that are ignored.
 
-    Greedy if do_sample is false or the temperature is 0; sampling without a temperature is at 1.
+    Decoding is greedy if do_sample is false or the temperature is 0. Sampling without a temperature uses 1.
     """
     sample, temperature = asked.get("do_sample"), asked.get("temperature")
     if temperature is None:
@@ -358,7 +360,7 @@ def generation_settings(asked: Mapping[str, Any]) -> tuple[dict[str, Any], dict[
 
 
 def cut(answer: str, until: str | Iterable[str] | None) -> str:
-    """The answer up to the first of the texts that end it."""
+    """The answer up to the first stop text in it."""
     for end in [until] if isinstance(until, str) else until or []:
         if end and end != _FILLER:
             answer = answer.split(end)[0]

@@ -169,6 +169,7 @@ def test_a_method_added_later_is_all_that_is_asked(capsys, finished, data, tmp_p
 # --- stopped, torn, changed ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_was(capsys, finished, tmp_path):
     folder = tmp_path / "out"
     data = write_data(tmp_path / "lvb", copies=6)

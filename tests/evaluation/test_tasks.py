@@ -427,6 +427,7 @@ def random_answers(count: int) -> list[tuple[str, list[str]]]:
     return answers
 
 
+@pytest.mark.lmms
 @pytest.mark.skipif(
     "STSIMDIFF_LMMS" not in os.environ, reason="STSIMDIFF_LMMS names no Python that has lmms-eval and decord"
 )

@@ -1,4 +1,4 @@
-"""The model for lmms-eval: above a stand-in for it, and in it where STSIMDIFF_LMMS names a Python that has it."""
+"""The model for lmms-eval: with a stand-in for it, and in lmms-eval itself if STSIMDIFF_LMMS names a Python with it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MODEL = "tiny-choice"
 
 
 class StandIn:
-    """What lmms-eval's base class gives a model."""
+    """The parts of lmms-eval's base class that the model uses."""
 
     def __init__(self):
         self._rank, self._world_size, self.task_dict = 0, 1, {}
@@ -46,14 +46,14 @@ class StandIn:
 
 @pytest.fixture
 def lmms(monkeypatch, tmp_path):
-    """The module, imported above the stand-in; what it warns of is in `lmms.told`."""
+    """The module, imported with the stand-in; its warnings are in `lmms.warnings`."""
     for name in ("lmms_eval", "lmms_eval.api", "lmms_eval.api.model"):
         monkeypatch.setitem(sys.modules, name, ModuleType(name))
     monkeypatch.setattr(sys.modules["lmms_eval.api.model"], "lmms", StandIn, raising=False)
     monkeypatch.delitem(sys.modules, "stsimdiff_cli.integrations.lmms", raising=False)
     module = importlib.import_module("stsimdiff_cli.integrations.lmms")
-    monkeypatch.setattr(module, "told", [], raising=False)
-    monkeypatch.setattr(module, "_warn", module.told.append)
+    monkeypatch.setattr(module, "warnings", [], raising=False)
+    monkeypatch.setattr(module, "_warn", module.warnings.append)
     monkeypatch.setenv("STSIMDIFF_CACHE", str(tmp_path / "cache"))
     yield module
     del sys.modules["stsimdiff_cli.integrations.lmms"]
@@ -84,7 +84,7 @@ def request(video: int, text: str, **generation):
 
 
 def answers_of(video: str, questions, method: str = "st-simdiff", ratio: str = "0.3", frames: int = FRAMES, **asking):
-    """What the pipeline says, without cache and grouping."""
+    """The answers of the pipeline, without cache and grouping."""
     tokens = pipeline.encode_video(SAMPLES / video, sampling=Sampling(frames=frames), runtime=Runtime(device="cpu"))
     conversation = pipeline.converse(
         pipeline.compress_tokens(tokens, ratio, method, runtime=Runtime(device="cpu")), runtime=Runtime(device="cpu")
@@ -92,22 +92,41 @@ def answers_of(video: str, questions, method: str = "st-simdiff", ratio: str = "
     return [conversation.ask(question, **asking).text for question in questions]
 
 
-def test_each_video_is_encoded_once_and_answers_are_in_the_order_of_requests(lmms, encoded):
-    asked = [(video, text) for text in QUESTIONS for video in (1, 0)]
-    given = model_of(lmms).generate_until([request(video, text, max_new_tokens=16) for video, text in asked])
+#: Requests about two videos in turn, as a benchmark may order them.
+IN_TURN = [(video, text) for text in QUESTIONS for video in (1, 0)]
+
+
+def requests_in_turn():
+    return [request(video, text, max_new_tokens=16) for video, text in IN_TURN]
+
+
+def test_answers_are_in_the_order_of_requests(lmms):
+    given = model_of(lmms).generate_until(requests_in_turn())
     expected = {
         (number, text): answer
         for number, name in enumerate(("flash.mp4", "move.mp4"))
         for text, answer in zip(QUESTIONS, answers_of(name, QUESTIONS, max_new_tokens=16), strict=True)
     }
-    assert given == [expected[each] for each in asked]
+    assert given == [expected[each] for each in IN_TURN]
     assert len(set(given)) > 2  # else the order would not show
+
+
+def test_each_video_is_encoded_once(lmms, encoded):
+    model_of(lmms).generate_until(requests_in_turn())
     assert encoded == ["move.mp4", "flash.mp4"]
-    again = model_of(lmms).generate_until([request(video, text, max_new_tokens=16) for video, text in asked])
-    assert again == given
-    assert len(encoded) == 2
-    assert len(model_of(lmms, cache_gb=0).generate_until([request(0, QUESTIONS[0])])) == 1
-    assert len(encoded) == 3
+
+
+def test_a_second_run_takes_videos_from_the_cache(lmms, encoded):
+    given = model_of(lmms).generate_until(requests_in_turn())
+    del encoded[:]
+    assert model_of(lmms).generate_until(requests_in_turn()) == given
+    assert encoded == []
+
+
+def test_without_a_cache_videos_are_encoded_again(lmms, encoded):
+    for _ in range(2):
+        assert len(model_of(lmms, cache_gb=0).generate_until([request(0, QUESTIONS[0])])) == 1
+    assert encoded == ["flash.mp4"] * 2
 
 
 def test_forms_of_a_method_work_as_in_a_bench(lmms, encoded):
@@ -130,31 +149,44 @@ def test_forms_of_a_method_work_as_in_a_bench(lmms, encoded):
     assert encoded == ["flash.mp4"]  # both need all tokens, which are the same
 
 
-def test_arguments(lmms):
-    read = lmms.Arguments.read
-    given = read({"pretrained": "owner/name", "ratio": 0.07, "frames": 32.0, "fps": None, "batch_size": "1"})
-    assert (given.model, given.ratio, given.frames, given.fps) == ("owner/name", "0.07", 32, None)
-    assert (read({}).model, read({}).ratio, read({}).frames) == ("tiny-choice", "0.3", 64)
-    for written in (
-        "st-simdiff:tau_sim=0.7+layer=2",
-        "st-simdiff:tau_sim=0.7;layer=2",
-        '"st-simdiff:tau_sim=0.7,layer=2"',
-    ):
-        assert read({"method": f"{written}"}).contender().name == "st-simdiff:tau_sim=0.7,layer=2"
-    assert read({"method": "fastv:k=1@inside"}).contender().form == "inside"
+def test_arguments_are_converted_from_what_lmms_eval_parsed(lmms):
+    given = lmms.Arguments.parse({"ratio": 0.07, "frames": 32.0, "fps": None, "batch_size": "1"})
+    assert (given.ratio, given.frames, given.fps) == ("0.07", 32, None)
+
+
+def test_arguments_have_the_names_of_other_models_too(lmms):
+    assert lmms.Arguments.parse({"pretrained": "owner/name"}).model == "owner/name"
+
+
+def test_arguments_have_defaults(lmms):
+    given = lmms.Arguments.parse({})
+    assert (given.model, given.ratio, given.frames) == ("tiny-choice", "0.3", 64)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    ["st-simdiff:tau_sim=0.7+layer=2", "st-simdiff:tau_sim=0.7;layer=2", '"st-simdiff:tau_sim=0.7,layer=2"'],
+)
+def test_parameters_of_a_method_are_separated_without_commas(lmms, spec):
+    given = lmms.Arguments.parse({"method": spec})
+    assert given.contender().name == "st-simdiff:tau_sim=0.7,layer=2"
+
+
+def test_a_method_may_have_a_form(lmms):
+    assert lmms.Arguments.parse({"method": "fastv:k=1@inside"}).contender().form == "inside"
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ("modle=tiny", r"no argument named 'modle'.*Known: attn, .*model"),
+        ("modle=tiny", r"no argument named 'modle'.*The arguments are: attn, .*model"),
         ("model=tiny,pretrained=tiny", "mean the same"),
         ("method=st-simdif", "Did you mean 'st-simdiff'"),
         ("method=uniform@inside", "does not work inside"),
         ("ratio=1.5", "outside"),
         ("frames=0", "too few"),
         ("frames=many", "not a whole number"),
-        ("frames=8,fps=1", "exclude each other"),
+        ("frames=8,fps=1", "cannot be used together"),
         ("cache_gb=nan", "not a number"),
         ("cache_gb=-1", "not possible"),
         ("batch_size=4", "one question at a time"),
@@ -178,7 +210,7 @@ def test_wrong_arguments_end_the_command_with_a_sentence(lmms, arguments, senten
         ([], "lvb_i shows no video"),
         (None, "lvb_i shows no video"),
         (["a.mp4", "b.mp4"], "2 files at once"),
-        ([SimpleNamespace()] * 16, "16 of the kind SimpleNamespace"),
+        ([SimpleNamespace()] * 16, "16 objects of type SimpleNamespace"),
     ],
 )
 def test_a_task_without_one_video_is_refused(lmms, visuals, sentence):
@@ -211,9 +243,9 @@ def test_what_a_task_asks_of_generation(lmms, asked, settings, ignored):
 
 def test_wishes_that_are_not_fulfilled_are_told_once(lmms):
     model = model_of(lmms, method="uniform")
-    del lmms.told[:]
+    del lmms.warnings[:]
     model.generate_until([request(0, text, num_beams=4) for text in QUESTIONS])
-    assert [text.split(",")[0] for text in lmms.told] == ["The task asks for num_beams=4"]
+    assert [text.split(",")[0] for text in lmms.warnings] == ["The task asks for num_beams=4"]
 
 
 def test_answers_end_where_a_task_says(lmms):
@@ -252,6 +284,7 @@ def test_nothing_but_the_base_class_is_imported():
 
 
 PYTHON = os.environ.get("STSIMDIFF_LMMS")
+needs_lmms = pytest.mark.skipif(not PYTHON, reason="needs lmms-eval: STSIMDIFF_LMMS must name a Python that has it")
 
 
 def run_lmms_eval(folder: Path, tasks: list[str], arguments: str) -> None:
@@ -271,7 +304,8 @@ def run_lmms_eval(folder: Path, tasks: list[str], arguments: str) -> None:
     )
 
 
-@pytest.mark.skipif(not PYTHON, reason="STSIMDIFF_LMMS names no Python with lmms-eval")
+@pytest.mark.lmms
+@needs_lmms
 def test_in_lmms_eval_itself(tmp_path):
     clips = [SAMPLES / "flash.mp4", SAMPLES / "move.mp4"]
     items = [
@@ -301,7 +335,8 @@ def test_in_lmms_eval_itself(tmp_path):
     assert len(list((tmp_path / "cache").glob("*.safetensors"))) == 6  # each task has files of its own
 
 
-@pytest.mark.skipif(not PYTHON, reason="STSIMDIFF_LMMS names no Python with lmms-eval")
+@pytest.mark.lmms
+@needs_lmms
 def test_lmms_eval_and_our_own_evaluation_agree_item_by_item(tmp_path):
     clips = [SAMPLES / f"{name}.mp4" for name in ("flash", "move", "vanish")]
     items = [
@@ -346,7 +381,8 @@ def test_lmms_eval_and_our_own_evaluation_agree_item_by_item(tmp_path):
     assert extracted >= 6  # else the scores were not compared
 
 
-@pytest.mark.skipif(not PYTHON, reason="STSIMDIFF_LMMS names no Python with lmms-eval")
+@pytest.mark.lmms
+@needs_lmms
 def test_lmms_eval_takes_the_entry_point():
     code = (
         "from stsimdiff_cli.integrations import lmms_manifest\n"

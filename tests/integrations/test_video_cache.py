@@ -294,6 +294,7 @@ print(len(Cache(folder / "cache").video(clip, recipe).index))
 """
 
 
+@pytest.mark.slow
 def test_two_processes_encode_once(tmp_path):
     command = [sys.executable, "-c", RACE, str(tmp_path)]
     root = str(Path(module.__file__).parents[2])

@@ -349,6 +349,7 @@ def test_a_report_that_cannot_be_written_is_a_sentence(tmp_path):
         save_json(tmp_path / "gone" / "report.json", {})
 
 
+@pytest.mark.slow
 def test_a_cell_measures_in_this_process_too(tmp_path):
     make_clip(tmp_path / "clip.mp4", 2)
     found = Cell(job(video=str(tmp_path / "clip.mp4"), frames=500, method="uniform", device="cpu")).measure()

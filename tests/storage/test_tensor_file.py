@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,11 +28,12 @@ def write(path: Path, tensors: dict[str, torch.Tensor], announced: int, step: in
     """Row by row, as a video is encoded; returns the checksums."""
     path.touch()
     specs = {name: (tensor.dtype, (announced, *tensor.shape[1:])) for name, tensor in tensors.items()}
-    writer, found = TensorFileWriter(path, specs, 1000), {}
-    for begin in range(0, len(next(iter(tensors.values()))), step):
-        for name, tensor in tensors.items():
-            writer.append(name, tensor[begin : begin + step])
-    writer.finish(lambda checksums: found.update(checksums) or {"who": "we"})
+    found = {}
+    with closing(TensorFileWriter(path, specs, 1000)) as writer:
+        for begin in range(0, len(next(iter(tensors.values()))), step):
+            for name, tensor in tensors.items():
+                writer.append(name, tensor[begin : begin + step])
+        writer.finish(lambda checksums: found.update(checksums) or {"who": "we"})
     return found
 
 
@@ -66,16 +68,18 @@ def test_more_rows_than_announced_or_other_ones_are_refused(tmp_path):
     with pytest.raises(ValueError, match="got more"):
         write(tmp_path / "x", some(), 7)
     (tmp_path / "y").touch()
-    writer = TensorFileWriter(tmp_path / "y", {"a": (torch.float32, (4, 2))}, 100)
-    for rows in (torch.zeros(1, 3), torch.zeros(1, 2).double()):
-        with pytest.raises(ValueError, match="expected rows"):
-            writer.append("a", rows)
+    with closing(TensorFileWriter(tmp_path / "y", {"a": (torch.float32, (4, 2))}, 100)) as writer:
+        for rows in (torch.zeros(1, 3), torch.zeros(1, 2).double()):
+            with pytest.raises(ValueError, match="expected rows"):
+                writer.append("a", rows)
 
 
 def test_a_header_that_does_not_fit_is_refused(tmp_path):
     (tmp_path / "x").touch()
-    writer = TensorFileWriter(tmp_path / "x", {"a": (torch.float32, (1, 2))}, 80)
-    with pytest.raises(ValueError, match="at most 80 bytes"):
+    with (
+        closing(TensorFileWriter(tmp_path / "x", {"a": (torch.float32, (1, 2))}, 80)) as writer,
+        pytest.raises(ValueError, match="at most 80 bytes"),
+    ):
         writer.finish(lambda _: {"key": "x" * 80})
 
 

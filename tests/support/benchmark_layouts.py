@@ -1,6 +1,6 @@
-"""Writes data sets as lmms-eval's built-in video tasks expect them, so that the tasks run untouched and offline.
+"""Writes data sets in the layouts that lmms-eval's own video tasks expect, so that these run unchanged and offline.
 
-Everything is below one folder, in which lmms-eval must be started with `environment(folder)`.
+Everything is in one folder, in which lmms-eval must be started with `environment(folder)`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 
 class Asked(NamedTuple):
-    """A question about a video, its options without letters, and the number of the right one."""
+    """A question about a video, its options without letters, and the index of the right one."""
 
     video: Path
     question: str
@@ -22,7 +22,7 @@ class Asked(NamedTuple):
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """Variables with which lmms-eval finds the data sets and asks no hub."""
+    """Environment variables that make lmms-eval find the data sets without asking the Hub."""
     offline = dict.fromkeys(("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"), "1")
     return {**os.environ, **offline, "HF_HOME": str(folder / "hf"), "OMP_NUM_THREADS": "1"}
 

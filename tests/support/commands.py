@@ -1,4 +1,4 @@
-"""Runs commands of the program as a user would, in this process."""
+"""Runs commands as a user would, but in this process."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from stsimdiff_cli.cli.app import main
 
 
 def run(capsys, *args: object) -> tuple[int, str, str]:
+    """The exit code, stdout and stderr of a command."""
     capsys.readouterr()
     code = main([str(arg) for arg in args])
     out = capsys.readouterr()
@@ -13,7 +14,7 @@ def run(capsys, *args: object) -> tuple[int, str, str]:
 
 
 def refused(capsys, *args: object, code: int = 2) -> str:
-    """The error of a request that must fail with a sentence, a hint and nothing on stdout."""
+    """The stderr of a command that must fail with an error, a hint and nothing on stdout."""
     got, out, err = run(capsys, *args)
     assert got == code, err
     assert out == "" and "error:" in err and "hint:" in err and "Traceback" not in err

@@ -1,4 +1,4 @@
-"""Tokens and compressed videos without a model."""
+"""Tokens and compressed videos made without a model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from stsimdiff_cli.methods.spec import parse_method
 from stsimdiff_cli.models.loading.runtime import Runtime
 from stsimdiff_cli.pipeline import compress_tokens
-from stsimdiff_cli.records import Layout, ModelRef, Source, TokenGrid, VideoTokens
+from stsimdiff_cli.records import CompressedVideo, Layout, ModelRef, Source, TokenGrid, VideoTokens
 
 
 def make_tokens(shape: tuple[int, int, int] = (4, 3, 5), width: int = 16, seed: int = 0, **more) -> VideoTokens:
@@ -29,6 +29,7 @@ def make_tokens(shape: tuple[int, int, int] = (4, 3, 5), width: int = 16, seed: 
     return VideoTokens.of(grid, {"features": features.to(more.pop("dtype", torch.float32)), **more})
 
 
-def compressed(tokens=None):
+def compressed(tokens: VideoTokens | None = None) -> CompressedVideo:
+    """The tokens, or those of `make_tokens`, compressed to 0.3 by st-simdiff without an LLM."""
     method = parse_method("st-simdiff", importance="centrality")
     return compress_tokens(tokens or make_tokens(), Fraction(3, 10), method, runtime=Runtime(device="cpu"))

@@ -362,9 +362,9 @@ def test_ask_inside_answers_from_a_tokens_file(tmp_path, capsys):
     assert main(["ask", str(file), question, "--inside", "framefusion", "--ratio", "0.5"]) == 0
     assert capsys.readouterr().out == "left\n"
     for arguments, message in [
-        ([str(file), question, "--inside", "fastv"], "--inside and --ratio belong together."),
-        ([str(file), question, "--ratio", "0.3"], "--inside and --ratio belong together."),
-        ([str(small), question, "--inside", "fastv", "--ratio", "0.3"], "is compressed already."),
+        ([str(file), question, "--inside", "fastv"], "--inside and --ratio must be given together."),
+        ([str(file), question, "--ratio", "0.3"], "--inside and --ratio must be given together."),
+        ([str(small), question, "--inside", "fastv", "--ratio", "0.3"], "is already compressed."),
         ([str(file), question, "--inside", "uniform", "--ratio", "0.3"], "uniform does not work inside the LLM."),
         ([str(file), question, "--inside", "fastvv", "--ratio", "0.3"], "Did you mean 'fastv'?"),
         ([str(file), question, "--inside", "fastv:k=9", "--ratio", "0.3"], "has 4 layers"),
