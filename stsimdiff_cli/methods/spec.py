@@ -36,7 +36,8 @@ def parse_method(spec: str, **overrides: str) -> Method:
         if key not in known:
             raise RequestError(f"The method {name} has no parameter {key}.", f"Leave out --{key}.")
         values[key] = _parse_value(name, known[key], value)
-    return cls(**values)
+    method: Method = cls(**values)
+    return method
 
 
 def spelled(method: Method) -> str:
