@@ -1,4 +1,4 @@
-"""Writes the README's table of what each step loads: parameters counted on the meta device, in bfloat16.
+"""Writes the table of docs/models.md of what each step loads: parameters counted on the meta device, in bfloat16.
 
     python benchmarks/parameters.py
 
@@ -37,7 +37,7 @@ from stsimdiff_cli.models.loading.random_weights import random_model
 from stsimdiff_cli.models.loading.runtime import ResolvedRuntime
 from stsimdiff_cli.models.loading.weights import load_language, load_vision
 
-PAGE = Path(__file__).parent.parent / "README.md"
+PAGE = Path(__file__).parent.parent / "docs" / "models.md"
 PLACE = re.compile(r"(<!-- parameters -->\n).*?(<!-- end -->)", re.S)
 HEADER = ("checkpoint", "parameters", "whole", "`encode`", "importance", "`ask`")
 META, BF16 = torch.device("meta"), torch.bfloat16

@@ -84,4 +84,4 @@ def models(json: options.Json = False) -> None:
         ["model type", "what it is", "checkpoints"],
     )
     output.result("\nAll give evidence for every method: saliency and keys (encode --evidence), attention in the LLM.")
-    output.result("What each part of a checkpoint takes in memory: README, Models.")
+    output.result("What each part of a checkpoint takes in memory: docs/models.md.")
