@@ -2,8 +2,8 @@
 
     python docs/house.py
 
-A package is drawn in the layer that the contract gives it; what it is for, and the imports drawn as arrows, stand below.
-A test holds both against the code.
+A package is drawn in the layer that the contract gives it. What it is for, and the imports drawn as arrows, stand
+below; a test holds both against the code.
 """
 
 from __future__ import annotations

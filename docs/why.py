@@ -2,8 +2,8 @@
 
     python docs/why.py
 
-Left: answers of the embedded model that are right, against the ratio of tokens kept. Right: seconds that answering takes
-less with those tokens. Both are of the bench described in docs/bench.md.
+Left: answers of the embedded model that are right, against the ratio of tokens kept. Right: how much less time
+answering takes with those tokens. Both are of the bench described in docs/bench.md.
 """
 
 from __future__ import annotations
