@@ -60,6 +60,16 @@ def test_the_python_example_answers_like_the_command(workplace):
     assert out.getvalue() == answers
 
 
+def test_a_file_is_read_without_stsimdiff_as_the_page_on_files_says(workplace, capsys):
+    for command, _ in expected_outputs(TEXT)[:2]:
+        assert main(shlex.split(command)[1:]) == 0
+    snippet = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "files.md").read_text(), re.S).group(1)
+    assert "stsimdiff_cli" not in snippet
+    capsys.readouterr()
+    exec(compile(snippet, "files.md", "exec"), {})
+    assert capsys.readouterr().out == "st-simdiff 346 of 1152\n"
+
+
 def test_the_readme_is_short():
     """A newcomer reads all of it: 1,300 words, the tables written from the registries not counted."""
     prose = re.sub(r"<!-- (methods|models) -->.*?<!-- end -->", "", TEXT, flags=re.S)
