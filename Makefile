@@ -6,29 +6,37 @@ READY := $(VENV)/.ready
 LMMS := .venv-lmms
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-lmms check bench bench-settings bench-eval bench-gpu pictures format lock train-tiny clean
+.PHONY: help install demo test test-lmms check docs reference dist bench bench-settings bench-eval bench-gpu pictures format lock train-tiny clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 # torch first, by its exact version: a range could pull another build.
 $(READY): pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet $$(grep '^torch==' constraints.txt)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@echo "Creating $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
+	@echo "Installing $$(grep '^torch==' constraints.txt) (the largest part)"
+	@$(BIN)/python -m pip install --quiet $$(grep '^torch==' constraints.txt)
+	@echo "Installing stsimdiff and the tools for development, in the versions of constraints.txt"
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $(READY)
 
 install: $(READY)  ## Create .venv with the tested versions
+	@echo "Ready: $(BIN)/stsimdiff"
 
 demo: $(READY)  ## Encode, compress and ask about a sample clip with the embedded model
 	@mkdir -p demo
+	@echo "1. Encode a clip of 32 frames into visual tokens"
 	$(BIN)/stsimdiff encode sample_videos/flash.mp4 -o demo/flash.tokens.safetensors --force
+	@echo "2. Keep 30 % of them"
 	$(BIN)/stsimdiff compress demo/flash.tokens.safetensors -o demo/flash.safetensors --ratio 0.3 --force
+	@echo "3. Look into the file"
 	$(BIN)/stsimdiff inspect demo/flash.safetensors
+	@echo "4. Ask, without the video"
 	$(BIN)/stsimdiff ask demo/flash.safetensors "What happens in this video?" "How many objects are there?"
 
-test: $(READY)  ## Run the tests
-	$(BIN)/python -m pytest
+test: $(READY)  ## Run the tests, on two processes
+	$(BIN)/python -m pytest -n 2
 
 # lmms-eval wants other versions of some packages, so it has an environment of its own. Without CUDA in torch,
 # torchvision does not load, and breaks what imports it.
@@ -43,7 +51,7 @@ $(LMMS)/.ready: pyproject.toml constraints.txt
 	@touch $@
 
 test-lmms: $(READY) $(LMMS)/.ready  ## Run the tests that need lmms-eval (installs it: 2.4 GB, some minutes)
-	STSIMDIFF_LMMS=$(CURDIR)/$(LMMS)/bin/python $(BIN)/python -m pytest tests/test_lmms.py tests/test_tasks.py
+	STSIMDIFF_LMMS=$(CURDIR)/$(LMMS)/bin/python $(BIN)/python -m pytest tests/integrations/test_lmms.py tests/evaluation/test_tasks.py
 
 check: $(READY)  ## Format, lint, types and import directions
 	$(BIN)/ruff format --check .
@@ -51,7 +59,22 @@ check: $(READY)  ## Format, lint, types and import directions
 	$(BIN)/mypy stsimdiff_cli
 	$(BIN)/lint-imports
 
-# The reports behind the tables of README.md and benchmarks/RESULTS.md; settings are chosen on other clips (seed 1).
+docs: $(READY)  ## Build the documentation site into build/docs; warnings are errors
+	@$(BIN)/python -m sphinx -q -b html -W --keep-going -d build/doctrees docs build/docs
+	@echo "build/docs/index.html"
+
+reference: $(READY)  ## Write what is generated in README.md and docs: commands, tables, the picture of the house
+	$(BIN)/python docs/commands.py
+	$(BIN)/python docs/house.py
+	$(BIN)/python docs/why.py
+	if test -f docs/tables.py; then $(BIN)/python docs/tables.py; fi
+
+dist: $(READY)  ## Build wheel and sdist, check what is in them, and run the main job from the wheel elsewhere
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/python .ci/check_dist.py dist
+
+# The reports behind the tables of docs/bench.md and benchmarks/RESULTS.md; settings are chosen on other clips (seed 1).
 REPORTS := benchmarks/reports
 BENCH := $(BIN)/stsimdiff bench --clips 100 --force
 SETTINGS := st-simdiff, st-simdiff:tau_diff=p90, st-simdiff:tau_diff=p95, st-simdiff:tau_diff=p99, \
@@ -61,7 +84,7 @@ SETTINGS := st-simdiff, st-simdiff:tau_diff=p90, st-simdiff:tau_diff=p95, st-sim
 INSIDE := fastv, fastv@inside, framefusion, framefusion@inside, fitprune, fitprune@inside, st-simdiff, st-simdiff@inside
 CONFIRMED := st-simdiff, st-simdiff:split=space, st-simdiff:layer=2, st-simdiff:max_community=none
 
-bench: $(READY)  ## Measure again what answers survive, and write the README's table (15 minutes)
+bench: $(READY)  ## Measure again what answers survive, and write the table of docs/bench.md (15 minutes)
 	$(BENCH) --seed 0 --ratios 0.1,0.3,0.5,1.0 -o $(REPORTS)/methods.json --plot $(REPORTS)/methods.png
 	$(BIN)/python benchmarks/tables.py
 
@@ -90,7 +113,7 @@ bench-gpu: $(READY)  ## Measure time and memory of 7B models and of the selectio
 	$(BIN)/stsimdiff profile --device cuda --dummy-weights llava-video-7b --frames 128 --ratio 0.3 --questions 16 -o $(REPORTS)/gpu-16.json --force
 	$(BIN)/stsimdiff profile --device cuda --dummy-weights qwen2.5-vl-7b --frames 64,128 --ratio 0.3 -o $(REPORTS)/gpu-qwen.json --force
 
-pictures: demo  ## Make the README's pictures again
+pictures: demo  ## Make the pictures of README.md and docs again
 	$(BIN)/stsimdiff view demo/flash.safetensors --video sample_videos/flash.mp4 --slots 0,4-6 -o docs/pictures/kept.png --force
 	$(BIN)/stsimdiff view demo/flash.safetensors --video sample_videos/flash.mp4 --slots 0,4-6 -o docs/pictures/kept.dark.png --force
 	$(BIN)/stsimdiff profile --plot docs/pictures/profile.png --force

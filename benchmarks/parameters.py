@@ -1,4 +1,4 @@
-"""Writes the README's table of what each step loads: parameters counted on the meta device, in bfloat16.
+"""Writes the table of docs/models.md of what each step loads: parameters counted on the meta device, in bfloat16.
 
     python benchmarks/parameters.py
 
@@ -26,7 +26,7 @@ from stsimdiff_cli.models.loading.random_weights import random_model
 from stsimdiff_cli.models.loading.runtime import ResolvedRuntime
 from stsimdiff_cli.models.loading.weights import load_language, load_vision
 
-PAGE = Path(__file__).parent.parent / "README.md"
+PAGE = Path(__file__).parent.parent / "docs" / "models.md"
 #: Configurations of checkpoints without a preset.
 CONFIGURATIONS = Path(__file__).parent / "configurations.json"
 PLACE = re.compile(r"(<!-- parameters -->\n).*?(<!-- end -->)", re.S)

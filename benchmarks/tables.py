@@ -21,7 +21,7 @@ from stsimdiff_cli.evaluation.text_table import Grid
 
 HERE = Path(__file__).parent
 REPORTS = HERE / "reports"
-PAGES = (HERE.parent / "README.md", HERE / "RESULTS.md", HERE.parent / "docs" / "evaluation.md")
+PAGES = (HERE.parent / "docs" / "bench.md", HERE / "RESULTS.md", HERE.parent / "docs" / "evaluation.md")
 PLACE = re.compile(r"(<!-- table (\S+) \| ([^|\n]+?)(?: \| ([0-9. ]+?))? -->\n)(.*?)(<!-- end -->)", re.S)
 
 

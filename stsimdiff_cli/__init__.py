@@ -6,30 +6,124 @@ The public names below are imported when they are first used, so that `import st
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .errors import FileFormatError, ModelError, RequestError, StsimdiffError, VideoError
+    from .methods.base import Method, parameter
+    from .methods.spec import parse_method
+    from .models.inference.conversation import Answer, Conversation, PrunedConversation
+    from .models.inference.model_cache import ModelCache
+    from .models.loading.runtime import Runtime
+    from .pipeline import Context, all_tokens, compress_tokens, converse, converse_inside, encode_frames, encode_video
+    from .ratio import Ratio, parse_ratio
+    from .records import (
+        CompressedVideo,
+        DenseFeatures,
+        Frames,
+        FrameStream,
+        Kind,
+        Layout,
+        ModelRef,
+        Selection,
+        Source,
+        TokenFeatures,
+        TokenGrid,
+        VideoTokens,
+    )
+    from .storage.formats import load, save_compressed, save_tokens
+    from .timing import Stopwatch
+    from .video import Sampling
 
 __version__ = "0.1.0"
 
-_PUBLIC = {
-    "Runtime": ".models.loading.runtime",
-    "Sampling": ".video",
-    "Context": ".pipeline",
-    "ModelCache": ".models.inference.model_cache",
-    "encode_video": ".pipeline",
-    "compress_tokens": ".pipeline",
-    "converse": ".pipeline",
-    "converse_inside": ".pipeline",
-    "parse_method": ".methods.spec",
-    "parse_ratio": ".ratio",
-    "load": ".storage.formats",
-    "save_tokens": ".storage.formats",
-    "save_compressed": ".storage.formats",
-    "StsimdiffError": ".errors",
+#: Public names by the module that defines them; the imports above say the same to type checkers.
+_MODULES = {
+    ".pipeline": (
+        "encode_video",
+        "encode_frames",
+        "compress_tokens",
+        "all_tokens",
+        "converse",
+        "converse_inside",
+        "Context",
+    ),
+    ".video": ("Sampling",),
+    ".models.loading.runtime": ("Runtime",),
+    ".models.inference.model_cache": ("ModelCache",),
+    ".ratio": ("Ratio", "parse_ratio"),
+    ".timing": ("Stopwatch",),
+    ".records": (
+        "Frames",
+        "FrameStream",
+        "Source",
+        "ModelRef",
+        "Layout",
+        "TokenGrid",
+        "TokenFeatures",
+        "DenseFeatures",
+        "VideoTokens",
+        "Kind",
+        "Selection",
+        "CompressedVideo",
+    ),
+    ".models.inference.conversation": ("Conversation", "PrunedConversation", "Answer"),
+    ".storage.formats": ("load", "save_tokens", "save_compressed"),
+    ".methods.base": ("Method", "parameter"),
+    ".methods.spec": ("parse_method",),
+    ".errors": ("StsimdiffError", "RequestError", "VideoError", "FileFormatError", "ModelError"),
 }
-__all__ = ["__version__", *_PUBLIC]
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = [
+    "Answer",
+    "CompressedVideo",
+    "Context",
+    "Conversation",
+    "DenseFeatures",
+    "FileFormatError",
+    "FrameStream",
+    "Frames",
+    "Kind",
+    "Layout",
+    "Method",
+    "ModelCache",
+    "ModelError",
+    "ModelRef",
+    "PrunedConversation",
+    "Ratio",
+    "RequestError",
+    "Runtime",
+    "Sampling",
+    "Selection",
+    "Source",
+    "Stopwatch",
+    "StsimdiffError",
+    "TokenFeatures",
+    "TokenGrid",
+    "VideoError",
+    "VideoTokens",
+    "__version__",
+    "all_tokens",
+    "compress_tokens",
+    "converse",
+    "converse_inside",
+    "encode_frames",
+    "encode_video",
+    "load",
+    "parameter",
+    "parse_method",
+    "parse_ratio",
+    "save_compressed",
+    "save_tokens",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_PUBLIC[name], __name__), name)
+    return getattr(importlib.import_module(_MODULE_OF[name], __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -105,7 +105,7 @@ def models(json: options.Json = False) -> None:
     )
     _packages(entries)
     output.result("\nAll give evidence for every method: saliency and keys (encode --evidence), attention in the LLM.")
-    output.result("What each part of a checkpoint takes in memory: README, Models.")
+    output.result("What each part of a checkpoint takes in memory: docs/models.md.")
 
 
 def _tell(table: Table[Any]) -> None:

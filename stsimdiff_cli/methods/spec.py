@@ -38,7 +38,8 @@ def parse_method(spec: str, **overrides: str) -> Method:
         if key not in known:
             raise RequestError(f"The method {name} has no parameter {key}.", f"Leave out --{key}.")
         values[key] = _value(name, known[key], types[key], value)
-    return cls(**values)
+    method: Method = cls(**values)
+    return method
 
 
 def spelled(method: Method) -> str:

@@ -121,7 +121,7 @@ class StoredVideo:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.header = _read_header(path)
-        self.kind = self.header["format"].rpartition("/")[0]
+        self.kind: str = self.header["format"].rpartition("/")[0]
         try:
             self.grid = _grid(self.header["grid"])
             self.method: dict[str, Any] = self.header["method"] if self.compressed else {}
@@ -237,7 +237,7 @@ def _read_header(path: Path) -> dict[str, Any]:
     if _KEY not in metadata:
         raise FileFormatError(f"{path} was not written by stsimdiff.", _AGAIN)
     try:
-        header = json.loads(metadata[_KEY])
+        header: dict[str, Any] = json.loads(metadata[_KEY])
         kind, _, version = header["format"].rpartition("/")
         number = int(version)
         if not isinstance(header["checksums"], dict):

@@ -1,4 +1,4 @@
-"""The README's table of what each step loads is what its script counts."""
+"""The table of docs/models.md of what each step loads is what its script counts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def script():
     return module
 
 
-def test_the_readmes_table_is_the_scripts(script):
+def test_the_pages_table_is_the_scripts(script):
     page = script.PAGE.read_text()
     assert script.PLACE.search(page)
     assert script.filled(page) == page, "run benchmarks/parameters.py"

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from ..families.base import Family
     from ..loading.runtime import ResolvedRuntime
     from .language_model import LanguageModel
     from .vision_encoder import VisionEncoder
+
+
+Part = TypeVar("Part")
 
 
 class ModelCache:
@@ -36,15 +40,16 @@ class ModelCache:
 
         return self._get(LanguageModel, family, runtime, layers, attention_rows)
 
-    def _get(self, build: Any, family: Family, *settings: Any) -> Any:
+    def _get(self, build: Callable[..., Part], family: Family, *settings: Any) -> Part:
         key = (build, family.checkpoint.path, *settings)
         if key not in self._kept:
             self._kept[key] = build(family, *settings)
-        return self._kept[key]
+        part: Part = self._kept[key]
+        return part
 
 
 class NoModelCache(ModelCache):
     """Loads a part every time it is asked for, and keeps nothing."""
 
-    def _get(self, build: Any, family: Family, *settings: Any) -> Any:
+    def _get(self, build: Callable[..., Part], family: Family, *settings: Any) -> Part:
         return build(family, *settings)

@@ -93,7 +93,8 @@ def pick_dtype(name: str, device: torch.device, checkpoint: Checkpoint) -> torch
     if name not in DTYPES:
         raise RequestError(f"There is no dtype {name!r}.", f"Use {', '.join(DTYPES)}.")
     if name != "auto":
-        return getattr(torch, name)
+        chosen: torch.dtype = getattr(torch, name)
+        return chosen
     if device.type == "cpu":
         return torch.float32
     stored = checkpoint.config.get("dtype") or checkpoint.config.get("torch_dtype") or "bfloat16"
