@@ -26,7 +26,7 @@ from stsimdiff_cli.models.inference.model_cache import ModelCache
 from stsimdiff_cli.models.loading.runtime import Runtime
 from stsimdiff_cli.pipeline import Context
 from stsimdiff_cli.records import VideoTokens
-from stsimdiff_cli.synthetic.clips import Clip, make_clip
+from stsimdiff_cli.synthetic.clips import Clip, render_clip
 from stsimdiff_cli.synthetic.questions import GROUPS
 from stsimdiff_cli.synthetic.shapes import token_labels
 
@@ -36,7 +36,7 @@ def owners(clip: Clip) -> list[list[str]]:
     known: dict[tuple, list[str]] = {}
     for scene in clip.scenes:
         if scene not in known:
-            names = [f"{t.colour} {t.shape}" for t in scene]
+            names = [f"{t.colour} {t.name}" for t in scene]
             known[scene] = ["?" if o == -2 else "" if o == -1 else names[o] for o in token_labels(scene)[0].flatten()]
     return [known[scene] for scene in clip.scenes]
 
@@ -46,7 +46,7 @@ def asked_about(clip: Clip, kind: str, text: str) -> np.ndarray | None:
     table = owners(clip)
     if kind in ("colour", "shape"):
         words = text.replace("?", "").split()
-        names = {f"{t.colour} {t.shape}" for t in clip.things if t.colour in words or t.shape in words}
+        names = {f"{t.colour} {t.name}" for t in clip.scenes[0] if t.colour in words or t.name in words}
         return np.array([cell in names for row in table for cell in row])
     if kind in GROUPS["event"] + GROUPS["when"]:
         cut = clip.event.first if clip.event and clip.event.kind == "cut" else len(table)
@@ -58,9 +58,9 @@ def asked_about(clip: Clip, kind: str, text: str) -> np.ndarray | None:
 
 def slots_of_object(clip: Clip, kept: torch.Tensor) -> str:
     """In how many of its slots the object of the event, as it was before, still has a token."""
-    if clip.event is None or clip.event.thing is None:
+    if clip.event is None or clip.event.shape is None:
         return ""
-    name, table = f"{clip.event.thing.colour} {clip.event.thing.shape}", owners(clip)
+    name, table = f"{clip.event.shape.colour} {clip.event.shape.name}", owners(clip)
     there = sum(name in row for row in table)
     left = {place // 36 for place in kept.tolist() if table[place // 36][place % 36] == name}
     return f"; {name} in {len(left)} of {there} slots"
@@ -89,7 +89,7 @@ def main() -> None:
     for exam in rendered_clips(arguments.clips, 32, arguments.seed):
         assert isinstance(exam, RenderedClip)
         tokens, items = exam.open("tiny", runtime=Runtime(device="cpu"), context=Context(models=models))
-        clip = make_clip(exam.seed, "heldout", 32, exam.event)
+        clip = render_clip(exam.seed, "heldout", 32, exam.event)
         video = pipeline.compress_tokens(
             tokens, arguments.ratio, method, runtime=Runtime(device="cpu"), context=Context(models=models)
         )

@@ -9,10 +9,11 @@ Layouts, each as lmms-eval and `stsimdiff eval` read it:
   DIR/videos/*.mp4, DIR/subtitles/*.json
 - egoschema (one question a video, 5 options): DIR/Subset/test-00000-of-00001.parquet, DIR/videos/*.mp4
 
-Of five videos two are short (4 to 16 s, one event), two medium (30 to 60 s, 2 or 3 events) and one long (2 to 4
-minutes, 3 to 6 events): 8 frames a second, 96 x 96, of the held-out split. Everything that happens shows in 64 frames
-spread evenly over the video; a flash may be missed with fewer. Right letters are equally frequent. DIR is written whole
-or not at all, and a seed always gives the same videos and questions. The embedded model knows every word.
+Of every five videos two are short (4 to 16 s, one event), two medium (30 to 60 s, 2 or 3 events) and one long (2 to 4
+minutes, 3 to 6 events). All have 8 frames a second and 96 x 96 pixels, and come from the held-out split. 64 frames
+spread evenly over a video show every event; with fewer, a flash may be missed. Right letters are equally frequent. The
+embedded model knows every word. DIR is written whole or not at all, and a seed always gives the same videos and
+questions.
 """
 
 from __future__ import annotations
@@ -32,23 +33,24 @@ from typing import Any
 import numpy as np
 
 from stsimdiff_cli.errors import RequestError, StsimdiffError
-from stsimdiff_cli.synthetic.choices import LAYOUTS, Choice, choose, names
-from stsimdiff_cli.synthetic.clips import FPS, Clip, Fact, make_clip
-from stsimdiff_cli.synthetic.long_clips import make_tale
+from stsimdiff_cli.synthetic.benchmark_prompts import LAYOUTS
+from stsimdiff_cli.synthetic.choices import MultipleChoice, looks_of, make_choice
+from stsimdiff_cli.synthetic.clips import FPS, Clip, Fact, render_clip
+from stsimdiff_cli.synthetic.long_clips import render_long_clip
 from stsimdiff_cli.synthetic.questions import EVENTS
-from stsimdiff_cli.synthetic.samples import write_video
+from stsimdiff_cli.synthetic.video_file import write_video
 
-#: The clips of seed s have seeds from 100 000 + 2000 s on: those of training's own tests lie below, those of
-#: `stsimdiff bench` begin at 1 000 000.
-FIRST, APART, SEEDS = 100_000, 2_000, 450
-SEEN = 64  # frames that a model is expected to look at
+#: The clips of seed s have seeds from 100 000 + 2000 s on: the held-out clips of training have lower seeds, and those
+#: of `stsimdiff bench` begin at 1 000 000.
+FIRST_SEED, SEEDS_APART, SEED_COUNT = 100_000, 2_000, 450
+FRAMES_SEEN = 64  # frames that a model is expected to look at
 SECONDS = {"short": (4.0, 16.0), "medium": (30.0, 60.0), "long": (120.0, 240.0)}
-HAPPENINGS = {"short": (1, 1), "medium": (2, 3), "long": (3, 6)}  # number of events, both ends included
+EVENT_COUNTS = {"short": (1, 1), "medium": (2, 3), "long": (3, 6)}  # both ends included
 LENGTHS = ("short", "medium", "short", "medium", "long")  # of every five videos
 QUESTIONS = {"videomme": 4, "longvideobench": 1, "egoschema": 1}  # of each video
 VIDEOS = {"videomme": 125, "longvideobench": 2, "egoschema": 2}
 
-# lmms-eval knows Video-MME's own domains, sub-categories and tasks only: kinds of question take the nearest task.
+# lmms-eval knows only Video-MME's own domains, sub-categories and tasks: each kind of question takes the nearest task.
 DOMAIN, SUB_CATEGORY = "Film & Television", "Animation"
 TASKS = {
     "colour": "Attribute Perception",
@@ -66,104 +68,122 @@ TASKS = {
 CATEGORIES = {"colour": "S2A", "shape": "S2O", "count": "S2A", "when": "E2O", "what": "S2E", "move": "O2E",
               "recolour": "O2E", "flash": "E2O", "vanish": "E2O", "nothing": "E2O"}  # fmt: skip
 GROUPS = {"short": 15, "medium": 60, "long": 600}  # LongVideoBench's duration_group
-NARRATION = ("this is a video of objects", "what happens in this video?")  # tells nothing about the answers
+NARRATION = ("this is a video of objects", "what happens in this video?")  # gives no answer away
 
-# Quick, and the same bytes every time: with macroblock trees, which preset "slow" has, files of one clip differed.
+# Quick, and the same bytes every time: with macroblock trees, as in preset "slow", files of the same clip differed.
 ENCODING = {"crf": "18", "preset": "veryfast", "x264-params": "no-mbtree=1"}
 
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Film:
-    """A video of the benchmark: its number (from 1), one of SECONDS, the seed of its clip, the clip and its choices."""
+class BenchmarkVideo:
+    """A video of the benchmark: its number (from 1), a length of SECONDS, the clip with its seed, and the questions."""
 
     number: int
     length: str
     seed: int
     clip: Clip
-    choices: tuple[Choice, ...]
+    choices: tuple[MultipleChoice, ...]
 
     @property
     def seconds(self) -> float:
-        """How long it lasts."""
+        """The duration."""
         return len(self.clip.frames) / self.clip.fps
 
+    @property
+    def name(self) -> str:
+        """The name of its file, without a suffix."""
+        return f"shapes-{self.seed}"
 
-def shoot(seed: int, length: str) -> Clip:
-    """The clip of a seed."""
+    def write(self, folder: Path) -> None:
+        """Write NAME.mp4 into the folder."""
+        write_video(folder / f"{self.name}.mp4", self.clip.frames, self.clip.fps, **ENCODING)
+
+
+def render_video(seed: int, length: str) -> Clip:
+    """The clip of a seed, of a random duration for that length."""
     rng = np.random.default_rng([seed, 11])
     frames = round(rng.uniform(*SECONDS[length]) * FPS)
-    low, high = HAPPENINGS[length]
+    low, high = EVENT_COUNTS[length]
     events = int(rng.integers(low, high + 1))
     if events > 1:
-        return make_tale(seed, "heldout", frames, events, frames / SEEN)
+        return render_long_clip(seed, "heldout", frames, events, frames / FRAMES_SEEN)
     event = EVENTS[int(rng.integers(len(EVENTS)))]
-    return make_clip(seed, "heldout", min(frames, SEEN) if event == "flash" else frames, event)
+    return render_clip(seed, "heldout", min(frames, FRAMES_SEEN) if event == "flash" else frames, event)
 
 
-def pick_facts(rng: np.random.Generator, facts: list[Fact], count: int) -> list[Fact]:
-    """`count` facts, up to three in four of them about events where there are that many, no wording asked twice."""
-    mixed = [facts[i] for i in rng.permutation(len(facts))]
-    told = [f for f in mixed if f.kind not in ("colour", "shape", "count", "nothing")]
-    first = told[: max(1, count * 3 // 4)]
-    return (first + [f for f in mixed if f not in first])[:count]
+def choose_facts(rng: np.random.Generator, facts: list[Fact], count: int) -> list[Fact]:
+    """`count` different facts, three in four of them about events if there are that many."""
+    shuffled = [facts[i] for i in rng.permutation(len(facts))]
+    about_events = [fact for fact in shuffled if fact.kind not in ("colour", "shape", "count", "nothing")]
+    first = about_events[: max(1, count * 3 // 4)]
+    return (first + [fact for fact in shuffled if fact not in first])[:count]
 
 
-def films(layout: str, videos: int, seed: int) -> Iterator[Film]:
+def benchmark_videos(layout: str, videos: int, seed: int) -> Iterator[BenchmarkVideo]:
     """The videos of a benchmark, one after the other."""
-    frame, each = LAYOUTS[layout], QUESTIONS[layout]
+    limits, each = LAYOUTS[layout], QUESTIONS[layout]
     rng = np.random.default_rng([seed, sorted(LAYOUTS).index(layout)])
-    sizes = [frame.fewest + i % (frame.most - frame.fewest + 1) for i in range(videos * each)]
-    places = [int(i) for i in rng.permutation(videos * each)]  # dealt out in turn to the letters of a question
-    seeds = itertools.count(FIRST + APART * seed)
+    sizes = [
+        limits.min_options + i % (limits.max_options - limits.min_options + 1) for i in range(videos * each)
+    ]  # number of options of each question
+    places = [int(i) for i in rng.permutation(videos * each)]  # of the right options, dealt out to the letters in turn
+    seeds = itertools.count(FIRST_SEED + SEEDS_APART * seed)
     for i in range(videos):
         length = LENGTHS[i % len(LENGTHS)]
         facts: list[Fact] = []
         while len(facts) < each:
-            own = next(seeds)
-            clip = shoot(own, length)
-            facts = pick_facts(rng, clip.facts, each)
-        choices = []
-        for k, fact in enumerate(facts, start=i * each):
-            question = fact.ask(rng)
-            choices.append(choose(rng, question, names(clip.scenes), sizes[k], places[k] % sizes[k]))
-        yield Film(i + 1, length, own, clip, tuple(choices))
+            clip_seed = next(seeds)
+            clip = render_video(clip_seed, length)
+            facts = choose_facts(rng, clip.facts, each)
+        looks = looks_of(clip.scenes)
+        choices = [
+            make_choice(rng, fact.ask(rng), looks, sizes[k], places[k] % sizes[k])
+            for k, fact in enumerate(facts, start=i * each)
+        ]
+        yield BenchmarkVideo(i + 1, length, clip_seed, clip, tuple(choices))
 
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside `folder` that takes its name when the block ends well, and is removed otherwise."""
+    """A temporary folder next to `folder`, renamed to it when the block succeeds and removed when it fails.
+
+    RequestError if the folder is there already and not empty, or if its parent is missing; StsimdiffError if the block
+    cannot write.
+    """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RequestError(f"{folder} exists.", "Choose another folder, or remove it first.")
     if not folder.parent.is_dir():
         raise RequestError(f"The folder {folder.parent} does not exist.", f"mkdir -p {folder.parent}")
-    fresh: Path | None = None
+    temporary: Path | None = None
     try:
-        fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
-        yield fresh
-        fresh.chmod(0o755)
-        fresh.replace(folder)  # an empty folder of that name gives way
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
+        yield temporary
+        temporary.chmod(0o755)
+        temporary.replace(folder)  # replaces an empty folder of that name
     except OSError as error:
         raise StsimdiffError(f"{folder} cannot be written: {error}.", "Choose another place.") from error
     finally:
-        if fresh is not None:
-            shutil.rmtree(fresh, ignore_errors=True)
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_parquet(path: Path, rows: list[Row]) -> None:
-    """A table whose columns are the keys of the first row."""
+    """A table whose columns are the keys of the first row. StsimdiffError without pyarrow."""
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise StsimdiffError("Benchmarks are parquet files, and pyarrow is missing.", "pip install pyarrow") from error
+        raise StsimdiffError(
+            "Benchmarks are Parquet files, and pyarrow is not installed.", "pip install pyarrow"
+        ) from error
     path.parent.mkdir(parents=True, exist_ok=True)
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
 
 
 def write_readme(folder: Path, title: str, config: str, split: str, files: str) -> None:
-    """README.md with the front matter by which `datasets` finds the table."""
+    """README.md with the front matter from which `datasets` finds the table."""
     header = [
         "---",
         "configs:",
@@ -176,38 +196,38 @@ def write_readme(folder: Path, title: str, config: str, split: str, files: str) 
     (folder / "README.md").write_text("\n".join([*header, "---", "", *text, ""]), encoding="utf-8")
 
 
-def clock(seconds: float, mark: str = ",") -> str:
-    """01:02:03,450 as in .srt files; LongVideoBench has a point for the comma."""
+def timestamp(seconds: float, mark: str = ",") -> str:
+    """01:02:03,450 as in .srt files; LongVideoBench has a point instead of the comma."""
     whole = round(seconds * 1000)
     return f"{whole // 3_600_000:02d}:{whole // 60_000 % 60:02d}:{whole // 1000 % 60:02d}{mark}{whole % 1000:03d}"
 
 
 def cues(seconds: float) -> list[tuple[float, float, str]]:
-    """Begin, end and text of lines that say nothing about the answers, one in every 2 to 20 seconds."""
+    """Start, end and text of subtitles that give no answer away, one in every 2 to 20 seconds."""
     step = max(2.0, seconds / 12)
-    begins = np.arange(0.0, seconds - 1.0, step)
-    return [(float(t), float(min(t + step * 0.8, seconds)), NARRATION[i % 2]) for i, t in enumerate(begins)]
+    starts = np.arange(0.0, seconds - 1.0, step)
+    return [(float(t), float(min(t + step * 0.8, seconds)), NARRATION[i % 2]) for i, t in enumerate(starts)]
 
 
 def write_videomme(folder: Path, videos: int, seed: int) -> int:
-    """Video-MME's layout; every second video has subtitles. Returns the number of questions."""
+    """Video-MME's layout; the videos with odd numbers have subtitles. Returns the number of questions."""
     rows: list[Row] = []
     (folder / "data").mkdir()
     (folder / "subtitle").mkdir()
-    for film in films("videomme", videos, seed):
-        number, name = f"{film.number:03d}", f"shapes-{film.seed}"
-        write_video(folder / "data" / f"{name}.mp4", film.clip.frames, film.clip.fps, **ENCODING)
-        if film.number % 2:
+    for video in benchmark_videos("videomme", videos, seed):
+        number = f"{video.number:03d}"
+        video.write(folder / "data")
+        if video.number % 2:
             lines = [
-                f'{i}\n{clock(begin)} --> {clock(end)}\n<font color="white" size=".72c">{text}</font>\n'
-                for i, (begin, end, text) in enumerate(cues(film.seconds), start=1)
+                f'{i}\n{timestamp(start)} --> {timestamp(end)}\n<font color="white" size=".72c">{text}</font>\n'
+                for i, (start, end, text) in enumerate(cues(video.seconds), start=1)
             ]
-            (folder / "subtitle" / f"{name}.srt").write_text("\n".join(lines), encoding="utf-8")
-        for k, choice in enumerate(film.choices, start=1):
+            (folder / "subtitle" / f"{video.name}.srt").write_text("\n".join(lines), encoding="utf-8")
+        for k, choice in enumerate(video.choices, start=1):
             rows.append({
-                "video_id": number, "duration": film.length, "domain": DOMAIN, "sub_category": SUB_CATEGORY,
-                "url": "", "videoID": name, "question_id": f"{number}-{k}", "task_type": TASKS[choice.kind],
-                "question": choice.text, "options": choice.lines(), "answer": choice.letter,
+                "video_id": number, "duration": video.length, "domain": DOMAIN, "sub_category": SUB_CATEGORY,
+                "url": "", "videoID": video.name, "question_id": f"{number}-{k}", "task_type": TASKS[choice.kind],
+                "question": choice.text, "options": choice.lettered_options(), "answer": choice.letter,
             })  # fmt: skip
     write_parquet(folder / "videomme" / "test-00000-of-00001.parquet", rows)
     write_readme(folder, "Shapes in the layout of Video-MME", "videomme", "test", "videomme/test-*")
@@ -215,28 +235,31 @@ def write_videomme(folder: Path, videos: int, seed: int) -> int:
 
 
 def write_longvideobench(folder: Path, videos: int, seed: int) -> int:
-    """LongVideoBench's layout; subtitles come in its two ways of writing, some with another beginning of time."""
+    """LongVideoBench's layout; subtitles in both of its formats in turn, every second with times that start later.
+
+    Returns the number of questions.
+    """
     items: list[Row] = []
     (folder / "videos").mkdir()
     (folder / "subtitles").mkdir()
-    for film in films("longvideobench", videos, seed):
-        name, late = f"shapes-{film.seed}", 2.5 * (film.number % 2)
-        write_video(folder / "videos" / f"{name}.mp4", film.clip.frames, film.clip.fps, **ENCODING)
+    for video in benchmark_videos("longvideobench", videos, seed):
+        name, late = video.name, 2.5 * (video.number % 2)
+        video.write(folder / "videos")
         lines: list[Row] = [
-            {"start": clock(begin + late, "."), "end": clock(end + late, "."), "line": text}
-            if film.number % 2
-            else {"timestamp": [begin + late, end + late], "text": text}
-            for begin, end, text in cues(film.seconds)
+            {"start": timestamp(start + late, "."), "end": timestamp(end + late, "."), "line": text}
+            if video.number % 2
+            else {"timestamp": [start + late, end + late], "text": text}
+            for start, end, text in cues(video.seconds)
         ]
         (folder / "subtitles" / f"{name}_en.json").write_text(json.dumps(lines), encoding="utf-8")
-        for k, choice in enumerate(film.choices):
+        for k, choice in enumerate(video.choices):
             items.append({
                 "video_id": name, "question": choice.text, "question_wo_referring_query": choice.text,
                 "candidates": list(choice.options), "correct_choice": choice.right, "position": [0],
                 "topic_category": "LVT-Life-Vlogs", "question_category": CATEGORIES[choice.kind],
                 "level": "L1-Perception", "id": f"{name}_{k}", "video_path": f"{name}.mp4",
-                "subtitle_path": f"{name}_en.json", "duration_group": GROUPS[film.length],
-                "starting_timestamp_for_subtitles": late, "duration": film.seconds, "view_count": 0,
+                "subtitle_path": f"{name}_en.json", "duration_group": GROUPS[video.length],
+                "starting_timestamp_for_subtitles": late, "duration": video.seconds, "view_count": 0,
             })  # fmt: skip
     (folder / "lvb_val.json").write_text(json.dumps(items, indent=1), encoding="utf-8")
     rows = []
@@ -250,16 +273,15 @@ def write_longvideobench(folder: Path, videos: int, seed: int) -> int:
 
 
 def write_egoschema(folder: Path, videos: int, seed: int) -> int:
-    """EgoSchema's layout, the subset with published answers, which are indices as text."""
+    """EgoSchema's layout: the subset with published answers, indices as text. Returns the number of questions."""
     rows: list[Row] = []
     (folder / "videos").mkdir()
-    for film in films("egoschema", videos, seed):
-        name = f"shapes-{film.seed}"
-        write_video(folder / "videos" / f"{name}.mp4", film.clip.frames, film.clip.fps, **ENCODING)
-        for choice in film.choices:
+    for video in benchmark_videos("egoschema", videos, seed):
+        video.write(folder / "videos")
+        for choice in video.choices:
             rows.append({
-                "question_idx": str(len(rows)), "question": choice.text, "video_idx": name,
-                "option": choice.lines(), "answer": str(choice.right),
+                "question_idx": str(len(rows)), "question": choice.text, "video_idx": video.name,
+                "option": choice.lettered_options(), "answer": str(choice.right),
             })  # fmt: skip
     write_parquet(folder / "Subset" / "test-00000-of-00001.parquet", rows)
     write_readme(folder, "Shapes in the layout of EgoSchema", "Subset", "test", "Subset/test-*")
@@ -270,14 +292,18 @@ WRITERS = {"videomme": write_videomme, "longvideobench": write_longvideobench, "
 
 
 def write(folder: Path, layout: str = "videomme", videos: int | None = None, seed: int = 0) -> int:
-    """Write a benchmark and return its number of questions; RequestError for numbers that are not possible."""
+    """Write a benchmark and return its number of questions.
+
+    `videos` is 125 in Video-MME's layout and 2 in the others, unless given. RequestError for a number of videos or a
+    seed out of range, and as in whole_folder.
+    """
     count = VIDEOS[layout] if videos is None else videos
-    if not 1 <= count <= APART // 2:
-        raise RequestError(f"{count} videos are not possible.", f"Give a number from 1 to {APART // 2}.")
-    if not 0 <= seed < SEEDS:
-        raise RequestError(f"The seed {seed} is not possible.", f"Give a number from 0 to {SEEDS - 1}.")
-    with whole_folder(folder) as fresh:
-        return WRITERS[layout](fresh, count, seed)
+    if not 1 <= count <= SEEDS_APART // 2:
+        raise RequestError(f"--videos {count} is out of range.", f"Give a number from 1 to {SEEDS_APART // 2}.")
+    if not 0 <= seed < SEED_COUNT:
+        raise RequestError(f"--seed {seed} is out of range.", f"Give a number from 0 to {SEED_COUNT - 1}.")
+    with whole_folder(folder) as temporary:
+        return WRITERS[layout](temporary, count, seed)
 
 
 def main() -> None:

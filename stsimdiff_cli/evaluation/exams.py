@@ -12,7 +12,7 @@ import torch
 from .. import pipeline, video
 from ..errors import RequestError
 from ..records import Frames, FrameStream, Source, VideoTokens
-from ..synthetic.clips import FPS, make_clip
+from ..synthetic.clips import FPS, render_clip
 from ..synthetic.questions import EVENTS
 from ..video import Sampling
 
@@ -55,7 +55,7 @@ class RenderedClip:
 
     def open(self, model: str, **options: Any) -> tuple[VideoTokens, tuple[Item, ...]]:
         """Render and encode."""
-        clip = make_clip(self.seed, "heldout", self.frames, self.event)
+        clip = render_clip(self.seed, "heldout", self.frames, self.event)
         pixels = torch.from_numpy(clip.frames)
         count, height, width, _ = pixels.shape
         source = Source(self.name, pixels.numel(), "", count / FPS, FPS, count, width, height, "rendered")

@@ -1,4 +1,12 @@
-"""Rendered clips of coloured shapes whose events and answers are known. numpy only.
+"""Renders clips of coloured shapes whose events and answers are known. Needs numpy and nothing else of the package.
 
-shapes.py (pictures) -> clips.py (short clips), long_clips.py (several events) -> questions.py, choices.py
+shapes.py             draws shapes on textured backgrounds
+scenes.py             places and moves shapes, renders the frames of a clip
+clips.py              clips with one event, and what can be asked about them     <- read first
+long_clips.py         clips with several events
+pairs.py              two frames, before and after a small change
+questions.py          wordings and answers
+benchmark_prompts.py  the prompts of three benchmarks
+choices.py            the same questions as multiple choice
+video_file.py         writes frames to a video file (needs PyAV)
 """

@@ -1,165 +1,166 @@
-"""Renders clips in which several things happen, one after the other. numpy only, seeded.
+"""Renders long clips, in which several events take place one after the other. Seeded.
 
-A tale has 2 to 6 events of the kinds of clips.py. At most one object flashes and at most one vanishes; two may move and
-two may turn another colour, each object at most once. A scene change is the last event and keeps company with no
-vanishing object, since it takes the others away too. The questions are those that stay unambiguous: of the event, not
-when it happens or what happens.
+A long clip has 2 to 6 events of the kinds of clips.py. At most one shape flashes and at most one vanishes; two may move
+and two may change colour, each shape at most once. A cut is always the last event, and never comes with a vanishing
+shape, since a cut takes shapes away too. Only questions with a single answer are asked: not what happens, nor when.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
-from .clips import FPS, SPEEDS, SPLITS, Clip, Event, Fact, pick, place, render, route
-from .questions import COLOURS, COUNTS, DIRECTIONS, TIMES
-from .shapes import Thing
+from .clips import FPS, Clip, Event, Plan, render_plan
+from .questions import COLOURS, DIRECTIONS, TIMES
+from .scenes import (
+    SPEEDS,
+    SPLITS,
+    check_split,
+    choose_move,
+    distance_between,
+    part_way,
+    place_shapes,
+    replaced,
+    uniform_in,
+    without,
+)
+from .shapes import Scene, Shape
 
-MOST = 6  # events
+MAX_EVENTS = 6
 GAP = 2  # slots between two events, and at both ends
 
 
-def draw_kinds(rng: np.random.Generator, count: int) -> list[str]:
+def render_long_clip(
+    seed: int, split: str = "train", frames: int = 64, count: int = 3, pace: float = 1.0, fps: float = FPS
+) -> Clip:
+    """The long clip of a seed with `count` events (2 to 6).
+
+    A model is expected to see every `pace`-th frame: a flash lasts at least that long, and a move takes as many of the
+    frames seen as in a short clip, or fewer where time is short. ValueError for an unknown split, or for more events
+    than fit.
+    """
+    check_split(split)
+    if not 2 <= count <= MAX_EVENTS or frames / pace < 4 * (count + 2):
+        raise ValueError(f"{count} events do not fit into {frames / pace:.0f} slots")
+    rng = np.random.default_rng([seed, SPLITS.index(split), frames, count])
+    plan = None
+    while plan is None:
+        plan = plan_events(rng, frames, count, split, pace)
+    return render_plan(rng, plan, split, fps)
+
+
+class _Step(NamedTuple):
+    """An event before its time is known: the scene after it, and how many frames it lasts."""
+
+    kind: str
+    shape: Shape | None
+    detail: str
+    after: Scene
+    length: int
+
+
+def plan_events(rng: np.random.Generator, frames: int, count: int, split: str, pace: float) -> Plan | None:
+    """A plan with `count` events. None if the random choices do not fit: try again."""
+    kinds = _choose_kinds(rng, count)
+    changed = sum(kind in ("vanish", "recolour", "move") for kind in kinds)
+    scene = place_shapes(rng, int(rng.integers(max(2, changed), 5)), split)
+    if scene is None:
+        return None
+    steps = _choose_steps(rng, kinds, scene, split, pace, max(1.0, 0.6 * frames / pace / (count + 1)))
+    if steps is None:
+        return None
+    slack = frames - sum(step.length for step in steps) - GAP * pace * (count + 1)
+    if slack < 0:
+        return None
+    pauses = np.diff([0.0, *np.sort(rng.uniform(0, slack, count)), slack])
+    return _lay_out(scene, steps, [GAP * pace + pause for pause in pauses], frames)
+
+
+def _choose_kinds(rng: np.random.Generator, count: int) -> list[str]:
     """`count` kinds of event in the order in which they take place."""
-    cut = rng.random() < 0.25 or count == MOST
-    first = ["flash", "recolour", "move", "cut" if cut else "vanish"]
+    cut = rng.random() < 0.25 or count == MAX_EVENTS
+    once = ["flash", "recolour", "move", "cut" if cut else "vanish"]
     again = ["recolour", "move"]
-    kinds = [first[i] for i in rng.permutation(4)] + [again[i] for i in rng.permutation(2)]
+    kinds = [once[i] for i in rng.permutation(4)] + [again[i] for i in rng.permutation(2)]
     kinds = [kinds[i] for i in rng.permutation(count)]
     return sorted(kinds, key=lambda kind: kind == "cut")
 
 
-def length_of(rng: np.random.Generator, kind: str, distance: float, split: str, pace: float, room: float) -> int:
-    """How many frames an event lasts; a slot is `pace` frames, and a move has `room` slots."""
-    if kind == "flash":
-        return int(rng.integers(1, 3)) if pace <= 1 else int(np.ceil(pace * rng.uniform(1.0, 1.8))) + 1
-    if kind == "move":
-        return max(1, round(pace * min(distance / pick(rng, SPEEDS[split]), room)))
-    return 0
-
-
-def plot(
-    rng: np.random.Generator, frames: int, count: int, split: str, pace: float
-) -> tuple[list[Event], list[tuple[Thing, ...]]] | None:
-    """The events of a tale and the objects of each frame, or None when the dice did not fit (roll again)."""
-    kinds = draw_kinds(rng, count)
-    touched = sum(kind in ("vanish", "recolour", "move") for kind in kinds)
-    things = place(rng, int(rng.integers(max(2, touched), 5)), split)
-    if things is None:
-        return None
-    scene, idle, known = things, list(things), list(things)
-    steps: list[
-        tuple[str, Thing | None, str, tuple[Thing, ...], int]
-    ] = []  # kind, object, detail, scene behind, frames
-    room = max(1.0, 0.6 * frames / pace / (count + 1))
+def _choose_steps(
+    rng: np.random.Generator, kinds: list[str], scene: Scene, split: str, pace: float, room: float
+) -> list[_Step] | None:
+    """Which shape each event concerns, and how; None if one of them does not fit. A move has `room` slots."""
+    untouched, known = list(scene), list(scene)  # shapes that no event has changed, and all that were ever seen
+    steps: list[_Step] = []
     for kind in kinds:
-        target, detail, after, distance = None, "", scene, 0.0
+        shape: Shape | None = None
+        detail, after, distance = "", scene, 0.0
         if kind == "flash":
-            extra = place(rng, 1, split, tuple(known))
+            extra = place_shapes(rng, 1, split, tuple(known))
             if extra is None:
                 return None
-            target = extra[0]
-            known.append(target)
+            shape = extra[0]
+            known.append(shape)
         elif kind == "move":
             detail = str(rng.choice(DIRECTIONS))
-            found = route(rng, scene, detail)
-            if found is None or found[0] not in idle:
+            move = choose_move(rng, scene, detail)
+            if move is None or move[0] not in untouched:
                 return None
-            target, end = found
-            distance = abs(end.x - target.x) + abs(end.y - target.y)
-            after = tuple(end if t is target else t for t in scene)
+            shape, end = move
+            distance = distance_between(shape, end)
+            after = replaced(scene, shape, end)
             known.append(end)
         elif kind == "cut":
-            fresh = place(rng, int(rng.integers(2, 5)), split)
+            fresh = place_shapes(rng, int(rng.integers(2, 5)), split)
             if fresh is None:
                 return None
             after = fresh
         else:
-            target = idle[int(rng.integers(len(idle)))]
+            shape = untouched[int(rng.integers(len(untouched)))]
             if kind == "vanish":
-                after = tuple(t for t in scene if t is not target)
+                after = without(scene, shape)
             else:
-                detail = str(rng.choice([c for c in COLOURS if c not in {t.colour for t in known}]))
-                turned = replace(target, colour=detail)
-                after = tuple(turned if t is target else t for t in scene)
-                known.append(turned)
+                detail = str(rng.choice([c for c in COLOURS if c not in {s.colour for s in known}]))
+                recoloured = replace(shape, colour=detail)
+                after = replaced(scene, shape, recoloured)
+                known.append(recoloured)
         if kind in ("vanish", "recolour", "move"):
-            idle = [t for t in idle if t is not target]
-        steps.append((kind, target, detail, after, length_of(rng, kind, distance, split, pace, room)))
+            untouched = [other for other in untouched if other is not shape]
+        steps.append(_Step(kind, shape, detail, after, _choose_length(rng, kind, distance, split, pace, room)))
         scene = after
-    slack = frames - sum(step[-1] for step in steps) - GAP * pace * (count + 1)
-    if slack < 0:
-        return None
-    rests = np.diff([0.0, *np.sort(rng.uniform(0, slack, count)), slack])
+    return steps
+
+
+def _choose_length(rng: np.random.Generator, kind: str, distance: float, split: str, pace: float, room: float) -> int:
+    """How many frames an event lasts; a slot is `pace` frames, and a move has `room` slots."""
+    if kind == "flash":
+        return int(rng.integers(1, 3)) if pace <= 1 else int(np.ceil(pace * rng.uniform(1.0, 1.8))) + 1
+    if kind == "move":
+        return max(1, round(pace * min(distance / uniform_in(rng, SPEEDS[split]), room)))
+    return 0
+
+
+def _lay_out(scene: Scene, steps: list[_Step], pauses: list[float], frames: int) -> Plan:
+    """The scene of each frame: each step after its pause, in frames."""
     events: list[Event] = []
-    scenes: list[tuple[Thing, ...]] = []
-    scene, now = things, 0.0
-    for (kind, target, detail, after, length), rest in zip(steps, rests, strict=False):
-        now += GAP * pace + rest
+    scenes: list[Scene] = []
+    now = 0.0
+    for step, pause in zip(steps, pauses, strict=False):  # the pause that is left follows the last event
+        now += pause
         first = round(now)
         scenes += [scene] * (first - len(scenes))
-        if kind == "flash" and target is not None:
-            scenes += [(*scene, target)] * length
-        elif kind == "move" and target is not None:
-            end = next(t for t in after if (t.colour, t.shape) == (target.colour, target.shape))
-            for i in range(length):
-                f = (i + 1) / length
-                at = replace(target, x=target.x + f * (end.x - target.x), y=target.y + f * (end.y - target.y))
-                scenes.append(tuple(at if t is target else t for t in scene))
-        now += length
-        third = TIMES[min(int((first + length / 2) / frames * 3), 2)]
-        events.append(Event(kind, first, first + max(length, 1) - 1, third, target, detail))
-        scene = after
+        if step.kind == "flash" and step.shape is not None:
+            scenes += [(*scene, step.shape)] * step.length
+        elif step.kind == "move" and step.shape is not None:
+            start = step.shape
+            end = next(s for s in step.after if (s.colour, s.name) == (start.colour, start.name))
+            ways = (part_way(start, end, (i + 1) / step.length) for i in range(step.length))
+            scenes += [replaced(scene, start, way) for way in ways]
+        now += step.length
+        when = TIMES[min(int((first + step.length / 2) / frames * 3), 2)]
+        events.append(Event(step.kind, first, first + max(step.length, 1) - 1, when, step.shape, step.detail))
+        scene = step.after
     scenes += [scene] * (frames - len(scenes))
-    return events, scenes
-
-
-def facts_of_tale(events: list[Event], scenes: list[tuple[Thing, ...]]) -> list[Fact]:
-    """All that can be asked about a tale without ambiguity."""
-    first, kinds = scenes[0], {event.kind for event in events}
-    others = scenes[-1] if "cut" in kinds else ()
-    turned = {event.thing for event in events if event.kind == "recolour"}
-    facts = [Fact("count", "", "", COUNTS[len(first) - 2], "count first")]
-    for t in first:
-        if t in turned:
-            continue
-        if t.shape not in {o.shape for o in others}:
-            facts.append(Fact("colour", "", t.shape, t.colour))
-        if t.colour not in {o.colour for o in others}:
-            facts.append(Fact("shape", t.colour, "", t.shape))
-    for event in events:
-        if event.thing is None:
-            continue
-        colour, shape = event.thing.colour, event.thing.shape
-        if event.kind in ("flash", "vanish"):
-            facts.append(Fact(event.kind, "", "", f"{colour} {shape}"))
-        else:
-            facts.append(Fact(event.kind, colour, shape, event.detail))
-    if "cut" not in kinds:
-        facts += [Fact("nothing", "", "", "nothing", kind) for kind in ("flash", "vanish") if kind not in kinds]
-    return facts
-
-
-def make_tale(
-    seed: int, split: str = "train", frames: int = 64, count: int = 3, pace: float = 1.0, fps: float = FPS
-) -> Clip:
-    """The tale of a seed with `count` events (2 to 6).
-
-    A model shall see every `pace`-th frame: a flash lasts at least that long, and a move as many of the frames seen
-    as in a short clip, or fewer where time is short.
-    """
-    if split not in SPLITS:
-        raise ValueError(f"split: got {split!r}, expected one of {SPLITS}")
-    if not 2 <= count <= MOST or frames / pace < 4 * (count + 2):
-        raise ValueError(f"{count} events do not fit into {frames / pace:.0f} slots")
-    rng = np.random.default_rng([seed, SPLITS.index(split), frames, count])
-    told = None
-    while told is None:
-        told = plot(rng, frames, count, split, pace)
-    events, scenes = told
-    cut = events[-1].first if events[-1].kind == "cut" else frames
-    pictures = render(rng, scenes, cut, split)
-    facts = facts_of_tale(events, scenes)
-    questions = [fact.ask(rng) for fact in facts]
-    return Clip(pictures, fps, scenes[0], None, tuple(scenes), facts, questions, tuple(events))
+    return Plan(tuple(events), scenes)

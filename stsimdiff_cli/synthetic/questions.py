@@ -1,16 +1,18 @@
-"""The closed world of the model: its colours, shapes, questions and answers. Imports nothing heavy.
+"""The questions and answers that the embedded models know, with all their words.
 
 A question belongs to one of the KINDS. Every question is about what the pixels show and has exactly one right answer:
 
 - colour, shape: of an object that keeps its colour; no two objects of a clip share a colour or a shape.
-- count: the objects that are there in the first frame.
-- flash: the object that is there for a frame or two only.
-- vanish: the object that disappears and stays away.
-- recolour: the colour that an object turns to.
-- move: the direction of the only object that moves.
-- when: the third of the clip in which the event lies (start, middle or end).
+- count: how many objects the first frame shows.
+- flash: the object that is visible for a frame or two only.
+- vanish: the object that disappears for good.
+- recolour: the colour that an object changes to.
+- move: the direction in which an object moves.
+- when: the third of the clip in which the event takes place (start, middle or end).
 - what: one sentence about the event.
-- nothing: an event question about an event that does not take place; the answer is `nothing`.
+- nothing: a question about an event that does not take place; the answer is `nothing`.
+
+An "object" of a question is a Shape of the picture.
 """
 
 from __future__ import annotations
@@ -24,14 +26,14 @@ DIRECTIONS = ("left", "right", "up", "down")
 TIMES = ("start", "middle", "end")
 EVENTS = ("flash", "vanish", "recolour", "move", "cut")
 KINDS = ("colour", "shape", "count", "flash", "vanish", "recolour", "move", "when", "what", "nothing")
-# What a question is about. `nothing` belongs to no group: whoever always says it would be right.
+# What a question is about. `nothing` belongs to no group: a model that always answers "nothing" would be right.
 GROUPS = {
     "static": ("colour", "shape", "count"),
     "event": ("flash", "vanish", "recolour", "move", "what"),
     "when": ("when",),
 }
 
-# The wordings of each kind (and of counts that only the first frame decides); {c} is a colour and {s} a shape.
+# The wordings of each kind ("count first": where objects come and go later); {c} is a colour and {s} a shape.
 WORDINGS: dict[str, tuple[str, ...]] = {
     "colour": ("What colour is the {s}?", "What color is the {s}?", "Which colour does the {s} have?"),
     "shape": ("What shape is {c}?", "Which shape is the {c} object?", "What is the shape of the {c} object?"),
@@ -49,7 +51,7 @@ WORDINGS: dict[str, tuple[str, ...]] = {
     "what": ("What happens in this video?", "What happens in the video?", "What happens?"),
 }
 
-# One example of every kind, in an order that reads well in a help text.
+# One example of each kind except `nothing`, in an order that reads well in a help text.
 EXAMPLES: tuple[str, ...] = (
     "What happens in this video?",
     "When does it happen?",
@@ -77,7 +79,7 @@ def wordings(kind: str, colour: str = "", shape: str = "") -> tuple[str, ...]:
     return tuple(w.format(c=colour, s=shape) for w in WORDINGS[kind])
 
 
-def sentence(event: str, colour: str = "", shape: str = "", detail: str = "") -> str:
+def event_sentence(event: str, colour: str = "", shape: str = "", detail: str = "") -> str:
     """The answer to "What happens in this video?"; detail is the new colour or the direction."""
     return {
         "flash": f"a {colour} {shape} flashes",
@@ -88,8 +90,8 @@ def sentence(event: str, colour: str = "", shape: str = "", detail: str = "") ->
     }[event]
 
 
-def words() -> list[str]:
-    """Every word (and punctuation mark) of every question and answer, sorted, lowercase."""
+def question_words() -> list[str]:
+    """Every word and punctuation mark of every question and answer, sorted, in lowercase."""
     texts = [w.format(c="", s="") for many in WORDINGS.values() for w in many]
-    texts += [sentence(e) for e in EVENTS] + ["nothing", *COLOURS, *SHAPES, *COUNTS, *DIRECTIONS, *TIMES]
+    texts += [event_sentence(e) for e in EVENTS] + ["nothing", *COLOURS, *SHAPES, *COUNTS, *DIRECTIONS, *TIMES]
     return sorted({w for text in texts for w in text.lower().replace("?", " ? ").replace(".", " . ").split()})

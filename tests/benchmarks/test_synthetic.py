@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from benchmarks import synthetic
-from stsimdiff_cli import video
 from stsimdiff_cli.errors import RequestError, StsimdiffError
 from stsimdiff_cli.synthetic.choices import LETTERS
-from stsimdiff_cli.synthetic.long_clips import plot
+from stsimdiff_cli.synthetic.long_clips import plan_events
+from stsimdiff_cli.video import scan
 
 pytest.importorskip("pyarrow")
 
@@ -44,9 +44,9 @@ def test_videomme_has_the_published_columns_and_a_video_for_every_row(videomme):
     assert all(len({option[3:] for option in row["options"]}) == 4 for row in rows)
     assert Counter(row["answer"] for row in rows) == dict.fromkeys("ABCD", 2)
     for name, (low, high) in {rows[0]["videoID"]: (4, 16), rows[4]["videoID"]: (30, 60)}.items():
-        scan = video.scan(videomme / "data" / f"{name}.mp4")
-        assert low <= scan.duration <= high
-        assert (scan.width, scan.height) == (96, 96)
+        scanned = scan(videomme / "data" / f"{name}.mp4")
+        assert low <= scanned.duration <= high
+        assert (scanned.width, scanned.height) == (96, 96)
     assert (videomme / "subtitle" / f"{rows[0]['videoID']}.srt").read_text().startswith("1\n00:00:00,000 --> 00:00:0")
     assert not (videomme / "subtitle" / f"{rows[4]['videoID']}.srt").exists()
     assert "config_name: videomme" in (videomme / "README.md").read_text()
@@ -61,10 +61,12 @@ def test_a_seed_gives_the_same_files_and_another_seed_others(videomme, tmp_path)
 
 
 def test_the_right_option_is_what_the_clip_shows():
-    films = list(synthetic.films("egoschema", 2, 5)) + list(synthetic.films("longvideobench", 2, 5))
-    for film in films:
-        for choice in film.choices:
-            answers = [fact.answer for fact in film.clip.facts if fact.kind == choice.kind]
+    videos = list(synthetic.benchmark_videos("egoschema", 2, 5)) + list(
+        synthetic.benchmark_videos("longvideobench", 2, 5)
+    )
+    for video in videos:
+        for choice in video.choices:
+            answers = [fact.answer for fact in video.clip.facts if fact.kind == choice.kind]
             assert choice.options[choice.right] in answers
             if choice.kind in ("flash", "vanish", "when", "what", "count"):
                 assert not set(answers) & {o for i, o in enumerate(choice.options) if i != choice.right}
@@ -72,11 +74,13 @@ def test_the_right_option_is_what_the_clip_shows():
 
 @pytest.mark.parametrize("count", [3, 5, 6])
 def test_every_event_of_a_long_clip_shows_in_64_frames(count):
-    seen = np.linspace(0, 1439, synthetic.SEEN, dtype=np.int64)
-    told = [plot(np.random.default_rng(s), 1440, count, "heldout", 1440 / synthetic.SEEN) for s in range(60)]
-    tales = [tale for tale in told if tale is not None]
-    assert tales
-    for events, scenes in tales:
+    seen = np.linspace(0, 1439, synthetic.FRAMES_SEEN, dtype=np.int64)
+    plans = [
+        plan_events(np.random.default_rng(s), 1440, count, "heldout", 1440 / synthetic.FRAMES_SEEN) for s in range(60)
+    ]
+    plans = [plan for plan in plans if plan is not None]
+    assert plans
+    for events, scenes in plans:
         assert len(scenes) == 1440
         shown = [scenes[i] for i in seen]
         for event in events:
@@ -85,7 +89,7 @@ def test_every_event_of_a_long_clip_shows_in_64_frames(count):
             after = [s for i, s in zip(seen, shown, strict=True) if i > event.last]
             assert before and after
             if event.kind == "flash":
-                assert event.thing not in before[-1] and event.thing not in after[0]
+                assert event.shape not in before[-1] and event.shape not in after[0]
             else:
                 assert before[-1] != after[0]
 
@@ -128,6 +132,6 @@ def test_requests_that_cannot_be_met_are_refused(tmp_path):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(RequestError, match="exists"):
         synthetic.write(tmp_path, "egoschema", 1)
-    with pytest.raises(RequestError, match="0 videos"):
+    with pytest.raises(RequestError, match="--videos 0 is out of range"):
         synthetic.write(tmp_path / "new", "egoschema", 0)
     assert (tmp_path / "file").read_text() == "mine"

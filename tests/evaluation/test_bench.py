@@ -28,7 +28,7 @@ from stsimdiff_cli.models import EMBEDDED
 from stsimdiff_cli.models.loading.runtime import Runtime
 from stsimdiff_cli.pipeline import Context
 from stsimdiff_cli.ratio import ALL
-from stsimdiff_cli.synthetic.clips import make_clip
+from stsimdiff_cli.synthetic.clips import render_clip
 from stsimdiff_cli.synthetic.questions import EVENTS, GROUPS
 from stsimdiff_cli.synthetic.shapes import token_labels
 from tests.support.clip_factory import SAMPLES
@@ -119,7 +119,7 @@ def test_the_tokens_of_the_event_and_of_the_objects_are_those_that_the_clip_know
     found: dict[str, list[bool]] = {"changed": [], "same": [], "objects": [], "background": []}
     for exam in rendered_clips(5, 32, 0):
         tokens, _ = exam.open(EMBEDDED, runtime=Runtime("cpu"), context=Context(examiner.models))
-        clip = make_clip(exam.seed, "heldout", 32, exam.event)
+        clip = render_clip(exam.seed, "heldout", 32, exam.event)
         first = what_lies_under(clip.scenes[0])
         for slot, scene in zip(changed(tokens.features.tensor()).flatten(1).tolist(), clip.scenes, strict=True):
             for before, now, differs in zip(first, what_lies_under(scene), slot, strict=True):
@@ -278,7 +278,9 @@ def test_the_bench_answers_as_the_pipeline_does(examiner, exam):
     video = pipeline.compress_tokens(tokens, "0.3", "uniform", runtime=Runtime(device="cpu"))
     alone = pipeline.converse(video, runtime=Runtime(device="cpu"), context=Context(models=examiner.models))
     assert found.cells["uniform", "0.3"].answers == [alone.ask(item.text, max_new_tokens=32).text for item in items]
-    assert [item.answer for item in items] == [q.answer for q in make_clip(exam.seed, "heldout", 12, "flash").questions]
+    assert [item.answer for item in items] == [
+        q.answer for q in render_clip(exam.seed, "heldout", 12, "flash").questions
+    ]
 
 
 def test_clips_of_different_seeds_are_different_and_events_equally_often():

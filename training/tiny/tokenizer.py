@@ -1,8 +1,8 @@
-"""The closed vocabulary as an ordinary Hugging Face tokenizer: lowercase words, punctuation apart, no subwords.
+"""The vocabulary as an ordinary Hugging Face tokenizer: words in lowercase, separate punctuation, no subwords.
 
-The capital letters A to E, standing alone, are words of their own: they name the options of a multiple choice.
-A word that the model does not know becomes `<unk>`, so that a caller can notice it. The newline is a token because
-Qwen's chat layout has one after each turn.
+The single capital letters A to E are tokens of their own: they name the options of multiple choice. A word that the
+model does not know becomes `<unk>`, so that a caller can notice it. The newline is a token because Qwen's chat template
+has one after each turn.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from stsimdiff_cli.synthetic.choices import LETTERS, more_words
-from stsimdiff_cli.synthetic.questions import words
+from stsimdiff_cli.synthetic.choices import LETTERS, choice_words
+from stsimdiff_cli.synthetic.questions import question_words
 
 SPECIALS = (
     "<|endoftext|>",
@@ -39,13 +39,13 @@ CHAT_TEMPLATE = (
 
 
 def vocabulary() -> dict[str, int]:
-    """Token to id: special tokens first, then newline, roles, the words of plain questions, letters, further words."""
-    tokens = [*SPECIALS, "\n", "user", "assistant", "system", *words(), *LETTERS, *more_words()]
+    """Token to id: special tokens, newline, roles, the words of plain questions, letters, the words of choices."""
+    tokens = [*SPECIALS, "\n", "user", "assistant", "system", *question_words(), *LETTERS, *choice_words()]
     return {token: i for i, token in enumerate(dict.fromkeys(tokens))}
 
 
 def make_tokenizer():
-    """The tokenizer as a transformers PreTrainedTokenizerFast."""
+    """A transformers PreTrainedTokenizerFast of the vocabulary."""
     from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -74,8 +74,8 @@ def make_tokenizer():
 
 
 def save_tokenizer(folder: Path) -> None:
-    """Writes tokenizer.json, tokenizer_config.json and chat_template.jinja."""
+    """Write tokenizer.json, tokenizer_config.json and chat_template.jinja."""
     make_tokenizer().save_pretrained(folder)
-    path = folder / "tokenizer_config.json"  # the class name that older releases of transformers know too
+    path = folder / "tokenizer_config.json"  # the class name that older releases of transformers know as well
     settings = json.loads(path.read_text(encoding="utf-8")) | {"tokenizer_class": "PreTrainedTokenizerFast"}
     path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")

@@ -1,9 +1,9 @@
 """First stage of the training: the vision tower alone, on labels of every token of single frames.
 
-Each token says in word vectors (those that the language model reads and writes) which colour and shape lie under it
-and how many objects its frame has; small heads that are thrown away ask for the places of the token and of its object,
-and the first block for the outline of the objects in each patch, without which shapes are learned slowly.
-Last, tokens of one object (or of one background) shall point the same way and others not, within a frame and over time.
+Each token names, in the embeddings of the language model, the colour and the shape under it and how many shapes its
+frame has. Small heads, used in training only, predict the place of the token and of its shape, and from the first block
+the outline of the shapes in each patch, without which shapes are learned slowly. Finally, tokens of one shape (or of
+one background) must point the same way and others must not, within a frame and over time.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stsimdiff_cli.synthetic.clips import make_pair
+from stsimdiff_cli.synthetic.pairs import render_pair
 from stsimdiff_cli.synthetic.questions import COLOURS, COUNTS, SHAPES
 from stsimdiff_cli.synthetic.shapes import SIDE, coverage, token_labels
 
-from .model import CELLS, GRID, HIDDEN, PATCH, cut_patches, encode, patches_of
 from .tokenizer import vocabulary
+from .vision_tower import CELLS, GRID, HIDDEN, PATCH, cut_patches, encode, patches_of
 
-NORM = 1.7 * HIDDEN**-0.5  # root mean square of a feature: a sum of about three word vectors
+NORM = 1.7 * HIDDEN**-0.5  # root mean square of a feature: the sum of about three embeddings
 
 
 class Heads(nn.Module):
-    """The readers of the features; only those of the places and of the counts one and five are learned."""
+    """Probes of the features: places, outlines, and vectors for the counts one and five, which are not words."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,16 +36,16 @@ class Heads(nn.Module):
         self.few_many = nn.Parameter(torch.randn(2, HIDDEN) * HIDDEN**-0.5)
 
 
-def pictures(rng: np.random.Generator, count: int) -> tuple[Tensor, dict[str, Tensor]]:
-    """`count` frames (F, 96, 96, 3), in pairs of one scene before and after an event, and the labels of their tokens.
+def render_pairs(rng: np.random.Generator, count: int) -> tuple[Tensor, dict[str, Tensor]]:
+    """`count` frames (F, 96, 96, 3), in pairs before and after a small change, and the labels of their tokens.
 
-    Labels are (F, 36) each: -1 background, -2 undecided.
+    Labels are (F, 36) each: -1 background, -2 undecided. Besides, outline (F, 144, 64) is the coverage of each patch.
     """
     frames, rows, masks = [], [], []
-    for frame, scene in (picture for _ in range(count // 2) for picture in make_pair(rng)):
+    for frame, scene in (picture for _ in range(count // 2) for picture in render_pair(rng)):
         owner = token_labels(scene)[0].flatten()
         colour = np.array([COLOURS.index(t.colour) for t in scene] + [-2, -1])
-        shape = np.array([SHAPES.index(t.shape) for t in scene] + [-2, -1])
+        shape = np.array([SHAPES.index(t.name) for t in scene] + [-2, -1])
         x, y = (np.array([getattr(t, a) / SIDE for t in scene] + [0, 0]) for a in "xy")
         frames.append(frame)
         masks.append(np.max([coverage(t) for t in scene], 0))
@@ -57,7 +57,7 @@ def pictures(rng: np.random.Generator, count: int) -> tuple[Tensor, dict[str, Te
 
 
 def group_loss(unit: Tensor, words: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of a group of word vectors whose last is `nothing` (label -1), and the share that is right."""
+    """Cross-entropy over some embeddings, the last of which is `nothing` (label -1), and the share that is right."""
     logits = 30 * F.linear(unit, F.normalize(words, dim=-1))
     target = torch.where(label == -1, len(words) - 1, label)
     keep = target >= 0
@@ -67,10 +67,10 @@ def group_loss(unit: Tensor, words: Tensor, label: Tensor) -> tuple[Tensor, Tens
 
 
 def contrast(unit: Tensor, labels: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Hinges on cosines: above 0.85 for what is the same, below 0.1 for what is not.
+    """Hinge losses on cosines: above 0.85 for what is the same, below 0.1 for what is not.
 
-    The first loss compares tokens of one frame and of different scenes at the same place; the second compares the two
-    frames of a pair: a token changes if and only if what lies under it does.
+    The first compares tokens of one frame, and of different scenes at the same place. The second compares the two
+    frames of a pair: a token must change if and only if what lies under it does.
     """
     owner, colour, shape = labels["owner"], labels["colour"], labels["shape"]
     cosine = unit @ unit.transpose(1, 2)  # (F, 36, 36)
@@ -84,15 +84,17 @@ def contrast(unit: Tensor, labels: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     loss = loss + F.relu(across - 0.1)[apart].mean()
     before, after = ({k: v[i::2] for k, v in labels.items()} for i in (0, 1))
     known = (before["owner"] > -2) & (after["owner"] > -2)
-    thing = (before["colour"] == after["colour"]) & (before["shape"] == after["shape"])
-    stays = known & thing & (before["x"] == after["x"]) & (before["y"] == after["y"])
+    same_shape = (before["colour"] == after["colour"]) & (before["shape"] == after["shape"])
+    stays = known & same_shape & (before["x"] == after["x"]) & (before["y"] == after["y"])
     time = (unit[0::2] * unit[1::2]).sum(-1)  # (F / 2, 36)
-    steady, changed = F.relu(0.9 - time)[stays], F.relu(time - 0.1)[known & ~thing]
+    steady, changed = F.relu(0.9 - time)[stays], F.relu(time - 0.1)[known & ~same_shape]
     return loss, steady.mean() + changed.sum() / max(1, changed.numel())
 
 
-def vision_loss(visual: Any, heads: Heads, words: Tensor, frames: Tensor, labels: dict[str, Tensor]):
-    """The loss and the numbers worth printing. words is the (vocabulary, 192) table of word vectors."""
+def vision_loss(
+    visual: Any, heads: Heads, words: Tensor, frames: Tensor, labels: dict[str, Tensor]
+) -> tuple[Tensor, dict[str, float]]:
+    """The loss, and the numbers to print. words (vocabulary, 192) are the input embeddings."""
     ids = vocabulary()
     early: list[Tensor] = []
     features = encode(visual, patches_of(frames).bfloat16(), early).float()  # (F, 36, 192)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ...errors import RequestError
+from ...synthetic.benchmark_prompts import LAYOUTS
 from .base import Item, Task, letters
 from .files import Found, Row, Videos, find, read_json, read_rows, unique
 
@@ -87,12 +88,11 @@ class EgoSchema(Task):
 
 
 def _item(row: Row, uid: str, options: list[str], answer: str | None, videos: Videos) -> Item:
-    lines = "\n".join((row.text("question"), *options))
     return Item(
         id=uid,
         video=uid,
         path=videos.find(uid),
-        prompt=f"{lines}\nAnswer with the option's letter from the given choices directly.",
+        prompt=LAYOUTS[EgoSchema.name].prompt(row.text("question"), options),
         options=tuple(o.removeprefix(f"{x}. ") for x, o in zip(letters(5), options, strict=True)),
         answer=answer,
     )

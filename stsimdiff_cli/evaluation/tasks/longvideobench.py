@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from ...errors import RequestError
+from ...synthetic.benchmark_prompts import LAYOUTS
 from .base import Item, Task, letters
 from .files import Row, Videos, find, read_rows, unique
 
@@ -67,9 +68,7 @@ class LongVideoBench(Task):
     def _item(self, row: Row, videos: Videos) -> Item:
         options = _options(row)
         lines = (f"{letter}. {option}" for letter, option in zip(letters(len(options)), options, strict=True))
-        prompt = "\n".join(
-            (row.text("question"), *lines, "Answer with the option's letter from the given choices directly.\n")
-        )
+        prompt = LAYOUTS[self.name].prompt(row.text("question"), lines)
         category = row.text("question_category")
         if category not in _PERCEPTION | _RELATION:
             raise row.wrong(f"has the question category {category!r}, which is none of the 17 published ones")

@@ -24,9 +24,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ...errors import StsimdiffError
+from ...synthetic.benchmark_prompts import NO_SUBTITLES
 
 #: What stands in the prompt of a video without subtitles.
-NONE = "No subtitles available"
+NONE = NO_SUBTITLES
 FRAMES = 32
 
 _FONT = re.compile(r"<font[^>]*>(.*?)</font>")

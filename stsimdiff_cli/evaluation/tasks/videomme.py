@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
+from ...synthetic.benchmark_prompts import LAYOUTS, WITH_SUBTITLES
 from .base import Item, Task, letters
 from .files import Row, Videos, find, read_rows, unique
 from .subtitles import Subtitles
@@ -14,10 +15,6 @@ _PATTERNS = (
     "test-*.parquet",
     "hub/datasets--*--Video-MME/snapshots/*/videomme/test-*.parquet",
     "*/Video-MME/videomme/test-*.parquet",
-)
-_INSTRUCTION = (
-    "Select the best answer to the following multiple-choice question based on the video and the subtitles. "
-    "Respond with only the letter (A, B, C, or D) of the correct option."
 )
 _GROUPS = ("duration", "domain", "sub_category", "task_type")
 #: Ways to write the letter X, and how much each is trusted; among equals the last in the answer counts.
@@ -68,12 +65,12 @@ class VideoMME(Task):
     def _item(self, row: Row, videos: Videos, subtitles: Subtitles | None) -> Item:
         video, options = row.text("videoID"), row.texts("options", 4, 4)
         path = videos.find(video)
-        question = "\n".join((_INSTRUCTION, row.text("question"), *options))
+        layout, question = LAYOUTS[self.name], row.text("question")
         if subtitles is None:
-            prompt = f"{question}\n\nAnswer with the option's letter from the given choices directly."
+            prompt = layout.prompt(question, options)
         else:
             said = subtitles.during(video, path)
-            prompt = f"This video's subtitles are listed below: \n{said}\n{question}\nThe best answer is:"
+            prompt = WITH_SUBTITLES.format(subtitles=said, question=layout.question(question, options))
         return Item(
             id=row.text("question_id"),
             video=video,
