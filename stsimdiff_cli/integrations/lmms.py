@@ -30,7 +30,7 @@ from ..registry import unknown_name
 if TYPE_CHECKING:
     import torch
 
-    from ..evaluation.plan import Contender
+    from ..evaluation.variants import Variant
     from ..integrations.video_cache import Cache, Recipe
     from ..models.inference.conversation import Conversation
 
@@ -94,13 +94,13 @@ class Arguments:
             )
         return found
 
-    def contender(self) -> Contender:
+    def contender(self) -> Variant:
         """The method and its form."""
-        from ..evaluation.plan import parse_contender
+        from ..evaluation.variants import parse_variant
 
-        return parse_contender(re.sub(r"[+;]\s*(?=\w+=)", ",", self.method.strip("'\"")))
+        return parse_variant(re.sub(r"[+;]\s*(?=\w+=)", ",", self.method.strip("'\"")))
 
-    def recipe(self, contender: Contender, device: torch.device) -> Recipe:
+    def recipe(self, contender: Variant, device: torch.device) -> Recipe:
         """How videos are encoded and compressed; RequestError for what this machine cannot do.
 
         The model is looked for once: from then on it is the folder where it was found, and no hub is asked.
@@ -279,7 +279,7 @@ class StSimDiffModel(lmms):
         from dataclasses import replace
 
         from .. import pipeline
-        from ..evaluation.plan import INSIDE, QUESTION
+        from ..evaluation.variants import INSIDE, QUESTION
 
         recipe, context = self._recipe, pipeline.Context(self._models)
         form = self._contender.form

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ...errors import RequestError
-from .base import Item, Task, letters
+from .base import Benchmark, Part, Sample, letters
 from .files import Found, Row, Videos, find, read_json, read_rows, unique
 
 _SNAPSHOTS = ("", "hub/datasets--*--egoschema/snapshots/*/", "*/egoschema/")
@@ -21,7 +21,7 @@ _LABELS = "subset_answers.json"
 _LETTERS = letters(5)
 
 
-class EgoSchema(Task):
+class EgoSchema(Benchmark):
     """Questions of config `Subset` of lmms-eval/egoschema (also lmms-lab/egoschema), or of the full set."""
 
     name: ClassVar[str] = "egoschema"
@@ -29,10 +29,10 @@ class EgoSchema(Task):
     citation: ClassVar[str] = "Mangalam et al., NeurIPS 2023"
     lmms_task: ClassVar[str] = "egoschema_subset"
     max_new_tokens: ClassVar[int] = 16
-    columns: ClassVar[dict[str, tuple[str, str] | None]] = {"Overall": None}
+    columns: ClassVar[dict[str, Part]] = {"Overall": None}
     guesses: ClassVar[bool] = True
 
-    def read(self, data: Path, subtitles: bool = False) -> list[Item]:
+    def load_samples(self, data: Path, subtitles: bool = False) -> list[Sample]:
         """All questions: the 500 with labels if they are there by themselves, else the full set of 5031.
 
         In this order: the Parquet files of config Subset; Parquet files right in `data`; the original questions.json,
@@ -48,24 +48,24 @@ class EgoSchema(Task):
         make = self._original if found.files[0].name == "questions.json" else self._converted
         return unique(make(found, videos), found)
 
-    def _converted(self, found: Found, videos: Videos) -> list[Item]:
-        items = []
+    def _converted(self, found: Found, videos: Videos) -> list[Sample]:
+        samples = []
         for row in read_rows(found.files):
             options = row.texts("option", 5, 5)
-            items.append(_item(row, row.text("video_idx"), options, row.letter("answer", 5), videos))
-        return items
+            samples.append(_sample(row, row.text("video_idx"), options, row.letter("answer", 5), videos))
+        return samples
 
-    def _original(self, found: Found, videos: Videos) -> list[Item]:
+    def _original(self, found: Found, videos: Videos) -> list[Sample]:
         labels = _labels(found.home / _LABELS)
-        items = []
+        samples = []
         for row in read_rows(found.files):
             uid = row.text("q_uid")
             options = [f"{letter}. {row.text(f'option {i}')}" for i, letter in enumerate(letters(5))]
             answer = None if uid not in labels else letters(5)[labels[uid]]
-            items.append(_item(row, uid, options, answer, videos))
-        return items
+            samples.append(_sample(row, uid, options, answer, videos))
+        return samples
 
-    def extract(self, text: str, item: Item) -> str:
+    def extract(self, text: str, sample: Sample) -> str:
         """The letter written as "(X)", "X " or "X."; of several the one whose last place comes first.
 
         If there is none, an answer of more than five words may repeat an option, letter included, in whatever case.
@@ -74,10 +74,10 @@ class EgoSchema(Task):
             text = text.strip(mark)
         text = f" {text} "
         forms = ("({})", "{} ", "{}.")
-        found = [(text.rfind(form.format(letter)), letter) for letter in item.letters for form in forms]
+        found = [(text.rfind(form.format(letter)), letter) for letter in sample.letters for form in forms]
         if all(place < 0 for place, _ in found) and len(text.split()) > 5:
             lower = text.lower()
-            written = zip(item.letters, item.options, strict=True)
+            written = zip(sample.letters, sample.options, strict=True)
             found = [(lower.rfind(f"{letter}. {option}".strip().lower()), letter) for letter, option in written]
         return min(((place, letter) for place, letter in found if place >= 0), default=(0, ""))[1]
 
@@ -86,9 +86,9 @@ class EgoSchema(Task):
         return {uid: _LETTERS.find(letter) if letter else -1 for uid, letter in letters.items()}
 
 
-def _item(row: Row, uid: str, options: list[str], answer: str | None, videos: Videos) -> Item:
+def _sample(row: Row, uid: str, options: list[str], answer: str | None, videos: Videos) -> Sample:
     lines = "\n".join((row.text("question"), *options))
-    return Item(
+    return Sample(
         id=uid,
         video=uid,
         path=videos.find(uid),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...errors import RequestError
-from .base import Item, letters
+from .base import Sample, letters
 
 #: Suffixes of videos; of two files with one name the first is taken.
 SUFFIXES = (".mp4", ".MP4", ".mkv", ".webm")
@@ -139,13 +139,13 @@ class Videos:
         return self._files.get(name, self.first / f"{name}.mp4")
 
 
-def unique(items: list[Item], found: Found) -> list[Item]:
-    """The items as they are; RequestError if there are none or two have one id."""
-    if not items:
+def unique(samples: list[Sample], found: Found) -> list[Sample]:
+    """The samples as they are; RequestError if there are none or two have one id."""
+    if not samples:
         raise RequestError(f"{found.files[0]} holds no questions.", "Download the file again.")
     seen: set[str] = set()
-    for item in items:
-        if item.id in seen:
-            raise RequestError(f"{found.files[0]} holds two questions with the id {item.id!r}.", "Download it again.")
-        seen.add(item.id)
-    return items
+    for sample in samples:
+        if sample.id in seen:
+            raise RequestError(f"{found.files[0]} holds two questions with the id {sample.id!r}.", "Download it again.")
+        seen.add(sample.id)
+    return samples

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from ...errors import RequestError
-from .base import Item, Task, letters
+from .base import Benchmark, Part, Sample, letters
 from .files import Row, Videos, find, read_rows, unique
 
 _CACHE = "datasets/longvideobench"
@@ -33,7 +33,7 @@ _PHRASES = (
 )
 
 
-class LongVideoBench(Task):
+class LongVideoBench(Benchmark):
     """Questions of the validation set of longvideobench/LongVideoBench, without subtitles."""
 
     name: ClassVar[str] = "longvideobench"
@@ -41,14 +41,14 @@ class LongVideoBench(Task):
     citation: ClassVar[str] = "Wu et al., NeurIPS 2024"
     lmms_task: ClassVar[str] = "longvideobench_val_v"
     max_new_tokens: ClassVar[int] = 32
-    columns: ClassVar[dict[str, tuple[str, str] | None]] = {
+    columns: ClassVar[dict[str, Part]] = {
         "Relation": ("level", "relation"),
         "Perception": ("level", "perception"),
         "Overall": None,
     }
     guesses: ClassVar[bool] = True
 
-    def read(self, data: Path, subtitles: bool = False) -> list[Item]:
+    def load_samples(self, data: Path, subtitles: bool = False) -> list[Sample]:
         """All questions: of the validation set, or without labels of the test set if only that is there.
 
         Of each set the Parquet files are taken before the original JSON (lvb_val.json, lvb_test_wo_gt.json). `data` is
@@ -62,9 +62,9 @@ class LongVideoBench(Task):
             )
         found = find(data, _PATTERNS, self.title, "longvideobench/LongVideoBench")
         videos = Videos((data, data / _CACHE, found.home), "videos")
-        return unique([self._item(row, videos) for row in read_rows(found.files)], found)
+        return unique([self._sample(row, videos) for row in read_rows(found.files)], found)
 
-    def _item(self, row: Row, videos: Videos) -> Item:
+    def _sample(self, row: Row, videos: Videos) -> Sample:
         options = _options(row)
         lines = (f"{letter}. {option}" for letter, option in zip(letters(len(options)), options, strict=True))
         prompt = "\n".join(
@@ -73,7 +73,7 @@ class LongVideoBench(Task):
         category = row.text("question_category")
         if category not in _PERCEPTION | _RELATION:
             raise row.wrong(f"has the question category {category!r}, which is none of the 17 published ones")
-        return Item(
+        return Sample(
             id=row.text("id"),
             video=row.text("video_id"),
             path=videos.find(Path(row.text("video_path")).stem),
@@ -87,7 +87,7 @@ class LongVideoBench(Task):
             },
         )
 
-    def extract(self, text: str, item: Item) -> str:  # noqa: ARG002
+    def extract(self, text: str, sample: Sample) -> str:  # noqa: ARG002
         """The first capital from A to E anywhere, also within a word, once some usual phrases are cut out."""
         for phrase in _PHRASES:
             text = text.replace(phrase, "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from .base import Item, Task, letters
+from .base import Benchmark, Part, Sample, letters
 from .files import Row, Videos, find, read_rows, unique
 from .subtitles import Subtitles
 
@@ -34,7 +34,7 @@ _PHRASES = (
 )
 
 
-class VideoMME(Task):
+class VideoMME(Benchmark):
     """Questions of config `videomme`, split `test`, of lmms-eval/Video-MME (also published as lmms-lab/Video-MME)."""
 
     name: ClassVar[str] = "videomme"
@@ -42,7 +42,7 @@ class VideoMME(Task):
     citation: ClassVar[str] = "Fu et al., CVPR 2025"
     lmms_task: ClassVar[str] = "videomme"
     max_new_tokens: ClassVar[int] = 16
-    columns: ClassVar[dict[str, tuple[str, str] | None]] = {
+    columns: ClassVar[dict[str, Part]] = {
         "Short": ("duration", "short"),
         "Medium": ("duration", "medium"),
         "Long": ("duration", "long"),
@@ -50,7 +50,7 @@ class VideoMME(Task):
     }
     guesses: ClassVar[bool] = False
 
-    def read(self, data: Path, subtitles: bool = False) -> list[Item]:
+    def load_samples(self, data: Path, subtitles: bool = False) -> list[Sample]:
         """All questions, from Parquet.
 
         `data` is a snapshot of the data set, the folder of its Parquet files, the folder that lmms-eval has as
@@ -63,9 +63,9 @@ class VideoMME(Task):
         bases = (data, data / "videomme", found.home)
         videos = Videos(bases, "data")
         said = Subtitles([base / "subtitle" for base in bases]) if subtitles else None
-        return unique([self._item(row, videos, said) for row in read_rows(found.files)], found)
+        return unique([self._sample(row, videos, said) for row in read_rows(found.files)], found)
 
-    def _item(self, row: Row, videos: Videos, subtitles: Subtitles | None) -> Item:
+    def _sample(self, row: Row, videos: Videos, subtitles: Subtitles | None) -> Sample:
         video, options = row.text("videoID"), row.texts("options", 4, 4)
         path = videos.find(video)
         question = "\n".join((_INSTRUCTION, row.text("question"), *options))
@@ -74,7 +74,7 @@ class VideoMME(Task):
         else:
             said = subtitles.during(video, path)
             prompt = f"This video's subtitles are listed below: \n{said}\n{question}\nThe best answer is:"
-        return Item(
+        return Sample(
             id=row.text("question_id"),
             video=video,
             path=path,
@@ -84,7 +84,7 @@ class VideoMME(Task):
             groups={group: row.text(group) for group in _GROUPS},
         )
 
-    def extract(self, text: str, item: Item) -> str:
+    def extract(self, text: str, sample: Sample) -> str:
         """The letter that is written in the most trusted way, and of several such the one that stands last.
 
         Most trusted is a letter that begins the answer (and no word), then one that ends it. A letter of no way at
@@ -97,7 +97,7 @@ class VideoMME(Task):
         found: list[tuple[int, int, str]] = []  # trust, place, letter
         lower = text.lower()
         starts = [lower.find(phrase) + len(phrase) for phrase in _PHRASES if phrase in lower]
-        for letter in item.letters:
+        for letter in sample.letters:
             places = {trust: text.rfind(form.format(letter)) for form, trust in _WRITTEN.items()}
             found += [(trust, place, letter) for trust, place in places.items() if place >= 0]
             after = [text.find(letter, start) for start in starts]
@@ -107,7 +107,7 @@ class VideoMME(Task):
             if bare.endswith(letter) and not bare[-2:-1].isalpha():
                 found.append((_END, len(text), letter))
         if not found:
-            found = [(0, text.rfind(letter), letter) for letter in item.letters if letter in text]
+            found = [(0, text.rfind(letter), letter) for letter in sample.letters if letter in text]
         return max(found)[2] if found else ""
 
 
