@@ -52,12 +52,12 @@ def panels(report: dict[str, Any]) -> list[Panel]:
     else:
         names = {name: name for name in report["methods"] if name != BASELINE}
     wanted = list(_TITLES) if labelled else list(_FIGURES)
-    found = []
+    shown = []
     for key in wanted:
         curves = [_curve(report, label, name, _reader(key, labelled)) for label, name in names.items()]
         title = (_TITLES | _FIGURES)[key]
-        found.append(Panel(title, "ratio of tokens kept", curves, key if labelled else None, logarithmic=True))
-    return found
+        shown.append(Panel(title, "ratio of tokens kept", curves, key if labelled else None, logarithmic=True))
+    return shown
 
 
 def _reader(key: str, labelled: bool) -> Callable[[dict[str, Any]], dict[str, Any]]:
@@ -85,8 +85,8 @@ def _sweep(report: dict[str, Any], parameter: str, values: dict[str, str], label
     curves = []
     for ratio in ratios:
         by_name = {row["method"]: row for row in report["rows"] if row["ratio"] == ratio}
-        found = [(x, read(by_name[name])) for x, name in zip(places, values.values(), strict=True)]
-        curves.append(Curve(f"ratio {ratio:g}", [_point(x, e) for x, e in found if e["percent"] is not None]))
+        estimates = [(x, read(by_name[name])) for x, name in zip(places, values.values(), strict=True)]
+        curves.append(Curve(f"ratio {ratio:g}", [_point(x, e) for x, e in estimates if e["percent"] is not None]))
     return Panel(f"st-simdiff, {parameter}", parameter, curves, "all" if labelled else None, marks=marks)
 
 

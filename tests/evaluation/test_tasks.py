@@ -234,11 +234,11 @@ def test_files_of_the_wrong_kind(tmp_path):
         EGOSCHEMA.load_samples(tmp_path)
     write_json(tmp_path / "subset_answers.json", {"0000-1": 4})
     (tmp_path / "questions.json").write_text("[{")
-    with pytest.raises(RequestError, match=r"questions.json is no JSON"):
+    with pytest.raises(RequestError, match=r"questions.json is not JSON"):
         EGOSCHEMA.load_samples(tmp_path)
     pytest.importorskip("pyarrow")
     touch(tmp_path / "videomme/test-00000-of-00001.parquet")
-    with pytest.raises(RequestError, match="no Parquet file"):
+    with pytest.raises(RequestError, match="not a Parquet file"):
         VIDEOMME.load_samples(tmp_path)
 
 
@@ -346,7 +346,7 @@ def test_longvideobench_letter(text, letter):
     ("text", "letter"),
     [
         *(("The answer is D", "D"), ("A man rides; C", "A"), ("B.", "B"), ("(E) it is", "E")),
-        ("B or A or B", "A"),  # the last B is behind the last A
+        ("B or A or B", "A"),  # the last B comes after the last A
         ("he says b. rides a bike to work", "B"),
         ("he says b. rides a bike", ""),
         *(("none", ""), ("", ""), ("d", "")),

@@ -26,7 +26,7 @@ _ABSENT = "N/A"  # an option that a row of the Parquet files does not have
 #: Categories of level 1; those of level 2 relate two moments.
 _PERCEPTION = frozenset(("S2E", "S2O", "S2A", "E2O", "O2E", "T2E", "T2O", "T2A"))
 _RELATION = frozenset(("E3E", "O3O", "SSS", "SOS", "SAA", "T3E", "T3O", "TOS", "TAA"))
-#: Cut out of an answer one after the other, since their capitals are no options ("Best" would be B).
+#: Cut out of an answer one after the other, since their capitals are not options ("Best" would be B).
 _PHRASES = (
     *("The best answer is", "The correct answer is", "The answer is", "The answer"),
     *("The best option is", "The correct option is", "Best answer:", "Best option:"),
@@ -60,9 +60,9 @@ class LongVideoBench(Benchmark):
                 "LongVideoBench puts subtitles between its frames, which a compressed video does not have any more.",
                 "Leave out --subtitles.",
             )
-        found = find(data, _PATTERNS, self.title, "longvideobench/LongVideoBench")
-        videos = Videos((data, data / _CACHE, found.home), "videos")
-        return unique([self._sample(row, videos) for row in read_rows(found.files)], found)
+        published = find(data, _PATTERNS, self.title, "longvideobench/LongVideoBench")
+        videos = Videos((data, data / _CACHE, published.home), "videos")
+        return unique([self._sample(row, videos) for row in read_rows(published.files)], published)
 
     def _sample(self, row: Row, videos: Videos) -> Sample:
         options = _options(row)
@@ -91,8 +91,8 @@ class LongVideoBench(Benchmark):
         """The first capital from A to E anywhere, also within a word, once some usual phrases are cut out."""
         for phrase in _PHRASES:
             text = text.replace(phrase, "")
-        found = re.search("[A-E]", text)
-        return found[0] if found else ""
+        capital = re.search("[A-E]", text)
+        return capital[0] if capital else ""
 
 
 def _options(row: Row) -> list[str]:
