@@ -36,9 +36,9 @@ from stsimdiff_cli.ratio import ALL
 from stsimdiff_cli.synthetic.clips import make_clip
 from stsimdiff_cli.synthetic.questions import EVENTS, GROUPS
 from stsimdiff_cli.synthetic.shapes import token_labels
-from tests.conftest import SAMPLES
 from tests.support.made_up import timeless
 
+SAMPLES = Path(__file__).parents[2] / "sample_videos"
 PNG = b"\x89PNG\r\n\x1a\n"
 REQUEST = {"seed": 0, "device": "cpu", "model": EMBEDDED, "frames": 32}
 SETTINGS = Settings(EMBEDDED, 32, runtime=Runtime("cpu"))
