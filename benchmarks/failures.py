@@ -17,8 +17,9 @@ import numpy as np
 import torch
 
 from stsimdiff_cli import pipeline
-from stsimdiff_cli.evaluation.bench_report import same
-from stsimdiff_cli.evaluation.exams import RenderedClip, rendered_clips
+from stsimdiff_cli.evaluation.answering import Settings
+from stsimdiff_cli.evaluation.tasks.base import by_video
+from stsimdiff_cli.evaluation.tasks.rendered_clips import RenderedClips
 from stsimdiff_cli.layer_pruning import LayerState
 from stsimdiff_cli.methods.base import Method
 from stsimdiff_cli.methods.spec import parse_method
@@ -26,7 +27,7 @@ from stsimdiff_cli.models.inference.model_cache import ModelCache
 from stsimdiff_cli.models.loading.runtime import Runtime
 from stsimdiff_cli.pipeline import Context
 from stsimdiff_cli.records import VideoTokens
-from stsimdiff_cli.synthetic.clips import Clip, render_clip
+from stsimdiff_cli.synthetic.clips import Clip
 from stsimdiff_cli.synthetic.questions import GROUPS
 from stsimdiff_cli.synthetic.shapes import token_labels
 
@@ -83,37 +84,35 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    models = ModelCache()
+    context, settings = Context(ModelCache()), Settings("tiny", 32, runtime=Runtime("cpu"))
     method = parse_method(arguments.method)
-    found: list[tuple[str, bool, int, int, int]] = []  # group, right, tokens asked about, candidates, kept of them
-    for exam in rendered_clips(arguments.clips, 32, arguments.seed):
-        assert isinstance(exam, RenderedClip)
-        tokens, items = exam.open("tiny", runtime=Runtime(device="cpu"), context=Context(models=models))
-        clip = render_clip(exam.seed, "heldout", 32, exam.event)
-        video = pipeline.compress_tokens(
-            tokens, arguments.ratio, method, runtime=Runtime(device="cpu"), context=Context(models=models)
-        )
+    rows: list[tuple[str, bool, int, int, int]] = []  # group, right, tokens asked about, candidates, kept of them
+    task = RenderedClips(arguments.clips, 32, arguments.seed)
+    for name, samples in by_video(task.load_samples()).items():
+        tokens, clip = task.encode(samples[0], settings, (), context), task.render(name)
+        video = pipeline.compress_tokens(tokens, arguments.ratio, method, settings.runtime, context=context)
         kept, entering = video.index, candidates(method, tokens, arguments.ratio)
         entering = kept if entering is None else entering
-        conversation = pipeline.converse(video, runtime=Runtime(device="cpu"), context=Context(models=models))
-        for kind, text, answer in items:
+        conversation = pipeline.converse(video, settings.runtime, context=context)
+        for sample in samples:
+            kind, text, answer = sample.groups["kind"], sample.prompt, sample.answer or ""
             about = asked_about(clip, kind, text)
             if about is None:
                 continue
             given = conversation.ask(text, max_new_tokens=16).text
             counts = [int(about.sum()), int(about[entering.numpy()].sum()), int(about[kept.numpy()].sum())]
             group = next(group for group, kinds in GROUPS.items() if kind in kinds)
-            found.append((group, same(given, answer or ""), *counts))
-            if not found[-1][1]:
+            rows.append((group, task.same(given, answer), *counts))
+            if not rows[-1][1]:
                 about_it = f"Tokens {counts[0]}, candidates {counts[1]}, kept {counts[2]}{slots_of_object(clip, kept)}"
-                print(f"{exam.name}: {text} {answer}; said {given}. {about_it}")
+                print(f"{name}: {text} {answer}; said {given}. {about_it}")
     print(f"\n{arguments.method} at {arguments.ratio}, {arguments.clips} clips, seed {arguments.seed}")
     print("Questions by how many of the tokens they are about were kept; in brackets those answered rightly")
     print(f"{'':8} {'tokens':>7} {'candidates':>10} {'kept':>6}   none kept      1 to 3          4 or more")
     for group in GROUPS:
-        rows = [row for row in found if row[0] == group]
-        middle = [statistics.median(row[i] for row in rows) for i in (2, 3, 4)]
-        parts = [[row for row in rows if low <= row[4] <= high] for low, high in ((0, 0), (1, 3), (4, 10**9))]
+        some = [row for row in rows if row[0] == group]
+        middle = [statistics.median(row[i] for row in some) for i in (2, 3, 4)]
+        parts = [[row for row in some if low <= row[4] <= high] for low, high in ((0, 0), (1, 3), (4, 10**9))]
         shown = [f"{len(part):4d} ({100 * np.mean([row[1] for row in part]) if part else 0:3.0f} %)" for part in parts]
         print(f"{group:8} {middle[0]:7.0f} {middle[1]:10.0f} {middle[2]:6.0f}   {'     '.join(shown)}")
 

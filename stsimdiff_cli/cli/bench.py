@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from . import common, options, output
+from . import common, evaluate, options, output
 
 
 def bench(
@@ -93,66 +93,61 @@ def bench(
         from ..plotting import check_plot
 
         check_plot(plot)
-    exams = _exams(videos or [], question or [], clips, frames, seed)
-    from ..evaluation import bench_report
-    from ..evaluation.journal import Journal
-    from ..evaluation.sitting import Examiner
+    task, samples = _questions(videos or [], question or [], clips, frames, seed)
+    from ..evaluation.answering import Settings
+    from ..evaluation.report import bench_report, bench_request
+    from ..evaluation.run import Evaluator
+    from ..evaluation.samples_log import SamplesLog
     from ..models import EMBEDDED
     from ..models.loading.runtime import Runtime
 
-    examiner = Examiner(model or EMBEDDED, Runtime(device, dtype), max_new_tokens)
-    request = bench_report.request_of(plan, examiner, frames, seed, tuple(question or ()), videos or ())
-    journal = Journal(output_file and output_file.with_name(output_file.name + ".partial"), request, force)
-    done = sum(exam.name in journal.sittings for exam in exams)
-    if done:
-        output.note(f"{done} of {len(exams)} clips are done already.")
-    with output.progress("clips", len(exams)) as update:
-        sittings = bench_report.run(exams, plan, examiner, journal, update)
-    found = bench_report.make_report(request, plan, sittings)
+    settings = Settings(model or EMBEDDED, frames, max_new_tokens, Runtime(device, dtype))
+    request = bench_request(plan, settings, seed, question or (), videos or ())
+    unfinished = output_file and output_file.with_name(output_file.name + ".partial")
+    log = SamplesLog.in_file(unfinished, request, force) if unfinished else SamplesLog()
+    evaluate.ask_all(Evaluator(task, plan, settings, log), samples, "clips")
+    report = bench_report(request, task, samples, plan, log)
     if output_file:
-        save_json(output_file, found)
-        journal.close()
+        save_json(output_file, report)
+        log.discard()
     if plot:
         from ..evaluation.plot import save_plot
 
-        save_plot(plot, found)
-    _show(found, markdown, json)
+        save_plot(plot, report)
+    _show(report, markdown, json)
     if videos:
-        common.introduce(found["model"])
+        common.introduce(report["model"])
 
 
-def _exams(videos: list[Path], questions: list[str], clips: int, frames: int, seed: int) -> list[Any]:
-    """The clips or videos; refuses what does not fit together."""
-    from ..errors import RequestError
-    from ..evaluation.exams import rendered_clips, video_files
-
+def _questions(videos: list[Path], questions: list[str], clips: int, frames: int, seed: int) -> tuple[Any, list[Any]]:
+    """The task and its questions; refuses what does not fit together."""
     if not videos:
+        from ..errors import RequestError
+        from ..evaluation.tasks.rendered_clips import RenderedClips
+
         if questions:
             raise RequestError("--question is about your own videos.", "Name a video, or leave out --question.")
-        return rendered_clips(clips, frames, seed)
-    if len(set(videos)) < len(videos):
-        raise RequestError("A video is named twice.", "Name each video once.")
-    return video_files(videos, frames, questions)
+        rendered = RenderedClips(clips, frames, seed)
+        return rendered, rendered.load_samples()
+    from ..evaluation.tasks.own_videos import OwnVideos
+
+    own = OwnVideos(tuple(videos), tuple(questions))
+    return own, own.load_samples()
 
 
-def _show(found: dict[str, Any], markdown: Path | None, json: bool) -> None:
-    from ..evaluation.bench_tables import tables
-    from ..machine import short
-    from ..storage.atomic import whole_file
+def _show(report: dict[str, Any], markdown: Path | None, json: bool) -> None:
+    from ..evaluation.tables import tables
+    from ..evaluation.text_table import save_markdown
 
-    grids = tables(found)
+    shown = tables(report)
     if markdown:
-        with whole_file(markdown) as temporary:
-            temporary.write_text("\n\n".join(f"{grid.title}\n\n{grid.markdown()}" for grid in grids) + "\n")
+        save_markdown(markdown, shown)
     if json:
-        output.result_json({key: value for key, value in found.items() if key != "sittings"})
+        output.result_json({key: value for key, value in report.items() if key != "sittings"})
         return
-    what = "clips" if found["blind"] is not None else "videos"
-    output.result(
-        f"{found['model']}, {found['clips']} {what} of {found['frames']} frames, {found['asked']} questions, "
-        f"seed {found['seed']}; {short(found['machine'])}"
+    what = "clips" if report["blind"] is not None else "videos"
+    asked = (
+        f"{report['clips']} {what} of {report['frames']} frames, {report['asked']} questions, seed {report['seed']};"
     )
-    output.result(f"in brackets: {found['interval']}")
-    for grid in grids:
-        output.result("")
-        output.table(grid.rows, grid.header, grid.title)
+    evaluate.show_head(report, asked)
+    evaluate.show_tables(shown)

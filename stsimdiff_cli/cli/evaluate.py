@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from . import common, options, output
+
+if TYPE_CHECKING:
+    from ..evaluation.run import Evaluator, Failure
+    from ..evaluation.tasks.base import Sample
+    from ..evaluation.text_table import TextTable
 
 
 def evaluate(
@@ -77,64 +83,82 @@ def evaluate(
     task = TASKS.load(benchmark)
     plan = make_plan(methods, ratios)
     check_quantize(quantize)
-    items = task.read(data, subtitles=subtitles)[:limit]
-    if output_folder is None and any(item.answer is None for item in items):
+    samples = task.load_samples(data, subtitles=subtitles)[:limit]
+    if output_folder is None and any(sample.answer is None for sample in samples):
         from ..errors import RequestError
 
         raise RequestError(
             f"{task.title} has questions without public labels.", "Name a folder with -o for the submission file."
         )
-    from ..evaluation.report import make_report
-    from ..evaluation.results import save_results
-    from ..evaluation.run import Failure, Settings, by_video, request_of, run, unanswered
-    from ..evaluation.samples_log import Lines
+    from ..evaluation.answering import Settings
+    from ..evaluation.report import eval_report, eval_request, save_results
+    from ..evaluation.run import Evaluator
+    from ..evaluation.samples_log import SamplesLog
     from ..models import EMBEDDED_CHOICE
     from ..models.loading.runtime import Runtime
 
-    settings = Settings(model or EMBEDDED_CHOICE, frames, Runtime(device, dtype, attn, quantize), revision)
-    request = request_of(task, settings, subtitles)
-    lines = Lines(output_folder, request, force)
-    lines.check(items)
+    runtime = Runtime(device, dtype, attn, quantize)
+    settings = Settings(model or EMBEDDED_CHOICE, frames, task.max_new_tokens, runtime, revision)
+    request = eval_request(task, settings, subtitles)
+    log = SamplesLog.in_folder(output_folder, request, force) if output_folder else SamplesLog()
+    log.check(samples)
     common.introduce(settings.model)
-    videos = by_video(items)
-    done = sum(not unanswered(some, plan, lines) for some in videos.values())
-    if done:
-        output.note(f"{done} of {len(videos)} videos are done already.")
-
-    def tell(failure: Failure) -> None:
-        output.warn(f"{failure.video}: {failure.error} {failure.questions} questions are left out.")
-
-    with output.progress("videos", len(videos)) as update:
-        failures = run(task, items, plan, settings, lines, update, tell)
-    report = make_report(request, task, items, plan, lines, failures)
+    failures = ask_all(Evaluator(task, plan, settings, log), samples, "videos", leave_out)
+    report = eval_report(request, task, samples, plan, log, failures)
     if output_folder:
-        save_results(output_folder, report, task, items, plan, lines)
+        save_results(output_folder, report, task, samples, plan, log)
     _show(report, table, json)
     if failures:
         from ..errors import StsimdiffError
 
         raise StsimdiffError(
-            f"{len(failures)} of {len(videos)} videos could not be used.",
+            f"{len(failures)} of {len(failures) + report['videos']} videos could not be used.",
             "Put them right and run the same command again: only they are missing.",
         )
 
 
+def leave_out(failure: Failure) -> None:
+    """Say that a video could not be used."""
+    output.warn(f"{failure.video}: {failure.error} {failure.questions} questions are left out.")
+
+
+def ask_all(
+    evaluator: Evaluator, samples: list[Sample], what: str, on_failure: Callable[[Failure], None] | None = None
+) -> list[Failure]:
+    """Run an evaluation with a progress bar over its videos, and say how many of them are done already."""
+    from ..evaluation.tasks.base import by_video
+
+    total, done = len(by_video(samples)), evaluator.done(samples)
+    if done:
+        output.note(f"{done} of {total} {what} are done already.")
+    with output.progress(what, total) as update:
+        return evaluator.run(samples, update, on_failure)
+
+
+def show_head(report: dict[str, Any], asked: str) -> None:
+    """Print what was asked of which model on which machine."""
+    from ..machine import short
+
+    output.result(f"{report['model']}, {asked} {short(report['machine'])}")
+    output.result(f"in brackets: {report['interval']}")
+
+
+def show_tables(tables: Iterable[TextTable | None]) -> None:
+    """Print tables, each after an empty line."""
+    for table in filter(None, tables):
+        output.result("")
+        output.table(table.rows, table.header, table.title)
+
+
 def _show(report: dict[str, Any], table: bool, json: bool) -> None:
     from ..evaluation.tables import compared_table, paper_table, scores_table
-    from ..machine import short
 
     if json:
         output.result_json(report)
         return
-    output.result(
-        f"{report['model']}, {report['videos']} videos of {report['frames']} frames, "
-        f"{report['answered']} of {report['questions']} questions, {short(report['machine'])}"
-    )
-    output.result(f"in brackets: {report['interval']}")
+    videos = f"{report['videos']} videos of {report['frames']} frames"
+    show_head(report, f"{videos}, {report['answered']} of {report['questions']} questions,")
     if any(row["without_letter"] for row in report["rows"]):
         counts = ", ".join(f"{row['without_letter']} of {row['method']} {row['ratio']:g}" for row in report["rows"])
         output.note(f"answers that name no letter ({report['no_letter']}): {counts}")
-    for grid in (scores_table(report), compared_table(report), paper_table(report) if table else None):
-        if grid:
-            output.result("")
-            output.table(grid.rows, grid.header, grid.title)
+    show_tables((scores_table(report), compared_table(report), paper_table(report) if table else None))

@@ -1,4 +1,5 @@
-"""The paper's benchmarks, from data on disk.
+"""Methods compared by the answers they lead to: one engine for `stsimdiff bench` and `stsimdiff eval`.
 
-tasks/ (what is asked) -> run.py -> lines.py (every answer) -> report.py -> tables.py, published.py -> results.py
+plan.py (what is compared) + tasks/ (what is asked) -> run.py -> samples_log.py (every response) -> scores.py ->
+report.py (JSON) -> tables.py, plot.py
 """

@@ -1,9 +1,12 @@
-"""A model that answers from what a contender keeps of a video. Benches differ in what they make of the answers."""
+"""Answers to questions about one video, from the tokens that a variant keeps of it."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+import torch
 
 from .. import pipeline
 from ..models.inference.conversation import Answer, Conversation
@@ -11,83 +14,118 @@ from ..models.inference.model_cache import ModelCache
 from ..models.loading.runtime import Runtime
 from ..records import CompressedVideo, VideoTokens
 from ..timing import Stopwatch
-from .plan import INSIDE, QUESTION, Contender
+from .variants import INSIDE, QUESTION, Variant
 
 
 @dataclass(frozen=True)
-class Replies:
+class Settings:
+    """What decides an answer besides the question, the variant and the ratio."""
+
+    model: str
+    frames: int
+    max_new_tokens: int = 32
+    runtime: Runtime = Runtime()
+    revision: str | None = None
+
+
+@dataclass(frozen=True)
+class Answers:
     """Answers to some prompts about one video, from the same kept tokens.
 
-    Seconds: "select" the tokens, "prefill" them, and for every prompt the whole "answer"; loading is left out.
+    `video` holds these tokens; None if tokens are pruned inside the LLM. Seconds: "select" the tokens, "prefill" them,
+    and for every prompt the whole "answer"; loading is left out.
     """
 
     kept: int
     answers: list[Answer]
-    select: float
-    prefill: float
+    video: CompressedVideo | None = None
+    select: float = 0.0
+    prefill: float = 0.0
 
-    @property
-    def texts(self) -> list[str]:
-        """The answers alone."""
-        return [answer.text for answer in self.answers]
 
-    @property
-    def answering(self) -> float:
-        """Seconds of the prefill and of all answers."""
-        return self.prefill + sum(answer.seconds["answer"] for answer in self.answers)
+#: Answers to a video's questions by `fingerprint`, so that equal tokens are asked once.
+Known = dict[bytes, Answers]
 
 
 @dataclass
-class Respondent:
+class Answerer:
     """Holds what stays the same from video to video; the cache loads every model once."""
 
-    runtime: Runtime = Runtime()
-    max_new_tokens: int = 32
+    settings: Settings
     models: ModelCache = field(default_factory=ModelCache)
 
-    def select(
-        self, tokens: VideoTokens, contender: Contender, ratio: str, prompt: str | None
-    ) -> tuple[CompressedVideo, float]:
-        """What a contender keeps (for a prompt, or for the general one), and the seconds that it took."""
-        context = self._context()
-        video = pipeline.compress_tokens(tokens, ratio, contender.method, self.runtime, prompt=prompt, context=context)
-        return video, working(context.timer)
+    def context(self) -> pipeline.Context:
+        """The loaded models and a new stopwatch."""
+        return pipeline.Context(self.models, Stopwatch(self.settings.runtime.device))
 
-    def answer(self, video: CompressedVideo, prompts: Sequence[str], select: float = 0.0) -> Replies:
-        """Prefill what was kept, and answer every prompt."""
-        context = self._context()
-        conversation = pipeline.converse(video, self.runtime, context=context)
-        return Replies(len(video.index), self._ask(conversation, prompts), select, working(context.timer))
+    def answers(
+        self, tokens: VideoTokens, variant: Variant, ratio: str, prompts: Sequence[str], known: Known | None = None
+    ) -> Iterator[tuple[list[int], Answers]]:
+        """Answers to all prompts, with the numbers of the prompts that share them.
 
-    def inside(self, tokens: VideoTokens, contender: Contender, ratio: str, prompts: Sequence[str]) -> Replies:
-        """All tokens enter with every prompt, and are cut between the LLM's layers; kept are those behind the last."""
-        conversation = pipeline.converse_inside(tokens, ratio, contender.method, self.runtime, context=self._context())
-        answers = self._ask(conversation, prompts)
-        return Replies(conversation.alive_per_layer[-1], answers, 0.0, 0.0)
-
-    def replies(
-        self, tokens: VideoTokens, contender: Contender, ratio: str, prompts: Sequence[str]
-    ) -> Iterator[tuple[list[int], Replies]]:
-        """Answers to all prompts, whatever the contender's form, with the numbers of the prompts that share them."""
-        if contender.form == INSIDE:
-            yield list(range(len(prompts))), self.inside(tokens, contender, ratio, prompts)
+        Tokens are kept once for all prompts, or for each prompt its own if the variant asks for that. `known` holds
+        answers about this video and gets the new ones; with None, every variant is asked anew.
+        """
+        if variant.form == INSIDE:
+            yield list(range(len(prompts))), self.inside(tokens, variant, ratio, prompts)
             return
-        for numbers, prompt in groups(contender, prompts):
-            video, seconds = self.select(tokens, contender, ratio, prompt)
-            yield numbers, self.answer(video, [prompts[i] for i in numbers], seconds)
+        alone = [([i], prompt) for i, prompt in enumerate(prompts)]
+        shared: list[tuple[list[int], str | None]] = [(list(range(len(prompts))), None)]
+        for numbers, prompt in alone if variant.form == QUESTION else shared:
+            context = self.context()
+            method, runtime = variant.method, self.settings.runtime
+            video = pipeline.compress_tokens(tokens, ratio, method, runtime, prompt=prompt, context=context)
+            answers = self.answer(video, [prompts[i] for i in numbers], known)
+            yield numbers, replace(answers, video=video, select=working(context.timer))
 
-    def _context(self) -> pipeline.Context:
-        return pipeline.Context(self.models, Stopwatch(self.runtime.device))
+    def answer(self, video: CompressedVideo, prompts: Sequence[str], known: Known | None = None) -> Answers:
+        """Prefill what was kept and answer every prompt, unless the answers are `known`."""
+        key = b"" if known is None else fingerprint(video, prompts)
+        if known is not None and key in known:
+            return known[key]
+        context = self.context()
+        conversation = pipeline.converse(video, self.settings.runtime, context=context)
+        answers = Answers(len(video.index), self._ask(conversation, prompts), video, prefill=working(context.timer))
+        if known is not None:
+            known[key] = answers
+        return answers
+
+    def inside(self, tokens: VideoTokens, variant: Variant, ratio: str, prompts: Sequence[str]) -> Answers:
+        """All tokens enter with every prompt and are pruned between the LLM's layers.
+
+        Those left after the last pruning layer count as kept.
+        """
+        conversation = pipeline.converse_inside(
+            tokens, ratio, variant.method, self.settings.runtime, context=self.context()
+        )
+        answers = self._ask(conversation, prompts)
+        return Answers(conversation.alive_per_layer[-1], answers)
+
+    def without_video(self, tokens: VideoTokens, prompts: Sequence[str]) -> Answers:
+        """Answers to the prompts without any visual token."""
+        video = pipeline.all_tokens(tokens)
+        none = video.index[:0]
+        nothing = replace(
+            video,
+            features=video.features.gather(none),
+            deepstack=None if video.deepstack is None else video.deepstack.gather(none),
+            index=none,
+            kind=video.kind[:0],
+            community=video.community[:0],
+            importance=None,
+        )
+        return replace(self.answer(nothing, prompts), video=None)
 
     def _ask(self, conversation: Conversation, prompts: Sequence[str]) -> list[Answer]:
-        return [conversation.ask(prompt, max_new_tokens=self.max_new_tokens) for prompt in prompts]
+        return [conversation.ask(prompt, max_new_tokens=self.settings.max_new_tokens) for prompt in prompts]
 
 
-def groups(contender: Contender, prompts: Sequence[str]) -> list[tuple[list[int], str | None]]:
-    """The numbers of prompts that share their tokens, with the prompt that importance is measured with."""
-    if contender.form == QUESTION:
-        return [([i], prompt) for i, prompt in enumerate(prompts)]
-    return [(list(range(len(prompts))), None)]
+def fingerprint(video: CompressedVideo, prompts: Sequence[str]) -> bytes:
+    """Equal for equal tokens of one video and equal prompts."""
+    digest = hashlib.sha256(repr(list(prompts)).encode())
+    for tensor in (video.index, video.features.tensor()):
+        digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.digest()
 
 
 def working(timer: Stopwatch | None) -> float:

@@ -8,9 +8,8 @@ mean 59.8.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from ..models.loading.checkpoint import Checkpoint
+from ..models.families.base import Family
 
 #: Columns of all three tables, in their order: benchmark and column as its Task names it.
 COLUMNS = (
@@ -62,7 +61,7 @@ _TABLES = {
     """,
 }
 #: The paper's models by family, with the sizes of their LLM: width and layers.
-_MODELS: dict[tuple[Any, ...], str] = {
+_MODELS = {
     ("llava_video", 3584, 28): "LLaVA-Video-7B",
     ("nvila", 3584, 28): "NVILA-8B-Video",
     ("qwen2_5_vl", 3584, 28): "Qwen2.5-VL-7B",
@@ -91,23 +90,16 @@ def rows(model: str, frames: int) -> list[Published]:
     ]
 
 
-def which(checkpoint: Checkpoint) -> str | None:
+def which(family: Family) -> str | None:
     """Which of the paper's models a checkpoint is, by its family and the sizes of its LLM; None for any other.
 
     Fine-tunings of one size cannot be told apart, but NVILA-Lite-8B can: it merges 3 x 3 patches into a token. A
-    dummy is nobody's model.
+    dummy is not one of the paper's models.
     """
-    if checkpoint.dummy or "3x3" in str(_part(checkpoint, "mm_projector").get("mm_projector_type")):
+    if family.checkpoint.dummy or "3x3" in getattr(family.config, "projector_type", ""):
         return None
-    text = checkpoint.config.get("text_config") or _part(checkpoint, "llm") or checkpoint.config
-    sizes = (text.get(size, checkpoint.config.get(size)) for size in ("hidden_size", "num_hidden_layers"))
-    return _MODELS.get((checkpoint.family, *sizes))
-
-
-def _part(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
-    """The configuration of a part in a folder of its own: that folder's, or what config.json says of it."""
-    stored = checkpoint.config.get(f"{name}_cfg")
-    return checkpoint.json(f"{name}/config.json") or (stored if isinstance(stored, dict) else {})
+    text = family.config.get_text_config()
+    return _MODELS.get((family.checkpoint.family, text.hidden_size, text.num_hidden_layers))
 
 
 def _row(model: str, table: int, frames: int, cells: list[str]) -> Published:

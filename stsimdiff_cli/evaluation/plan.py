@@ -1,4 +1,4 @@
-"""What a bench compares: methods with their parameters, ratios, the rows of an ablation, the points of a sweep."""
+"""What is compared: variants, ratios, the rows of an ablation and the points of a sweep."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ from decimal import Decimal, InvalidOperation
 
 from ..errors import RequestError
 from ..methods import METHODS
-from ..methods.base import Method
-from ..methods.spec import parse_method, spelled, split_methods
+from ..methods.spec import parse_method, split_methods
 from ..ratio import Ratio, parse_ratio
 from ..registry import unknown_name
+from .variants import BASELINE, REFERENCE, Variant, parse_variant
 
-#: The method that others are compared with, and the one without compression.
-REFERENCE, BASELINE = "st-simdiff", "vanilla"
-#: After a method: importance is measured with the question itself, so that every question gets its own tokens.
-QUESTION = "question"
-#: After a method: all tokens enter the LLM with every question, and the method prunes between its layers.
-INSIDE = "inside"
+#: A variant by name and a ratio as written: one column of results.
+Cell = tuple[str, str]
+#: All tokens: the cell that all others are compared with.
+WHOLE: Cell = (BASELINE, "1")
 #: Table 3 of the paper, row by row: what is left of the method.
 ABLATION = {
     "importance only": "st-simdiff:spatial=off,temporal=off,events=off",
@@ -30,40 +28,27 @@ _MOST_POINTS = 40  # of a sweep
 
 
 @dataclass(frozen=True)
-class Contender:
-    """A method with its parameters, and its form: "" for one file for all questions, or QUESTION, or INSIDE."""
-
-    method: Method
-    form: str = ""
-
-    @property
-    def name(self) -> str:
-        """The shortest text that means this contender, e.g. `st-simdiff:layer=2@question`."""
-        return spelled(self.method) + f"@{self.form}" * bool(self.form)
-
-
-@dataclass(frozen=True)
 class Plan:
-    """Contenders by name, ratios as written, and which contenders make up the ablation and each curve of a sweep."""
+    """Variants by name, ratios as written, and which variants make up the ablation and each curve of a sweep."""
 
-    contenders: dict[str, Contender]
+    variants: dict[str, Variant]
     ratios: dict[str, Ratio]
     methods: list[str]
     ablation: dict[str, str] = field(default_factory=dict)  # label -> name
     sweep: dict[str, dict[str, str]] = field(default_factory=dict)  # parameter -> value -> name
 
-    def cells(self) -> list[tuple[str, str]]:
+    def cells(self) -> list[Cell]:
         """(name, ratio) of everything to measure; a method that keeps all has only the ratio 1."""
         return [
             (name, ratio)
-            for name, contender in self.contenders.items()
-            for ratio in (["1"] if contender.method.keeps_all else self.ratios)
+            for name, variant in self.variants.items()
+            for ratio in (["1"] if variant.method.keeps_all else self.ratios)
         ]
 
     @property
     def evidence(self) -> frozenset[str]:
-        """What the encoder must give beside features."""
-        return frozenset().union(*(c.method.evidence for c in self.contenders.values()))
+        """What the encoder must give besides features."""
+        return frozenset().union(*(variant.method.evidence for variant in self.variants.values()))
 
 
 def make_plan(methods: str | None, ratios: str, ablation: bool = False, sweep: str = "") -> Plan:
@@ -75,12 +60,12 @@ def make_plan(methods: str | None, ratios: str, ablation: bool = False, sweep: s
     if methods is None:
         methods = REFERENCE if ablation or sweep else "all"
     specs = [each for spec in split_methods(methods) for each in (METHODS if spec == "all" else [spec])]
-    contenders: dict[str, Contender] = {}
+    variants: dict[str, Variant] = {}
 
     def enter(spec: str) -> str:
-        contender = parse_contender(spec)
-        contenders.setdefault(contender.name, contender)
-        return contender.name
+        variant = parse_variant(spec)
+        variants.setdefault(variant.name, variant)
+        return variant.name
 
     enter(BASELINE)
     compared = list(dict.fromkeys(enter(spec) for spec in specs))
@@ -91,22 +76,9 @@ def make_plan(methods: str | None, ratios: str, ablation: bool = False, sweep: s
             name: {value: enter(f"{REFERENCE}:{name}={value}") for value in values}
             for name, values in parse_sweep(sweep).items()
         },
-        contenders=contenders,
+        variants=variants,
         ratios=parse_ratios(ratios),
     )
-
-
-def parse_contender(spec: str) -> Contender:
-    """Read `method:parameter=value,...`, perhaps with `@question` or `@inside` behind it."""
-    text, at, form = (part.strip() for part in spec.partition("@"))
-    if at and form not in (QUESTION, INSIDE):
-        raise RequestError(f"{spec}: there is no form named {form!r}.", f"Write {text}@{QUESTION} or {text}@{INSIDE}")
-    method = parse_method(text)
-    if form == QUESTION and "llm" not in method.needs:
-        raise RequestError(f"{text} does not look at the prompt.", f"Leave out @{QUESTION}")
-    if form == INSIDE and not method.inside:
-        raise RequestError(f"{text} does not work inside the LLM.", f"Leave out @{INSIDE}")
-    return Contender(method, form)
 
 
 def parse_ratios(text: str) -> dict[str, Ratio]:
@@ -121,7 +93,7 @@ def parse_sweep(text: str) -> dict[str, list[str]]:
     A range is low:high or low:high:step, both ends included; the step is 0.05, or 1 for whole numbers.
     """
     known = {item.name: item.default for item in fields(METHODS.load(REFERENCE))}
-    found: dict[str, list[str]] = {}
+    sweep: dict[str, list[str]] = {}
     for part in filter(None, (piece.strip() for piece in text.split(","))):
         name, equals, values = part.partition("=")
         if name not in known:
@@ -132,8 +104,8 @@ def parse_sweep(text: str) -> dict[str, list[str]]:
         points = _range(part, values, whole) if ":" in values else values.split("|")
         for value in points:
             parse_method(f"{REFERENCE}:{name}={value}")
-        found[name] = list(dict.fromkeys([*found.get(name, []), *points]))
-    return found
+        sweep[name] = list(dict.fromkeys([*sweep.get(name, []), *points]))
+    return sweep
 
 
 def _range(part: str, text: str, whole: bool) -> list[str]:
@@ -141,8 +113,10 @@ def _range(part: str, text: str, whole: bool) -> list[str]:
         low, high, *more = (Decimal(number) for number in text.split(":"))
         (step,) = more or [Decimal(1) if whole else Decimal("0.05")]
     except (InvalidOperation, ValueError):
-        raise RequestError(f"--sweep {part} is no range.", "Write low:high or low:high:step, or values a|b|c") from None
+        raise RequestError(
+            f"--sweep {part} is not a range.", "Write low:high or low:high:step, or values a|b|c"
+        ) from None
     plain = all(number.is_finite() and -9 <= number.adjusted() <= 9 for number in (low, high, step))
     if not plain or step <= 0 or high < low or (high - low) / step >= _MOST_POINTS:
-        raise RequestError(f"--sweep {part} is no range of 1 to {_MOST_POINTS} points.", "Write low:high:step")
+        raise RequestError(f"--sweep {part} is not a range of 1 to {_MOST_POINTS} points.", "Write low:high:step")
     return [f"{low + i * step:f}" for i in range(int((high - low) / step) + 1)]

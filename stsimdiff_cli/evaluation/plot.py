@@ -12,10 +12,9 @@ from typing import Any
 
 from ..machine import short
 from ..plotting import curve, name_ends, picture, plain_axes, room_for, shades
-from .bench_report import ALL
-from .plan import BASELINE
+from .variants import BASELINE
 
-_TITLES = {ALL: "All questions", "static": "What is there", "event": "What happens", "when": "When it happens"}
+_TITLES = {"all": "All questions", "static": "What is there", "event": "What happens", "when": "When it happens"}
 _FIGURES = {"agreement": "Same answer as all tokens", "coverage": "Coverage", "event_recall": "Event recall"}
 _WIDTH, _HEIGHT = 6.0, 3.6  # inches a panel
 
@@ -32,7 +31,7 @@ class Curve:
 class Panel:
     """Curves over one axis. group: the questions they are about, None where answers are not known.
 
-    marks are the texts of places on the axis, where the values are no numbers.
+    marks are the texts of places on the axis, where the values are not numbers.
     """
 
     title: str
@@ -53,12 +52,12 @@ def panels(report: dict[str, Any]) -> list[Panel]:
     else:
         names = {name: name for name in report["methods"] if name != BASELINE}
     wanted = list(_TITLES) if labelled else list(_FIGURES)
-    found = []
+    shown = []
     for key in wanted:
         curves = [_curve(report, label, name, _reader(key, labelled)) for label, name in names.items()]
         title = (_TITLES | _FIGURES)[key]
-        found.append(Panel(title, "ratio of tokens kept", curves, key if labelled else None, logarithmic=True))
-    return found
+        shown.append(Panel(title, "ratio of tokens kept", curves, key if labelled else None, logarithmic=True))
+    return shown
 
 
 def _reader(key: str, labelled: bool) -> Callable[[dict[str, Any]], dict[str, Any]]:
@@ -77,7 +76,7 @@ def _curve(report: dict[str, Any], label: str, name: str, read: Callable[[dict[s
 
 def _sweep(report: dict[str, Any], parameter: str, values: dict[str, str], labelled: bool) -> Panel:
     """One curve a ratio."""
-    read = _reader(ALL if labelled else "agreement", labelled)
+    read = _reader("all" if labelled else "agreement", labelled)
     try:
         places, marks = [float(value) for value in values], None
     except ValueError:  # words
@@ -86,9 +85,9 @@ def _sweep(report: dict[str, Any], parameter: str, values: dict[str, str], label
     curves = []
     for ratio in ratios:
         by_name = {row["method"]: row for row in report["rows"] if row["ratio"] == ratio}
-        found = [(x, read(by_name[name])) for x, name in zip(places, values.values(), strict=True)]
-        curves.append(Curve(f"ratio {ratio:g}", [_point(x, e) for x, e in found if e["percent"] is not None]))
-    return Panel(f"st-simdiff, {parameter}", parameter, curves, ALL if labelled else None, marks=marks)
+        estimates = [(x, read(by_name[name])) for x, name in zip(places, values.values(), strict=True)]
+        curves.append(Curve(f"ratio {ratio:g}", [_point(x, e) for x, e in estimates if e["percent"] is not None]))
+    return Panel(f"st-simdiff, {parameter}", parameter, curves, "all" if labelled else None, marks=marks)
 
 
 def save_plot(path: Path, report: dict[str, Any]) -> None:

@@ -1,143 +1,194 @@
-"""Scores of a run with intervals: what the paper's tables show, and everything below it.
+"""What `stsimdiff bench` and `stsimdiff eval` report of a run: two forms of JSON, made of the same rows.
 
-Questions about one video share its tokens, so they are not independent: whole videos are drawn (bench/statistics.py).
-All estimates share their draws, so that differences between methods are paired.
+A report begins with the request: everything that decides its answers.
 """
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Callable
+import re
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from .. import __version__
 from ..machine import describe
+from ..models.families import open_family
 from ..models.loading.runtime import pick_device
-from .bootstrap import DRAWS, LEVEL, Bootstrap, Numbers, percent
-from .plan import BASELINE, REFERENCE, Plan
-from .run import Failure, by_video
-from .samples_log import Line, Lines
-from .tasks.base import Item, Task
+from ..storage.atomic import save_json
+from . import paper_results
+from .answering import Settings
+from .bootstrap import DRAWS, LEVEL
+from .plan import WHOLE, Plan
+from .run import NO_VIDEO, Failure
+from .samples_log import SamplesLog
+from .scores import Row, Scores
+from .tables import BENCH, EVAL, tables
+from .tasks.base import Benchmark, Part, Sample, Task, by_video
+from .text_table import save_markdown
+from .variants import BASELINE, REFERENCE
 
-Cell = tuple[str, float]
-_SEED = 0  # of the draws
+REPORT, TABLES = "report.json", "tables.md"
+Json = dict[str, Any]
 
 
-def make_report(
-    request: dict[str, Any], task: Task, items: list[Item], plan: Plan, lines: Lines, failures: list[Failure]
-) -> dict[str, Any]:
+def bench_request(
+    plan: Plan, settings: Settings, seed: int, questions: Iterable[str] = (), videos: Iterable[Path] = ()
+) -> Json:
+    """All that decides the responses about a clip; ModelError if there is no such model."""
+    return {
+        "format": BENCH,
+        "stsimdiff": __version__,
+        "model": settings.model,
+        "fingerprint": open_family(settings.model).checkpoint.fingerprint,
+        "device": str(pick_device(settings.runtime.device)),
+        "dtype": settings.runtime.dtype,
+        "max_new_tokens": settings.max_new_tokens,
+        "frames": settings.frames,
+        "seed": seed,
+        "questions": list(questions),
+        "videos": [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in videos],
+        "cells": [list(cell) for cell in plan.cells()],
+    }
+
+
+def eval_request(task: Benchmark, settings: Settings, subtitles: bool) -> Json:
+    """All that decides a response besides the question, the variant and the ratio; ModelError as above."""
+    family = open_family(settings.model, settings.revision)
+    return {
+        "format": EVAL,
+        "stsimdiff": __version__,
+        "benchmark": task.name,
+        "subtitles": subtitles,
+        "model": settings.model,
+        "fingerprint": family.checkpoint.fingerprint,
+        "paper_model": paper_results.which(family),
+        "frames": settings.frames,
+        "max_new_tokens": settings.max_new_tokens,
+        "device": pick_device(settings.runtime.device).type,
+        "dtype": settings.runtime.dtype,
+        "attention": settings.runtime.attention,
+        "quantize": settings.runtime.quantize,
+    }
+
+
+def bench_report(request: Json, task: Task, samples: list[Sample], plan: Plan, log: SamplesLog) -> Json:
+    """Estimates for every cell, and the answers about every clip that differ from what was expected."""
+    kinds = dict.fromkeys(sample.groups["kind"] for sample in samples)
+    parts = {**task.columns, **{f"kind {kind}": ("kind", kind) for kind in kinds}}
+    scores = Scores(task, samples, plan, log, parts, request["seed"], lone=True)
+    videos = by_video(samples)
+    blind = {label: asdict(each) for label, each in scores.accuracies(NO_VIDEO).items()} if scores.labelled else None
+    return {
+        **request,
+        "format": BENCH,
+        **_origin(request),
+        "clips": len(videos),
+        "asked": len(samples),
+        "interval": _interval("clips"),
+        "methods": plan.methods,
+        "ablation": plan.ablation,
+        "sweep": plan.sweep,
+        "rows": [_bench_row(scores.row(cell)) for cell in plan.cells()],
+        "blind": blind,
+        "constant": constant(samples, parts) if scores.labelled else None,
+        "sittings": [_other_answers(name, asked, scores) for name, asked in videos.items()],
+    }
+
+
+def eval_report(
+    request: Json, task: Benchmark, samples: list[Sample], plan: Plan, log: SamplesLog, failures: list[Failure]
+) -> Json:
     """Estimates for every method and ratio over the questions that were answered.
 
     Questions without a public label count as asked; estimates are null if there are no others.
     """
     left_out = {failure.video for failure in failures}
-    answered = [item for item in items if item.video not in left_out]
-    labelled = [item for item in answered if item.answer is not None]
-    cells = [(method, float(ratio)) for method, ratio in plan.cells()]
-    cells.sort(key=lambda cell: (cell[0] != BASELINE, cell[1]))  # stable: methods as they were named
-    scores = _Scores(labelled, lines)
+    answered = [sample for sample in samples if sample.video not in left_out]
+    scores = Scores(task, answered, plan, log, task.columns)
+    cells = sorted(plan.cells(), key=lambda cell: (cell[0] != BASELINE, float(cell[1])))  # stable: as they were named
     return {
         **request,
         "title": task.title,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": describe(pick_device(request["device"])),
+        **_origin(request),
         "videos": len(by_video(answered)),
-        "questions": len(items),
+        "questions": len(samples),
         "answered": len(answered),
-        "labelled": len(labelled),
+        "labelled": len(scores.labelled),
         "failures": [asdict(failure) for failure in failures],
-        "interval": f"{100 * LEVEL:g} % percentile bootstrap over videos, {DRAWS} draws",
+        "interval": _interval("videos"),
         "no_letter": "a guess, the same in every run" if task.guesses else "wrong",
         "columns": list(task.columns),
         "methods": plan.methods,
-        "rows": [_row(cell, [lines[*cell, item.id] for item in answered], task, scores, cells) for cell in cells],
+        "rows": [_eval_row(scores.row(cell)) for cell in cells],
     }
 
 
-class _Scores:
-    """Right and asked questions of every video, for any cell and any part of the questions."""
-
-    def __init__(self, items: list[Item], lines: Lines) -> None:
-        self.items, self.lines = items, lines
-        self.number = {name: i for i, name in enumerate(by_video(items))}
-        self.bootstrap = Bootstrap.over(len(self.number), _SEED) if items else None
-
-    def counts(self, cell: Cell, wanted: Callable[[Item], bool]) -> tuple[Numbers, Numbers]:
-        """Right and asked (videos,)."""
-        right, asked = np.zeros(len(self.number)), np.zeros(len(self.number))
-        for item in filter(wanted, self.items):
-            right[self.number[item.video]] += bool(self.lines[*cell, item.id].right)
-            asked[self.number[item.video]] += 1
-        return right, asked
-
-    def estimate(self, above: Numbers, below: Numbers) -> dict[str, float | None]:
-        """A share in percent with its interval; one video has none."""
-        assert self.bootstrap is not None
-        found = percent(self.bootstrap.ratio(above, below))
-        return found if (below > 0).sum() > 1 else {**found, "low": None, "high": None}
-
-    def accuracy(self, cell: Cell, wanted: Callable[[Item], bool]) -> dict[str, Any]:
-        """Percent of some questions answered rightly."""
-        right, asked = self.counts(cell, wanted)
-        return {"right": int(right.sum()), "asked": int(asked.sum()), **self.estimate(right, asked)}
+def save_results(
+    folder: Path, report: Json, task: Benchmark, samples: list[Sample], plan: Plan, log: SamplesLog
+) -> None:
+    """Write report.json, tables.md and, where labels are not public, submission files. Nothing leaves the machine."""
+    save_json(folder / REPORT, report, indent=2)
+    save_markdown(folder / TABLES, tables(report))
+    if all(sample.answer is not None for sample in samples):
+        return
+    for method, ratio in plan.cells():
+        keys = [(method, float(ratio), sample.id) for sample in samples]
+        name = re.sub(r"[^\w.+-]+", "-", f"submission-{method}-{ratio}")
+        letters = {key[-1]: log[key].parsed for key in keys if key in log}
+        save_json(folder / f"{name}.json", task.submission(letters))
 
 
-def _everything(_: Item) -> bool:
-    return True
+def constant(samples: list[Sample], parts: dict[str, Part]) -> dict[str, float]:
+    """Percent that the best single answer to each kind of question would reach: what guessing gives."""
+    by_kind: dict[str, Counter[str]] = {}
+    for sample in samples:
+        by_kind.setdefault(sample.groups["kind"], Counter())[sample.answer or ""] += 1
+    percents = {}
+    for label, part in parts.items():
+        answers = [counter for kind, counter in by_kind.items() if part is None or kind in part[1:]]
+        if answers:
+            percents[label] = 100 * sum(max(c.values()) for c in answers) / sum(c.total() for c in answers)
+    return percents
 
 
-def _in(group: str, value: str) -> Callable[[Item], bool]:
-    return lambda item: item.groups.get(group) == value
+def _origin(request: Json) -> Json:
+    """When and where a report was made."""
+    machine = describe(pick_device(request["device"]))
+    return {"date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine}
 
 
-def _row(cell: Cell, lines: list[Line], task: Task, scores: _Scores, cells: list[Cell]) -> dict[str, Any]:
-    """What came out for a method at a ratio; `lines` are all its answers."""
-    method, ratio = cell
-    row: dict[str, Any] = {
-        "method": method,
-        "ratio": ratio,
-        "kept": _span([line.kept for line in lines]),
-        "tokens": _span([line.tokens for line in lines]),
-        "without_letter": sum(not line.extracted for line in lines),
-        "seconds": _median_seconds(lines),
-        "accuracy": None,
-        "groups": None,
-        "of_vanilla": None,
-        "difference": {},
+def _interval(what: str) -> str:
+    return f"{100 * LEVEL:g} % percentile bootstrap over {what}, {DRAWS} draws"
+
+
+def _bench_row(row: Row) -> Json:
+    """A row as JSON; the only difference is that from the reference."""
+    fields = asdict(row)
+    fields["difference"] = None if row.method == BASELINE else fields["difference"].get(REFERENCE)
+    return {name: value for name, value in fields.items() if name not in ("without_letter", "groups")}
+
+
+def _eval_row(row: Row) -> Json:
+    """A row as JSON; vanilla is not compared with itself."""
+    fields = asdict(row) | ({"of_vanilla": None} if row.method == BASELINE else {})
+    return {name: value for name, value in fields.items() if name not in ("coverage", "event_recall", "agreement")}
+
+
+def _other_answers(name: str, samples: list[Sample], scores: Scores) -> Json:
+    """A clip's questions, and for every cell the answers that differ from the right one (or from all tokens')."""
+    given = {cell: [scores.response(cell, sample).raw for sample in samples] for cell in scores.plan.cells()}
+    expected = [
+        raw if sample.answer is None else sample.answer for sample, raw in zip(samples, given[WHOLE], strict=True)
+    ]
+    asked = zip(samples, expected, strict=True)
+    return {
+        "name": name,
+        "questions": [[sample.groups["kind"], sample.prompt, answer] for sample, answer in asked],
+        "other_answers": [
+            [*cell, {str(i): raw for i, raw in enumerate(raws) if not scores.task.same(raw, expected[i])}]
+            for cell, raws in given.items()
+        ],
     }
-    if not scores.items:
-        return row
-    row["accuracy"] = {
-        label: scores.accuracy(cell, _everything if part is None else _in(*part))
-        for label, part in task.columns.items()
-    }
-    names = sorted({(group, value) for item in scores.items for group, value in item.groups.items()})
-    row["groups"] = {}
-    for group, value in names:
-        row["groups"].setdefault(group, {})[value] = scores.accuracy(cell, _in(group, value))
-    right, asked = scores.counts(cell, _everything)
-    for other in ((REFERENCE, ratio), (BASELINE, 1.0)):
-        if other in cells and other[0] != method:
-            theirs, _ = scores.counts(other, _everything)
-            row["difference"][other[0]] = scores.estimate(right - theirs, asked)
-            if other[0] == BASELINE:
-                row["of_vanilla"] = scores.estimate(right, theirs)
-    return row
-
-
-def _span(numbers: list[int]) -> list[int] | None:
-    return [min(numbers), max(numbers)] if numbers else None
-
-
-def _median_seconds(lines: list[Line]) -> dict[str, float]:
-    """The median of each step: of a video once, of an answer for each question."""
-    videos = {line.video: line for line in lines}
-    found = {
-        step: statistics.median(line.seconds[step] for line in videos.values())
-        for step in ("encode", "select", "prefill")
-        if videos
-    }
-    return found | ({"answer": statistics.median(line.seconds["answer"] for line in lines)} if lines else {})

@@ -1,41 +1,21 @@
-"""Asks every question of a benchmark, for every method at every ratio; a video is encoded once for all of them."""
+"""Asks every question of a task, for every variant at every ratio; a video is encoded once for all of them."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
-from .. import __version__, pipeline
 from ..errors import VideoError
-from ..models.families import open_family
-from ..models.loading.runtime import Runtime, pick_device
 from ..records import VideoTokens
-from ..timing import Stopwatch
-from ..video import Sampling
-from . import paper_results
-from .answering import Respondent, working
-from .plan import Plan
-from .samples_log import Line, Lines
-from .tasks.base import Item, Task
+from .answering import Answerer, Answers, Known, Settings, working
+from .fidelity import coverage, event_recall, largest_changes
+from .plan import Cell, Plan
+from .samples_log import Response, SamplesLog
+from .tasks.base import Sample, Task, by_video
 
-FORMAT = "stsimdiff.eval/1"
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What decides an answer beside the question, the method and the ratio."""
-
-    model: str
-    frames: int
-    runtime: Runtime = Runtime()
-    revision: str | None = None
-
-    def respondent(self, task: Task) -> Respondent:
-        """The model, with answers as long as the benchmark allows."""
-        return Respondent(self.runtime, task.max_new_tokens)
+#: The cell of the questions alone, without any visual token.
+NO_VIDEO: Cell = ("no video", "0")
 
 
 @dataclass(frozen=True)
@@ -47,134 +27,99 @@ class Failure:
     questions: int
 
 
-def request_of(task: Task, settings: Settings, subtitles: bool) -> dict[str, Any]:
-    """The settings as they are written beside the answers; ModelError if there is no such model."""
-    checkpoint = open_family(settings.model, settings.revision).checkpoint
-    return {
-        "format": FORMAT,
-        "stsimdiff": __version__,
-        "benchmark": task.name,
-        "subtitles": subtitles,
-        "model": settings.model,
-        "fingerprint": checkpoint.fingerprint,
-        "paper_model": paper_results.which(checkpoint),
-        "frames": settings.frames,
-        "max_new_tokens": task.max_new_tokens,
-        "device": pick_device(settings.runtime.device).type,
-        "dtype": settings.runtime.dtype,
-        "attention": settings.runtime.attention,
-        "quantize": settings.runtime.quantize,
-    }
+@dataclass
+class Evaluator:
+    """Asks the questions of a task that have no response in the log yet, and adds the responses to it."""
 
+    task: Task
+    plan: Plan
+    settings: Settings
+    log: SamplesLog
+    answerer: Answerer = field(init=False)
 
-def by_video(items: list[Item]) -> dict[str, list[Item]]:
-    """The questions of each video, in the order in which videos come first."""
-    found: dict[str, list[Item]] = {}
-    for item in items:
-        found.setdefault(item.video, []).append(item)
-    return found
+    def __post_init__(self) -> None:
+        self.answerer = Answerer(self.settings)
 
+    def missing(self, samples: Iterable[Sample]) -> dict[Cell, list[Sample]]:
+        """The questions that have no response yet, by variant and ratio; {} if all is done."""
+        cells = self.plan.cells() + [NO_VIDEO] * self.task.blind
+        missing = {
+            (name, ratio): [sample for sample in samples if (name, float(ratio), sample.id) not in self.log]
+            for name, ratio in cells
+        }
+        return {cell: some for cell, some in missing.items() if some}
 
-def unanswered(items: list[Item], plan: Plan, lines: Lines) -> dict[tuple[str, str], list[Item]]:
-    """The questions that have no line yet, by method and ratio; {} if all is done."""
-    found = {
-        (method, ratio): [item for item in items if (method, float(ratio), item.id) not in lines]
-        for method, ratio in plan.cells()
-    }
-    return {cell: some for cell, some in found.items() if some}
+    def done(self, samples: list[Sample]) -> int:
+        """The number of videos about which nothing is missing."""
+        return sum(not self.missing(asked) for asked in by_video(samples).values())
 
+    def run(
+        self,
+        samples: list[Sample],
+        on_video: Callable[[int], None] = lambda _: None,
+        on_failure: Callable[[Failure], None] | None = None,
+    ) -> list[Failure]:
+        """Ask what is missing; `on_video` gets the number of videos done.
 
-def run(
-    task: Task,
-    items: list[Item],
-    plan: Plan,
-    settings: Settings,
-    lines: Lines,
-    on_video: Callable[[int], None] = lambda _: None,
-    on_failure: Callable[[Failure], None] = lambda _: None,
-) -> list[Failure]:
-    """Ask what has no line yet. A video that is missing or broken is told to `on_failure`, and the run goes on."""
-    respondent = settings.respondent(task)
-    failures = []
-    videos = by_video(items)
-    for count, (name, asked) in enumerate(videos.items()):
-        on_video(count)
-        missing = unanswered(asked, plan, lines)
-        if not missing:
-            continue
-        try:
-            tokens, encode = _encoded(asked[0].path, plan, settings, respondent)
-        except VideoError as error:
-            failures.append(Failure(name, str(error), len(asked)))
-            on_failure(failures[-1])
-            continue
-        lines.add(
-            line
-            for (method, ratio), some in missing.items()
-            for line in _answered(task, some, tokens, plan, method, ratio, respondent, encode)
+        A video that is missing or broken is reported to `on_failure` and left out; with None, its VideoError is raised.
+        """
+        failures = []
+        videos = by_video(samples)
+        for count, (name, asked) in enumerate(videos.items()):
+            on_video(count)
+            if not self.missing(asked):
+                continue
+            try:
+                self.log.add(self.ask(asked))
+            except VideoError as error:
+                if on_failure is None:
+                    raise
+                failures.append(Failure(name, str(error), len(asked)))
+                on_failure(failures[-1])
+        on_video(len(videos))
+        return failures
+
+    def ask(self, samples: list[Sample]) -> list[Response]:
+        """The missing responses about one video; VideoError if it cannot be encoded."""
+        context = self.answerer.context()
+        tokens = self.task.encode(samples[0], self.settings, self.plan.evidence, context)
+        encode = working(context.timer)
+        changes = largest_changes(tokens) if self.task.fidelity else None
+        known: Known | None = {} if self.task.fidelity else None
+        responses = []
+        for cell, asked in self.missing(samples).items():
+            for numbers, answers in self._answers(cell, tokens, [sample.prompt for sample in asked], known):
+                more: dict[str, Any] = {"kept": answers.kept, "tokens": tokens.grid.tokens}
+                if changes is not None and answers.video is not None:
+                    more["coverage"] = coverage(tokens.features.tensor(), answers.video.features.tensor())
+                    more["event_recall"] = event_recall(changes, answers.video.index)
+                seconds = {"encode": encode, "select": answers.select, "prefill": answers.prefill}
+                for number, answer in zip(numbers, answers.answers, strict=True):
+                    seconds = {**seconds, "answer": answer.seconds["answer"]}
+                    responses.append(self._response(cell, asked[number], answer.text, seconds=seconds, **more))
+        return responses
+
+    def _answers(
+        self, cell: Cell, tokens: VideoTokens, prompts: list[str], known: Known | None
+    ) -> Iterable[tuple[list[int], Answers]]:
+        if cell == NO_VIDEO:
+            return [(list(range(len(prompts))), self.answerer.without_video(tokens, prompts))]
+        name, ratio = cell
+        return self.answerer.answers(tokens, self.plan.variants[name], ratio, prompts, known)
+
+    def _response(self, cell: Cell, sample: Sample, raw: str, **more: Any) -> Response:
+        name, ratio = cell
+        parsed = self.task.parse(raw, sample)
+        return Response(
+            id=sample.id,
+            video=sample.video,
+            method=name,
+            ratio=float(ratio),
+            prompt=sample.prompt,
+            raw=raw,
+            parsed=parsed,
+            extracted=bool(self.task.extract(raw, sample)),
+            answer=sample.answer,
+            right=None if sample.answer is None else self.task.same(parsed, sample.answer),
+            **more,
         )
-    on_video(len(videos))
-    return failures
-
-
-def _encoded(path: Path, plan: Plan, settings: Settings, respondent: Respondent) -> tuple[VideoTokens, float]:
-    """A video's tokens and the seconds of decoding and encoding; VideoError for a missing or broken file."""
-    if not path.is_file():
-        raise VideoError(f"{path} does not exist.")
-    context = pipeline.Context(respondent.models, Stopwatch(settings.runtime.device))
-    tokens = pipeline.encode_video(
-        path,
-        settings.model,
-        Sampling(frames=settings.frames),
-        settings.runtime,
-        revision=settings.revision,
-        evidence=plan.evidence,
-        context=context,
-    )
-    return tokens, working(context.timer)
-
-
-def _answered(
-    task: Task,
-    items: list[Item],
-    tokens: VideoTokens,
-    plan: Plan,
-    method: str,
-    ratio: str,
-    respondent: Respondent,
-    encode: float,
-) -> list[Line]:
-    """The lines of one method at one ratio about one video."""
-    found = []
-    for numbers, replies in respondent.replies(tokens, plan.contenders[method], ratio, [i.prompt for i in items]):
-        for number, reply in zip(numbers, replies.answers, strict=True):
-            item = items[number]
-            letter = task.extract(reply.text, item)
-            parsed = letter or (guess(task, item) if task.guesses else "")
-            seconds = {"encode": encode, "select": replies.select, "prefill": replies.prefill}
-            found.append(
-                Line(
-                    id=item.id,
-                    video=item.video,
-                    method=method,
-                    ratio=float(ratio),
-                    prompt=item.prompt,
-                    raw=reply.text,
-                    parsed=parsed,
-                    extracted=bool(letter),
-                    answer=item.answer,
-                    right=None if item.answer is None else parsed == item.answer,
-                    kept=replies.kept,
-                    tokens=tokens.grid.tokens,
-                    seconds={**seconds, "answer": reply.seconds["answer"]},
-                )
-            )
-    return found
-
-
-def guess(task: Task, item: Item) -> str:
-    """The letter that a benchmark draws where none can be extracted: the same for a question in every run.
-
-    lmms-eval draws from one stream for the whole run, so that its guesses depend on what was asked before.
-    """
-    return random.Random(f"{task.name} {item.id}").choice(item.letters)

@@ -1,7 +1,8 @@
-"""Keeps every answer on disk, one JSON object a line, so that a run that was stopped goes on where it was.
+"""Keeps every response on disk, one JSON object a line, so that a run that was stopped goes on where it was.
 
-A folder holds `request.json` (what decides an answer beside method and ratio) and `items.jsonl`. Methods, ratios and
-questions may be added later: what is there already is not asked again.
+`stsimdiff eval` has a folder with `request.json` (what decides an answer besides method and ratio) and `items.jsonl`.
+Methods, ratios and questions may be added later: what is there already is not asked again. `stsimdiff bench` has one
+file next to its report, whose first line is the request, plan included; it goes when the report is written.
 """
 
 from __future__ import annotations
@@ -14,19 +15,23 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RequestError
-from ..storage.atomic import append_text, save_json
-from .tasks.base import Item
+from ..storage.atomic import append_text, save_json, whole_file
+from .tasks.base import Sample
 
 REQUEST, ITEMS = "request.json", "items.jsonl"
+_DISCARD = "Choose another folder for -o, or discard it with --force."
+#: What only tasks with `fidelity` measure: left out of the lines of others.
+_FIDELITY = ("coverage", "event_recall")
 
 
 @dataclass(frozen=True)
-class Line:
-    """A contender's answer to a question.
+class Response:
+    """A variant's answer to a question.
 
-    `raw` is what the model said and `parsed` the letter that was extracted from it; where there is none, `parsed` is a
-    guess or empty, as the benchmark has it. `right` is null without a public label. kept and tokens count visual
-    tokens; seconds are those of "encode", "select" and "prefill" (of the whole video) and of the "answer".
+    `raw` is what the model said and `parsed` what it is scored by: words, or the letter that was extracted; where there
+    is none, a guess or nothing, as the benchmark has it. `right` is null without a known answer. kept and tokens count
+    visual tokens; seconds are those of "encode", "select" and "prefill" (of the whole video) and of the "answer".
+    coverage and event_recall: see fidelity.py; null inside the LLM, event_recall also if nothing changes.
     """
 
     id: str
@@ -42,98 +47,144 @@ class Line:
     kept: int
     tokens: int
     seconds: dict[str, float]
+    coverage: float | None = None
+    event_recall: float | None = None
 
     @property
     def key(self) -> tuple[str, float, str]:
-        """Method, ratio and question: what a line is looked up by."""
+        """Method, ratio and question: what a response is looked up by."""
         return self.method, self.ratio, self.id
 
+    def line(self) -> str:
+        """The response as a line of JSON."""
+        fields = asdict(self)
+        return _line({name: value for name, value in fields.items() if value is not None or name not in _FIDELITY})
 
-class Lines:
-    """The answers so far, in a folder or (None) in memory alone."""
 
-    def __init__(self, folder: Path | None, request: dict[str, Any], force: bool = False) -> None:
-        """Open or begin; RequestError if the folder belongs to another request, unless `force` discards it."""
-        self.folder = folder
-        self._found: dict[tuple[str, float, str], Line] = {}
-        if folder is None:
-            return
+class SamplesLog:
+    """The responses so far; `file` None keeps them in memory alone."""
+
+    def __init__(self, file: Path | None = None, responses: Iterable[Response] = ()) -> None:
+        self.file = file
+        self._responses = {response.key: response for response in responses}
+
+    @classmethod
+    def in_folder(cls, folder: Path, request: dict[str, Any], force: bool = False) -> SamplesLog:
+        """Open or begin the log in a folder.
+
+        RequestError if the folder belongs to another request or to something else; `force` discards what is there.
+        """
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             reason = f"{folder} cannot be a folder: {error.strerror}."
             raise RequestError(reason, "Choose another place for -o.") from error
-        wanted = json.loads(json.dumps(request))
+        file, responses = folder / ITEMS, []
+        request = _as_stored(request)
         if force:
-            self._items.unlink(missing_ok=True)
+            file.unlink(missing_ok=True)
         elif (folder / REQUEST).exists():
-            self._same(_object(folder / REQUEST), wanted)
-            self._load()
-        elif self._items.exists():
-            raise RequestError(f"{self._items} has no {REQUEST} beside it.", "Choose another folder, or use --force.")
-        save_json(folder / REQUEST, wanted, indent=2)
+            _check_request(folder, request)
+            if file.exists():
+                responses = _continued(file)
+        elif file.exists():
+            raise RequestError(f"{file} has no {REQUEST} next to it.", "Choose another folder, or use --force.")
+        save_json(folder / REQUEST, request, indent=2)
+        return cls(file, responses)
 
-    def __getitem__(self, key: tuple[str, float, str]) -> Line:
-        return self._found[key]
+    @classmethod
+    def in_file(cls, file: Path, request: dict[str, Any], force: bool = False) -> SamplesLog:
+        """Open or begin the log in a file.
+
+        RequestError if the file belongs to something else or, unless `force` discards it, to another request.
+        """
+        request, responses = _as_stored(request), []
+        if file.exists():
+            try:
+                header, *lines = _whole_lines(file)
+                stored, responses = json.loads(header), _responses(lines)
+            except (OSError, ValueError, TypeError) as error:
+                hint = "Delete it, or choose another name for -o."
+                raise RequestError(f"{file} is not the log of a bench.", hint) from error
+            if stored != request:
+                if not force:
+                    hint = "Delete it, or discard it with --force."
+                    raise RequestError(f"{file} holds an unfinished bench of other settings.", hint)
+                responses = []
+        with whole_file(file) as temporary:
+            text = _line(request) + "".join(response.line() for response in responses)
+            temporary.write_text(text, encoding="utf-8")
+        return cls(file, responses)
+
+    def __getitem__(self, key: tuple[str, float, str]) -> Response:
+        return self._responses[key]
 
     def __contains__(self, key: object) -> bool:
-        return key in self._found
+        return key in self._responses
 
-    def add(self, lines: Iterable[Line]) -> None:
-        """Keep the answers about a video: they are on the disk when this returns."""
-        new = list(lines)
-        self._found |= {line.key: line for line in new}
-        if self.folder is not None:
-            text = "".join(json.dumps(asdict(line), ensure_ascii=False) + "\n" for line in new)
-            append_text(self._items, text, "Answers so far are kept: make room and run it again.")
+    def add(self, responses: Iterable[Response]) -> None:
+        """Keep the responses about a video: they are on the disk when this returns."""
+        new = list(responses)
+        self._responses |= {response.key: response for response in new}
+        if self.file is not None:
+            text = "".join(response.line() for response in new)
+            append_text(self.file, text, "Answers so far are kept: make room and run it again.")
 
-    def check(self, items: Iterable[Item]) -> None:
-        """RequestError if a kept answer is one to another question than that of the same id in `items`."""
-        asked = {item.id: (item.prompt, item.answer) for item in items}
-        for line in self._found.values():
-            if line.id in asked and asked[line.id] != (line.prompt, line.answer):
+    def check(self, samples: Iterable[Sample]) -> None:
+        """RequestError if a kept response answers another question than that of the same id in `samples`."""
+        asked = {sample.id: (sample.prompt, sample.answer) for sample in samples}
+        for response in self._responses.values():
+            if response.id in asked and asked[response.id] != (response.prompt, response.answer):
                 raise RequestError(
-                    f"{self._items} holds another question with the id {line.id}.",
+                    f"{self.file} holds another question with the id {response.id}.",
                     "The data has changed: choose another folder for -o, or discard the answers with --force.",
                 )
 
-    @property
-    def _items(self) -> Path:
-        assert self.folder is not None
-        return self.folder / ITEMS
-
-    def _same(self, found: dict[str, Any], wanted: dict[str, Any]) -> None:
-        other = [name for name in wanted if found.get(name) != wanted[name]]
-        if other:
-            told = ", ".join(f"{name} ({found.get(name)}, now {wanted[name]})" for name in other)
-            raise RequestError(
-                f"{self.folder} holds a run of other settings: {told}.",
-                "Choose another folder for -o, or discard it with --force.",
-            )
-
-    def _load(self) -> None:
-        """Read what is whole. What follows the last newline is torn (the power went) and is cut off."""
-        if not self._items.exists():
-            return
-        text = self._items.read_bytes()
-        whole = text[: text.rfind(b"\n") + 1]
-        try:
-            lines = [Line(**json.loads(row)) for row in whole.decode().splitlines()]
-        except (ValueError, TypeError) as error:
-            raise RequestError(
-                f"{self._items} holds something else than answers: {error}.",
-                "Choose another folder for -o, or discard it with --force.",
-            ) from error
-        self._found = {line.key: line for line in lines}
-        if len(whole) < len(text):
-            os.truncate(self._items, len(whole))
+    def discard(self) -> None:
+        """Delete the file: what it was for is written."""
+        if self.file is not None:
+            self.file.unlink(missing_ok=True)
 
 
-def _object(path: Path) -> dict[str, Any]:
+def _check_request(folder: Path, request: dict[str, Any]) -> None:
+    """RequestError that names the differing settings if the folder holds another request."""
+    path = folder / REQUEST
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        stored = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        found = None
-    if not isinstance(found, dict):
+        stored = None
+    if not isinstance(stored, dict):
         raise RequestError(f"{path} is not what this program wrote.", "Choose another folder, or use --force.")
-    return found
+    other = [name for name in request if stored.get(name) != request[name]]
+    if other:
+        settings = ", ".join(f"{name} ({stored.get(name)}, now {request[name]})" for name in other)
+        raise RequestError(f"{folder} holds a run of other settings: {settings}.", _DISCARD)
+
+
+def _continued(file: Path) -> list[Response]:
+    """The responses in a file of nothing else; a torn last line is cut off."""
+    lines = _whole_lines(file)
+    try:
+        responses = _responses(lines)
+    except (ValueError, TypeError) as error:
+        raise RequestError(f"{file} holds something else than answers: {error}.", _DISCARD) from error
+    os.truncate(file, sum(len(line) + 1 for line in lines))
+    return responses
+
+
+def _whole_lines(file: Path) -> list[bytes]:
+    """The lines of a file; what follows the last newline is torn (the power went) and left out."""
+    return file.read_bytes().split(b"\n")[:-1]
+
+
+def _responses(lines: Iterable[bytes]) -> list[Response]:
+    return [Response(**json.loads(line)) for line in lines]
+
+
+def _line(content: Any) -> str:
+    return json.dumps(content, ensure_ascii=False) + "\n"
+
+
+def _as_stored(request: dict[str, Any]) -> dict[str, Any]:
+    """The request as JSON gives it back."""
+    return json.loads(json.dumps(request))

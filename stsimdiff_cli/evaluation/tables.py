@@ -1,62 +1,150 @@
-"""A report as tables: scores, what stands beside them in the paper, and scores by group."""
+"""A report as tables, for a terminal or as Markdown: of `stsimdiff bench`, or of `stsimdiff eval`."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+from ..synthetic.questions import GROUPS
 from . import paper_results
-from .plan import BASELINE, REFERENCE
-from .text_table import Grid, difference, interval, span
+from .text_table import TextTable, difference, interval, span
+from .variants import BASELINE, REFERENCE
 
-#: Whose rows stand beside those of a model that the paper does not have.
+#: What the two commands call the form of their reports.
+BENCH, EVAL = "stsimdiff.bench/1", "stsimdiff.eval/1"
+#: Whose rows are shown next to those of a model that the paper does not have.
 EXAMPLE = ("LLaVA-Video-7B", 64)
+_MANY = 5  # methods from which on a glance helps
+_COLUMNS = ("all", *GROUPS)  # groups of questions of a bench
+
+Json = dict[str, Any]
 
 
-def tables(report: dict[str, Any]) -> list[Grid]:
+def tables(report: Json) -> list[TextTable]:
     """All tables of a report."""
-    grids = (scores_table(report), compared_table(report), groups_table(report), paper_table(report))
-    return [grid for grid in grids if grid]
+    if report["format"] == BENCH:
+        return bench_tables(report)
+    shown = (scores_table(report), compared_table(report), groups_table(report), paper_table(report))
+    return [table for table in shown if table]
 
 
-def scores_table(report: dict[str, Any]) -> Grid:
+def bench_tables(report: Json) -> list[TextTable]:
+    """Where answers are known: accuracy of methods, ablation and sweeps; and what needs no known answers."""
+    labelled = report["blind"] is not None
+    sections = [("method", {name: name for name in report["methods"]}, "Methods")]
+    if len(report["methods"]) <= 2 and (report["ablation"] or report["sweep"]):
+        sections = []  # nothing that the other tables do not have
+    if report["ablation"]:
+        sections.append(("components", report["ablation"], "Ablation"))
+    sections += [(parameter, values, f"Sweep of {parameter}") for parameter, values in report["sweep"].items()]
+    shown = []
+    if labelled and len(report["methods"]) > _MANY:
+        shown.append(overview_table(report))
+    for what, names, title in sections:
+        if labelled:
+            shown.append(accuracy_table(report, f"{title}: accuracy, % of questions", what, names))
+        if not labelled or what == "method":
+            shown.append(figures_table(report, f"{title}: without right answers, %; seconds a clip", what, names))
+    return shown
+
+
+def overview_table(report: Json) -> TextTable:
+    """One row per method, one column per ratio; vanilla, which has no ratio, in all of them.
+
+    A mark shows that the whole paired interval lies above or below the reference.
+    """
+    names = report["methods"]
+    by_cell = {(row["method"], row["ratio"]): row for row in report["rows"]}
+    ratios = sorted({ratio for method, ratio in by_cell if method != BASELINE and method in names})
+    lines = []
+    for name in names:
+        rows = [by_cell.get((name, 1.0 if name == BASELINE else ratio)) for ratio in ratios]
+        lines.append([name, *("" if row is None else interval(row["accuracy"]["all"]) + _mark(row) for row in rows)])
+    title = f"Methods at a glance: % of all questions; ▲ ▼: paired 95 % interval above or below {REFERENCE}"
+    return TextTable(title, ["method", *(f"ratio {ratio:g}" for ratio in ratios)], lines, left=1)
+
+
+def _mark(row: Json) -> str:
+    """Whether the paired interval of the difference leaves 0 out."""
+    estimate = row["difference"]
+    if estimate is None or estimate["low"] <= 0 <= estimate["high"]:
+        return ""
+    return " ▲" if estimate["low"] > 0 else " ▼"
+
+
+def accuracy_table(report: Json, title: str, what: str, names: dict[str, str]) -> TextTable:
+    """Accuracy by group with intervals, by ratio; `names` maps the labels of rows to variants.
+
+    Among the methods, the questions alone and the best constant answers come last.
+    """
+    lines = []
+    for label, row in _labelled_rows(report, names):
+        percent = row["of_vanilla"]["percent"]  # null if all tokens give no right answer
+        share = "-" if row["method"] == BASELINE or percent is None else f"{percent:.1f}"
+        lines.append([*_name(row, label), *_intervals(row["accuracy"], _COLUMNS), share, difference(row["difference"])])
+    if what == "method":
+        constant = [f"{report['constant'][group]:.1f}" for group in _COLUMNS]
+        lines.append(["-", "no video", "0", *_intervals(report["blind"], _COLUMNS), "-", "-"])
+        lines.append(["-", "best constant answers", "-", *constant, "-", "-"])
+    return TextTable(title, ["ratio", what, "kept", *_COLUMNS, "of vanilla", f"− {REFERENCE}"], lines)
+
+
+def figures_table(report: Json, title: str, what: str, names: dict[str, str]) -> TextTable:
+    """What needs no known answers: coverage, event recall, agreement with all tokens, and seconds (medians)."""
+    header = ["ratio", what, "kept", "coverage", "event recall", "same answer", "select s", "answer s"]
+    lines = []
+    for label, row in _labelled_rows(report, names):
+        seconds = [f"{row['seconds'][step]:.3f}" for step in ("select", "answer")]
+        lines.append([*_name(row, label), *_intervals(row, ("coverage", "event_recall", "agreement")), *seconds])
+    return TextTable(title, header, lines)
+
+
+def _labelled_rows(report: Json, names: dict[str, str]) -> list[tuple[str, Json]]:
+    """The rows of some variants under their labels, by ratio."""
+    by_cell = {(row["method"], row["ratio"]): row for row in report["rows"]}
+    ratios = sorted({ratio for _, ratio in by_cell})
+    cells = [(label, (name, ratio)) for ratio in ratios for label, name in names.items()]
+    return [(label, by_cell[cell]) for label, cell in cells if cell in by_cell]
+
+
+def scores_table(report: Json) -> TextTable:
     """The paper's columns for every method and ratio, with intervals."""
-    header = ["ratio", "method", "kept", *report["columns"]]
-    rows = []
-    for row in report["rows"]:
-        cells = [interval(row["accuracy"][label]) if row["accuracy"] else "-" for label in report["columns"]]
-        rows.append([*_name(row), span(row["kept"]) if row["kept"] else "-", *cells])
-    return Grid(f"{report['title']}: % of questions answered rightly", header, rows)
+    columns = report["columns"]
+    lines = [[*_name(row), *_intervals(row["accuracy"], columns)] for row in report["rows"]]
+    return TextTable(
+        f"{report['title']}: % of questions answered rightly", ["ratio", "method", "kept", *columns], lines
+    )
 
 
-def compared_table(report: dict[str, Any]) -> Grid | None:
-    """Every method beside all tokens and beside the reference, with paired intervals; None if nothing is labelled."""
-    rows = []
+def compared_table(report: Json) -> TextTable | None:
+    """Every method against all tokens and against the reference, paired; None if nothing is labelled."""
+    lines = []
     for row in report["rows"]:
         if row["of_vanilla"]:
             compared = [difference(row["difference"].get(other)) for other in (BASELINE, REFERENCE)]
-            rows.append([*_name(row), interval(row["of_vanilla"]), *compared])
+            lines.append([*_name(row)[:2], interval(row["of_vanilla"]), *compared])
     header = ["ratio", "method", f"% of {BASELINE}", f"− {BASELINE}", f"− {REFERENCE}"]
-    return Grid(f"{report['title']}: beside all tokens and beside {REFERENCE}", header, rows) if rows else None
+    return TextTable(f"{report['title']}: beside all tokens and beside {REFERENCE}", header, lines) if lines else None
 
 
-def groups_table(report: dict[str, Any]) -> Grid | None:
+def groups_table(report: Json) -> TextTable | None:
     """One line for each group of questions, one column for each method and ratio; None if nothing is labelled."""
     rows = [row for row in report["rows"] if row["groups"]]
     if not rows:
         return None
     header = ["group", "", "questions", *(f"{row['method']} {row['ratio']:g}" for row in rows)]
-    lines = []
-    for group, values in rows[0]["groups"].items():
-        for value, found in values.items():
-            scores = [interval(row["groups"][group][value]) for row in rows]
-            lines.append([group, value, str(found["asked"]), *scores])
-    return Grid(f"{report['title']}: by group", header, lines)
+    lines = [
+        [group, value, str(accuracy["asked"]), *(interval(row["groups"][group][value]) for row in rows)]
+        for group, values in rows[0]["groups"].items()
+        for value, accuracy in values.items()
+    ]
+    return TextTable(f"{report['title']}: by group", header, lines)
 
 
-def paper_table(report: dict[str, Any]) -> Grid:
-    """The paper's rows beside ours, line by line: published, measured, and what lies between.
+def paper_table(report: Json) -> TextTable:
+    """The paper's rows next to ours, line by line: published, measured, and the difference.
 
-    A model, or a number of frames, that the paper does not have gets no difference: its rows stand there to look at.
+    A model, or a number of frames, that the paper does not have gets no difference: the paper's rows are only shown.
     """
     model, frames = report["paper_model"], report["frames"]
     comparable = bool(model and paper_results.rows(model, frames))
@@ -68,26 +156,27 @@ def paper_table(report: dict[str, Any]) -> Grid:
         method, _, _ = row["method"].partition("@")  # the paper's FastV prunes inside the LLM
         known = theirs.get((method, row["ratio"]), {}).get(report["benchmark"], {})
         mine = {label: (row["accuracy"] or {}).get(label, {}).get("percent") for label in report["columns"]}
-        kinds = {"measured": mine, "published": known}
+        figures = {"measured": mine, "published": known}
         if comparable:
-            kinds["difference"] = {label: mine[label] - known[label] for label in known if mine.get(label) is not None}
-        for kind, values in kinds.items():
-            if kind == "measured" or values:
-                sign = "+" if kind == "difference" else ""
+            figures["difference"] = {key: mine[key] - known[key] for key in known if mine.get(key) is not None}
+        for what, values in figures.items():
+            if what == "measured" or values:
+                sign = "+" if what == "difference" else ""
                 cells = [_number(values.get(label), sign) for label in report["columns"]]
-                lines.append([*_name(row), kind, *cells])
+                lines.append([*_name(row)[:2], what, *cells])
     what = "" if comparable else ", another model or number of frames: no differences"
-    return Grid(
-        f"{report['title']}: beside the paper's {model} with {frames} frames{what}",
-        ["ratio", "method", "figures", *report["columns"]],
-        lines,
-        left=3,
-    )
+    title = f"{report['title']}: beside the paper's {model} with {frames} frames{what}"
+    return TextTable(title, ["ratio", "method", "figures", *report["columns"]], lines, left=3)
 
 
-def _name(row: dict[str, Any]) -> list[str]:
-    """The first two cells of a row."""
-    return [f"{row['ratio']:g}", row["method"]]
+def _name(row: Json, label: str | None = None) -> list[str]:
+    """The first cells of a row: ratio, method (or the row's label) and tokens kept."""
+    return [f"{row['ratio']:g}", label or row["method"], span(row["kept"]) if row["kept"] else "-"]
+
+
+def _intervals(estimates: Json | None, names: Iterable[str]) -> list[str]:
+    """Some of the estimates, with their intervals; none of them if no answer is known."""
+    return [interval(estimates[name]) if estimates else "-" for name in names]
 
 
 def _number(value: float | None, sign: str) -> str:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from ..storage.atomic import whole_file
 
 _ROUNDING = 1e-6  # percent; 100 x (a / b) is not always whole where it should be
 
 
 @dataclass(frozen=True)
-class Grid:
+class TextTable:
     """A table: a title, a header and rows of cells; the first `left` columns hold words, the others numbers."""
 
     title: str
@@ -31,6 +35,12 @@ class Grid:
 
         rule = ["-" * w if i < self.left else "-" * (w - 1) + ":" for i, w in enumerate(width)]
         return "\n".join([written(self.header), f"| {' | '.join(rule)} |", *map(written, self.rows)])
+
+
+def save_markdown(path: Path, tables: Iterable[TextTable]) -> None:
+    """Write tables under their titles, at once or not at all."""
+    with whole_file(path) as temporary:
+        temporary.write_text("\n\n".join(f"{table.title}\n\n{table.markdown()}" for table in tables) + "\n")
 
 
 def interval(estimate: dict[str, Any]) -> str:

@@ -30,7 +30,7 @@ from ..registry import unknown_name
 if TYPE_CHECKING:
     import torch
 
-    from ..evaluation.plan import Contender
+    from ..evaluation.variants import Variant
     from ..integrations.video_cache import Cache, Recipe
     from ..models.inference.conversation import Conversation
 
@@ -94,13 +94,13 @@ class Arguments:
             )
         return arguments
 
-    def contender(self) -> Contender:
+    def variant(self) -> Variant:
         """The method, and whether it runs as @question or @inside."""
-        from ..evaluation.plan import parse_contender
+        from ..evaluation.variants import parse_variant
 
-        return parse_contender(re.sub(r"[+;]\s*(?=\w+=)", ",", self.method.strip("'\"")))
+        return parse_variant(re.sub(r"[+;]\s*(?=\w+=)", ",", self.method.strip("'\"")))
 
-    def recipe(self, contender: Contender, device: torch.device) -> Recipe:
+    def recipe(self, variant: Variant, device: torch.device) -> Recipe:
         """How videos are encoded and compressed. RequestError for settings that do not work on this machine.
 
         The model is looked up once; the recipe names the local folder, so the Hub is not asked again.
@@ -122,7 +122,7 @@ class Arguments:
             model=checkpoint.id if checkpoint.id in EMBEDDED_FOLDERS else str(checkpoint.path),
             sampling=Sampling(frames=self.frames, fps=self.fps, decoder=self.decoder),
             runtime=runtime,
-            method=contender.method,
+            method=variant.method,
             ratio=parse_ratio(self.ratio),
         )
 
@@ -167,8 +167,8 @@ class StSimDiffModel(lmms):
 
         parsed = Arguments.parse(arguments)
         self._warned: set[str] = set()
-        self._contender = parsed.contender()
-        self._recipe = parsed.recipe(self._contender, self._join(parsed.device))
+        self._variant = parsed.variant()
+        self._recipe = parsed.recipe(self._variant, self._join(parsed.device))
         self._cache: Cache = Cache(parsed.cache_dir, int(parsed.cache_gb * GB), warn=_warn)
         self._models = ModelCache()
         if self._recipe.model in EMBEDDED_FOLDERS and self._rank == 0:
@@ -276,10 +276,10 @@ class StSimDiffModel(lmms):
         from dataclasses import replace
 
         from .. import pipeline
-        from ..evaluation.plan import INSIDE, QUESTION
+        from ..evaluation.variants import INSIDE, QUESTION
 
         recipe, context = self._recipe, pipeline.Context(self._models)
-        form = self._contender.form
+        form = self._variant.form
         if form == QUESTION:
             tokens = self._cache.tokens(video, recipe, context)
 

@@ -10,7 +10,8 @@ import pytest
 from stsimdiff_cli.evaluation.paper_results import rows, which
 from stsimdiff_cli.evaluation.tasks import TASKS
 from stsimdiff_cli.methods import METHODS
-from stsimdiff_cli.models.loading.checkpoint import DUMMY, find_checkpoint
+from stsimdiff_cli.models.families import open_family
+from stsimdiff_cli.models.loading.checkpoint import DUMMY
 from stsimdiff_cli.models.loading.presets import find_preset
 
 BLOCKS = [("LLaVA-Video-7B", 64), ("NVILA-8B-Video", 64), ("Qwen2.5-VL-7B", 64), ("Qwen2.5-VL-7B", 128)]
@@ -80,13 +81,13 @@ def test_overall_follows_from_its_columns():
 )
 def test_which_model_of_the_paper(tmp_path, preset, model):
     (tmp_path / "config.json").write_text(json.dumps(find_preset(preset).config))
-    assert which(find_checkpoint(str(tmp_path))) == model
+    assert which(open_family(str(tmp_path))) == model
 
 
 def test_relatives_are_not_the_papers_models(tmp_path):
     def model_of(config):
         (tmp_path / "config.json").write_text(json.dumps(config))
-        return which(find_checkpoint(str(tmp_path)))
+        return which(open_family(str(tmp_path)))
 
     nvila = find_preset("nvila-8b-video").config
     assert model_of(nvila | {"mm_projector_cfg": {"mm_projector_type": "mlp_downsample_3x3_fix"}}) is None
@@ -94,4 +95,4 @@ def test_relatives_are_not_the_papers_models(tmp_path):
     qwen = find_preset("qwen2.5-vl-7b").config
     flat = {k: v for k, v in itertools.chain(qwen["text_config"].items(), qwen.items()) if k != "text_config"}
     assert model_of(flat) == "Qwen2.5-VL-7B"  # as its authors write it
-    assert which(find_checkpoint("tiny")) is None
+    assert which(open_family("tiny")) is None

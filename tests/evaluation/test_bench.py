@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import ClassVar
@@ -15,26 +15,33 @@ import torch
 from torch.nn import functional as F
 
 from stsimdiff_cli import pipeline
+from stsimdiff_cli.cli import output
 from stsimdiff_cli.cli.app import main
-from stsimdiff_cli.evaluation import bench_report as report
-from stsimdiff_cli.evaluation.bench_tables import tables
-from stsimdiff_cli.evaluation.exams import VideoFile, rendered_clips
-from stsimdiff_cli.evaluation.journal import Journal
-from stsimdiff_cli.evaluation.plan import Contender, Plan, make_plan
-from stsimdiff_cli.evaluation.sitting import Examiner
+from stsimdiff_cli.evaluation import report as reports
+from stsimdiff_cli.evaluation.answering import Settings
+from stsimdiff_cli.evaluation.plan import Plan, make_plan
+from stsimdiff_cli.evaluation.report import bench_report
+from stsimdiff_cli.evaluation.run import Evaluator
+from stsimdiff_cli.evaluation.samples_log import Response, SamplesLog
+from stsimdiff_cli.evaluation.tables import tables
+from stsimdiff_cli.evaluation.tasks.own_videos import OwnVideos
+from stsimdiff_cli.evaluation.tasks.rendered_clips import RenderedClips
+from stsimdiff_cli.evaluation.variants import Variant
 from stsimdiff_cli.methods.base import Method, plain_selection
 from stsimdiff_cli.methods.vanilla import Vanilla
 from stsimdiff_cli.models import EMBEDDED
+from stsimdiff_cli.models.inference.conversation import Answer
 from stsimdiff_cli.models.loading.runtime import Runtime
-from stsimdiff_cli.pipeline import Context
 from stsimdiff_cli.ratio import ALL
 from stsimdiff_cli.synthetic.clips import render_clip
 from stsimdiff_cli.synthetic.questions import EVENTS, GROUPS
 from stsimdiff_cli.synthetic.shapes import token_labels
 from tests.support.clip_factory import SAMPLES
+from tests.support.made_up import timeless
 
 PNG = b"\x89PNG\r\n\x1a\n"
-SETTINGS = {"seed": 0, "device": "cpu", "model": EMBEDDED, "frames": 32}
+REQUEST = {"seed": 0, "device": "cpu", "model": EMBEDDED, "frames": 32}
+SETTINGS = Settings(EMBEDDED, 32, runtime=Runtime("cpu"))
 
 
 def changed(features: torch.Tensor) -> torch.Tensor:
@@ -75,29 +82,20 @@ class ObjectBlind(Method):
 
 
 def plan_of(*methods: Method) -> Plan:
-    found = {contender.name: contender for contender in map(Contender, methods)}
-    return Plan(found, {"1": ALL}, list(found))
-
-
-def timeless(found: dict) -> dict:
-    """A report without what differs from run to run."""
-    rows = [{key: value for key, value in row.items() if key != "seconds"} for row in found["rows"]]
-    return {key: value for key, value in found.items() if key not in ("date", "machine")} | {"rows": rows}
+    variants = {variant.name: variant for variant in map(Variant, methods)}
+    return Plan(variants, {"1": ALL}, list(variants))
 
 
 @pytest.fixture(scope="module")
-def examiner() -> Examiner:
-    return Examiner(EMBEDDED, Runtime("cpu"))
-
-
-@pytest.fixture(scope="module")
-def benches(examiner) -> tuple[dict, dict]:
+def benches() -> tuple[dict, dict]:
     """A report of three methods on 10 clips, and one of all tokens on 20 (the same 10 and 10 more)."""
-    three, one = plan_of(Vanilla(), EventBlind(), ObjectBlind()), plan_of(Vanilla())
-    journal, exams = Journal(None, {}), rendered_clips(20, 32, 0)
-    few = report.make_report(SETTINGS, three, report.run(exams[:10], three, examiner, journal))
-    many = report.make_report(SETTINGS, one, report.run(exams, one, examiner, journal))
-    return few, many
+    reports = []
+    for clips, plan in ((10, plan_of(Vanilla(), EventBlind(), ObjectBlind())), (20, plan_of(Vanilla()))):
+        task = RenderedClips(clips, 32, 0)
+        samples, log = task.load_samples(), SamplesLog()
+        Evaluator(task, plan, SETTINGS, log).run(samples)
+        reports.append(bench_report(REQUEST, task, samples, plan, log))
+    return reports[0], reports[1]
 
 
 @pytest.fixture(scope="module")
@@ -110,16 +108,21 @@ def by_method(benches) -> dict[str, dict]:
 # --- telling methods apart -------------------------------------------------------------------------------------------
 
 
+def encoded(task: RenderedClips, name: str):
+    sample = next(sample for sample in task.load_samples() if sample.video == name)
+    return task.encode(sample, SETTINGS, (), pipeline.Context())
+
+
 def what_lies_under(scene) -> list:
     owner = token_labels(scene)[0].flatten()
     return [None if i == -2 else "background" if i == -1 else scene[i] for i in owner]
 
 
-def test_the_tokens_of_the_event_and_of_the_objects_are_those_that_the_clip_knows_of(examiner):
+def test_the_tokens_of_the_event_and_of_the_objects_are_those_that_the_clip_knows_of():
     found: dict[str, list[bool]] = {"changed": [], "same": [], "objects": [], "background": []}
-    for exam in rendered_clips(5, 32, 0):
-        tokens, _ = exam.open(EMBEDDED, runtime=Runtime("cpu"), context=Context(examiner.models))
-        clip = render_clip(exam.seed, "heldout", 32, exam.event)
+    task = RenderedClips(5, 32, 0)
+    for name in task.seeds:
+        tokens, clip = encoded(task, name), task.render(name)
         first = what_lies_under(clip.scenes[0])
         for slot, scene in zip(changed(tokens.features.tensor()).flatten(1).tolist(), clip.scenes, strict=True):
             for before, now, differs in zip(first, what_lies_under(scene), slot, strict=True):
@@ -201,94 +204,112 @@ def test_the_video_is_what_gives_the_answers(benches):
 # --- one clip --------------------------------------------------------------------------------------------------------
 
 
+CLIP = RenderedClips(1, 12, 3)
+(NAME,) = CLIP.seeds
+SAMPLES_OF_CLIP = CLIP.load_samples()
+PROMPTS = [sample.prompt for sample in SAMPLES_OF_CLIP]
+
+
 @pytest.fixture
-def spied(monkeypatch):
-    """An examiner whose language model only says which questions it was asked; and what it was given."""
-    asked = []
+def asked(monkeypatch) -> list[tuple]:
+    """What the language model is given, which only says in which of its conversations it is: (video, prompts)."""
+    asked: list[tuple] = []
 
-    def answer(self, video, items):
-        asked.append((video, items))
-        return [f"{len(asked)}: {item.text}" for item in items], 0.25
+    class Conversation:
+        def __init__(self, number: int) -> None:
+            self.number = number
 
-    monkeypatch.setattr(Examiner, "_answer", answer)
-    return Examiner(EMBEDDED, Runtime("cpu")), asked
+        def ask(self, prompt, **_):
+            asked[self.number - 1][1].append(prompt)
+            return Answer(f"{self.number}: {prompt}", 1, 1, {"answer": 0.25})
+
+    def converse(video, *_, **__):
+        asked.append((video, []))
+        return Conversation(len(asked))
+
+    monkeypatch.setattr(pipeline, "converse", converse)
+    return asked
 
 
-@pytest.fixture(scope="module")
-def exam():
-    return rendered_clips(1, 12, 3)[0]
+def run_clip(methods: str, ratios: str) -> dict[tuple[str, float], list[Response]]:
+    """The responses about CLIP, by method and ratio."""
+    evaluator = Evaluator(CLIP, make_plan(methods, ratios), SETTINGS, SamplesLog())
+    responses: dict[tuple[str, float], list[Response]] = {}
+    for response in evaluator.ask(SAMPLES_OF_CLIP):
+        responses.setdefault((response.method, response.ratio), []).append(response)
+    return responses
 
 
-def test_contenders_that_keep_the_same_tokens_are_asked_once(spied, exam):
-    examiner, asked = spied
-    found = examiner.sit(exam, make_plan("st-simdiff,fastv,visionzip,random,uniform", "1"))
-    assert len(asked) == 2  # all tokens, and none
+def test_variants_that_keep_the_same_tokens_are_asked_once(asked):
+    responses = run_clip("st-simdiff,fastv,visionzip,random,uniform", "1")
     assert [len(video.index) for video, _ in asked] == [432, 0]
-    assert len({tuple(outcome.answers) for outcome in found.cells.values()}) == 1
+    responses.pop(("no video", 0.0))
+    assert len(responses) == 6
+    assert len({tuple(response.raw for response in some) for some in responses.values()}) == 1
     asked.clear()
-    found = examiner.sit(exam, make_plan("random,uniform,random:seed=1", "0.2,1"))
+    responses = run_clip("random,uniform,random:seed=1", "0.2,1")
     assert len(asked) == len({tuple(video.index.tolist()) for video, _ in asked}) == 5
-    assert found.blind[0].startswith("5: ")
-    assert {outcome.answers[0][:3] for (_, ratio), outcome in found.cells.items() if ratio == "1"} == {"1: "}
+    assert responses["no video", 0.0][0].raw.startswith("5: ")
+    assert {some[0].raw[:3] for (_, ratio), some in responses.items() if ratio == 1} == {"1: "}
 
 
 @pytest.mark.parametrize("name", ["st-simdiff", "random", "uniform", "st-simdiff@question"])
-def test_exactly_the_budget_is_kept(spied, exam, name):
-    found = spied[0].sit(exam, make_plan(name, "0.07,0.3,0.99"))
-    kept = {ratio: outcome.kept for (method, ratio), outcome in found.cells.items() if method == name}
-    assert kept == {ratio: math.ceil(Fraction(ratio) * 432) for ratio in ("0.07", "0.3", "0.99")}
-    assert found.tokens == found.cells["vanilla", "1"].kept == 432
+@pytest.mark.usefixtures("asked")
+def test_exactly_the_budget_is_kept(name):
+    responses = run_clip(name, "0.07,0.3,0.99")
+    for ratio in ("0.07", "0.3", "0.99"):
+        assert {response.kept for response in responses[name, float(ratio)]} == {math.ceil(Fraction(ratio) * 432)}
+    assert {response.tokens for some in responses.values() for response in some} == {432}
+    assert {response.kept for response in responses["vanilla", 1.0]} == {432}
 
 
-def test_with_question_every_question_gets_its_own_tokens(spied, exam):
-    examiner, asked = spied
-    found = examiner.sit(exam, make_plan("st-simdiff,st-simdiff@question", "0.1"))
+def test_with_question_every_question_gets_its_own_tokens(asked):
+    responses = run_clip("st-simdiff,st-simdiff@question", "0.1")["st-simdiff@question", 0.1]
     _, together, *alone, nothing = asked
     assert together[0].method["prompt"] == pipeline.GENERAL_PROMPT
-    assert (together[1], nothing[1]) == (found.items, found.items)
-    assert [items for _, items in alone] == [(item,) for item in found.items]
-    tokens, _ = exam.open(EMBEDDED, runtime=Runtime("cpu"), context=Context(examiner.models))
-    for video, (item,) in alone:
-        expected = pipeline.compress_tokens(
-            tokens, "0.1", runtime=Runtime(device="cpu"), prompt=item.text, context=Context(models=examiner.models)
-        )
-        assert video.method["prompt"] == item.text
+    assert together[1] == nothing[1] == PROMPTS
+    assert [prompts for _, prompts in alone] == [[prompt] for prompt in PROMPTS]
+    tokens = encoded(CLIP, NAME)
+    for video, (prompt,) in alone:
+        expected = pipeline.compress_tokens(tokens, "0.1", runtime=Runtime("cpu"), prompt=prompt)
+        assert video.method["prompt"] == prompt
         assert torch.equal(video.index, expected.index)
     assert len({tuple(video.index.tolist()) for video, _ in alone}) > 1
-    outcome = found.cells["st-simdiff@question", "0.1"]
-    assert [answer.split(": ")[1] for answer in outcome.answers] == [item.text for item in found.items]
-    assert (outcome.kept, outcome.seconds["answer"]) == (44, 0.25 * len(found.items))
+    assert [response.raw.split(": ")[1] for response in responses] == PROMPTS
+    assert [(response.kept, response.seconds["answer"]) for response in responses] == [(44, 0.25)] * len(PROMPTS)
 
 
-def test_inside_the_llm_every_question_reads_all_tokens(examiner, exam):
-    found = examiner.sit(exam, make_plan("fastv,fastv@inside", "0.2"))
-    tokens, items = exam.open(EMBEDDED, runtime=Runtime("cpu"), context=Context(examiner.models))
-    alone = pipeline.converse_inside(tokens, "0.2", "fastv", runtime=Runtime(device="cpu"))
-    outcome = found.cells["fastv@inside", "0.2"]
-    assert outcome.answers == [alone.ask(item.text, max_new_tokens=32).text for item in items]
-    assert (outcome.kept, outcome.coverage, outcome.event_recall) == (87, None, None)
-    report_of_it = report.make_report(SETTINGS, make_plan("fastv@inside", "0.2"), [found])
-    assert report_of_it["rows"][-1]["coverage"]["percent"] is None
-    assert tables(report_of_it)[1].rows[0][1:5] == ["fastv@inside", "87", "-", "-"]
+def test_inside_the_llm_every_question_reads_all_tokens():
+    responses = run_clip("fastv,fastv@inside", "0.2")["fastv@inside", 0.2]
+    alone = pipeline.converse_inside(encoded(CLIP, NAME), "0.2", "fastv", runtime=Runtime("cpu"))
+    assert [response.raw for response in responses] == [alone.ask(p, max_new_tokens=32).text for p in PROMPTS]
+    assert {(each.kept, each.coverage, each.event_recall) for each in responses} == {(87, None, None)}
 
 
-def test_the_bench_answers_as_the_pipeline_does(examiner, exam):
-    found = examiner.sit(exam, make_plan("uniform", "0.3"))
-    tokens, items = exam.open(EMBEDDED, runtime=Runtime("cpu"), context=Context(examiner.models))
-    video = pipeline.compress_tokens(tokens, "0.3", "uniform", runtime=Runtime(device="cpu"))
-    alone = pipeline.converse(video, runtime=Runtime(device="cpu"), context=Context(models=examiner.models))
-    assert found.cells["uniform", "0.3"].answers == [alone.ask(item.text, max_new_tokens=32).text for item in items]
-    assert [item.answer for item in items] == [
-        q.answer for q in render_clip(exam.seed, "heldout", 12, "flash").questions
-    ]
+def test_a_figure_that_is_not_measured_is_a_dash():
+    plan, log = make_plan("fastv@inside", "0.2"), SamplesLog()
+    Evaluator(CLIP, plan, SETTINGS, log).run(SAMPLES_OF_CLIP)
+    report = bench_report(REQUEST, CLIP, SAMPLES_OF_CLIP, plan, log)
+    assert report["rows"][-1]["coverage"]["percent"] is None
+    assert tables(report)[1].rows[0][1:5] == ["fastv@inside", "87", "-", "-"]
+
+
+def test_the_bench_answers_as_the_pipeline_does():
+    responses = run_clip("uniform", "0.3")["uniform", 0.3]
+    video = pipeline.compress_tokens(encoded(CLIP, NAME), "0.3", "uniform", runtime=Runtime("cpu"))
+    alone = pipeline.converse(video, runtime=Runtime("cpu"))
+    assert [response.raw for response in responses] == [alone.ask(p, max_new_tokens=32).text for p in PROMPTS]
+    questions = render_clip(CLIP.seeds[NAME][0], "heldout", 12, "flash").questions
+    assert [response.answer for response in responses] == [question.answer for question in questions]
 
 
 def test_clips_of_different_seeds_are_different_and_events_equally_often():
-    found = [{exam.name for exam in rendered_clips(1000, 12, seed)} for seed in (0, 1, 2)]
-    assert [len(names) for names in found] == [1000] * 3
-    assert len(set().union(*found)) == 3000
-    assert Counter(exam.event for exam in rendered_clips(20, 12, 0)) == dict.fromkeys(EVENTS, 4)
-    assert min(exam.seed for exam in rendered_clips(5, 12, 0)) > 100_000  # training's own held-out clips
+    names = [set(RenderedClips(1000, 12, seed).seeds) for seed in (0, 1, 2)]
+    assert [len(each) for each in names] == [1000] * 3
+    assert len(set().union(*names)) == 3000
+    clips = RenderedClips(20, 12, 0).seeds.values()
+    assert Counter(event for _, event in clips) == dict.fromkeys(EVENTS, 4)
+    assert min(seed for seed, _ in clips) > 100_000  # training's own held-out clips
 
 
 # --- the command -----------------------------------------------------------------------------------------------------
@@ -311,12 +332,12 @@ def refused(capsys, *args: object, code: int = 2) -> str:
 
 @pytest.fixture
 def idle(monkeypatch):
-    """No clip may be looked at."""
+    """No question may be asked."""
 
-    def sit(*_):
+    def ask(*_):
         raise AssertionError("work was done")
 
-    monkeypatch.setattr(Examiner, "sit", sit)
+    monkeypatch.setattr(Evaluator, "ask", ask)
 
 
 @pytest.fixture(scope="module")
@@ -328,7 +349,7 @@ def written(tmp_path_factory) -> Path:
     return folder
 
 
-def test_a_report_a_picture_and_tables_are_written_and_no_journal_is_left(written):
+def test_a_report_a_picture_and_tables_are_written_and_no_log_is_left(written):
     assert sorted(path.name for path in written.iterdir()) == ["r.json", "r.md", "r.png"]
     assert (written / "r.png").read_bytes().startswith(PNG)
     found = json.loads((written / "r.json").read_text())
@@ -358,35 +379,35 @@ def test_json_is_one_line_and_the_same_report_again(capsys, written):
 
 
 def test_a_killed_bench_goes_on_and_ends_as_if_nothing_had_been(capsys, monkeypatch, written, tmp_path):
-    path, sat, real = tmp_path / "r.json", [], Examiner.sit
+    path, asked, real = tmp_path / "r.json", [], Evaluator.ask
 
-    def sit(self, exam, plan):
-        if len(sat) == 2:
+    def ask(self, samples):
+        if len(asked) == 2:
             raise KeyboardInterrupt
-        sat.append(exam.name)
-        return real(self, exam, plan)
+        asked.append(samples[0].video)
+        return real(self, samples)
 
-    monkeypatch.setattr(Examiner, "sit", sit)
+    monkeypatch.setattr(Evaluator, "ask", ask)
     assert bench(capsys, *SMALL, "-o", path)[0] == 130
-    journal = tmp_path / "r.json.partial"
-    assert [each.name for each in tmp_path.iterdir()] == [journal.name]
-    before = journal.read_text()
-    journal.write_text(before + before.splitlines()[-1][:200])  # the power went in the middle of a line
+    log = tmp_path / "r.json.partial"
+    assert [each.name for each in tmp_path.iterdir()] == [log.name]
+    before = log.read_text()
+    log.write_text(before + before.splitlines()[-1][:200])  # the power went in the middle of a line
     err = refused(capsys, *SMALL, "--seed", 1, "-o", path)
-    assert "other settings" in err and journal.read_text().startswith(before)
-    monkeypatch.setattr(Examiner, "sit", lambda self, exam, plan: sat.append(exam.name) or real(self, exam, plan))
+    assert "other settings" in err and log.read_text().startswith(before)
+    monkeypatch.setattr(Evaluator, "ask", lambda self, samples: asked.append(samples[0].video) or real(self, samples))
     code, _, err = bench(capsys, *SMALL, "-o", path)
     assert (code, "2 of 3 clips are done" in err) == (0, True)
-    assert len(sat) == len(set(sat)) == 3
+    assert len(asked) == len(set(asked)) == 3
     assert [each.name for each in tmp_path.iterdir()] == ["r.json"]
     assert timeless(json.loads(path.read_text())) == timeless(json.loads((written / "r.json").read_text()))
 
 
 def test_the_tables_are_shown(capsys, monkeypatch, written):
     found = json.loads((written / "r.json").read_text())
-    monkeypatch.setenv("COLUMNS", "150")
-    monkeypatch.setattr(report, "run", lambda *_: [])
-    monkeypatch.setattr(report, "make_report", lambda *_: found)
+    monkeypatch.setattr(output.stdout, "width", 150)  # not COLUMNS: the console may have read it already
+    monkeypatch.setattr(Evaluator, "run", lambda *_: [])
+    monkeypatch.setattr(reports, "bench_report", lambda *_: found)
     code, out, _ = bench(capsys, *SMALL)
     assert code == 0
     words = ("method", "random", "st-simdiff", "vanilla", "no video", "best constant answers", "bootstrap", "coverage")
@@ -444,12 +465,11 @@ def test_own_videos_are_compared_with_all_tokens_and_not_with_the_truth(capsys):
     assert code == 0 and "same answer" in " ".join(out.split()) and "accuracy" not in out
 
 
-def test_a_video_without_a_question_gets_the_general_one(examiner):
-    tokens, items = VideoFile(SAMPLES / "flash.mp4", 8, ("Why?",)).open(
-        EMBEDDED, runtime=Runtime("cpu"), context=Context(examiner.models)
-    )
-    assert [tuple(item) for item in items] == [("open", "Why?", None)] and tokens.grid.shape[0] == 8
-    from stsimdiff_cli.evaluation.exams import video_files
-
-    (exam,) = video_files([SAMPLES / "flash.mp4"], 8, [])
-    assert (exam.name, exam.questions) == (str(SAMPLES / "flash.mp4"), (pipeline.GENERAL_PROMPT,))
+def test_a_video_without_a_question_gets_the_general_one():
+    path = SAMPLES / "flash.mp4"
+    (sample,) = OwnVideos((path,), ("Why?",)).load_samples()
+    assert (sample.groups, sample.prompt, sample.answer) == ({"kind": "open"}, "Why?", None)
+    settings = replace(SETTINGS, frames=8)
+    assert OwnVideos((path,)).encode(sample, settings, (), pipeline.Context()).grid.shape[0] == 8
+    (sample,) = OwnVideos((path,)).load_samples()
+    assert (sample.video, sample.prompt) == (str(path), pipeline.GENERAL_PROMPT)

@@ -14,7 +14,7 @@ import pytest
 
 from stsimdiff_cli.errors import RequestError
 from stsimdiff_cli.evaluation.tasks import TASKS
-from stsimdiff_cli.evaluation.tasks.base import Item
+from stsimdiff_cli.evaluation.tasks.base import Sample
 from stsimdiff_cli.evaluation.tasks.subtitles import NONE, Cue, read_cues, shown
 from tests.support.clip_factory import render
 
@@ -135,7 +135,7 @@ def touch(path: Path) -> Path:
 def test_videomme(tmp_path, questions, video):
     write_parquet(tmp_path / questions, VIDEOMME_ROWS)
     path = touch(tmp_path / video)
-    items = VIDEOMME.read(tmp_path)
+    items = VIDEOMME.load_samples(tmp_path)
     assert [(item.id, item.video, item.answer) for item in items] == [
         ("001-1", "-fFUm_0aX.Y", "C"),
         ("001-2", "-fFUm_0aX.Y", "A"),
@@ -172,7 +172,7 @@ def test_longvideobench(tmp_path, questions, video):
         write_parquet(tmp_path / questions, [lvb_parquet_row(row) for row in LVB_ROWS])
         write_json(tmp_path / "lvb_test_wo_gt.json", LVB_ROWS[:1])
     path = touch(tmp_path / video)
-    first, second = LONGVIDEOBENCH.read(tmp_path)
+    first, second = LONGVIDEOBENCH.load_samples(tmp_path)
     assert (first.id, first.video, first.answer, first.letters) == ("v0_0", "v0", "E", "ABCDE")
     assert (second.answer, second.letters, second.path) == ("B", "ABCD", path)
     assert first.path == path.with_name("v0.mp4")
@@ -184,19 +184,19 @@ def test_longvideobench(tmp_path, questions, video):
 
 def test_longvideobench_without_labels(tmp_path):
     write_parquet(tmp_path / "test-00000-of-00001.parquet", [lvb_parquet_row(row, labels=False) for row in LVB_ROWS])
-    assert [item.answer for item in LONGVIDEOBENCH.read(tmp_path)] == [None, None]
+    assert [item.answer for item in LONGVIDEOBENCH.load_samples(tmp_path)] == [None, None]
 
 
 def test_egoschema_takes_the_labelled_subset_first(tmp_path):
     write_parquet(tmp_path / "MC/test-00000-of-00001.parquet", [ego_parquet_row(row, None) for row in EGO_ROWS])
-    assert [item.answer for item in EGOSCHEMA.read(tmp_path)] == [None, None]
+    assert [item.answer for item in EGOSCHEMA.load_samples(tmp_path)] == [None, None]
     write_json(tmp_path / "questions.json", EGO_ROWS)
     write_json(tmp_path / "subset_answers.json", {"0000-1": 4})
-    original = EGOSCHEMA.read(tmp_path)
+    original = EGOSCHEMA.load_samples(tmp_path)
     assert [(item.id, item.answer) for item in original] == [("0000-0", None), ("0000-1", "E")]
     write_parquet(tmp_path / "Subset/test-00000-of-00001.parquet", [ego_parquet_row(EGO_ROWS[1], "4")])
     path = touch(tmp_path / "videos/0000-1.mp4")
-    (item,) = EGOSCHEMA.read(tmp_path)
+    (item,) = EGOSCHEMA.load_samples(tmp_path)
     assert item.prompt == f"What is C doing overall?\nA. one\nB. two\nC. three\nD. four\nE. five\n{POST}"
     assert item == replace(original[1], path=path)
 
@@ -204,10 +204,10 @@ def test_egoschema_takes_the_labelled_subset_first(tmp_path):
 def test_no_questions(tmp_path):
     for task in (VIDEOMME, LONGVIDEOBENCH, EGOSCHEMA):
         with pytest.raises(RequestError, match=f"no questions of {task.title}") as caught:
-            task.read(tmp_path)
+            task.load_samples(tmp_path)
         assert "test-*.parquet" in str(caught.value.hint) and "hf download" in str(caught.value.hint)
         with pytest.raises(RequestError, match="no folder"):
-            task.read(tmp_path / "elsewhere")
+            task.load_samples(tmp_path / "elsewhere")
 
 
 @pytest.mark.parametrize(
@@ -224,31 +224,31 @@ def test_no_questions(tmp_path):
 def test_malformed_rows(tmp_path, change, sentence):
     write_json(tmp_path / "lvb_val.json", [LVB_ROWS[0], LVB_ROWS[1] | change])
     with pytest.raises(RequestError, match=sentence):
-        LONGVIDEOBENCH.read(tmp_path)
+        LONGVIDEOBENCH.load_samples(tmp_path)
 
 
 def test_files_of_the_wrong_kind(tmp_path):
     write_json(tmp_path / "questions.json", EGO_ROWS)
     write_json(tmp_path / "subset_answers.json", {"0000-1": 5})
     with pytest.raises(RequestError, match=r"subset_answers.json does not name one of five options"):
-        EGOSCHEMA.read(tmp_path)
+        EGOSCHEMA.load_samples(tmp_path)
     write_json(tmp_path / "subset_answers.json", {"0000-1": 4})
     (tmp_path / "questions.json").write_text("[{")
-    with pytest.raises(RequestError, match=r"questions.json is no JSON"):
-        EGOSCHEMA.read(tmp_path)
+    with pytest.raises(RequestError, match=r"questions.json is not JSON"):
+        EGOSCHEMA.load_samples(tmp_path)
     pytest.importorskip("pyarrow")
     touch(tmp_path / "videomme/test-00000-of-00001.parquet")
-    with pytest.raises(RequestError, match="no Parquet file"):
-        VIDEOMME.read(tmp_path)
+    with pytest.raises(RequestError, match="not a Parquet file"):
+        VIDEOMME.load_samples(tmp_path)
 
 
 def test_json_needs_no_pyarrow(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     write_json(tmp_path / "lvb_val.json", LVB_ROWS)
-    assert len(LONGVIDEOBENCH.read(tmp_path)) == 2
+    assert len(LONGVIDEOBENCH.load_samples(tmp_path)) == 2
     touch(tmp_path / "validation-00000-of-00001.parquet")
     with pytest.raises(RequestError, match="pyarrow is needed") as caught:
-        LONGVIDEOBENCH.read(tmp_path)
+        LONGVIDEOBENCH.load_samples(tmp_path)
     assert caught.value.hint == "pip install 'stsimdiff[eval]'"
 
 
@@ -289,7 +289,7 @@ def test_prompt_with_subtitles(tmp_path, suffix):
     write_parquet(tmp_path / "test-0.parquet", VIDEOMME_ROWS)
     render(tmp_path / f"b2.{suffix}", range(300))
     write_subtitles(tmp_path / "subtitle/b2.srt", CUES)
-    without, _, item = VIDEOMME.read(tmp_path, subtitles=True)
+    without, _, item = VIDEOMME.load_samples(tmp_path, subtitles=True)
     lines, options = "\n".join(SAID), "\n".join(VIDEOMME_ROWS[2]["options"])
     question = f"{PRE}What does the sign say?\n{options}\nThe best answer is:"
     assert item.prompt == f"This video's subtitles are listed below: \n{lines}\n{question}"
@@ -299,14 +299,14 @@ def test_prompt_with_subtitles(tmp_path, suffix):
 def test_benchmarks_without_subtitles(tmp_path):
     for task in (LONGVIDEOBENCH, EGOSCHEMA):
         with pytest.raises(RequestError, match="subtitles"):
-            task.read(tmp_path, subtitles=True)
+            task.load_samples(tmp_path, subtitles=True)
 
 
 # --- letters --------------------------------------------------------------------------------------------------------
 
 
-def item(*options: str) -> Item:
-    return Item("q", "v", Path("v.mp4"), "", options, None)
+def item(*options: str) -> Sample:
+    return Sample("q", "v", Path("v.mp4"), "", options, None)
 
 
 FOUR, FIVE = item("Stop.", "Go.", "Wait.", "Run."), item("reads a book", "rides a bike to work", "rides", "x", "y")
@@ -346,7 +346,7 @@ def test_longvideobench_letter(text, letter):
     ("text", "letter"),
     [
         *(("The answer is D", "D"), ("A man rides; C", "A"), ("B.", "B"), ("(E) it is", "E")),
-        ("B or A or B", "A"),  # the last B is behind the last A
+        ("B or A or B", "A"),  # the last B comes after the last A
         ("he says b. rides a bike to work", "B"),
         ("he says b. rides a bike", ""),
         *(("none", ""), ("", ""), ("d", "")),
@@ -374,7 +374,7 @@ def settings(module, name):
     text = (Path(module.__file__).parent / f"{name}.yaml").read_text()
     return yaml.safe_load(text)["lmms_eval_specific_kwargs"]["default"]
 
-given = json.loads(sys.stdin.read())
+given = json.loads(sys.stdin.load_samples())
 out = {"letters": {"videomme": [], "longvideobench": [], "egoschema": []}, "prompts": {}}
 for text, options in given["answers"]:
     doc = {"option": options}
@@ -462,10 +462,10 @@ def test_the_same_as_lmms_eval(tmp_path):
     write_json(tmp_path / "lvb/lvb_val.json", LVB_ROWS)
     write_json(tmp_path / "ego/questions.json", EGO_ROWS)
     ours = {
-        "videomme": VIDEOMME.read(home),
-        "subtitles": VIDEOMME.read(home, subtitles=True),
-        "longvideobench": LONGVIDEOBENCH.read(tmp_path / "lvb"),
-        "egoschema": EGOSCHEMA.read(tmp_path / "ego"),
+        "videomme": VIDEOMME.load_samples(home),
+        "subtitles": VIDEOMME.load_samples(home, subtitles=True),
+        "longvideobench": LONGVIDEOBENCH.load_samples(tmp_path / "lvb"),
+        "egoschema": EGOSCHEMA.load_samples(tmp_path / "ego"),
     }
     for name, items in ours.items():
         assert [i.prompt for i in items] == theirs["prompts"][name]

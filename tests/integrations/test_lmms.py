@@ -169,11 +169,11 @@ def test_arguments_have_defaults(lmms):
 )
 def test_parameters_of_a_method_are_separated_without_commas(lmms, spec):
     given = lmms.Arguments.parse({"method": spec})
-    assert given.contender().name == "st-simdiff:tau_sim=0.7,layer=2"
+    assert given.variant().name == "st-simdiff:tau_sim=0.7,layer=2"
 
 
 def test_a_method_may_have_a_form(lmms):
-    assert lmms.Arguments.parse({"method": "fastv:k=1@inside"}).contender().form == "inside"
+    assert lmms.Arguments.parse({"method": "fastv:k=1@inside"}).variant().form == "inside"
 
 
 @pytest.mark.parametrize(

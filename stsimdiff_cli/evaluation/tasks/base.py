@@ -1,27 +1,38 @@
-"""What a benchmark is: questions read from its published files, and the rule that finds a letter in an answer.
+"""What a task is: questions about videos, how a video becomes tokens, and what counts as the right answer.
 
-Prompts and rules are those of lmms-eval 0.7, so that results can be compared with it question by question.
+Prompts and rules of the benchmarks are those of lmms-eval 0.7, so that results can be compared with it question by
+question.
 """
 
 from __future__ import annotations
 
+import random
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from ... import pipeline
+from ...errors import VideoError
+from ...records import VideoTokens
+from ...video import Sampling
+from ..answering import Settings
+
+#: A part of the questions: a group and its values, e.g. ("duration", "short"); None for all questions.
+Part = tuple[str, ...] | None
+
 
 @dataclass(frozen=True)
-class Item:
+class Sample:
     """One question about one video."""
 
-    id: str  # unique in the benchmark
+    id: str  # unique in the task
     video: str  # id of the video: questions about one video are not independent
-    path: Path  # the video; where it was looked for first if it is not there
+    path: Path | None  # the video; where it was looked for first if it is not there; None if it is rendered
     prompt: str  # the whole text that goes with the video
-    options: tuple[str, ...]  # without the letters in front
-    answer: str | None  # the right letter; None where it is not public
+    options: tuple[str, ...]  # without the letters in front; () if the answer is open
+    answer: str | None  # the right letter or words; None where they are not public
     groups: dict[str, str] = field(default_factory=dict)  # what the question belongs to, e.g. {"duration": "short"}
 
     @property
@@ -35,21 +46,78 @@ def letters(count: int) -> str:
     return "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[:count]
 
 
-class Task(ABC):
-    """One benchmark."""
+def by_video(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
+    """The questions of each video, in the order in which videos come first."""
+    videos: dict[str, list[Sample]] = {}
+    for sample in samples:
+        videos.setdefault(sample.video, []).append(sample)
+    return videos
+
+
+class Task:
+    """Questions about videos."""
+
+    #: The columns of tables, in their order.
+    columns: ClassVar[dict[str, Part]] = {"all": None}
+    #: True if the kept tokens are compared with all tokens too: see fidelity.py. Equal tokens are then asked once.
+    fidelity: ClassVar[bool] = False
+    #: True if the questions are also asked without any visual token.
+    blind: ClassVar[bool] = False
+
+    def encode(
+        self, sample: Sample, settings: Settings, evidence: Iterable[str], context: pipeline.Context
+    ) -> VideoTokens:
+        """All tokens of a sample's video; VideoError for a missing or broken file."""
+        assert sample.path is not None
+        if not sample.path.is_file():
+            raise VideoError(f"{sample.path} does not exist.")
+        return pipeline.encode_video(
+            sample.path,
+            settings.model,
+            Sampling(frames=settings.frames),
+            settings.runtime,
+            revision=settings.revision,
+            evidence=evidence,
+            context=context,
+        )
+
+    def extract(self, text: str, sample: Sample) -> str:  # noqa: ARG002
+        """What the model's answer says; "" if nothing is found in it. Default: its words."""
+        return text
+
+    def parse(self, text: str, sample: Sample) -> str:
+        """What an answer is scored by. Default: what `extract` finds."""
+        return self.extract(text, sample)
+
+    def same(self, given: str, expected: str) -> bool:
+        """Whether two parsed answers are equal. Default: letter by letter."""
+        return given == expected
+
+
+class OpenQuestions(Task):
+    """Questions that are answered in words. What is kept is compared with all tokens too."""
+
+    fidelity: ClassVar[bool] = True
+
+    def same(self, given: str, expected: str) -> bool:
+        """Whether two answers are equal except for case, blanks and a full stop."""
+        first, second = (" ".join(text.lower().rstrip(". ").split()) for text in (given, expected))
+        return first == second
+
+
+class Benchmark(Task, ABC):
+    """A published set of multiple-choice questions, read from files on disk and scored by letters."""
 
     name: ClassVar[str]  # in TASKS
     title: ClassVar[str]  # as its authors write it
     citation: ClassVar[str]
     lmms_task: ClassVar[str]  # lmms-eval's task with the same prompts and the same rule
     max_new_tokens: ClassVar[int]
-    #: Columns of the paper's tables, in their order: the group and its value, None for all questions.
-    columns: ClassVar[dict[str, tuple[str, str] | None]]
     #: True if lmms-eval draws a random letter where `extract` finds none; otherwise such an answer is wrong.
     guesses: ClassVar[bool]
 
     @abstractmethod
-    def read(self, data: Path, subtitles: bool = False) -> list[Item]:
+    def load_samples(self, data: Path, subtitles: bool = False) -> list[Sample]:
         """All questions under the folder `data`, in the order of the file; with subtitles in the prompt if asked for.
 
         Videos need not be there. RequestError if there are no questions, if a row of them is not as published, or if
@@ -57,9 +125,19 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def extract(self, text: str, item: Item) -> str:
-        """The letter that an answer gives, "" if none is found. It may be one that the item does not offer."""
+    def extract(self, text: str, sample: Sample) -> str:
+        """The letter that an answer gives, "" if none is found. It may be one that the question does not offer."""
+
+    def parse(self, text: str, sample: Sample) -> str:
+        """The letter, or a guess where the benchmark draws one. The guess for a question is the same in every run.
+
+        lmms-eval draws from one stream for the whole run, so that its guesses depend on what was asked before.
+        """
+        letter = self.extract(text, sample)
+        if letter or not self.guesses:
+            return letter
+        return random.Random(f"{self.name} {sample.id}").choice(sample.letters)
 
     def submission(self, letters: Mapping[str, str]) -> dict[str, Any]:
-        """What is sent to the benchmark's server: from the letter of every item's id to the form that it takes."""
+        """What is sent to the benchmark's server: from the letter of every question's id to the form that it takes."""
         return dict(letters)

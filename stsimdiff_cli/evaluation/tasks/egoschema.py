@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 from ...errors import RequestError
 from ...synthetic.benchmark_prompts import LAYOUTS
-from .base import Item, Task, letters
-from .files import Found, Row, Videos, find, read_json, read_rows, unique
+from .base import Benchmark, Part, Sample, letters
+from .files import Published, Row, Videos, find, read_json, read_rows, unique
 
 _SNAPSHOTS = ("", "hub/datasets--*--egoschema/snapshots/*/", "*/egoschema/")
 _PATTERNS = (
@@ -22,7 +22,7 @@ _LABELS = "subset_answers.json"
 _LETTERS = letters(5)
 
 
-class EgoSchema(Task):
+class EgoSchema(Benchmark):
     """Questions of config `Subset` of lmms-eval/egoschema (also lmms-lab/egoschema), or of the full set."""
 
     name: ClassVar[str] = "egoschema"
@@ -30,43 +30,43 @@ class EgoSchema(Task):
     citation: ClassVar[str] = "Mangalam et al., NeurIPS 2023"
     lmms_task: ClassVar[str] = "egoschema_subset"
     max_new_tokens: ClassVar[int] = 16
-    columns: ClassVar[dict[str, tuple[str, str] | None]] = {"Overall": None}
+    columns: ClassVar[dict[str, Part]] = {"Overall": None}
     guesses: ClassVar[bool] = True
 
-    def read(self, data: Path, subtitles: bool = False) -> list[Item]:
+    def load_samples(self, data: Path, subtitles: bool = False) -> list[Sample]:
         """All questions: the 500 with labels if they are there by themselves, else the full set of 5031.
 
         In this order: the Parquet files of config Subset; Parquet files right in `data`; the original questions.json,
-        of which subset_answers.json beside it labels 500; the Parquet files of config MC, which has no labels. `data`
+        of which subset_answers.json next to it labels 500; the Parquet files of config MC, which has no labels. `data`
         is a snapshot of the data set, the folder of the original files, the folder that lmms-eval has as HF_HOME (the
         snapshot is in hub/, the videos in egoschema/videos/), or one that holds OWNER/egoschema. An item's id is the
         video's, by which submissions name questions.
         """
         if subtitles:
             raise RequestError("EgoSchema has no subtitles.", "Leave out --subtitles.")
-        found = find(data, _PATTERNS, self.title, "lmms-eval/egoschema")
-        videos = Videos((data, data / "egoschema", found.home, data.parent), "videos")  # data may be the folder MC
-        make = self._original if found.files[0].name == "questions.json" else self._converted
-        return unique(make(found, videos), found)
+        published = find(data, _PATTERNS, self.title, "lmms-eval/egoschema")
+        videos = Videos((data, data / "egoschema", published.home, data.parent), "videos")  # data may be the folder MC
+        make = self._original if published.files[0].name == "questions.json" else self._converted
+        return unique(make(published, videos), published)
 
-    def _converted(self, found: Found, videos: Videos) -> list[Item]:
-        items = []
-        for row in read_rows(found.files):
+    def _converted(self, published: Published, videos: Videos) -> list[Sample]:
+        samples = []
+        for row in read_rows(published.files):
             options = row.texts("option", 5, 5)
-            items.append(_item(row, row.text("video_idx"), options, row.letter("answer", 5), videos))
-        return items
+            samples.append(_sample(row, row.text("video_idx"), options, row.letter("answer", 5), videos))
+        return samples
 
-    def _original(self, found: Found, videos: Videos) -> list[Item]:
-        labels = _labels(found.home / _LABELS)
-        items = []
-        for row in read_rows(found.files):
+    def _original(self, published: Published, videos: Videos) -> list[Sample]:
+        labels = _labels(published.home / _LABELS)
+        samples = []
+        for row in read_rows(published.files):
             uid = row.text("q_uid")
             options = [f"{letter}. {row.text(f'option {i}')}" for i, letter in enumerate(letters(5))]
             answer = None if uid not in labels else letters(5)[labels[uid]]
-            items.append(_item(row, uid, options, answer, videos))
-        return items
+            samples.append(_sample(row, uid, options, answer, videos))
+        return samples
 
-    def extract(self, text: str, item: Item) -> str:
+    def extract(self, text: str, sample: Sample) -> str:
         """The letter written as "(X)", "X " or "X."; of several the one whose last place comes first.
 
         If there is none, an answer of more than five words may repeat an option, letter included, in whatever case.
@@ -75,20 +75,20 @@ class EgoSchema(Task):
             text = text.strip(mark)
         text = f" {text} "
         forms = ("({})", "{} ", "{}.")
-        found = [(text.rfind(form.format(letter)), letter) for letter in item.letters for form in forms]
-        if all(place < 0 for place, _ in found) and len(text.split()) > 5:
+        places = [(text.rfind(form.format(letter)), letter) for letter in sample.letters for form in forms]
+        if all(place < 0 for place, _ in places) and len(text.split()) > 5:
             lower = text.lower()
-            written = zip(item.letters, item.options, strict=True)
-            found = [(lower.rfind(f"{letter}. {option}".strip().lower()), letter) for letter, option in written]
-        return min(((place, letter) for place, letter in found if place >= 0), default=(0, ""))[1]
+            written = zip(sample.letters, sample.options, strict=True)
+            places = [(lower.rfind(f"{letter}. {option}".strip().lower()), letter) for letter, option in written]
+        return min(((place, letter) for place, letter in places if place >= 0), default=(0, ""))[1]
 
     def submission(self, letters: Mapping[str, str]) -> dict[str, Any]:
         """The number of the chosen option, from 0 on, by the video's id; -1 for a letter that is not offered."""
         return {uid: _LETTERS.find(letter) if letter else -1 for uid, letter in letters.items()}
 
 
-def _item(row: Row, uid: str, options: list[str], answer: str | None, videos: Videos) -> Item:
-    return Item(
+def _sample(row: Row, uid: str, options: list[str], answer: str | None, videos: Videos) -> Sample:
+    return Sample(
         id=uid,
         video=uid,
         path=videos.find(uid),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...errors import RequestError
-from .base import Item, letters
+from .base import Sample, letters
 
 #: Suffixes of videos; of two files with one name the first is taken.
 SUFFIXES = (".mp4", ".MP4", ".mkv", ".webm")
@@ -58,14 +58,14 @@ class Row:
         raise self.wrong(f"has {value!r} in the column {column!r}, which is none of its {options} options")
 
 
-class Found(NamedTuple):
+class Published(NamedTuple):
     """Files of questions, and the folder that holds what was published with them."""
 
     files: list[Path]
     home: Path
 
 
-def find(data: Path, patterns: Sequence[str], title: str, source: str) -> Found:
+def find(data: Path, patterns: Sequence[str], title: str, source: str) -> Published:
     """The files under `data` that match the first pattern with any match; RequestError if none has one.
 
     Folders of a pattern that end in a wildcard are versions of one data set: the files of the newest are taken.
@@ -78,7 +78,7 @@ def find(data: Path, patterns: Sequence[str], title: str, source: str) -> Found:
         if files:
             newest = max({file.parent for file in files}, key=lambda folder: folder.stat().st_mtime)
             depth = len(Path(pattern).parts) - 1
-            return Found([file for file in files if file.parent == newest], newest.parent if depth else newest)
+            return Published([file for file in files if file.parent == newest], newest.parent if depth else newest)
     raise RequestError(
         f"{str(data)!r} holds no questions of {title}.",
         f"Looked for {', '.join(patterns)}. To get them: hf download {source} --repo-type dataset --local-dir {data}",
@@ -95,17 +95,17 @@ def read_rows(files: Iterable[Path]) -> list[Row]:
 
 
 def read_json(file: Path) -> Any:
-    """The content of a JSON file; RequestError if it is none."""
+    """The content of a JSON file; RequestError if it is not JSON."""
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise RequestError(f"{file} is no JSON ({error}).", "Download the file again.") from error
+        raise RequestError(f"{file} is not JSON ({error}).", "Download the file again.") from error
 
 
 def _objects(file: Path) -> list[dict[str, Any]]:
     content = read_json(file)
     if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
-        raise RequestError(f"{file} is no list of questions.", "Download the file again.")
+        raise RequestError(f"{file} is not a list of questions.", "Download the file again.")
     return content
 
 
@@ -117,7 +117,7 @@ def _parquet(file: Path) -> list[dict[str, Any]]:
     try:
         return parquet.ParquetFile(file).read().to_pylist()
     except (ArrowException, OSError) as error:
-        raise RequestError(f"{file} is no Parquet file that can be read ({error}).", "Download it again.") from error
+        raise RequestError(f"{file} is not a Parquet file that can be read ({error}).", "Download it again.") from error
 
 
 class Videos:
@@ -139,13 +139,15 @@ class Videos:
         return self._files.get(name, self.first / f"{name}.mp4")
 
 
-def unique(items: list[Item], found: Found) -> list[Item]:
-    """The items as they are; RequestError if there are none or two have one id."""
-    if not items:
-        raise RequestError(f"{found.files[0]} holds no questions.", "Download the file again.")
+def unique(samples: list[Sample], published: Published) -> list[Sample]:
+    """The samples as they are; RequestError if there are none or two have one id."""
+    if not samples:
+        raise RequestError(f"{published.files[0]} holds no questions.", "Download the file again.")
     seen: set[str] = set()
-    for item in items:
-        if item.id in seen:
-            raise RequestError(f"{found.files[0]} holds two questions with the id {item.id!r}.", "Download it again.")
-        seen.add(item.id)
-    return items
+    for sample in samples:
+        if sample.id in seen:
+            raise RequestError(
+                f"{published.files[0]} holds two questions with the id {sample.id!r}.", "Download it again."
+            )
+        seen.add(sample.id)
+    return samples

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from ...errors import RequestError
 from ...synthetic.benchmark_prompts import LAYOUTS
-from .base import Item, Task, letters
+from .base import Benchmark, Part, Sample, letters
 from .files import Row, Videos, find, read_rows, unique
 
 _CACHE = "datasets/longvideobench"
@@ -27,14 +27,14 @@ _ABSENT = "N/A"  # an option that a row of the Parquet files does not have
 #: Categories of level 1; those of level 2 relate two moments.
 _PERCEPTION = frozenset(("S2E", "S2O", "S2A", "E2O", "O2E", "T2E", "T2O", "T2A"))
 _RELATION = frozenset(("E3E", "O3O", "SSS", "SOS", "SAA", "T3E", "T3O", "TOS", "TAA"))
-#: Cut out of an answer one after the other, since their capitals are no options ("Best" would be B).
+#: Cut out of an answer one after the other, since their capitals are not options ("Best" would be B).
 _PHRASES = (
     *("The best answer is", "The correct answer is", "The answer is", "The answer"),
     *("The best option is", "The correct option is", "Best answer:", "Best option:"),
 )
 
 
-class LongVideoBench(Task):
+class LongVideoBench(Benchmark):
     """Questions of the validation set of longvideobench/LongVideoBench, without subtitles."""
 
     name: ClassVar[str] = "longvideobench"
@@ -42,14 +42,14 @@ class LongVideoBench(Task):
     citation: ClassVar[str] = "Wu et al., NeurIPS 2024"
     lmms_task: ClassVar[str] = "longvideobench_val_v"
     max_new_tokens: ClassVar[int] = 32
-    columns: ClassVar[dict[str, tuple[str, str] | None]] = {
+    columns: ClassVar[dict[str, Part]] = {
         "Relation": ("level", "relation"),
         "Perception": ("level", "perception"),
         "Overall": None,
     }
     guesses: ClassVar[bool] = True
 
-    def read(self, data: Path, subtitles: bool = False) -> list[Item]:
+    def load_samples(self, data: Path, subtitles: bool = False) -> list[Sample]:
         """All questions: of the validation set, or without labels of the test set if only that is there.
 
         Of each set the Parquet files are taken before the original JSON (lvb_val.json, lvb_test_wo_gt.json). `data` is
@@ -61,18 +61,18 @@ class LongVideoBench(Task):
                 "LongVideoBench puts subtitles between its frames, which a compressed video does not have any more.",
                 "Leave out --subtitles.",
             )
-        found = find(data, _PATTERNS, self.title, "longvideobench/LongVideoBench")
-        videos = Videos((data, data / _CACHE, found.home), "videos")
-        return unique([self._item(row, videos) for row in read_rows(found.files)], found)
+        published = find(data, _PATTERNS, self.title, "longvideobench/LongVideoBench")
+        videos = Videos((data, data / _CACHE, published.home), "videos")
+        return unique([self._sample(row, videos) for row in read_rows(published.files)], published)
 
-    def _item(self, row: Row, videos: Videos) -> Item:
+    def _sample(self, row: Row, videos: Videos) -> Sample:
         options = _options(row)
         lines = (f"{letter}. {option}" for letter, option in zip(letters(len(options)), options, strict=True))
         prompt = LAYOUTS[self.name].prompt(row.text("question"), lines)
         category = row.text("question_category")
         if category not in _PERCEPTION | _RELATION:
             raise row.wrong(f"has the question category {category!r}, which is none of the 17 published ones")
-        return Item(
+        return Sample(
             id=row.text("id"),
             video=row.text("video_id"),
             path=videos.find(Path(row.text("video_path")).stem),
@@ -86,12 +86,12 @@ class LongVideoBench(Task):
             },
         )
 
-    def extract(self, text: str, item: Item) -> str:  # noqa: ARG002
+    def extract(self, text: str, sample: Sample) -> str:  # noqa: ARG002
         """The first capital from A to E anywhere, also within a word, once some usual phrases are cut out."""
         for phrase in _PHRASES:
             text = text.replace(phrase, "")
-        found = re.search("[A-E]", text)
-        return found[0] if found else ""
+        capital = re.search("[A-E]", text)
+        return capital[0] if capital else ""
 
 
 def _options(row: Row) -> list[str]:

@@ -61,7 +61,7 @@ class Subtitles:
     def _lines(self, file: Path, path: Path) -> str:
         try:
             frames, fps = _frames(path)
-        except StsimdiffError:  # whoever decodes it says why
+        except StsimdiffError:  # encoding the video says why
             return NONE
         return "\n".join(shown(read_cues(file), frames, fps))
 
@@ -105,5 +105,5 @@ def _frames(path: Path) -> tuple[int, float]:
         counted, rate = stream.frames, stream.average_rate
     if counted and rate:
         return counted, float(rate)
-    found = scan(path)
-    return found.frames, float(Fraction(found.fps).limit_denominator(1001))
+    facts = scan(path)
+    return facts.frames, float(Fraction(facts.fps).limit_denominator(1001))

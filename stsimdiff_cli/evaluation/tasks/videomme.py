@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from ...synthetic.benchmark_prompts import LAYOUTS, WITH_SUBTITLES
-from .base import Item, Task, letters
+from .base import Benchmark, Part, Sample, letters
 from .files import Row, Videos, find, read_rows, unique
 from .subtitles import Subtitles
 
@@ -20,7 +20,7 @@ _GROUPS = ("duration", "domain", "sub_category", "task_type")
 #: Ways to write the letter X, and how much each is trusted; among equals the last in the answer counts.
 _WRITTEN = {"({})": 6, "{}.": 5, "{}:": 4, "{})": 3, "{} ": 2}
 _PHRASE, _START, _END = 7, 10, 9
-#: Behind each of these (where it stands first in the answer, whatever its case) the next X counts too.
+#: After each of these (where it first occurs in the answer, whatever its case) the next X counts too.
 _PHRASES = (
     *("answer is", "the answer is", "correct answer is", "the correct answer is", "best answer is"),
     *("the best answer is", "my answer is"),
@@ -31,7 +31,7 @@ _PHRASES = (
 )
 
 
-class VideoMME(Task):
+class VideoMME(Benchmark):
     """Questions of config `videomme`, split `test`, of lmms-eval/Video-MME (also published as lmms-lab/Video-MME)."""
 
     name: ClassVar[str] = "videomme"
@@ -39,7 +39,7 @@ class VideoMME(Task):
     citation: ClassVar[str] = "Fu et al., CVPR 2025"
     lmms_task: ClassVar[str] = "videomme"
     max_new_tokens: ClassVar[int] = 16
-    columns: ClassVar[dict[str, tuple[str, str] | None]] = {
+    columns: ClassVar[dict[str, Part]] = {
         "Short": ("duration", "short"),
         "Medium": ("duration", "medium"),
         "Long": ("duration", "long"),
@@ -47,7 +47,7 @@ class VideoMME(Task):
     }
     guesses: ClassVar[bool] = False
 
-    def read(self, data: Path, subtitles: bool = False) -> list[Item]:
+    def load_samples(self, data: Path, subtitles: bool = False) -> list[Sample]:
         """All questions, from Parquet.
 
         `data` is a snapshot of the data set, the folder of its Parquet files, the folder that lmms-eval has as
@@ -56,13 +56,13 @@ class VideoMME(Task):
 
         With subtitles, the prompt is that of lmms-eval's task `videomme_w_subtitle`; see subtitles.py.
         """
-        found = find(data, _PATTERNS, self.title, "lmms-eval/Video-MME")
-        bases = (data, data / "videomme", found.home)
+        published = find(data, _PATTERNS, self.title, "lmms-eval/Video-MME")
+        bases = (data, data / "videomme", published.home)
         videos = Videos(bases, "data")
         said = Subtitles([base / "subtitle" for base in bases]) if subtitles else None
-        return unique([self._item(row, videos, said) for row in read_rows(found.files)], found)
+        return unique([self._sample(row, videos, said) for row in read_rows(published.files)], published)
 
-    def _item(self, row: Row, videos: Videos, subtitles: Subtitles | None) -> Item:
+    def _sample(self, row: Row, videos: Videos, subtitles: Subtitles | None) -> Sample:
         video, options = row.text("videoID"), row.texts("options", 4, 4)
         path = videos.find(video)
         layout, question = LAYOUTS[self.name], row.text("question")
@@ -71,7 +71,7 @@ class VideoMME(Task):
         else:
             said = subtitles.during(video, path)
             prompt = WITH_SUBTITLES.format(subtitles=said, question=layout.question(question, options))
-        return Item(
+        return Sample(
             id=row.text("question_id"),
             video=video,
             path=path,
@@ -81,31 +81,31 @@ class VideoMME(Task):
             groups={group: row.text(group) for group in _GROUPS},
         )
 
-    def extract(self, text: str, item: Item) -> str:
+    def extract(self, text: str, sample: Sample) -> str:
         """The letter that is written in the most trusted way, and of several such the one that stands last.
 
-        Most trusted is a letter that begins the answer (and no word), then one that ends it. A letter of no way at
-        all counts only if there is nothing else.
+        Most trusted is a letter that begins the answer (and is not part of a word), then one that ends it. A letter
+        written in none of these ways counts only if there is nothing else.
         """
         text = text.strip()
         for mark in ",.!?;:'\"":
             text = text.strip(mark)
         bare, text = text.strip(), f" {text} "
-        found: list[tuple[int, int, str]] = []  # trust, place, letter
+        written: list[tuple[int, int, str]] = []  # trust, place, letter
         lower = text.lower()
         starts = [lower.find(phrase) + len(phrase) for phrase in _PHRASES if phrase in lower]
-        for letter in item.letters:
+        for letter in sample.letters:
             places = {trust: text.rfind(form.format(letter)) for form, trust in _WRITTEN.items()}
-            found += [(trust, place, letter) for trust, place in places.items() if place >= 0]
+            written += [(trust, place, letter) for trust, place in places.items() if place >= 0]
             after = [text.find(letter, start) for start in starts]
-            found += [(_PHRASE, place, letter) for place in after if place >= 0]
+            written += [(_PHRASE, place, letter) for place in after if place >= 0]
             if bare.startswith(letter) and not bare[1:2].isalpha():
-                found.append((_START, 0, letter))
+                written.append((_START, 0, letter))
             if bare.endswith(letter) and not bare[-2:-1].isalpha():
-                found.append((_END, len(text), letter))
-        if not found:
-            found = [(0, text.rfind(letter), letter) for letter in item.letters if letter in text]
-        return max(found)[2] if found else ""
+                written.append((_END, len(text), letter))
+        if not written:
+            written = [(0, text.rfind(letter), letter) for letter in sample.letters if letter in text]
+        return max(written)[2] if written else ""
 
 
 TASK = VideoMME()

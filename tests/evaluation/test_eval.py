@@ -18,16 +18,14 @@ import pytest
 
 from stsimdiff_cli import pipeline
 from stsimdiff_cli.cli.app import main
-from stsimdiff_cli.errors import RequestError
 from stsimdiff_cli.evaluation import paper_results as published
 from stsimdiff_cli.evaluation.plan import make_plan
-from stsimdiff_cli.evaluation.report import make_report
-from stsimdiff_cli.evaluation.results import save_results
-from stsimdiff_cli.evaluation.run import Failure, guess
-from stsimdiff_cli.evaluation.samples_log import ITEMS, Line, Lines
-from stsimdiff_cli.evaluation.tables import EXAMPLE, groups_table, paper_table, scores_table
+from stsimdiff_cli.evaluation.report import eval_report, save_results
+from stsimdiff_cli.evaluation.run import Failure
+from stsimdiff_cli.evaluation.samples_log import ITEMS, Response, SamplesLog
+from stsimdiff_cli.evaluation.tables import EVAL, EXAMPLE, groups_table, paper_table, scores_table
 from stsimdiff_cli.evaluation.tasks import TASKS
-from stsimdiff_cli.evaluation.tasks.base import Item, Task
+from stsimdiff_cli.evaluation.tasks.base import Benchmark, Sample
 from stsimdiff_cli.models.loading.runtime import Runtime
 from stsimdiff_cli.video import Sampling
 
@@ -108,12 +106,12 @@ def test_every_answer_is_a_line_that_says_how_it_came_about(finished, data):
     rows = stored(finished)
     cells = Counter((row["method"], row["ratio"]) for row in rows)
     assert cells == {("vanilla", 1.0): 8, ("random", 0.3): 8, ("st-simdiff", 0.3): 8}
-    items = {item.id: item for item in TASKS.load("longvideobench").read(data)}
+    samples = {sample.id: sample for sample in TASKS.load("longvideobench").load_samples(data)}
     for row in rows:
-        item = items[row["id"]]
-        assert (row["prompt"], row["answer"], row["video"]) == (item.prompt, item.answer, item.video)
+        sample = samples[row["id"]]
+        assert (row["prompt"], row["answer"], row["video"]) == (sample.prompt, sample.answer, sample.video)
         assert row["tokens"] == 8 * 36 and row["kept"] == (288 if row["method"] == "vanilla" else 87)
-        assert row["right"] is (row["parsed"] == row["answer"]) and row["parsed"] in item.letters
+        assert row["right"] is (row["parsed"] == row["answer"]) and row["parsed"] in sample.letters
         assert set(row["seconds"]) == {"encode", "select", "prefill", "answer"} and row["seconds"]["answer"] > 0
 
 
@@ -221,7 +219,7 @@ def test_other_settings_and_other_questions_are_refused(capsys, finished, data, 
 
 def test_a_folder_of_something_else_is_left_alone(capsys, data, tmp_path):
     (tmp_path / ITEMS).write_text("mine\n")
-    assert "beside it" in refused(capsys, "longvideobench", "--data", data, *SMALL, "-o", tmp_path)
+    assert "next to it" in refused(capsys, "longvideobench", "--data", data, *SMALL, "-o", tmp_path)
     (tmp_path / "request.json").write_text("[]")
     assert "not what this program wrote" in refused(capsys, "longvideobench", "--data", data, *SMALL, "-o", tmp_path)
     (tmp_path / "file").write_text("")
@@ -266,44 +264,45 @@ def test_bad_requests_are_sentences(capsys, data, args, word):
 # --- scores of made-up answers ---------------------------------------------------------------------------------------
 
 
-class Made(Task):
+class Made(Benchmark):
     """Some questions about each of many videos."""
 
     name, title, citation, lmms_task, max_new_tokens = "egoschema", "Made", "", "", 1
     columns = {"Even": ("parity", "0"), "Overall": None}  # noqa: RUF012
     guesses = False
 
-    def read(self, data: Path, subtitles: bool = False) -> list[Item]:
+    def load_samples(self, data: Path, subtitles: bool = False) -> list[Sample]:
         return []
 
-    def extract(self, text: str, item: Item) -> str:
+    def extract(self, text: str, sample: Sample) -> str:
         return text
 
 
-REQUEST = {"benchmark": "egoschema", "device": "cpu", "frames": 64, "paper_model": "LLaVA-Video-7B"}
+REQUEST = {"format": EVAL, "benchmark": "egoschema", "device": "cpu", "frames": 64, "paper_model": "LLaVA-Video-7B"}
 PLAN = make_plan("st-simdiff,random", "0.3")
 
 
 def made(right: dict[str, np.ndarray], repeated: int = 1, labelled: bool = True) -> dict:
     """A report in which each method has the given videos right, with `repeated` equal questions a video."""
     count = len(next(iter(right.values())))
-    items = [
-        Item(f"{v}-{q}", str(v), Path("x"), "p", ("a", "b"), "A" if labelled else None, {"parity": str(v % 2)})
+    samples = [
+        Sample(f"{v}-{q}", str(v), Path("x"), "p", ("a", "b"), "A" if labelled else None, {"parity": str(v % 2)})
         for v in range(count)
         for q in range(repeated)
     ]
-    lines = Lines(None, {})
+    log = SamplesLog()
     for method, ratio in PLAN.cells():
-        for item in items:
-            good = bool(right[method][int(item.video)])
-            lines.add([_line(item, method, float(ratio), "A" if good else "B")])
-    return make_report(REQUEST, Made(), items, PLAN, lines, [])
+        for sample in samples:
+            good = bool(right[method][int(sample.video)])
+            log.add([_response(sample, method, float(ratio), "A" if good else "B")])
+    return eval_report(REQUEST, Made(), samples, PLAN, log, [])
 
 
-def _line(item: Item, method: str, ratio: float, letter: str) -> Line:
+def _response(sample: Sample, method: str, ratio: float, letter: str) -> Response:
     seconds = {"encode": 1.0, "select": 0.1, "prefill": 0.2, "answer": 0.3}
-    right = None if item.answer is None else letter == item.answer
-    return Line(item.id, item.video, method, ratio, "p", letter, letter, True, item.answer, right, 3, 10, seconds)
+    right = None if sample.answer is None else letter == sample.answer
+    said = ("p", letter, letter, True)
+    return Response(sample.id, sample.video, method, ratio, *said, sample.answer, right, 3, 10, seconds)
 
 
 def drawn(seed: int, share: float, count: int = 200) -> np.ndarray:
@@ -368,13 +367,13 @@ def test_one_video_has_no_interval():
 
 def test_without_labels_there_are_submissions_and_no_scores(tmp_path):
     task = TASKS.load("egoschema")
-    items = [Item(f"v{i}", f"v{i}", Path("x"), "p", tuple("abcde"), None) for i in range(3)]
-    lines = Lines(None, {})
+    samples = [Sample(f"v{i}", f"v{i}", Path("x"), "p", tuple("abcde"), None) for i in range(3)]
+    log = SamplesLog()
     for method, ratio in PLAN.cells():
-        lines.add(_line(item, method, float(ratio), letter) for item, letter in zip(items, "CAE", strict=True))
-    report = make_report(REQUEST, task, items, PLAN, lines, [Failure("v9", "gone", 1)])
+        log.add(_response(sample, method, float(ratio), letter) for sample, letter in zip(samples, "CAE", strict=True))
+    report = eval_report(REQUEST, task, samples, PLAN, log, [Failure("v9", "gone", 1)])
     assert report["rows"][1]["accuracy"] is None and groups_table(report) is None
-    save_results(tmp_path, report, task, items, PLAN, lines)
+    save_results(tmp_path, report, task, samples, PLAN, log)
     assert json.loads((tmp_path / "submission-st-simdiff-0.3.json").read_text()) == {"v0": 2, "v1": 0, "v2": 4}
     assert len(list(tmp_path.glob("submission-*.json"))) == 3
 
@@ -387,18 +386,11 @@ def test_unlabelled_questions_need_a_folder(capsys, tmp_path):
 
 def test_a_guess_is_the_same_in_every_run():
     task = TASKS.load("longvideobench")
-    items = [Item(str(i), "v", Path("x"), "p", tuple("abcd"), "A") for i in range(400)]
-    drawn = [guess(task, item) for item in items]
-    assert drawn == [guess(task, replace(item, prompt="other")) for item in items]
+    samples = [Sample(str(i), "v", Path("x"), "p", tuple("abcd"), "A") for i in range(400)]
+    drawn = [task.parse("", sample) for sample in samples]
+    assert drawn == [task.parse("no", replace(sample, prompt="other")) for sample in samples]
     counts = Counter(drawn)
     assert set(counts) == set("ABCD") and min(counts.values()) > 60
-
-
-def test_lines_of_another_shape_are_refused(tmp_path):
-    Lines(tmp_path, {"a": 1})
-    (tmp_path / ITEMS).write_text('{"id": 1}\n')
-    with pytest.raises(RequestError, match="something else than answers"):
-        Lines(tmp_path, {"a": 1})
 
 
 def test_off_a_terminal_progress_is_lines(capsys, finished, data, monkeypatch):

@@ -1,0 +1,188 @@
+"""What came out for a variant at a ratio, as estimates over the videos of a run.
+
+Questions about one video share its tokens, so they are not independent: whole videos are drawn (bootstrap.py). All
+estimates of a report share their draws, so that differences between variants are paired.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from .bootstrap import Accuracy, Bootstrap, Estimate, Numbers
+from .plan import WHOLE, Cell, Plan
+from .samples_log import Response, SamplesLog
+from .tasks.base import Part, Sample, Task, by_video
+from .variants import BASELINE, QUESTION, REFERENCE
+
+
+@dataclass(frozen=True)
+class Row:
+    """What came out for a variant at a ratio. kept and tokens: the fewest and the most of a video.
+
+    seconds are medians. agreement: with the answers that all tokens give. coverage, event_recall and agreement
+    are None for tasks without `fidelity`, groups for those with it; accuracy, groups and of_vanilla are None, and
+    difference is empty, if no answer is known.
+    """
+
+    method: str
+    ratio: float
+    kept: list[int] | None
+    tokens: list[int] | None
+    without_letter: int
+    seconds: dict[str, float]
+    coverage: Estimate | None = None
+    event_recall: Estimate | None = None
+    agreement: Estimate | None = None
+    accuracy: dict[str, Accuracy] | None = None
+    groups: dict[str, dict[str, Accuracy]] | None = None
+    of_vanilla: Estimate | None = None
+    difference: dict[str, Estimate] = field(default_factory=dict)  # from the reference at this ratio, and from vanilla
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The responses of a run to some samples, counted for any cell and any part of the questions.
+
+    parts are those that rows show, by label; the bootstrap draws with `seed`. With `lone`, a figure that only one video
+    has gets an interval too: that figure alone.
+    """
+
+    task: Task
+    samples: list[Sample]
+    plan: Plan
+    log: SamplesLog
+    parts: dict[str, Part]
+    seed: int = 0
+    lone: bool = False
+
+    @cached_property
+    def labelled(self) -> list[Sample]:
+        """The questions whose answer is known."""
+        return [sample for sample in self.samples if sample.answer is not None]
+
+    @cached_property
+    def number(self) -> dict[str, int]:
+        """The place of each video in arrays (videos,): those of labelled questions, if there are any."""
+        return {video: i for i, video in enumerate(by_video(self.labelled or self.samples))}
+
+    @cached_property
+    def bootstrap(self) -> Bootstrap:
+        """The draws that all estimates share."""
+        return Bootstrap.over(len(self.number), self.seed)
+
+    def response(self, cell: Cell, sample: Sample) -> Response:
+        """What a variant answered at a ratio."""
+        name, ratio = cell
+        return self.log[name, float(ratio), sample.id]
+
+    def row(self, cell: Cell) -> Row:
+        """Everything about a variant at a ratio."""
+        name, ratio = cell
+        responses = [self.response(cell, sample) for sample in self.samples]
+        row = Row(
+            method=name,
+            ratio=float(ratio),
+            kept=_span([response.kept for response in responses]),
+            tokens=_span([response.tokens for response in responses]),
+            without_letter=sum(not response.extracted for response in responses),
+            seconds=_median_seconds(responses),
+        )
+        if self.task.fidelity:
+            row = replace(row, **self._fidelity(cell, responses))
+        if not self.labelled:
+            return row
+        right, asked = self.counts(cell)
+        others = {(method, float(text)): (method, text) for method, text in self.plan.cells() if method != name}
+        compared = [others[key] for key in ((REFERENCE, float(ratio)), (BASELINE, 1.0)) if key in others]
+        return replace(
+            row,
+            accuracy=self.accuracies(cell),
+            groups=None if self.task.fidelity else self._groups(cell),
+            of_vanilla=self.estimate(right, self.counts(WHOLE)[0]),
+            difference={other[0]: self.estimate(right - self.counts(other)[0], asked) for other in compared},
+        )
+
+    def accuracies(self, cell: Cell) -> dict[str, Accuracy]:
+        """Percent of the labelled questions answered rightly, for every part."""
+        return {label: self.accuracy(cell, part) for label, part in self.parts.items()}
+
+    def counts(self, cell: Cell, part: Part = None) -> tuple[Numbers, Numbers]:
+        """Right and asked (videos,) of the labelled questions in a part."""
+        samples = [sample for sample in self.labelled if part is None or sample.groups.get(part[0]) in part[1:]]
+        return self._over_videos(samples, [bool(self.response(cell, sample).right) for sample in samples])
+
+    def accuracy(self, cell: Cell, part: Part = None) -> Accuracy:
+        """Percent of the labelled questions in a part that are answered rightly."""
+        right, asked = self.counts(cell, part)
+        return Accuracy(int(right.sum()), int(asked.sum()), **asdict(self.estimate(right, asked)))
+
+    def estimate(self, above: Numbers, below: Numbers) -> Estimate:
+        """A share in percent with its interval, from numbers (videos,)."""
+        share = self.bootstrap.percent(above, below)
+        return share if self.lone or (below > 0).sum() > 1 else replace(share, low=None, high=None)
+
+    def _groups(self, cell: Cell) -> dict[str, dict[str, Accuracy]]:
+        """Percent of the labelled questions answered rightly, by group and value."""
+        groups: dict[str, dict[str, Accuracy]] = {}
+        for group, value in sorted({part for sample in self.labelled for part in sample.groups.items()}):
+            groups.setdefault(group, {})[value] = self.accuracy(cell, (group, value))
+        return groups
+
+    def _over_videos(self, samples: list[Sample], good: list[bool]) -> tuple[Numbers, Numbers]:
+        """How many samples are good, and how many there are (videos,)."""
+        right, asked = np.zeros(len(self.number)), np.zeros(len(self.number))
+        for sample, one in zip(samples, good, strict=True):
+            right[self.number[sample.video]] += one
+            asked[self.number[sample.video]] += 1
+        return right, asked
+
+    def _fidelity(self, cell: Cell, responses: list[Response]) -> dict[str, Any]:
+        """The fields of a row that need no known answer, and the seconds that a video takes."""
+        whole = [self.response(WHOLE, sample) for sample in self.samples]
+        agree = [self.task.same(mine.parsed, theirs.parsed) for mine, theirs in zip(responses, whole, strict=True)]
+        videos: dict[str, list[Response]] = {}
+        for response in responses:
+            videos.setdefault(response.video, []).append(response)
+        if self.plan.variants[cell[0]].form != QUESTION:  # tokens are kept once for all questions
+            kept = {video: some[:1] for video, some in videos.items()}
+        else:
+            kept = videos
+        return {
+            "agreement": self.estimate(*self._over_videos(self.samples, agree)),
+            "coverage": self.estimate(*_means([r.coverage for r in some] for some in kept.values())),
+            "event_recall": self.estimate(*_means([r.event_recall for r in some] for some in kept.values())),
+            "seconds": {
+                "select": statistics.median(sum(r.seconds["select"] for r in some) for some in kept.values()),
+                "answer": statistics.median(
+                    sum(r.seconds["prefill"] for r in kept[video]) + sum(r.seconds["answer"] for r in some)
+                    for video, some in videos.items()
+                ),
+            },
+        }
+
+
+def _means(videos: Iterable[list[float | None]]) -> tuple[Numbers, Numbers]:
+    """Numerators and denominators (videos,) of a mean over videos; those without the figure count for nothing."""
+    known = [[value for value in values if value is not None] for values in videos]
+    means = [sum(values) / len(values) if values else 0.0 for values in known]
+    return np.array(means), np.array([bool(values) for values in known], dtype=float)
+
+
+def _span(numbers: list[int]) -> list[int] | None:
+    return [min(numbers), max(numbers)] if numbers else None
+
+
+def _median_seconds(responses: list[Response]) -> dict[str, float]:
+    """The median of each step: of a video once, of an answer for each question; {} without responses."""
+    if not responses:
+        return {}
+    videos = {response.video: response.seconds for response in responses}
+    steps = ("encode", "select", "prefill")
+    seconds = {step: statistics.median(each[step] for each in videos.values()) for step in steps}
+    return {**seconds, "answer": statistics.median(response.seconds["answer"] for response in responses)}

@@ -1,0 +1,42 @@
+"""What takes part in an evaluation: a method with its parameters, and the form in which it is used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import RequestError
+from ..methods.base import Method
+from ..methods.spec import parse_method, spelled
+
+#: The method that others are compared with, and the one without compression.
+REFERENCE, BASELINE = "st-simdiff", "vanilla"
+#: After a method: importance is measured with the question itself, so that every question gets its own tokens.
+QUESTION = "question"
+#: After a method: all tokens enter the LLM with every question, and the method prunes between its layers.
+INSIDE = "inside"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A method with its parameters, and its form: "" for one file for all questions, or QUESTION, or INSIDE."""
+
+    method: Method
+    form: str = ""
+
+    @property
+    def name(self) -> str:
+        """The shortest text that means this variant, e.g. `st-simdiff:layer=2@question`."""
+        return spelled(self.method) + f"@{self.form}" * bool(self.form)
+
+
+def parse_variant(spec: str) -> Variant:
+    """Read `method:parameter=value,...`, which may end in `@question` or `@inside`."""
+    text, at, form = (part.strip() for part in spec.partition("@"))
+    if at and form not in (QUESTION, INSIDE):
+        raise RequestError(f"{spec}: there is no form named {form!r}.", f"Write {text}@{QUESTION} or {text}@{INSIDE}")
+    method = parse_method(text)
+    if form == QUESTION and "llm" not in method.needs:
+        raise RequestError(f"{text} does not look at the prompt.", f"Leave out @{QUESTION}")
+    if form == INSIDE and not method.inside:
+        raise RequestError(f"{text} does not work inside the LLM.", f"Leave out @{INSIDE}")
+    return Variant(method, form)
