@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import torch
 
     from ..evaluation.plan import Contender
-    from ..integrations.video_cache import Cache, Recipe
+    from ..integrations.video_cache import Recipe, VideoCache
     from ..models.inference.conversation import Conversation
 
 #: What lmms-eval hands every model beside --model_args, or users of other models write for ours.
@@ -166,7 +166,7 @@ class StSimDiffModel(lmms):
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__()
-        from ..integrations.video_cache import GB, Cache
+        from ..integrations.video_cache import GB, VideoCache
         from ..models import EMBEDDED_FOLDERS
         from ..models.inference.model_cache import ModelCache
 
@@ -174,7 +174,7 @@ class StSimDiffModel(lmms):
         self._told: set[str] = set()
         self._contender = given.contender()
         self._recipe = given.recipe(self._contender, self._join(given.device))
-        self._cache: Cache = Cache(given.cache_dir, int(given.cache_gb * GB), warn=_warn)
+        self._cache: VideoCache = VideoCache(given.cache_dir, int(given.cache_gb * GB), warn=_warn)
         self._models = ModelCache()
         if self._recipe.model in EMBEDDED_FOLDERS and self._rank == 0:
             _warn(
