@@ -21,9 +21,9 @@ _PUBLIC = {
     "converse_inside": ".pipeline",
     "parse_method": ".methods.spec",
     "parse_ratio": ".ratio",
-    "load": ".storage.formats",
-    "save_tokens": ".storage.formats",
-    "save_compressed": ".storage.formats",
+    "load": ".storage.reading",
+    "save_tokens": ".storage.writing",
+    "save_compressed": ".storage.writing",
     "StsimdiffError": ".errors",
 }
 __all__ = ["__version__", *_PUBLIC]

@@ -7,7 +7,6 @@ comes in a Context; pass one with a ModelCache to load each model once for many 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -21,10 +20,10 @@ from .models.inference.early_layers import EarlyLayers, matching_family
 from .models.inference.model_cache import ModelCache, NoModelCache
 from .models.loading.runtime import Runtime
 from .ratio import ALL, Ratio, parse_ratio
-from .records import CompressedVideo, DenseFeatures, FrameStream, TokenGrid, VideoTokens
-from .storage.formats import StoredVideo
-from .storage.sinks import Collected, growing_tokens
+from .records import CompressedVideo, FrameStream, TokenGrid, VideoTokens
+from .storage.sinks import open_sink
 from .timing import Stopwatch
+from .token_features import DenseFeatures
 from .video import Sampling, open_stream
 from .video.prefetch import prefetched
 from .video.rechunk import rechunked
@@ -97,8 +96,7 @@ def encode_frames(
     missing: list[float] = []
     seconds: list[float] = []
     grid: TokenGrid | None = None
-    memory = Collected()
-    with growing_tokens(to) if to else nullcontext(memory) as sink:
+    with open_sink(to) as sink:
         timer.step("decode")
         for part in rechunked(prefetched(stream.chunks), chunk, missing):
             context.progress("decode", min(len(seconds) * depth + len(part.seconds), count), count)
@@ -107,7 +105,15 @@ def encode_frames(
             if grid is None:
                 _, h, w, width = new["features"].shape
                 shape = (-(-count // depth), h, w)
-                grid = TokenGrid(shape, width, (), family.layout_of(shape), family.checkpoint.ref, stream.source)
+                grid = TokenGrid(
+                    shape=shape,
+                    width=width,
+                    seconds=(),
+                    layout=family.layout_of(shape),
+                    model=family.checkpoint.ref,
+                    source=stream.source,
+                    coverage=family.coverage_of(stream.source.width, stream.source.height),
+                )
                 sink.begin(grid, count, new)
             sink.append(new)
             seconds += [family.slot_seconds(part.seconds[i : i + depth]) for i in range(0, len(part.seconds), depth)]
@@ -126,7 +132,7 @@ def encode_frames(
         )
         sink.finish(grid)
     timer.stop()
-    return StoredVideo(to).tokens(stay=True) if to else memory.tokens
+    return sink.tokens()
 
 
 def compress_tokens(

@@ -15,7 +15,7 @@ from stsimdiff_cli.models.inference.vision_encoder import VisionEncoder
 from stsimdiff_cli.models.loading.runtime import Runtime
 from stsimdiff_cli.pipeline import Context
 from stsimdiff_cli.records import Frames, FrameStream
-from stsimdiff_cli.storage.formats import load
+from stsimdiff_cli.storage.reading import load
 from stsimdiff_cli.timing import Stopwatch
 from stsimdiff_cli.video import Sampling
 from stsimdiff_cli.video.rechunk import rechunked

@@ -82,14 +82,14 @@ def open_input(
 ) -> VideoTokens | CompressedVideo:
     """What a FILE argument means: a tokens file (whose tensors may `stay` there), a compressed one, or a video."""
     from ..errors import RequestError
-    from ..storage.formats import StoredVideo, is_stored
+    from ..storage.reading import StoredVideo, is_stored
 
     if not is_stored(path):
         return encode(path, model, sampling_of(frames, fps), runtime, context, evidence=evidence)
     if frames is not None or fps is not None:
         raise RequestError(f"{path} is encoded already: its frames are chosen.", "Leave out --frames and --fps.")
     stored = StoredVideo(path)
-    return stored.video() if stored.compressed else stored.tokens(stay=stay)
+    return stored.video() if stored.compressed else stored.tokens(in_memory=not stay)
 
 
 def each(files: list[Path], work: Callable[[Path], None]) -> None:

@@ -21,7 +21,7 @@ def inspect(
     """Show what is in a file: source, model, method, counts, and the kept tokens of each slot."""
     from dataclasses import asdict
 
-    from ..storage.formats import StoredVideo
+    from ..storage.reading import StoredVideo
 
     stored = StoredVideo(file)
     data: dict[str, Any] = {

@@ -28,7 +28,8 @@ from ..models.loading.runtime import Runtime
 from ..pipeline import Context
 from ..ratio import Ratio, parse_ratio
 from ..storage.disk_cache import GB, DiskCache
-from ..storage.formats import StoredVideo, save_compressed, save_tokens
+from ..storage.reading import StoredVideo
+from ..storage.writing import save_compressed, save_tokens
 from ..video import Sampling
 
 if TYPE_CHECKING:

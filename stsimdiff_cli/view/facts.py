@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import FileFormatError, RequestError
 from ..records import Kind, TokenGrid
-from ..storage.formats import StoredVideo, check_index
+from ..storage.reading import StoredVideo, check_index
 
 #: A cell whose token was dropped, among the values of Kind.
 DROPPED = -1
@@ -141,7 +141,7 @@ def _change_from(path: Path | None, grid: TokenGrid) -> np.ndarray | None:
     from ..graph.edges import change_signal, edge_weights
 
     stored = StoredVideo(path)
-    tokens = stored.tokens(stay=True)
+    tokens = stored.tokens(in_memory=False)
     other = stored.grid
     if (other.source.sha256, other.model.fingerprint, other.shape, other.seconds) != (
         grid.source.sha256, grid.model.fingerprint, grid.shape, grid.seconds,

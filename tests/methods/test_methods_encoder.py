@@ -21,7 +21,8 @@ from stsimdiff_cli.methods.prumerge import PruMerge
 from stsimdiff_cli.methods.prumerge_plus import PruMergePlus
 from stsimdiff_cli.methods.visionzip import VisionZip
 from stsimdiff_cli.ratio import parse_ratio
-from stsimdiff_cli.records import DenseFeatures, Selection, VideoTokens
+from stsimdiff_cli.records import Selection, VideoTokens
+from stsimdiff_cli.token_features import DenseFeatures
 from tests.support.references.st_simdiff import ceil_of, cosine, video
 
 METHODS = [

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, PretrainedConfig
 
-from ...records import Layout, TokenGrid
+from ...records import Coverage, Layout, TokenGrid
 from ..loading.checkpoint import Checkpoint
 
 
@@ -66,6 +66,10 @@ class Family(ABC):
     def slot_seconds(self, frames: tuple[float, ...]) -> float:
         """The time of a slot, from the times of its frames. Default: that of the first."""
         return frames[0]
+
+    def coverage_of(self, width: int, height: int) -> Coverage:  # noqa: ARG002
+        """The part of a frame of `width` x `height` pixels that the token grid covers. Default: the whole frame."""
+        return Coverage()
 
     @abstractmethod
     def last_attention(self, model: Any) -> nn.Module:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...errors import ModelError
-from ...records import Layout
+from ...records import Coverage, Layout
 from .llava_onevision import LlavaOnevision
 from .preprocess import normalise, resize, video_settings
 
@@ -45,6 +45,13 @@ class LlavaNextVideo(LlavaOnevision):
             return size["height"], size["width"]
         edge, short = size["shortest_edge"], min(height, width)
         return int(edge * height / short), int(edge * width / short)
+
+    def coverage_of(self, width: int, height: int) -> Coverage:
+        """The middle square of the frame."""
+        if not self._settings.get("do_center_crop", True):
+            return Coverage()
+        x, y = (max(0.0, (1 - min(width, height) / side) / 2) for side in (width, height))
+        return Coverage(x, y, 1 - x, 1 - y)
 
     def features(self, model: Any, pixels: dict[str, Tensor]) -> Tensor:
         """Pooled and projected features (t, H, W, D)."""

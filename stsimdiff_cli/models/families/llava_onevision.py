@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ...records import Layout, TokenGrid
+from ...records import Coverage, Layout, TokenGrid
 from .base import Family
 from .preprocess import normalise, resize, video_settings
 
@@ -44,6 +44,12 @@ class LlavaOnevision(Family):
         out = model.get_video_features(values, return_dict=True).pooler_output[0]
         side = math.isqrt(len(out) // frames)
         return out[: frames * side * side].view(frames, side, side, -1)
+
+    def coverage_of(self, width: int, height: int) -> Coverage:  # noqa: ARG002
+        """All whole patches; SigLIP's last pixels are in no patch (27 patches of 14 on 384 pixels)."""
+        vision = self.config.vision_config
+        part = vision.image_size // vision.patch_size * vision.patch_size / vision.image_size
+        return Coverage(right=part, bottom=part)
 
     def last_attention(self, model: Any) -> nn.Module:
         """The layer that `vision_feature_layer` ends with."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...errors import RequestError
-from ...records import TokenGrid
+from ...records import Coverage, TokenGrid
 from .base import Family
 from .preprocess import normalise, resize, video_settings
 
@@ -74,6 +74,12 @@ class SmolVLM(Family):
         out = model.model.connector(model.model.vision_model(values, return_dict=True).last_hidden_state)
         side = math.isqrt(out.shape[1])
         return out.view(len(values), side, side, -1)
+
+    def coverage_of(self, width: int, height: int) -> Coverage:  # noqa: ARG002
+        """All whole patches; SigLIP's last pixels are in no patch (27 patches of 14 on 384 pixels)."""
+        vision = self.config.vision_config
+        part = vision.image_size // vision.patch_size * vision.patch_size / vision.image_size
+        return Coverage(right=part, bottom=part)
 
     def last_attention(self, model: Any) -> nn.Module:
         """The last layer."""
