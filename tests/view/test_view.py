@@ -30,7 +30,8 @@ from tests.support.clip_factory import render
 def grid(shape=(3, 2, 4), size=(64, 32), coverage=None) -> TokenGrid:
     seconds = tuple(0.5 * t for t in range(shape[0]))
     source = Source("clip.mp4", 1, "0", 1.5, 2.0, 3, *size, "pyav")
-    return TokenGrid(shape, 8, seconds, Layout(), ModelRef("model", "family", None, "f"), source, coverage or Coverage())
+    model = ModelRef("model", "family", None, "f")
+    return TokenGrid(shape, 8, seconds, Layout(), model, source, coverage or Coverage())
 
 
 def map_of(kind: list, community: list | None = None, **more) -> TokenMap:
