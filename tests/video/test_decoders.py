@@ -54,7 +54,7 @@ AWKWARD = {
     ),
     "refresh.mp4": (
         lambda p: render(p, options=INTRA_REFRESH),
-        {"decord": "refreshed bit by bit", "torchcodec": "refreshed bit by bit"},
+        {"decord": "refreshed gradually", "torchcodec": "refreshed gradually"},
     ),
     "short.mp4": (
         lambda p: truncate(render(p, options=CLOSED_GOP, container_options={"movflags": "+faststart"}), 0.7),

@@ -195,7 +195,7 @@ def test_a_stream_that_begins_between_whole_pictures_is_shown_from_its_third_ref
     numbers = [read_number(p) for p in read(path, found, range(found.frames))]
     assert numbers == list(range(200 - found.frames, 200))
     assert found.frames == pytest.approx(200 - refreshes[2], abs=3)  # B-frames stored after it and shown before
-    assert "begins without a whole picture" in found.notes[0]
+    assert "begins with an incomplete picture" in found.notes[0]
 
 
 @pytest.mark.skipif(not has_encoder("libx265"), reason="this build of PyAV cannot encode HEVC")
