@@ -28,12 +28,12 @@ def write(path: Path, tensors: dict[str, torch.Tensor], announced: int, step: in
     """Row by row, as a video is encoded; returns the checksums."""
     path.touch()
     specs = {name: (tensor.dtype, (announced, *tensor.shape[1:])) for name, tensor in tensors.items()}
-    writer, found = TensorFileWriter(path, specs, 1000), {}
+    writer, checksums = TensorFileWriter(path, specs, 1000), {}
     for begin in range(0, len(next(iter(tensors.values()))), step):
         for name, tensor in tensors.items():
             writer.append(name, tensor[begin : begin + step])
-    writer.finish(lambda checksums: found.update(checksums) or {"who": "we"})
-    return found
+    writer.finish(lambda crc: checksums.update(crc) or {"who": "we"})
+    return checksums
 
 
 def some(rows: int = 8) -> dict[str, torch.Tensor]:
