@@ -22,8 +22,9 @@ import torch
 
 from stsimdiff_cli.methods.spec import parse_method
 from stsimdiff_cli.ratio import parse_ratio
-from stsimdiff_cli.records import DenseFeatures, Layout, ModelRef, Source, TokenGrid, VideoTokens
+from stsimdiff_cli.records import Layout, ModelRef, Source, TokenGrid, VideoTokens
 from stsimdiff_cli.timing import Stopwatch
+from stsimdiff_cli.token_features import DenseFeatures
 
 VIDEOS = ("scenes", "noise", "still")
 #: Seconds between a copy and a selection: the threads of one spin for some milliseconds before they sleep.
@@ -107,7 +108,7 @@ def main() -> None:
     for number, video in enumerate(arguments.video):
         tokens = make_tokens(arguments.slots, video)
         if arguments.save and not number:
-            from stsimdiff_cli.storage.formats import save_tokens
+            from stsimdiff_cli.storage.writing import save_tokens
 
             save_tokens(arguments.save, tokens)
         for limit in arguments.max_community:

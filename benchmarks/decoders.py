@@ -1,13 +1,13 @@
-"""Which reader delivers frames fastest and right: PyAV, decord and torchcodec on a 10-minute 1280 x 720 H.264 clip.
+"""Compares the speed and exactness of PyAV, decord and torchcodec on a 10-minute 1280 x 720 H.264 clip.
 
     python benchmarks/decoders.py --folder DIR [--repeats 3]         every reader, ratios to PyAV
     python benchmarks/decoders.py --folder DIR --parts               where PyAV's time goes
 
-Makes the clips in the folder unless they are there (minutes). Prints one JSON line for the machine, then one for each
-clip, number of frames and reader. Every measurement is a process of its own; a round measures all readers once, and a
-ratio is taken inside one round. `pyav:2` is PyAV with two decoding threads; plain `pyav` is what the program does.
-Every frame is compared with that of a plain decode of the whole clip; the time of comparing is taken off, and the peak
-memory includes the frames that it reads (2.8 MB each).
+Renders the clips into the folder unless they exist (minutes). Prints one JSON line for the machine, then one for each
+clip, number of frames and reader. Every measurement runs in its own process; a round measures all readers once, and
+ratios are taken within a round. `pyav:2` is PyAV with two decoding threads; plain `pyav` is what the program uses.
+Every frame is compared with that of a plain decode of the whole clip. The time of comparing is subtracted; peak memory
+includes the frames read for it (2.8 MB each).
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ import numpy as np
 
 SIZE = (1280, 720)
 RATE = 30
-SCENE = 20 * RATE  # frames until the background changes, which never asks for a key frame
-#: What the three clips differ in, as options of x264: B-frames in all, as its presets have them.
+SCENE = 20 * RATE  # frames until the background changes, which does not force a key frame
+#: How the three clips differ, as options of x264. All have B-frames, as in its presets.
 CLIPS = {
     "closed": "keyint=250:min-keyint=250:scenecut=0:bframes=3",
     "open": "keyint=250:min-keyint=250:scenecut=0:bframes=3:open-gop=1",
@@ -64,11 +64,11 @@ def background(random: np.random.Generator) -> np.ndarray:
 
 
 def make_clip(path: Path, options: str, seconds: int) -> None:
-    """Encode one clip; under another name until it is whole."""
+    """Encode one clip, under another name until it is complete."""
     import av
 
-    half = path.with_suffix(".part.mp4")
-    with av.open(str(half), "w") as container:
+    partial = path.with_suffix(".part.mp4")
+    with av.open(str(partial), "w") as container:
         stream = container.add_stream("libx264", rate=RATE, options={"preset": "veryfast", "x264-params": options})
         stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
         stream.bit_rate = 3_000_000
@@ -77,13 +77,13 @@ def make_clip(path: Path, options: str, seconds: int) -> None:
             frame.pts = i
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    half.rename(path)
+    partial.rename(path)
 
 
 def decode_whole(path: Path, indices: list[int], scan: Any, folder: Path) -> dict[str, Any]:
     """Decode the clip from end to end with PyAV alone and keep the RGB of the frames `indices`.
 
-    A frame is known by its number and by its time, which must agree. Also says how far each is from the frame before.
+    A frame's number and its time must agree. Also returns how much frames differ from the ones before them.
     """
     import av
 
@@ -112,11 +112,11 @@ def distance(a: np.ndarray, b: np.ndarray) -> tuple[int, float]:
 
 
 def child(job: dict[str, Any]) -> dict[str, Any]:
-    """One measurement in this process: scan, choose and read; compare if the job names a reference."""
+    """Measure once in this process: scan, choose and read; compare if the job names a reference."""
     import torch
 
     from stsimdiff_cli.profiling.memory import PeakMemory
-    from stsimdiff_cli.video import READERS, choose_frames, pyav_reader, read_frames, scan, source_of
+    from stsimdiff_cli.video import READERS, Sampling, choose_frames, pyav_reader, read_frames, scan, source_of
 
     path, (name, _, threads) = Path(job["path"]), job["reader"].partition(":")
     if threads:
@@ -127,14 +127,14 @@ def child(job: dict[str, Any]) -> dict[str, Any]:
     spent = Spent(pyav_reader) if job.get("parts") else None
     reference = np.load(job["reference"], mmap_mode="r") if job.get("reference") else None
     start, cpu = time.perf_counter(), time.process_time()
-    found = scan(path)
+    video = scan(path)
     scanned = time.perf_counter() - start
-    indices = choose_frames(found, job["frames"])
+    indices = choose_frames(video, Sampling(frames=job["frames"]))
     compared = Compared(reference, [job["rows"][str(i)] for i in indices] if reference is not None else [])
-    for part in read_frames(path, found, indices, decoder=name):
+    for part in read_frames(path, video, indices, decoder=name):
         compared.add(part.pixels.numpy())
         del part
-    found_out = {
+    figures = {
         "seconds": time.perf_counter() - start - compared.seconds,
         "scan_seconds": scanned,
         "cpu_seconds": time.process_time() - cpu - compared.cpu_seconds,
@@ -146,14 +146,14 @@ def child(job: dict[str, Any]) -> dict[str, Any]:
     }
     if spent:
         start = time.process_time()
-        source_of(path, found, name)
+        source_of(path, video, name)
         hashed = time.process_time() - start  # after the rest, and in none of the sums
-        found_out |= {"hash_cpu_seconds": hashed, **spent.seconds, "packets": spent.calls["feed"]}
-    return found_out
+        figures |= {"hash_cpu_seconds": hashed, **spent.seconds, "packets": spent.calls["feed"]}
+    return figures
 
 
 class Compared:
-    """Frames counted, and compared with the rows of a reference; the time that it takes is known, to be taken off."""
+    """Counts frames and compares them with the rows of a reference; measures the time this takes, to subtract it."""
 
     def __init__(self, reference: np.ndarray | None, rows: list[int]) -> None:
         self.reference, self.rows = reference, rows
@@ -161,7 +161,7 @@ class Compared:
         self.largest_mean = self.seconds = self.cpu_seconds = 0.0
 
     def add(self, pictures: np.ndarray) -> None:
-        """Take a chunk (n, H, W, 3), whose frames come next."""
+        """Compare the next frames, a chunk (n, H, W, 3)."""
         start, cpu = time.perf_counter(), time.process_time()
         if self.reference is not None:
             for row, picture in zip(self.rows[self.delivered :], pictures, strict=False):
@@ -173,7 +173,7 @@ class Compared:
         self.cpu_seconds += time.process_time() - cpu
 
     def _picture(self, row: int) -> np.ndarray:
-        """One picture, read and not mapped: mapped pages would count as memory in use."""
+        """One picture, read instead of mapped: mapped pages would count as memory in use."""
         reference: Any = self.reference
         size = int(np.prod(reference.shape[1:]))
         flat = np.fromfile(reference.filename, np.uint8, size, offset=reference.offset + row * size)
@@ -181,7 +181,7 @@ class Compared:
 
 
 class Spent:
-    """Processor seconds inside the steps of the PyAV reader, by wrapping them; `feed` includes `read`."""
+    """CPU seconds spent in each step of the PyAV reader, by wrapping its methods; `feed` includes `read`."""
 
     def __init__(self, pyav_reader: Any) -> None:
         from stsimdiff_cli.video.decoding import Decoding
@@ -214,7 +214,7 @@ class Spent:
 
 
 def measure(**job: Any) -> dict[str, Any]:
-    """Run `child` in a new process; an error is its last line."""
+    """Run `child` in a new process. Of an error, return the last line."""
     command = [sys.executable, __file__, "--child", json.dumps(job)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -223,13 +223,13 @@ def measure(**job: Any) -> dict[str, Any]:
 
 
 def middle(rows: list[dict[str, Any]], key: str) -> dict[str, float]:
-    """Median and spread of one figure."""
+    """Median, minimum and maximum of one figure."""
     values = [row[key] for row in rows]
     return {"median": round(statistics.median(values), 3), "from": round(min(values), 3), "to": round(max(values), 3)}
 
 
 def compare(path: Path, frames: int, readers: list[str], repeats: int, folder: Path, rows: dict[str, int]) -> None:
-    """Measure in rounds, then print a line for each reader; one that fails in the first round is left out."""
+    """Measure in rounds and print a line for each reader. Readers that fail in the first round are left out."""
     job = {"path": str(path), "frames": frames, "reference": str(folder / f"{path.stem}.npy"), "rows": rows}
     rounds: list[dict[str, Any]] = []
     able = readers
@@ -263,15 +263,17 @@ def parts(path: Path, frames: int, repeats: int) -> None:
 
 
 def main() -> None:
-    """Make what is missing, check, measure and print."""
+    """Render missing clips, measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, help="where clips and the frames to compare with lie (about 2 GB)")
+    parser.add_argument("--folder", type=Path, help="folder for the clips and the frames to compare with (about 2 GB)")
     parser.add_argument("--clips", default=",".join(CLIPS), help="of " + ", ".join(CLIPS))
-    parser.add_argument("--readers", default="pyav,pyav:2,decord,torchcodec", help="the first is what ratios are to")
+    parser.add_argument(
+        "--readers", default="pyav,pyav:2,decord,torchcodec", help="the first is the baseline of ratios"
+    )
     parser.add_argument("--frames", default="32,64,128")
     parser.add_argument("--seconds", type=int, default=600, help="length of the clips")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--parts", action="store_true", help="only say where PyAV's time goes")
+    parser.add_argument("--parts", action="store_true", help="only print where PyAV's time goes")
     parser.add_argument("--child", type=json.loads, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
@@ -283,22 +285,22 @@ def main() -> None:
     counts = [int(count) for count in arguments.frames.split(",")]
 
     from stsimdiff_cli.machine import describe
-    from stsimdiff_cli.video import choose_frames, scan
+    from stsimdiff_cli.video import Sampling, choose_frames, scan
 
     print(json.dumps({**describe(), "load": os.getloadavg()}), flush=True)
     for name in arguments.clips.split(","):
         path = arguments.folder / f"{name}.mp4"
         if not path.is_file():
             make_clip(path, CLIPS[name], arguments.seconds)
-        found = scan(path)
-        about = {"clip": name, "bytes": path.stat().st_size, "keys": len(found.key_seconds), "open_gops": found.leading}
+        video = scan(path)
+        about = {"clip": name, "bytes": path.stat().st_size, "keys": len(video.key_seconds), "open_gops": video.leading}
         if arguments.parts:
             print(json.dumps(about), flush=True)
             for count in counts:
                 parts(path, count, arguments.repeats)
             continue
-        indices = sorted({i for count in counts for i in choose_frames(found, count)})
-        print(json.dumps(about | decode_whole(path, indices, found, arguments.folder)), flush=True)
+        indices = sorted({i for count in counts for i in choose_frames(video, Sampling(frames=count))})
+        print(json.dumps(about | decode_whole(path, indices, video, arguments.folder)), flush=True)
         rows = {str(index): row for row, index in enumerate(indices)}
         for count in counts:
             compare(path, count, arguments.readers.split(","), arguments.repeats, arguments.folder, rows)

@@ -26,7 +26,7 @@ import torch
 from stsimdiff_cli.graph.kernels import WORTH_LOADING
 from stsimdiff_cli.machine import describe
 from stsimdiff_cli.records import Layout, ModelRef, Source, TokenGrid
-from stsimdiff_cli.storage.sinks import growing_tokens
+from stsimdiff_cli.storage.sinks import open_sink
 
 SIDE, WIDTH, SCENE = 14, 3584, 16
 COMPARED = 512  # slots up to which all tokens are also taken into memory
@@ -39,20 +39,23 @@ from dataclasses import replace
 from stsimdiff_cli import pipeline
 from stsimdiff_cli.graph import kernels
 from stsimdiff_cli.models.loading.runtime import Runtime
-from stsimdiff_cli.records import DenseFeatures, VideoTokens
-from stsimdiff_cli.storage.formats import StoredVideo, save_compressed
+from stsimdiff_cli.records import VideoTokens
+from stsimdiff_cli.storage.reading import StoredVideo
+from stsimdiff_cli.storage.writing import save_compressed
 from stsimdiff_cli.timing import Stopwatch, selection_seconds
+from stsimdiff_cli.token_features import DenseFeatures
 path, output, ratio, stay, worth = sys.argv[1:]
 kernels.WORTH_LOADING = int(worth)
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 select = lambda tokens, timer: pipeline.compress_tokens(
     tokens, ratio, "st-simdiff:importance=centrality", Runtime(device="cpu"), context=pipeline.Context(timer=timer))
 stored = StoredVideo(pathlib.Path(path))
+# warm up
 few = replace(stored.grid, shape=(8, *stored.grid.shape[1:]), seconds=stored.grid.seconds[:8])
-select(VideoTokens(few, DenseFeatures(next(stored.tokens(stay=True).features.chunks(8))[1])), Stopwatch())  # warms up
+select(VideoTokens(few, DenseFeatures(next(stored.tokens(in_memory=False).features.chunks(8))[1])), Stopwatch())
 before, timer = peak(), Stopwatch()
 timer.step("read")
-video = select(stored.tokens(stay=stay == "stay"), timer)
+video = select(stored.tokens(in_memory=stay != "stay"), timer)
 with timer.during("write"):
     save_compressed(output, video)
 print(json.dumps({"seconds": timer.total(), "core": selection_seconds(timer.seconds), "peak": peak(), "before": before,
@@ -67,7 +70,7 @@ def write_tokens(path: Path, slots: int) -> None:
     grid = TokenGrid((slots, SIDE, SIDE), WIDTH, seconds, Layout(), ModelRef("none", "none", None, ""), source)
     chance = torch.Generator().manual_seed(0)
     first = torch.empty((1, SIDE, SIDE, WIDTH), dtype=torch.bfloat16)
-    with growing_tokens(path) as growing:
+    with open_sink(path) as growing:
         growing.begin(grid, slots, {"features": first})
         for t in range(slots):
             if t % SCENE == 0:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from .ratio import Ratio, parse_ratio
     from .records import (
         CompressedVideo,
-        DenseFeatures,
         Frames,
         FrameStream,
         Kind,
@@ -27,12 +26,13 @@ if TYPE_CHECKING:
         ModelRef,
         Selection,
         Source,
-        TokenFeatures,
         TokenGrid,
         VideoTokens,
     )
-    from .storage.formats import load, save_compressed, save_tokens
+    from .storage.reading import load
+    from .storage.writing import save_compressed, save_tokens
     from .timing import Stopwatch
+    from .token_features import DenseFeatures, TokenFeatures
     from .video import Sampling
 
 __version__ = "0.1.0"
@@ -60,15 +60,15 @@ _MODULES = {
         "ModelRef",
         "Layout",
         "TokenGrid",
-        "TokenFeatures",
-        "DenseFeatures",
         "VideoTokens",
         "Kind",
         "Selection",
         "CompressedVideo",
     ),
     ".models.inference.conversation": ("Conversation", "PrunedConversation", "Answer"),
-    ".storage.formats": ("load", "save_tokens", "save_compressed"),
+    ".storage.reading": ("load",),
+    ".storage.writing": ("save_tokens", "save_compressed"),
+    ".token_features": ("TokenFeatures", "DenseFeatures"),
     ".methods.base": ("Method", "parameter"),
     ".methods.spec": ("parse_method",),
     ".errors": ("StsimdiffError", "RequestError", "VideoError", "FileFormatError", "ModelError"),

@@ -1,7 +1,4 @@
-"""The errors that a user may see: a sentence and a hint.
-
-Everything else that escapes is a bug and keeps its traceback.
-"""
+"""The errors that a user may see: a sentence and a hint. Any other exception is a bug and keeps its traceback."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ class StsimdiffError(Exception):
 
 
 class RequestError(StsimdiffError):
-    """The request was wrong: a bad option, a missing file, a file of the wrong kind; exit code 2."""
+    """The request was wrong: an invalid option, a missing file, a file of the wrong type; exit code 2."""
 
     exit_code = 2
 
@@ -27,8 +24,8 @@ class VideoError(StsimdiffError):
 
 
 class FileFormatError(StsimdiffError):
-    """A tokens or compressed file is truncated, foreign, edited, or of a newer format."""
+    """A tokens or compressed file is truncated, damaged, edited, of a newer format, or not ours."""
 
 
 class ModelError(StsimdiffError):
-    """A checkpoint is missing, incomplete or of an unknown family."""
+    """A checkpoint is missing, incomplete or unsupported."""

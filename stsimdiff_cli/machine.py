@@ -1,4 +1,4 @@
-"""What machine the numbers belong to."""
+"""The machine that measurements were made on."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 
 def describe(device: torch.device | None = None) -> dict[str, Any]:
-    """Processor, memory and versions; with a `device` (torch is loaded then), the GPU and the threads in use."""
-    found: dict[str, Any] = {
+    """Processor, memory and versions. With a `device`, torch is imported for the GPU and the threads in use."""
+    machine: dict[str, Any] = {
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_bytes": _memory(),
@@ -28,15 +28,15 @@ def describe(device: torch.device | None = None) -> dict[str, Any]:
     if device is not None:
         import torch
 
-        found |= {"device": device.type, "threads": torch.get_num_threads(), "cuda": torch.version.cuda}
+        machine |= {"device": device.type, "threads": torch.get_num_threads(), "cuda": torch.version.cuda}
         if device.type == "cuda":
             gpu = torch.cuda.get_device_properties(device)
-            found |= {"gpu": gpu.name, "gpu_memory_bytes": gpu.total_memory}
-    return found
+            machine |= {"gpu": gpu.name, "gpu_memory_bytes": gpu.total_memory}
+    return machine
 
 
 def short(machine: dict[str, Any]) -> str:
-    """The machine in a few words."""
+    """The machine in a few words: its GPU, or its processor and threads."""
     if machine["gpu"]:
         return f"{machine['gpu']}, {machine['gpu_memory_bytes'] / 1e9:.0f} GB"
     threads = machine.get("threads") or machine["cores"]

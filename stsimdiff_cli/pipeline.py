@@ -1,13 +1,16 @@
-"""The stages in a row: encode a video, compress its tokens, ask about them. Read this second.
+"""The stages in order: encode a video, compress its tokens, ask about them. Read this second, after records.py.
 
-Every function takes records and returns records. What they may share (loaded models, a stopwatch, a progress bar)
-comes in a Context; pass one with a ModelCache to load each model once for many videos.
+    tokens = encode_video("clip.mp4")                         decode and encode
+    video = compress_tokens(tokens, "0.3")                    select
+    conversation = converse(video)                            load the LLM, prefill
+    conversation = converse_inside(tokens, "0.3", "fastv")    the same, but prune between the LLM's layers
+
+Functions take records and return records. What several calls may share is in a Context.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -21,35 +24,39 @@ from .models.inference.early_layers import EarlyLayers, matching_family
 from .models.inference.model_cache import ModelCache, NoModelCache
 from .models.loading.runtime import Runtime
 from .ratio import ALL, Ratio, parse_ratio
-from .records import CompressedVideo, DenseFeatures, FrameStream, TokenGrid, VideoTokens
-from .storage.formats import StoredVideo
-from .storage.sinks import Collected, growing_tokens
+from .records import CompressedVideo, FrameStream, TokenGrid, VideoTokens
+from .storage.sinks import open_sink
 from .timing import Stopwatch
+from .token_features import DenseFeatures
 from .video import Sampling, open_stream
 from .video.prefetch import prefetched
 from .video.rechunk import rechunked
 
-if TYPE_CHECKING:  # these import transformers, which not everybody needs
+if TYPE_CHECKING:  # these import transformers, which not every stage needs
     from .models.inference.conversation import Conversation, PrunedConversation
 
-#: The prompt for importance when no question is given; the embedded model was trained on it too.
+#: The prompt for importance if no question is given. The embedded model was trained with it.
 GENERAL_PROMPT = "What happens in this video?"
-#: Frames that are decoded and encoded at a time.
+#: Frames per decoding and encoding step.
 CHUNK = 8
-#: Called with a stage ("decode", "encode"), frames done and frames in all.
+#: Called with a stage ("decode" or "encode"), the number of frames done, and the number of all frames.
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
 class Context:
-    """What calls may share: loaded models, a stopwatch that adds up their steps, and who is told of progress."""
+    """What several calls may share. By default they share nothing: models are loaded anew, and nothing is reported.
+
+    Pass a context with `models=ModelCache()` to load each model once for many videos, and with `timer=Stopwatch(...)`
+    to add up the seconds of each stage: scan, load, decode, encode, write; the steps of the method; prefill.
+    """
 
     models: ModelCache = field(default_factory=NoModelCache)
     timer: Stopwatch | None = None
     progress: Progress = lambda *_: None
 
     def timing(self, runtime: Runtime) -> Stopwatch:
-        """The stopwatch, or a new one for the device."""
+        """The shared stopwatch, or a new one for the runtime's device."""
         return self.timer or Stopwatch(runtime.device)
 
 
@@ -66,12 +73,15 @@ def encode_video(
 ) -> VideoTokens:
     """Decode the chosen frames of a video and encode them into visual tokens, a few frames at a time.
 
-    Memory holds the tokens and two chunks of frames; with a tokens file to write `to`, the tokens stay in that file.
-    Frames that cannot be decoded are left out and named in the record.
-    Raises RequestError for a wrong request, VideoError for a video that cannot be read, ModelError for the model.
+    `evidence` names what the vision encoder should record for methods ("saliency", "keys"). Memory holds the tokens
+    and two chunks of frames; with `to`, the tokens are written to that tokens file while they are encoded, and stay
+    there. Frames that cannot be decoded are left out; their times are in `grid.source.missing_seconds`.
+
+    Raises RequestError for a wrong request, VideoError for a video that cannot be read, ModelError for a checkpoint
+    that cannot be used.
     """
     with context.timing(runtime).during("scan"):
-        stream = open_stream(path, sampling, CHUNK)
+        stream = open_stream(path, sampling, CHUNK)  # includes the video's SHA-256
     return encode_frames(stream, model, runtime, revision=revision, evidence=evidence, to=to, context=context)
 
 
@@ -85,7 +95,7 @@ def encode_frames(
     to: Path | None = None,
     context: Context = Context(),
 ) -> VideoTokens:
-    """Encode frames that arrive in chunks; see `encode_video`."""
+    """Encode frames that arrive in chunks. Parameters and errors as `encode_video`."""
     from .models.families import open_family
 
     timer = context.timing(runtime)
@@ -97,8 +107,7 @@ def encode_frames(
     missing: list[float] = []
     seconds: list[float] = []
     grid: TokenGrid | None = None
-    memory = Collected()
-    with growing_tokens(to) if to else nullcontext(memory) as sink:
+    with open_sink(to) as sink:
         timer.step("decode")
         for part in rechunked(prefetched(stream.chunks), chunk, missing):
             context.progress("decode", min(len(seconds) * depth + len(part.seconds), count), count)
@@ -107,7 +116,15 @@ def encode_frames(
             if grid is None:
                 _, h, w, width = new["features"].shape
                 shape = (-(-count // depth), h, w)
-                grid = TokenGrid(shape, width, (), family.layout_of(shape), family.checkpoint.ref, stream.source)
+                grid = TokenGrid(
+                    shape=shape,
+                    width=width,
+                    seconds=(),
+                    layout=family.layout_of(shape),
+                    model=family.checkpoint.ref,
+                    source=stream.source,
+                    coverage=family.coverage_of(stream.source.width, stream.source.height),
+                )
                 sink.begin(grid, count, new)
             sink.append(new)
             seconds += [family.slot_seconds(part.seconds[i : i + depth]) for i in range(0, len(part.seconds), depth)]
@@ -126,7 +143,7 @@ def encode_frames(
         )
         sink.finish(grid)
     timer.stop()
-    return StoredVideo(to).tokens(stay=True) if to else memory.tokens
+    return sink.tokens()
 
 
 def compress_tokens(
@@ -139,14 +156,16 @@ def compress_tokens(
     model: str | None = None,
     context: Context = Context(),
 ) -> CompressedVideo:
-    """Keep exactly ceil(r N) tokens; `method` may be text, as for `--method`.
+    """Keep exactly ceil(r N) of the N tokens; `method` may be a text as for `--method`.
 
-    Of tokens that stay in their file, a method that streams holds a few slots at a time, and what it keeps stays there
-    until it is saved.
-    If the method ranks by attention in the LLM, its first layers are run on `prompt` (default: a general one).
-    Raises RequestError if the method needs evidence that the tokens do not carry.
+    If the method ranks tokens by attention in the LLM, the LLM's first layers run on `prompt` (default:
+    GENERAL_PROMPT). If the tokens are in a file, a method that streams holds a few slots in memory at a time, and the
+    features of kept tokens stay in the file until they are saved.
+
+    Raises RequestError if the method needs evidence that the tokens do not carry, or if `model` is not the one that
+    made the tokens.
     """
-    device = runtime.check()  # wrong even if no LLM is needed
+    device = runtime.check()  # a wrong device is refused even if no LLM is needed
     timer = context.timing(runtime)
     method = parse_method(method) if isinstance(method, str) else method
     ratio = ALL if method.keeps_all else parse_ratio(ratio)
@@ -158,44 +177,44 @@ def compress_tokens(
         )
     question = prompt or GENERAL_PROMPT
     used = {name: tokens.evidence[name] for name in method.evidence}
-    placed = replace(tokens, evidence=used).to(device).in_memory(features=not method.streams)
-    llm = EarlyLayers(placed, question, model, runtime, context.models, timer)
-    chosen = method.select(placed, ratio, llm, timer.step)
+    on_device = replace(tokens, evidence=used).to(device).in_memory(features=not method.streams)
+    llm = EarlyLayers(on_device, question, model, runtime, context.models, timer)
+    selection = method.select(on_device, ratio, llm, timer.step)
     timer.stop()
-    if chosen.features is None:
-        features = placed.features.gather(chosen.index).to("cpu")
+    if selection.features is None:
+        features = on_device.features.gather(selection.index).to("cpu")
     else:
-        features = DenseFeatures(chosen.features.cpu(), token_dims=1)
+        features = DenseFeatures(selection.features.cpu(), token_dims=1)
     return CompressedVideo(
         grid=tokens.grid,
         features=features,
-        deepstack=None if placed.deepstack is None else placed.deepstack.gather(chosen.index).to("cpu"),
-        index=chosen.index,
-        kind=chosen.kind,
-        community=chosen.community,
-        importance=chosen.importance,
+        deepstack=None if on_device.deepstack is None else on_device.deepstack.gather(selection.index).to("cpu"),
+        index=selection.index,
+        kind=selection.kind,
+        community=selection.community,
+        importance=selection.importance,
         method={
             "name": method.name,
             "parameters": method.parameters(),
             "ratio": ratio.decimal,
             "prompt": question if llm.asked else None,
         },
-        counts=chosen.counts,
-        traces=chosen.traces,
+        counts=selection.counts,
+        traces=selection.traces,
     )
 
 
 def all_tokens(tokens: VideoTokens) -> CompressedVideo:
-    """Uncompressed tokens in the form that `converse` takes."""
+    """All tokens, uncompressed, as a record that `converse` takes."""
     return compress_tokens(tokens, ALL, "vanilla", Runtime(device="cpu"))
 
 
 def converse(
     video: CompressedVideo, runtime: Runtime = Runtime(), *, model: str | None = None, context: Context = Context()
 ) -> Conversation:
-    """Load the LLM (no vision tower), put the kept tokens into its cache once, and take questions.
+    """Load the LLM without its vision encoder and prefill it with the kept tokens once, for any number of questions.
 
-    Raises RequestError if `model` is not the one that made the tokens.
+    `model` says where the checkpoint is, if not where the file says; RequestError if it did not make the tokens.
     """
     from .models.inference.conversation import Conversation
 
@@ -218,16 +237,17 @@ def converse_inside(
     model: str | None = None,
     context: Context = Context(),
 ) -> PrunedConversation:
-    """Questions about all tokens of a video, which `method` prunes between the LLM's layers while it reads.
+    """A conversation that starts from all tokens, which `method` prunes between the LLM's layers during prefill.
 
-    After the last pruning layer exactly ceil(r N) tokens are left. Raises RequestError for a method that cannot do so.
+    After the last pruning layer exactly ceil(r N) tokens are left. Raises RequestError for a method that cannot prune
+    there, and if `model` did not make the tokens.
     """
     from .models.inference.conversation import PrunedConversation
     from .models.loading.weights import require_layers
 
     method = parse_method(method) if isinstance(method, str) else method
     ratio = parse_ratio(ratio)
-    depth = method.layer_pruner(tokens, ratio).depth  # refuses before anything is loaded
+    depth = method.layer_pruner(tokens, ratio).depth  # a method that cannot is refused before anything is loaded
     runtime.check()
     timer = context.timing(runtime)
     timer.step("load")

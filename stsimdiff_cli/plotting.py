@@ -1,4 +1,4 @@
-"""The style of every picture: colours, markers, axes, names at the ends of lines."""
+"""The style of every chart: colours, markers, axes, names at the ends of lines."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .errors import RequestError
 from .storage.atomic import whole_file
 
 FORMATS = (".png", ".svg", ".pdf")
-#: Okabe and Ito's palette, distinct to colour-blind readers too; the first is the baseline's.
+#: The palette of Okabe and Ito, which colour-blind people can tell apart. The first colour is the baseline's.
 COLOURS = ("#555555", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = "osD^vPX"
 
 
 @dataclass(frozen=True)
 class Shades:
-    """The colours of a picture beside those of its curves."""
+    """The colours of a chart."""
 
     paper: str
     ink: str  # titles, axes, numbers
@@ -30,7 +30,7 @@ class Shades:
 
 
 _LIGHT = Shades("#ffffff", "#000000", "#333333", "#dddddd", COLOURS)
-#: The same hues, lighter where they would sink into a dark page.
+#: The same hues, lighter where they would be hard to see on a dark page.
 _DARK = Shades(
     "#16181c",
     "#e8eaed",
@@ -41,7 +41,7 @@ _DARK = Shades(
 
 
 def shades() -> Shades:
-    """Those of the picture that is being drawn: light, or dark for a name like `bench.dark.png`."""
+    """The colours of the chart that is being drawn: light, or dark for a name like `bench.dark.png`."""
     from matplotlib import rcParams
 
     return _DARK if rcParams["figure.facecolor"] == _DARK.paper else _LIGHT
@@ -56,30 +56,33 @@ def _style(chosen: Shades) -> Any:
 
 
 def look(number: int) -> tuple[str, str, str]:
-    """Colour, marker and line style of the curve with this number; 0 is the baseline."""
+    """Colour, marker and line style of a curve by its number; 0 is the baseline."""
     colours = shades().curves
     style = ("-", "--", ":")[number // len(COLOURS) % 3]
     return colours[number % len(colours)], MARKERS[(number + number // len(COLOURS)) % len(MARKERS)], style
 
 
 def check_plot(path: Path) -> None:
-    """Refuse a picture that could not be drawn, before anything is measured."""
+    """Raise RequestError for a chart that cannot be drawn, before anything is measured."""
     if path.suffix.lower() not in FORMATS:
-        raise RequestError(f"{path} is no name of a picture.", f"Use a name that ends in {', '.join(FORMATS)}.")
+        raise RequestError(
+            f"{path} does not end in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}.", "Choose one of these."
+        )
     check_installed()
 
 
 def check_installed() -> None:
-    """Refuse to draw without matplotlib."""
+    """Raise RequestError if matplotlib is not installed."""
     if find_spec("matplotlib") is None:
         raise RequestError("A picture needs matplotlib, which is not installed.", "pip install 'stsimdiff[plot]'")
 
 
 @contextmanager
 def picture(path: Path, width: float, height: float, few_colours: bool = True) -> Iterator[Any]:
-    """A matplotlib figure of so many inches; when the block ends well it is written, at once or not at all.
+    """A matplotlib figure of so many inches, written atomically if the block succeeds.
 
-    On dark paper if the name says so: `bench.dark.png`. A PNG gets 256 colours unless it shows photographs.
+    The background is dark if the name says so: `bench.dark.png`. With `few_colours` a PNG has 256 colours, which is
+    enough for anything but photographs.
     """
     check_plot(path)
     with drawn(width, height, 150, dark=path.stem.lower().endswith(".dark")) as figure:
@@ -91,7 +94,7 @@ def picture(path: Path, width: float, height: float, few_colours: bool = True) -
 
 
 def _to_palette(path: Path) -> None:
-    """Rewrite a PNG with 256 colours: a third of its size, and nothing that lines and letters need is lost."""
+    """Rewrite a PNG with 256 colours: a third of its size, with no visible loss for lines and text."""
     from PIL import Image
 
     with Image.open(path) as full:
@@ -100,7 +103,7 @@ def _to_palette(path: Path) -> None:
 
 @contextmanager
 def drawn(width: float, height: float, dpi: float, dark: bool = False) -> Iterator[Any]:
-    """A matplotlib figure of so many inches in the common style, on no file and no screen."""
+    """A matplotlib figure of so many inches in the common style, without a file or a window."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -112,7 +115,7 @@ def drawn(width: float, height: float, dpi: float, dark: bool = False) -> Iterat
 
 
 def plain_axes(axes: Any, title: str, x: str, y: str) -> None:
-    """Title, axes with units, and nothing that distracts."""
+    """Title, labelled axes, horizontal grid lines, no box."""
     axes.set_title(title, loc="left", fontsize=10, fontweight="bold")
     axes.set_xlabel(x)
     axes.set_ylabel(y)
@@ -130,7 +133,7 @@ def curve(
     high: Sequence[float],
     **style: Any,
 ) -> str:
-    """The curve with this number through the middles, with bars from low to high; returns its colour."""
+    """Draw a curve by its number through `middle`, with error bars from `low` to `high`; returns its colour."""
     colour, marker, line = look(number)
     below = [m - a for m, a in zip(middle, low, strict=True)]
     above = [b - m for m, b in zip(middle, high, strict=True)]
@@ -140,14 +143,14 @@ def curve(
 
 
 def room_for(longest: int) -> float:
-    """The part of a panel's width that names of `longest` letters need behind the last point (bold, 9 points)."""
+    """The fraction of a panel's width that names of `longest` letters (bold, 9 points) need after the last point."""
     return min(0.5, 0.04 + 0.024 * longest)
 
 
 def name_ends(axes: Any, ends: list[tuple[float, float, str, str]], left: bool = False) -> None:
-    """Names at the ends of lines (height, x, name, colour), to the right or left of them.
+    """Write names at the ends of lines (height, x, name, colour), to their right or left.
 
-    Pushed apart where lines end together, first upwards, then down again from the top of the panel.
+    Names that would overlap are pushed apart: first upwards, then down again from the top of the panel.
     """
     low, high = axes.get_ylim()
     gap = 0.055 * (high - low)

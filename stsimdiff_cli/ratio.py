@@ -11,7 +11,7 @@ from .errors import RequestError
 
 @dataclass(frozen=True)
 class Ratio:
-    """The fraction of tokens kept. Two ratios are equal if their numbers are, however they were written."""
+    """The fraction of tokens to keep. Ratios are equal if their values are, however they were written."""
 
     exact: Fraction  # in (0, 1]
     text: str = field(compare=False)  # as the user wrote it
@@ -24,23 +24,23 @@ class Ratio:
 
     @property
     def decimal(self) -> str:
-        """The number as files record it: a decimal if that is exact, else a fraction."""
+        """The value as files record it: a decimal if that is exact, else a fraction."""
         text = str(float(self))
         return text if Fraction(text) == self.exact else str(self.exact)
 
     def budget(self, tokens: int) -> int:
-        """ceil(r N) in exact arithmetic."""
+        """How many of N tokens to keep: ceil(r N), in exact arithmetic."""
         return -(-self.exact.numerator * tokens // self.exact.denominator)
 
 
-#: Every token.
+#: Keep every token.
 ALL = Ratio(Fraction(1), "1")
 
 
 def parse_ratio(value: str | float | Fraction | Ratio) -> Ratio:
-    """The ratio that a user wrote, exactly: "0.07" is 7/100, never the nearest binary number.
+    """The exact ratio that a user wrote: "0.07" is 7/100, not the nearest binary number.
 
-    RequestError for anything but a number in (0, 1] of at most nine decimals.
+    Raises RequestError for anything but a number in (0, 1] with at most nine decimals.
     """
     if isinstance(value, Ratio):
         return value
@@ -64,18 +64,18 @@ def parse_ratio(value: str | float | Fraction | Ratio) -> Ratio:
 
 
 def shares(total: int, sizes: list[int]) -> list[int]:
-    """Whole numbers that add up to `total`, as even as `sizes` allow, each at most its size; for budgets of slots.
+    """Split a budget over slots in proportion to their `sizes`: integers that add up to `total`, each at most its size.
 
-    In proportion to the sizes: the running sum is floor(total x sizes so far / all sizes), so that what cannot be
-    divided is spread evenly over the video and not given to its beginning. ValueError if total exceeds all sizes.
+    The sum of the first shares is floor(total x their sizes / all sizes), so that remainders are spread evenly over
+    the video instead of going to its beginning. Raises ValueError if `total` is more than all sizes together.
     """
     everything = sum(sizes)
     if not 0 <= total <= everything:
-        raise ValueError(f"total: got {total}, expected 0 to {everything}")
-    running, given, found = 0, 0, []
+        raise ValueError(f"expected a total from 0 to {everything}, got {total}")
+    size_so_far, sum_so_far, parts = 0, 0, []
     for size in sizes:
-        running += size
-        upto = total * running // everything if everything else 0
-        found.append(upto - given)
-        given = upto
-    return found
+        size_so_far += size
+        following = total * size_so_far // everything if everything else 0
+        parts.append(following - sum_so_far)
+        sum_so_far = following
+    return parts

@@ -1,37 +1,38 @@
-"""The records that the stages hand each other. Read this first.
+"""The records that the stages hand to each other. Read this first, then pipeline.py.
 
     video --decode--> Frames --encode--> VideoTokens --select--> Selection
           --store--> CompressedVideo --prompt--> Prompt --> answer
 
-Letters: T time slots, H rows and W columns of the token grid as the LLM sees it, D width of the LLM,
-N = T H W tokens, M kept tokens. Records are never changed after they are made.
-This module imports nothing heavy, so that headers can be read without torch.
+Letters: T time slots, H rows and W columns of the token grid as the LLM sees it, D the width of the LLM,
+N = T H W tokens, M kept tokens. A flat position is t H W + h W + w.
+
+Records are frozen. A record that holds tensors checks their shapes when it is made (ValueError with what was expected
+and what it got). This module imports nothing heavy, so that the header of a file can be read without torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from enum import IntFlag
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
+
+from .token_features import DenseFeatures, TokenFeatures, describe
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
 
-class Kind(IntFlag):
-    """Why a token was kept (bits; both may be set)."""
+class TensorRecord:
+    """A record that holds tensors: it equals only itself, and prints shapes instead of numbers."""
 
-    NONE = 0
-    REPRESENTATIVE = 1  # T_rep, Eq. 5
-    EVENT = 2  # T_event, Eq. 6
+    def __repr__(self) -> str:
+        texts = (f"{item.name}={_text(getattr(self, item.name))}" for item in fields(self))  # type: ignore[arg-type]
+        return f"{type(self).__name__}({', '.join(texts)})"
 
 
-#: What a method may tell of the tokens beside those that it keeps, for pictures: `change` (T,) float32, 1 - the mean
-#: similarity of a slot to the one before, 0 in the first; `regions` (T, H, W) int32, the community of every token;
-#: `centrality` (M,) float32, of the kept tokens in their communities (Eq. 4).
-TRACES = ("change", "regions", "centrality")
+# --- the video and its frames ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -47,37 +48,8 @@ class Source:
     width: int  # pixels, after rotation
     height: int
     decoder: str  # the reader that delivered the frames
-    missing_seconds: tuple[float, ...] = ()  # chosen frames that could not be decoded
-    notes: tuple[str, ...] = ()  # what one should know about the file, in sentences
-
-
-class TensorRecord:
-    """A record that holds tensors: it is equal to itself alone, and prints shapes instead of numbers."""
-
-    def __repr__(self) -> str:
-        shown = (f"{item.name}={_shown(getattr(self, item.name))}" for item in fields(self))  # type: ignore[arg-type]
-        return f"{type(self).__name__}({', '.join(shown)})"
-
-
-def _shown(value: Any) -> str:
-    """A field of a record in a few words."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{name}: {_shown(item)}" for name, item in value.items()) + "}"
-    if isinstance(value, TokenGrid):
-        return f"TokenGrid({' x '.join(map(str, value.shape))}, {value.model.id}, {value.source.name})"
-    if hasattr(value, "shape"):
-        return f"{str(value.dtype).removeprefix('torch.')}{tuple(value.shape)}"
-    if isinstance(value, tuple) and len(value) > 4:
-        return f"({value[0]!r}, ... {len(value)} values)"
-    return repr(value)
-
-
-def _check_shape(name: str, tensor: Any, *expected: int | None) -> None:
-    """ValueError unless a tensor has the expected shape; None stands for any size."""
-    shape = tuple(tensor.shape)
-    if len(shape) != len(expected) or any(e is not None and e != s for e, s in zip(expected, shape, strict=True)):
-        wanted = ", ".join("any" if side is None else str(side) for side in expected)
-        raise ValueError(f"expected {name} of shape ({wanted}), got {shape}")
+    missing_seconds: tuple[float, ...] = ()  # times of chosen frames that could not be decoded
+    notes: tuple[str, ...] = ()  # what a user should know about the file, in sentences
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -86,28 +58,27 @@ class Frames(TensorRecord):
 
     pixels: Tensor  # (n, height, width, 3) uint8, RGB, rotation applied
     seconds: tuple[float, ...]  # (n,) presentation time of each frame
-    missing_seconds: tuple[float, ...] = ()  # asked for in this chunk but not decodable
+    missing_seconds: tuple[float, ...] = ()  # times of frames of this chunk that could not be decoded
 
     def __post_init__(self) -> None:
-        if self.pixels.ndim != 4 or self.pixels.shape[-1] != 3 or len(self.pixels) != len(self.seconds):
-            raise ValueError(
-                f"expected pixels (n, height, width, 3) and n seconds, "
-                f"got {tuple(self.pixels.shape)} and {len(self.seconds)}"
-            )
+        _check_shape("pixels", self.pixels, len(self.seconds), None, None, 3)
 
 
 @dataclass(frozen=True)
 class FrameStream:
-    """The chosen frames of one video, which arrive chunk by chunk while they are used."""
+    """The chosen frames of one video, decoded chunk by chunk while they are consumed."""
 
     source: Source
-    count: int  # frames in all, those that cannot be decoded included
+    count: int  # chosen frames, including those that cannot be decoded
     chunks: Iterable[Frames]
+
+
+# --- the tokens of a video ------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class ModelRef:
-    """Which model made the tokens."""
+    """The model that made the tokens."""
 
     id: str
     family: str
@@ -119,7 +90,7 @@ class ModelRef:
 class Layout:
     """Token ids that the family writes around and between the visual tokens.
 
-    `between` holds (flat position p, ids): the ids stand before visual token p. They belong to the prompt,
+    `between` holds pairs (flat position p, ids): the ids stand before visual token p. These ids belong to the prompt,
     are always kept and do not count in N.
     """
 
@@ -129,8 +100,22 @@ class Layout:
 
 
 @dataclass(frozen=True)
+class Coverage:
+    """The part of a frame that the token grid covers, in fractions of the frame's width and height.
+
+    Default: the whole frame. The bottom and right edges may exceed 1 where the last cells extend past the frame.
+    """
+
+    left: float = 0.0
+    top: float = 0.0
+    right: float = 1.0
+    bottom: float = 1.0
+    blank_columns: int = 0  # columns at the right of the grid that show no pixels, such as learned newlines
+
+
+@dataclass(frozen=True)
 class TokenGrid:
-    """What is known of a video's tokens beside the tokens themselves."""
+    """Everything that is known about a video's tokens except the tokens themselves."""
 
     shape: tuple[int, int, int]  # T, H, W
     width: int  # D
@@ -138,6 +123,7 @@ class TokenGrid:
     layout: Layout
     model: ModelRef
     source: Source
+    coverage: Coverage = Coverage()
 
     @property
     def tokens(self) -> int:
@@ -146,128 +132,9 @@ class TokenGrid:
         return t * h * w
 
 
-class TokenFeatures(Protocol):
-    """A tensor with a row for every token, in memory (DenseFeatures) or in a file (storage.lazy_tensor.FileFeatures).
-
-    Its shape is (T, H, W, ...) for all tokens of a video, or (M, ...) for kept ones.
-    """
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(T, H, W, ...) or (M, ...)."""
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The type of the numbers."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where chunks and gathered tokens are delivered."""
-
-    @property
-    def chunk_rows(self) -> int:
-        """Rows (slots, or kept tokens) that a pass should read at a time: all of them if they are in memory."""
-
-    def chunks(self, rows: int | None = None, wanted: Tensor | None = None) -> Iterator[tuple[int, Tensor]]:
-        """The first row and the numbers (n, ...) of every chunk of at most `rows` rows (default: `chunk_rows`).
-
-        A chunk is valid until the next one: those from a file are read into the same memory.
-        `wanted` (rows,) bool: of each chunk only from the first wanted row to the last, and nothing if there is none.
-        """
-
-    def gather(self, index: Tensor) -> TokenFeatures:
-        """The tokens at flat positions `index` (M,), ascending: (M, ...); those of a file stay there."""
-
-    def to(self, device: torch.device | str) -> TokenFeatures:
-        """The same, delivered to another device."""
-
-    def tensor(self) -> Tensor:
-        """All of it in memory."""
-
-
-class DenseFeatures:
-    """Token features in memory: TokenFeatures around a tensor (T, H, W, ...), or (M, ...) with `token_dims=1`."""
-
-    def __init__(self, tensor: Tensor, token_dims: int = 3) -> None:
-        self._tensor, self._token_dims = tensor, token_dims
-
-    def __repr__(self) -> str:
-        return f"DenseFeatures({_shown(self._tensor)})"
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(T, H, W, ...) or (M, ...)."""
-        return tuple(self._tensor.shape)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The type of the numbers."""
-        return self._tensor.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Where the tensor is."""
-        return self._tensor.device
-
-    @property
-    def chunk_rows(self) -> int:
-        """All rows: they are in memory anyway."""
-        return max(1, len(self._tensor))
-
-    def chunks(self, rows: int | None = None, wanted: Tensor | None = None) -> Iterator[tuple[int, Tensor]]:
-        """See TokenFeatures; chunks are views of the tensor."""
-        for begin, end in spans(len(self._tensor), rows or self.chunk_rows, wanted):
-            yield begin, self._tensor[begin:end]
-
-    def gather(self, index: Tensor) -> DenseFeatures:
-        """The tokens at flat positions `index` (M,): (M, ...)."""
-        flat = self._tensor.flatten(0, self._token_dims - 1)
-        return DenseFeatures(flat[index.to(flat.device)], token_dims=1)
-
-    def to(self, device: torch.device | str) -> DenseFeatures:
-        """The same on another device."""
-        return DenseFeatures(self._tensor.to(device), self._token_dims)
-
-    def tensor(self) -> Tensor:
-        """The tensor itself."""
-        return self._tensor
-
-
-def spans(rows: int, step: int, wanted: Tensor | None = None) -> Iterator[tuple[int, int]]:
-    """First row and end of every chunk of `step` of `rows` rows.
-
-    `wanted` (rows,) bool: of each chunk only from the first wanted row to the last, and nothing if there is none.
-    """
-    for begin in range(0, rows, step):
-        end = min(begin + step, rows)
-        if wanted is None:
-            yield begin, end
-            continue
-        places = wanted[begin:end].nonzero()
-        if len(places):
-            yield begin + int(places[0]), begin + int(places[-1]) + 1
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Embeddings(TensorRecord):
-    """What the LLM receives for M visual tokens, in memory."""
-
-    features: Tensor  # (M, D), in the place of word embeddings
-    deepstack: Tensor | None = None  # (M, K, D), added to the hidden states after each of the first K layers
-
-    def __post_init__(self) -> None:
-        _check_shape("features", self.features, None, None)
-        if self.deepstack is not None:
-            _check_shape("deepstack features", self.deepstack, len(self.features), None, self.features.shape[1])
-
-    def __getitem__(self, index: Any) -> Embeddings:
-        """Some of them: a slice, or an index (M',)."""
-        return Embeddings(self.features[index], None if self.deepstack is None else self.deepstack[index])
-
-
 @dataclass(frozen=True, eq=False, repr=False)
 class VideoTokens(TensorRecord):
-    """All visual tokens of a video, as the LLM receives them; in memory, or in a file that is read when needed."""
+    """All visual tokens of a video, as the LLM receives them, in memory or in a file."""
 
     grid: TokenGrid
     features: TokenFeatures  # (T, H, W, D)
@@ -283,56 +150,73 @@ class VideoTokens(TensorRecord):
 
     @classmethod
     def of(cls, grid: TokenGrid, tensors: dict[str, Tensor]) -> VideoTokens:
-        """From tensors in memory: `features`, perhaps `deepstack`, and any evidence."""
-        held: dict[str, TokenFeatures] = {name: DenseFeatures(tensor) for name, tensor in tensors.items()}
-        return cls(grid, held.pop("features"), deepstack=held.pop("deepstack", None), evidence=held)
+        """From tensors in memory: `features`, `deepstack` if there is any, and evidence under other names."""
+        dense: dict[str, TokenFeatures] = {name: DenseFeatures(tensor) for name, tensor in tensors.items()}
+        return cls(grid, dense.pop("features"), deepstack=dense.pop("deepstack", None), evidence=dense)
 
     @property
     def tensors(self) -> dict[str, TokenFeatures]:
-        """Everything by the names that a tokens file uses."""
+        """All tensors under the names that they have in a tokens file."""
         deepstack = {} if self.deepstack is None else {"deepstack": self.deepstack}
         return {"features": self.features, **deepstack, **self.evidence}
 
     @property
     def embeddings(self) -> Embeddings:
-        """All N tokens in a row, in memory."""
-        deep = None if self.deepstack is None else self.deepstack.tensor().flatten(0, 2)
-        return Embeddings(self.features.tensor().flatten(0, 2), deep)
+        """All N tokens in the order of their flat positions, in memory."""
+        deepstack = None if self.deepstack is None else self.deepstack.tensor().flatten(0, 2)
+        return Embeddings(self.features.tensor().flatten(0, 2), deepstack)
 
     def embeddings_at(self, index: Tensor) -> Embeddings:
         """The tokens at flat positions `index` (M,), in memory."""
-        deep = None if self.deepstack is None else self.deepstack.gather(index).tensor()
-        return Embeddings(self.features.gather(index).tensor(), deep)
+        deepstack = None if self.deepstack is None else self.deepstack.gather(index).tensor()
+        return Embeddings(self.features.gather(index).tensor(), deepstack)
 
     def to(self, device: torch.device | str) -> VideoTokens:
-        """The same on a device."""
-        deep = None if self.deepstack is None else self.deepstack.to(device)
+        """The same tokens, delivered on another device."""
+        deepstack = None if self.deepstack is None else self.deepstack.to(device)
         evidence = {name: values.to(device) for name, values in self.evidence.items()}
-        return VideoTokens(self.grid, self.features.to(device), evidence, deep)
+        return VideoTokens(self.grid, self.features.to(device), evidence, deepstack)
 
     def in_memory(self, *, features: bool = True) -> VideoTokens:
-        """The same in memory, or only the evidence."""
+        """The same tokens in memory; with `features=False` only the evidence is read."""
         evidence: dict[str, TokenFeatures] = {n: DenseFeatures(v.tensor()) for n, v in self.evidence.items()}
         if not features:
             return VideoTokens(self.grid, self.features, evidence, self.deepstack)
-        deep = None if self.deepstack is None else DenseFeatures(self.deepstack.tensor())
-        return VideoTokens(self.grid, DenseFeatures(self.features.tensor()), evidence, deep)
+        deepstack = None if self.deepstack is None else DenseFeatures(self.deepstack.tensor())
+        return VideoTokens(self.grid, DenseFeatures(self.features.tensor()), evidence, deepstack)
+
+
+# --- the tokens that are kept ---------------------------------------------------------------------------------------
+
+
+class Kind(IntFlag):
+    """Why a token was kept. Bits: both may be set."""
+
+    NONE = 0
+    REPRESENTATIVE = 1  # T_rep, Eq. 5
+    EVENT = 2  # T_event, Eq. 6
+
+
+#: What a method may report about tokens, kept or not, for visualisation: `change` (T,) float32, 1 - the mean similarity
+#: of a slot to the one before, 0 for the first; `regions` (T, H, W) int32, the community of every token; `centrality`
+#: (M,) float32, of the kept tokens in their communities (Eq. 4).
+TRACES = ("change", "regions", "centrality")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Selection(TensorRecord):
     """The tokens that a method keeps, and why."""
 
-    index: Tensor  # (M,) int64, strictly increasing flat positions t H W + h W + w
+    index: Tensor  # (M,) int64, strictly increasing flat positions
     kind: Tensor  # (M,) uint8, bits of Kind
-    community: Tensor  # (M,) int64, -1 where the method knows none
+    community: Tensor  # (M,) int64, -1 where the method has no communities
     importance: Tensor | None = None  # (M,) float32, None if nothing had to be pruned by importance
     counts: dict[str, int] = field(default_factory=dict)  # candidates, representatives, events, communities, ...
-    features: Tensor | None = None  # (M, D) where a method merges; else the tokens are the originals
-    traces: dict[str, Tensor] = field(default_factory=dict)  # what the method saw of all tokens: names in TRACES
+    features: Tensor | None = None  # (M, D) if the method merges tokens; None: the original features
+    traces: dict[str, Tensor] = field(default_factory=dict)  # under the names in TRACES
 
     def __post_init__(self) -> None:
-        _check_kept(self)
+        _check_kept(self, (None, None, None))
         if self.features is not None:
             _check_shape("features", self.features, len(self.index), None)
 
@@ -343,17 +227,17 @@ class CompressedVideo(TensorRecord):
 
     grid: TokenGrid
     features: TokenFeatures  # (M, D)
-    index: Tensor  # (M,) int64
-    kind: Tensor  # (M,) uint8
-    community: Tensor  # (M,) int64
+    index: Tensor  # (M,) int64, strictly increasing flat positions
+    kind: Tensor  # (M,) uint8, bits of Kind
+    community: Tensor  # (M,) int64, -1 where the method has no communities
     importance: Tensor | None  # (M,) float32
-    method: dict[str, Any]  # name, every parameter, ratio, importance source and prompt
+    method: dict[str, Any]  # name, every parameter, ratio, source of importance, and prompt
     counts: dict[str, int]
-    deepstack: TokenFeatures | None = None  # (M, K, D) where the family has it
-    traces: dict[str, Tensor] = field(default_factory=dict)  # names in TRACES, where the method tells
+    deepstack: TokenFeatures | None = None  # (M, K, D) where the family has it: see Embeddings
+    traces: dict[str, Tensor] = field(default_factory=dict)  # under the names in TRACES, if the method reports them
 
     def __post_init__(self) -> None:
-        _check_kept(self)
+        _check_kept(self, self.grid.shape)
         kept = len(self.index)
         _check_shape("features", self.features, kept, self.grid.width)
         if self.deepstack is not None:
@@ -365,29 +249,78 @@ class CompressedVideo(TensorRecord):
         return Embeddings(self.features.tensor(), None if self.deepstack is None else self.deepstack.tensor())
 
 
-def _check_kept(record: Selection | CompressedVideo) -> None:
-    """Everything that is said of kept tokens is said of each of them."""
-    _check_shape("index", record.index, None)
-    kept = len(record.index)
-    for name in ("kind", "community", "importance"):
-        tensor = getattr(record, name)
-        if tensor is not None:
-            _check_shape(name, tensor, kept)
+# --- what the LLM receives ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Embeddings(TensorRecord):
+    """What the LLM receives for M visual tokens, in memory."""
+
+    features: Tensor  # (M, D), in the place of input embeddings
+    deepstack: Tensor | None = None  # (M, K, D), added to the hidden states after each of the first K layers
+
+    def __post_init__(self) -> None:
+        _check_shape("features", self.features, None, None)
+        if self.deepstack is not None:
+            _check_shape("deepstack features", self.deepstack, len(self.features), None, self.features.shape[1])
+
+    def __getitem__(self, index: Any) -> Embeddings:
+        """Some of the tokens: a slice, or an index (M',)."""
+        return Embeddings(self.features[index], None if self.deepstack is None else self.deepstack[index])
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Prompt(TensorRecord):
-    """A token sequence with visual tokens in it."""
+    """A token sequence of text with visual tokens in it."""
 
-    ids: Tensor  # (L,) int64; visual tokens hold the family's placeholder id
+    ids: Tensor  # (L,) int64; visual tokens have the family's placeholder id
     visual: Tensor  # (L,) int64: flat position of the visual token, -1 for text
-    positions: Tensor  # (R, L) int64: position ids, R rows as the family's LLM wants them
+    positions: Tensor  # (R, L) int64: position ids, in as many rows R as the family's LLM expects
 
     def __post_init__(self) -> None:
         _check_shape("ids", self.ids, None)
         _check_shape("visual", self.visual, len(self.ids))
         _check_shape("positions", self.positions, None, len(self.ids))
 
-    def __getitem__(self, where: Any) -> Prompt:
-        """A part of it: a slice, or a mask (L,)."""
-        return Prompt(self.ids[where], self.visual[where], self.positions[:, where])
+    def __getitem__(self, part: Any) -> Prompt:
+        """A part of the sequence: a slice, or a mask (L,)."""
+        return Prompt(self.ids[part], self.visual[part], self.positions[:, part])
+
+
+# --- shapes ---------------------------------------------------------------------------------------------------------
+
+
+def _check_shape(name: str, tensor: Any, *expected: int | None) -> None:
+    """Raise ValueError unless a tensor has the expected shape; None stands for any size."""
+    shape = tuple(tensor.shape)
+    if len(shape) != len(expected) or any(e is not None and e != s for e, s in zip(expected, shape, strict=True)):
+        text = ", ".join("any" if side is None else str(side) for side in expected)
+        raise ValueError(f"expected {name} of shape ({text}), got {shape}")
+
+
+def _check_kept(record: Selection | CompressedVideo, grid: tuple[int | None, int | None, int | None]) -> None:
+    """Raise ValueError unless every tensor about kept tokens has M entries, and traces fit the grid (T, H, W)."""
+    _check_shape("index", record.index, None)
+    kept = len(record.index)
+    for name in ("kind", "community", "importance"):
+        tensor = getattr(record, name)
+        if tensor is not None:
+            _check_shape(name, tensor, kept)
+    shapes: dict[str, tuple[int | None, ...]] = {"change": grid[:1], "regions": grid, "centrality": (kept,)}
+    for name, tensor in record.traces.items():
+        if name not in shapes:
+            raise ValueError(f"expected traces with names in {TRACES}, got {name!r}")
+        _check_shape(name, tensor, *shapes[name])
+
+
+def _text(value: Any) -> str:
+    """A field of a record in a few words."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name}: {_text(item)}" for name, item in value.items()) + "}"
+    if isinstance(value, TokenGrid):
+        return f"TokenGrid({' x '.join(map(str, value.shape))}, {value.model.id}, {value.source.name})"
+    if hasattr(value, "shape"):
+        return describe(value)
+    if isinstance(value, tuple) and len(value) > 4:
+        return f"({value[0]!r}, ... {len(value)} values)"
+    return repr(value)

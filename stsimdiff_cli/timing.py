@@ -1,4 +1,4 @@
-"""A stopwatch for the steps of a job."""
+"""A stopwatch for the stages of a job."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-#: Steps of a job that are not a method's own work; a method names its steps as it likes.
+#: Stages that are not a method's own work. A method chooses the names of its steps.
 OUTSIDE = frozenset({"scan", "decode", "encode", "load", "importance", "read", "write", "prefill", "answer", "token"})
 
 
 def selection_seconds(seconds: dict[str, float]) -> float:
-    """What a method took on the tokens, without files and without the LLM."""
+    """Seconds that the method itself took, without reading, writing and running models."""
     return sum(value for step, value in seconds.items() if step not in OUTSIDE)
 
 
 class Stopwatch:
-    """Seconds spent in named steps; a step that comes back adds up.
+    """Adds up the seconds spent in named steps.
 
-    With a device ("auto" is a GPU if there is one), every boundary waits for the work that is queued on a GPU, so that
-    it is counted where it belongs.
+    With a `device` ("auto" is a GPU if there is one), work that is queued on a GPU is waited for at the end of each
+    step, so that it counts for the step that queued it.
     """
 
     def __init__(self, device: str | None = None) -> None:
@@ -29,7 +29,7 @@ class Stopwatch:
         self._current: tuple[str, float] | None = None
 
     def step(self, name: str) -> None:
-        """End the current step and begin another."""
+        """End the current step, if there is one, and begin another."""
         self.stop()
         self._current = (name, time.perf_counter())
 
@@ -59,5 +59,5 @@ class Stopwatch:
             self.stop()
 
     def total(self) -> float:
-        """Seconds since the stopwatch was made."""
+        """Seconds since the stopwatch was created."""
         return time.perf_counter() - self._begin

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -15,9 +16,9 @@ from stsimdiff_cli.models.inference.vision_encoder import VisionEncoder
 from stsimdiff_cli.models.loading.runtime import Runtime
 from stsimdiff_cli.pipeline import Context
 from stsimdiff_cli.records import Frames, FrameStream
-from stsimdiff_cli.storage.formats import load
+from stsimdiff_cli.storage.reading import load
 from stsimdiff_cli.timing import Stopwatch
-from stsimdiff_cli.video import Sampling
+from stsimdiff_cli.video import Sampling, source
 from stsimdiff_cli.video.rechunk import rechunked
 from tests.support.checkpoints import CHECKPOINTS
 from tests.support.clip_factory import render
@@ -32,7 +33,7 @@ def numbered(*numbers: int, missing: tuple[float, ...] = ()) -> Frames:
 
 
 @pytest.mark.parametrize("size", [1, 2, 4])
-def test_regrouping_keeps_order_and_fills_every_chunk_but_the_last(size):
+def test_rechunking_keeps_order_and_fills_every_chunk_but_the_last(size):
     missing: list[float] = []
     parts = [numbered(0, 1), numbered(missing=(2.0,)), numbered(3, missing=(4.0,)), numbered(5, 6, 7, 8)]
     out = list(rechunked(parts, size, missing))
@@ -70,9 +71,9 @@ def test_the_chunk_does_not_change_the_tokens(tmp_path, monkeypatch):
 def test_tokens_that_go_to_a_file_are_those_that_stay_in_memory(tmp_path, monkeypatch, broken):
     """Also when frames stay away, for which the file had been laid out."""
     clip = render(tmp_path / "clip.mp4", range(20))
-    found = video.scan(clip)
-    source = video.source_of(clip, found, "pyav", ())
-    parts = list(video.read_frames(clip, found, video.choose_frames(found, Sampling(frames=9)), chunk=4))
+    scan = video.scan(clip)
+    origin = video.source_of(clip, scan, "pyav", ())
+    parts = list(video.read_frames(clip, scan, video.choose_frames(scan, Sampling(frames=9)), chunk=4))
     if broken:
         gone = Frames(parts[1].pixels[:0], (), parts[1].seconds)
         parts[1] = gone
@@ -81,7 +82,7 @@ def test_tokens_that_go_to_a_file_are_those_that_stay_in_memory(tmp_path, monkey
     for to in (None, tmp_path / "a.safetensors", tmp_path / "b.safetensors"):
         evidence = ("saliency", "keys")
         made[to] = pipeline.encode_frames(
-            FrameStream(source, 9, parts), runtime=Runtime(device="cpu"), evidence=evidence, to=to
+            FrameStream(origin, 9, parts), runtime=Runtime(device="cpu"), evidence=evidence, to=to
         )
     memory, (file, again) = made.pop(None), made
     stored = load(file)
@@ -102,12 +103,30 @@ def test_a_slot_is_dated_by_its_first_frame(tmp_path):
     assert tokens.grid.seconds == pytest.approx([0.2 * i for i in range(10)])
 
 
+def test_the_checksum_of_the_video_is_part_of_the_scan(tmp_path, monkeypatch):
+    clip = render(tmp_path / "clip.mp4", range(4))
+    checksum_of, pause = source.checksum_of, 0.5
+
+    def slowly(path):
+        time.sleep(pause)
+        return checksum_of(path)
+
+    seconds = []
+    for checksum in (checksum_of, slowly):
+        monkeypatch.setattr(source, "checksum_of", checksum)
+        context = Context(models=ModelCache(), timer=Stopwatch())
+        pipeline.encode_video(clip, sampling=Sampling(frames=3), runtime=Runtime(device="cpu"), context=context)
+        seconds.append(context.timer.seconds)
+    quick, slow = seconds
+    assert quick["scan"] < pause <= slow["scan"]
+
+
 def test_the_source_is_recorded(tmp_path):
     clip = render(tmp_path / "clip.mp4", range(20))
-    source = pipeline.encode_video(clip, sampling=Sampling(frames=3)).grid.source
-    assert (source.name, source.bytes, source.frames) == ("clip.mp4", clip.stat().st_size, 20)
-    assert len(source.sha256) == 64 and source.decoder == "pyav"
-    assert source.seconds == pytest.approx(video.scan(clip).duration)
+    origin = pipeline.encode_video(clip, sampling=Sampling(frames=3)).grid.source
+    assert (origin.name, origin.bytes, origin.frames) == ("clip.mp4", clip.stat().st_size, 20)
+    assert len(origin.sha256) == 64 and origin.decoder == "pyav"
+    assert origin.seconds == pytest.approx(video.scan(clip).duration)
 
 
 def test_kept_features_are_the_original_ones():
@@ -165,7 +184,7 @@ def test_a_caller_s_stopwatch_waits_for_the_device_that_is_used(monkeypatch):
     waited = []
     monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    watch = Stopwatch("cuda:1")
-    watch.step("encode")
-    watch.stop()
+    timer = Stopwatch("cuda:1")
+    timer.step("encode")
+    timer.stop()
     assert waited and set(waited) == {"cuda:1"}

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from stsimdiff_cli import plotting
+from stsimdiff_cli.errors import RequestError
 
 
 def draw(path, **options) -> np.ndarray:
@@ -50,6 +51,12 @@ def test_a_picture_of_few_colours_is_smaller_and_looks_the_same(tmp_path):
     few, full = draw(tmp_path / "few.png"), draw(tmp_path / "full.png", few_colours=False)
     assert np.abs(few.astype(int) - full).max() < 16
     assert (tmp_path / "few.png").stat().st_size < 0.7 * (tmp_path / "full.png").stat().st_size
+
+
+@pytest.mark.parametrize("name", ["a.txt", "png", "a.jpg"])
+def test_a_name_without_a_known_ending_is_refused(tmp_path, name):
+    with pytest.raises(RequestError, match=rf"{name} does not end in \.png, \.svg or \.pdf\."):
+        plotting.check_plot(tmp_path / name)
 
 
 def test_a_picture_that_fails_is_not_written(tmp_path):

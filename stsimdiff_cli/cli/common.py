@@ -86,14 +86,14 @@ def open_input(
     with. RequestError if frames are chosen for a file that is already encoded.
     """
     from ..errors import RequestError
-    from ..storage.formats import StoredVideo, is_stored
+    from ..storage.reading import StoredVideo, is_stored
 
     if not is_stored(path):
         return encode(path, model, sampling_of(frames, fps), runtime, context, evidence=evidence)
     if frames is not None or fps is not None:
         raise RequestError(f"{path} is already encoded, so its frames are fixed.", "Leave out --frames and --fps.")
     stored = StoredVideo(path)
-    return stored.video() if stored.compressed else stored.tokens(stay=stay)
+    return stored.video() if stored.compressed else stored.tokens(in_memory=not stay)
 
 
 def each(files: list[Path], work: Callable[[Path], None]) -> None:

@@ -53,7 +53,7 @@ def compress(
     from ..methods.spec import parse_method
     from ..ratio import parse_ratio
     from ..storage.atomic import check_output
-    from ..storage.formats import save_compressed
+    from ..storage.writing import save_compressed
     from ..timing import Stopwatch, selection_seconds
 
     exact = parse_ratio(ratio)

@@ -24,7 +24,7 @@ def inspect(
     """
     from dataclasses import asdict
 
-    from ..storage.formats import StoredVideo
+    from ..storage.reading import StoredVideo
 
     stored = StoredVideo(file)
     data: dict[str, Any] = {
@@ -48,7 +48,7 @@ def inspect(
         return
     _show(data)
     if stored.compressed and output.shows_colours():
-        _glance(file)
+        _show_slot(file)
 
 
 def _kept(stored: Any) -> dict[str, Any]:
@@ -109,25 +109,27 @@ def _show(data: dict[str, Any]) -> None:
         output.result(f"{name:<12} {text}")
 
 
-def _glance(file: Path) -> None:
-    """A slot in colours, the one that tells most."""
-    from ..view.blocks import block_lines, legend, telling_slot
-    from ..view.facts import read_facts
+def _show_slot(file: Path) -> None:
+    """Show the slot with the most events in colours."""
+    from ..view.blocks import block_lines, legend, most_eventful_slot
+    from ..view.token_map import read_token_map
 
-    facts = read_facts(file)
-    slot = telling_slot(facts)
-    lines = block_lines(facts, slot)
-    head = [f"{f'slot {slot}':<12} ", *[" " * 13] * (len(lines) - 1)]
-    output.coloured([*(a + b for a, b in zip(head, lines, strict=True)), " " * 13 + legend(facts, slot)])
+    token_map = read_token_map(file)
+    slot = most_eventful_slot(token_map)
+    lines = block_lines(token_map, slot)
+    margin = [f"{f'slot {slot}':<12} ", *[" " * 13] * (len(lines) - 1)]
+    output.coloured(
+        [*(left + line for left, line in zip(margin, lines, strict=True)), " " * 13 + legend(token_map, slot)]
+    )
 
 
 def _reader(reader: dict[str, Any]) -> str:
-    """Who can read the tokens: that model alone."""
+    """The one model that can read the tokens, and the command that uses it."""
     revision = f" at revision {reader['revision']}" if reader["revision"] else ""
     return f"{reader['id']}{revision} (family {reader['family']}) alone; `{reader['command']}` uses it"
 
 
 def bars(counts: list[int], full: int) -> str:
-    """A line of blocks, one a slot, full height for a slot whose tokens were all kept; empty only for none."""
+    """A line of blocks, one per slot: full height if all its tokens were kept, empty only if none was."""
     steps = len(_BLOCKS) - 1
     return "".join(_BLOCKS[0 if count == 0 else max(1, count * steps // full)] for count in counts)

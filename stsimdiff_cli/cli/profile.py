@@ -133,7 +133,7 @@ def _check(
     from ..errors import RequestError
     from ..ratio import parse_ratio
     from ..storage.atomic import check_output
-    from ..storage.formats import is_stored
+    from ..storage.reading import is_stored
 
     parse_ratio(ratio)
     for path in outputs:

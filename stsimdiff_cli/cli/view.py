@@ -1,4 +1,4 @@
-"""`stsimdiff view`: draw what was kept, and why, as a picture, a clip or a page."""
+"""`stsimdiff view`: a picture, a clip or a page that shows which tokens were kept, and why."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ import typer
 from . import options, output
 
 if TYPE_CHECKING:
-    from ..view.facts import Facts
+    from ..view.frames import SourceVideo
+    from ..view.token_map import TokenMap
 
-#: What is made, by the suffix of -o.
+#: What is made, by the suffix of the output.
 FORMATS = {".png": "picture", ".mp4": "clip", ".html": "page"}
 
 
 def view(
-    files: Annotated[list[Path], typer.Argument(help="Compressed file. A page can compare two of the same video.")],
+    files: Annotated[
+        list[Path], typer.Argument(help="A compressed file; for a page, two of the same video to compare.")
+    ],
     output_file: Annotated[
         Path,
         typer.Option(
@@ -51,7 +54,7 @@ def view(
     tokens kept per slot, the change from slot to slot, and the events.
     """
     from ..storage.atomic import check_output
-    from ..view.facts import read_facts, same_video
+    from ..view.token_map import read_token_map, same_video
 
     kind = _kind(output_file, files, slots)
     check_output(output_file, force)
@@ -59,7 +62,7 @@ def view(
         from ..plotting import check_installed
 
         check_installed()
-    shown = [read_facts(path, tokens) for path in files]
+    shown = [read_token_map(path, tokens) for path in files]
     for other in shown[1:]:
         same_video(shown[0], other)
     chosen = None
@@ -69,16 +72,16 @@ def view(
         chosen = chosen_slots(slots, shown[0].grid.shape[0])
     from ..view.frames import find_video
 
-    found = find_video(shown[0].grid.source, video, files[0])
-    if found.note:
-        output.note(found.note)
-    _tell(shown)
-    made = {"picture": _picture, "clip": _clip, "page": _page}[kind](output_file, shown, found, chosen)
+    source = find_video(shown[0].grid.source, video, files[0])
+    if source.note:
+        output.note(source.note)
+    _note_what_is_missing(shown)
+    made = {"picture": _picture, "clip": _clip, "page": _page}[kind](output_file, shown, source, chosen)
     size = output_file.stat().st_size
     if json:
         output.result_json({
             "output": str(output_file), "kind": kind, "files": [str(path) for path in files],
-            "video": None if found.path is None else str(found.path), **made, "bytes": size,
+            "video": None if source.path is None else str(source.path), **made, "bytes": size,
         })  # fmt: skip
         return
     count = ", ".join(f"{len(value) if isinstance(value, list) else value} {name}" for name, value in made.items())
@@ -86,12 +89,12 @@ def view(
 
 
 def _kind(path: Path, files: list[Path], slots: str | None) -> str:
-    """Picture, clip or page; refuses what does not go with it."""
+    """Picture, clip or page. Raises RequestError for files or options that do not go with it."""
     from ..errors import RequestError
 
     kind = FORMATS.get(path.suffix.lower())
     if kind is None:
-        raise RequestError(f"{path} is neither picture, clip nor page.", f"End the name in {', '.join(FORMATS)}.")
+        raise RequestError(f"{path} is not a picture, clip or page.", f"End the name in {', '.join(FORMATS)}.")
     if len(files) > 2 or (len(files) == 2 and kind != "page"):
         raise RequestError(
             f"{len(files)} files were given for a {kind}." if kind != "page" else f"{len(files)} files are too many.",
@@ -102,43 +105,45 @@ def _kind(path: Path, files: list[Path], slots: str | None) -> str:
     return kind
 
 
-def _tell(shown: list[Facts]) -> None:
-    """Say what a reader will miss."""
-    for facts in shown:
-        if facts.change is None:
-            output.note(f"{facts.name} does not hold the change signal; --tokens FILE gives it.")
-        if not facts.regions and (facts.community >= 0).any():
-            output.note(f"{facts.name} knows the communities of kept tokens only; compress again for the regions.")
+def _note_what_is_missing(shown: list[TokenMap]) -> None:
+    """Tell the user which parts of the output the files have no data for."""
+    for token_map in shown:
+        if token_map.change is None:
+            output.note(f"{token_map.name} does not hold the change signal; --tokens FILE gives it.")
+        if not token_map.regions and (token_map.community >= 0).any():
+            output.note(
+                f"{token_map.name} holds the communities of kept tokens only; compress again to see them as regions."
+            )
 
 
-def _picture(path: Path, shown: list[Facts], found: Any, chosen: Any) -> dict[str, Any]:
+def _picture(path: Path, shown: list[TokenMap], source: SourceVideo, chosen: Any) -> dict[str, Any]:
     from ..view import sheet
     from ..view.frames import read_slots
 
-    (facts,) = shown
-    frames = {} if found.path is None else dict(read_slots(found.path, facts.grid, chosen, sheet.LONGEST))
-    sheet.save_sheet(path, facts, chosen, frames)
+    (token_map,) = shown
+    frames = {} if source.path is None else dict(read_slots(source.path, token_map.grid, chosen, sheet.LONGEST))
+    sheet.save_sheet(path, token_map, chosen, frames)
     return {"slots": chosen}
 
 
-def _clip(path: Path, shown: list[Facts], found: Any, chosen: Any) -> dict[str, Any]:  # noqa: ARG001
+def _clip(path: Path, shown: list[TokenMap], source: SourceVideo, chosen: Any) -> dict[str, Any]:  # noqa: ARG001
     from ..view.clip import save_clip
 
     with output.frame_progress() as progress:
-        count = save_clip(path, shown[0], found.path, lambda done, total: progress("draw", done, total))
+        count = save_clip(path, shown[0], source.path, lambda done, total: progress("draw", done, total))
     return {"slots": list(range(shown[0].grid.shape[0])), "frames": count}
 
 
-def _page(path: Path, shown: list[Facts], found: Any, chosen: Any) -> dict[str, Any]:  # noqa: ARG001
+def _page(path: Path, shown: list[TokenMap], source: SourceVideo, chosen: Any) -> dict[str, Any]:  # noqa: ARG001
     from ..view import page
     from ..view.frames import read_slots
 
     slots = list(range(shown[0].grid.shape[0]))
     frames = {}
-    if found.path is not None:
+    if source.path is not None:
         with output.progress("frames", len(slots)) as update:
-            for slot, frame in read_slots(found.path, shown[0].grid, slots, page.longest_side(len(slots))):
+            for slot, frame in read_slots(source.path, shown[0].grid, slots, page.longest_side(len(slots))):
                 frames[slot] = frame
                 update(slot + 1)
-    page.save_page(path, shown, frames, found.note)
+    page.save_page(path, shown, frames, source.note)
     return {"slots": slots}

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ..records import TokenFeatures
+from ..token_features import TokenFeatures
 from . import kernels
 
 #: Bytes of sums that are held at a time.

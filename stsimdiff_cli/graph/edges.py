@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..records import TokenFeatures
+from ..token_features import TokenFeatures
 from . import kernels
 from .numerics import RESOLUTION, refuse_non_finite
 

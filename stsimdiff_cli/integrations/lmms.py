@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import torch
 
     from ..evaluation.variants import Variant
-    from ..integrations.video_cache import Cache, Recipe
+    from ..integrations.video_cache import Recipe, VideoCache
     from ..models.inference.conversation import Conversation
 
 #: Other names for arguments: users know them from the other models of lmms-eval.
@@ -161,7 +161,7 @@ class StSimDiffModel(lmms):
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__()
-        from ..integrations.video_cache import GB, Cache
+        from ..integrations.video_cache import GB, VideoCache
         from ..models import EMBEDDED_FOLDERS
         from ..models.inference.model_cache import ModelCache
 
@@ -169,7 +169,7 @@ class StSimDiffModel(lmms):
         self._warned: set[str] = set()
         self._variant = parsed.variant()
         self._recipe = parsed.recipe(self._variant, self._join(parsed.device))
-        self._cache: Cache = Cache(parsed.cache_dir, int(parsed.cache_gb * GB), warn=_warn)
+        self._cache: VideoCache = VideoCache(parsed.cache_dir, int(parsed.cache_gb * GB), warn=_warn)
         self._models = ModelCache()
         if self._recipe.model in EMBEDDED_FOLDERS and self._rank == 0:
             _warn(

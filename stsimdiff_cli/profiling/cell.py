@@ -26,7 +26,8 @@ from ..models.inference.conversation import Answer
 from ..models.inference.model_cache import ModelCache
 from ..models.loading.runtime import Runtime, pick_device
 from ..records import CompressedVideo, VideoTokens
-from ..storage.formats import StoredVideo, save_compressed
+from ..storage.reading import StoredVideo
+from ..storage.writing import save_compressed
 from ..timing import Stopwatch, selection_seconds
 from ..video import Sampling
 from .job import COLD, STAGES, WARM, Job

@@ -1,1 +1,1 @@
-"""Files: the two formats, tensors read and written by rows, writing in one step, and a cache on disk."""
+"""Files: the two formats, their header, reading and writing, features that stay on disk, and a cache of files."""

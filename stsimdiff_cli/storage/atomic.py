@@ -1,4 +1,4 @@
-"""Writing files in one step, or not at all."""
+"""Writes files atomically: whole or not at all."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..errors import RequestError, StsimdiffError
 
 
 def check_output(path: Path, force: bool = False) -> None:
-    """Refuse an output that exists (without `force`) or cannot be written, before any work is done."""
+    """Raise RequestError, before any work, for an output that exists (without `force`) or cannot be written."""
     if path.is_dir():
         raise RequestError(f"{path} is a folder.", "Give a file name.")
     if path.exists() and not force:
@@ -28,10 +28,10 @@ def check_output(path: Path, force: bool = False) -> None:
 
 @contextmanager
 def whole_file(path: Path, failure: type[Exception] = OSError) -> Iterator[Path]:
-    """A temporary path to write to; when the block ends well, it is brought to the disk and then to its name at once.
+    """A temporary path to write to. If the block succeeds, the file is flushed to disk and renamed to `path`.
 
-    Otherwise `path` stays as it was. OSError, and the `failure` that a writer raises instead of it, become
-    StsimdiffError with a sentence.
+    Otherwise `path` stays as it was. OSError, and the `failure` that a writer raises in its place, become
+    StsimdiffError.
     """
     temporary: Path | None = None
     try:
@@ -51,13 +51,13 @@ def whole_file(path: Path, failure: type[Exception] = OSError) -> Iterator[Path]
 
 
 def save_json(path: Path, data: dict[str, Any], indent: int | None = None) -> None:
-    """Write JSON, at once or not at all."""
+    """Write JSON atomically."""
     with whole_file(path) as temporary:
         temporary.write_text(json.dumps(data, indent=indent, ensure_ascii=False) + "\n")
 
 
 def append_text(path: Path, text: str, hint: str) -> None:
-    """Put text behind a file's end; it is on the disk when this returns. StsimdiffError with the hint otherwise."""
+    """Append text to a file and flush it to disk. Raises StsimdiffError with the hint if that fails."""
     try:
         with path.open("a", encoding="utf-8") as file:
             file.write(text)

@@ -6,77 +6,111 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from ..records import TokenGrid, VideoTokens
 from .atomic import whole_file
-from .formats import TOKENS, VideoFileWriter
+from .formats import TOKENS
+from .reading import StoredVideo
+from .writing import VideoFileWriter
 
-_LONG_NUMBER = -1.2345678901234567e-100  # no number takes more characters
+_LONGEST_NUMBER = -1.2345678901234567e-100  # JSON needs no more characters for any other float
 
 
-class Collected:
-    """The slots of a video, collected in memory; the same verbs as GrowingTokens."""
+class TokenSink(Protocol):
+    """Receives the slots of a video in time order: `begin`, then `append` for each part, then `finish`."""
 
-    def begin(self, grid: TokenGrid, frames: int, first: Mapping[str, Tensor]) -> None:  # noqa: ARG002
-        """Room for all slots of `grid`; `first` are tensors of the first slots."""
-        self.held = {
-            name: torch.empty((grid.shape[0], *tensor.shape[1:]), dtype=tensor.dtype) for name, tensor in first.items()
-        }
-        self.slots = 0
+    def begin(self, grid: TokenGrid, frames: int, first: Mapping[str, Tensor]) -> None:
+        """Make room for all slots of `grid`, encoded from `frames` frames.
+
+        `first` holds the tensors (t, ...) of the first slots under the names of a tokens file; it is not stored yet.
+        """
 
     def append(self, tensors: Mapping[str, Tensor]) -> None:
-        """The next slots: (t, ...) each."""
-        for name, tensor in tensors.items():
-            self.held[name][self.slots : self.slots + len(tensor)] = tensor
-        self.slots += len(tensors["features"])
+        """Store the next slots: (t, ...) each."""
 
     def finish(self, grid: TokenGrid) -> None:
-        """Nothing more comes; `grid` says what came, and `tokens` are it."""
-        self.tokens = VideoTokens.of(grid, {name: tensor[: self.slots] for name, tensor in self.held.items()})
+        """End the video. `grid` describes the slots that arrived, perhaps fewer than at the beginning."""
+
+    def tokens(self) -> VideoTokens:
+        """The tokens of the finished video; of a file, after `open_sink` has ended."""
 
 
 @contextmanager
-def growing_tokens(path: Path) -> Iterator[GrowingTokens]:
-    """A tokens file that is written while a video is encoded; whole when the block ends well, else not there."""
-    with whole_file(path) as temporary, closing(GrowingTokens(temporary)) as growing:
-        yield growing
+def open_sink(path: Path | None = None) -> Iterator[TokenSink]:
+    """A sink in memory, or one that writes the tokens file `path`, which appears only if the block succeeds."""
+    if path is None:
+        yield MemorySink()
+        return
+    with whole_file(path) as temporary, closing(FileSink(temporary, path)) as sink:
+        yield sink
 
 
-class GrowingTokens:
-    """Takes the slots of a video in order."""
+class MemorySink:
+    """Collects the slots of a video in memory; see TokenSink."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self) -> None:
+        self._tensors: dict[str, Tensor] = {}
+        self._slots = 0
+        self._grid: TokenGrid | None = None
+
+    def begin(self, grid: TokenGrid, frames: int, first: Mapping[str, Tensor]) -> None:  # noqa: ARG002
+        """Allocate memory for all slots of `grid`."""
+        slots = grid.shape[0]
+        self._tensors = {name: torch.empty((slots, *x.shape[1:]), dtype=x.dtype) for name, x in first.items()}
+
+    def append(self, tensors: Mapping[str, Tensor]) -> None:
+        """Copy the next slots: (t, ...) each."""
+        for name, tensor in tensors.items():
+            self._tensors[name][self._slots : self._slots + len(tensor)] = tensor
+        self._slots += len(tensors["features"])
+
+    def finish(self, grid: TokenGrid) -> None:
+        """End the video."""
+        self._grid = grid
+
+    def tokens(self) -> VideoTokens:
+        """The tokens, in memory."""
+        if self._grid is None:
+            raise ValueError("expected finish() before tokens()")
+        return VideoTokens.of(self._grid, {name: tensor[: self._slots] for name, tensor in self._tensors.items()})
+
+
+class FileSink:
+    """Writes the slots of a video to a tokens file; see TokenSink. `temporary` is the path until it is complete."""
+
+    def __init__(self, temporary: Path, path: Path) -> None:
+        self._temporary, self._path = temporary, path
         self._writer: VideoFileWriter | None = None
 
     def begin(self, grid: TokenGrid, frames: int, first: Mapping[str, Tensor]) -> None:
-        """Lay the file out for all slots of `grid`, of so many frames; `first` are tensors of the first slots.
-
-        Frames that cannot be decoded may stay away.
-        """
+        """Lay the file out for all slots of `grid`, with room for a header that names every frame as missing."""
         specs = {name: (tensor.dtype, (grid.shape[0], *tensor.shape[1:])) for name, tensor in first.items()}
-        seconds = (_LONG_NUMBER,) * grid.shape[0]
-        source = replace(grid.source, missing_seconds=(_LONG_NUMBER,) * frames)
-        draft = replace(grid, seconds=seconds, source=source)
-        self._writer = VideoFileWriter(self.path, TOKENS, draft, specs, {})
+        source = replace(grid.source, missing_seconds=(_LONGEST_NUMBER,) * frames)
+        draft = replace(grid, seconds=(_LONGEST_NUMBER,) * grid.shape[0], source=source)
+        self._writer = VideoFileWriter(self._temporary, TOKENS, draft, specs, {})
 
     def append(self, tensors: Mapping[str, Tensor]) -> None:
-        """The next slots: (t, ...) each."""
+        """Write the next slots: (t, ...) each."""
         if self._writer is None:
             raise ValueError("expected begin() before append()")
         for name, tensor in tensors.items():
             self._writer.append(name, tensor)
 
     def finish(self, grid: TokenGrid) -> None:
-        """Nothing more comes; `grid` says what came."""
+        """Write the header."""
         if self._writer is None:
             raise ValueError("expected begin() before finish()")
         self._writer.finish(grid)
 
+    def tokens(self) -> VideoTokens:
+        """The tokens, which stay in the file."""
+        return StoredVideo(self._path).tokens(in_memory=False)
+
     def close(self) -> None:
-        """Let go of the file, finished or not."""
+        """Close the file, finished or not."""
         if self._writer is not None:
             self._writer.close()

@@ -1,8 +1,7 @@
-"""safetensors files of any size: laid out in advance, written and read by rows.
+"""Writes safetensors files larger than memory: laid out in advance, then written row by row.
 
-The safetensors library writes whole tensors and maps whole files; here memory holds what is being handed over. The
-format is the library's own (8 bytes of length, a JSON header that spaces may end, then the tensors without gaps), so
-that it reads what is written here, and the other way round.
+The safetensors library writes whole tensors only. The format is the library's own (8 bytes with the header's length, a
+JSON header padded with spaces, the tensors without gaps): either reads what the other writes.
 """
 
 from __future__ import annotations
@@ -29,22 +28,23 @@ _NAMES = {
     torch.bool: "BOOL",
 }
 TYPES = {name: dtype for dtype, name in _NAMES.items()}
-BLOCK = 1 << 24  # bytes moved at once
+BLOCK = 1 << 24  # bytes moved at a time
 
 #: A tensor's type and shape.
 Spec = tuple[torch.dtype, tuple[int, ...]]
 
 
 class TensorFileWriter:
-    """A file for tensors of known types and shapes whose rows come one after the other.
+    """A file for tensors of known types and largest shapes, whose rows arrive one after the other.
 
-    `reserve` bytes are kept for the header. Fewer rows than announced may come: the file closes up.
+    `reserve` bytes are kept free for the header. If fewer rows arrive than `specs` announce, the tensors after them
+    are moved forward when the file is finished.
     """
 
     def __init__(self, path: Path, specs: Mapping[str, Spec], reserve: int) -> None:
         self.specs = dict(specs)
         self.begin = 8 + -(-reserve // 8) * 8
-        # Wide types first, as the library does it, so that every tensor begins at a multiple of its item's size.
+        # Wide types first, as in the library, so that every tensor begins at a multiple of its item size.
         self.names = sorted(specs, key=lambda name: (-specs[name][0].itemsize, name))
         self.start, end = {}, self.begin
         for name in self.names:
@@ -55,13 +55,13 @@ class TensorFileWriter:
         self.file = path.open("r+b")
         try:
             if hasattr(os, "posix_fallocate") and end:
-                os.posix_fallocate(self.file.fileno(), 0, end)  # a full disk shows before the work, not after it
+                os.posix_fallocate(self.file.fileno(), 0, end)  # fail on a full disk before the work, not after it
         except OSError:
             self.close()
             raise
 
     def append(self, name: str, rows: Tensor) -> None:
-        """Write the next rows of a tensor, (n, ...)."""
+        """Write the next rows of a tensor, (n, ...). Raises ValueError for another type or shape, or too many rows."""
         dtype, shape = self.specs[name]
         if rows.dtype != dtype or tuple(rows.shape[1:]) != shape[1:]:
             raise ValueError(f"expected rows of {name} {dtype} {shape[1:]}, got {rows.dtype} {tuple(rows.shape[1:])}")
@@ -74,7 +74,10 @@ class TensorFileWriter:
         self.crc[name] = zlib.crc32(data, self.crc[name])
 
     def finish(self, metadata: Callable[[dict[str, str]], dict[str, str]]) -> None:
-        """Write the header; `metadata` makes its entries from the CRC-32 of each tensor."""
+        """Write the header and close the file. `metadata` returns the entries, given the CRC-32 of each tensor.
+
+        Raises ValueError if the header is longer than the bytes reserved for it.
+        """
         header: dict[str, Any] = {"__metadata__": metadata({name: f"{crc:08x}" for name, crc in self.crc.items()})}
         end = self.begin
         for name in self.names:
@@ -93,16 +96,23 @@ class TensorFileWriter:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file; one that is not finished is none."""
+        """Close the file. If it is not finished, it is not a safetensors file."""
         self.file.close()
 
     def _move(self, source: int, target: int, count: int) -> None:
-        """Move bytes towards the beginning of the file."""
+        """Move bytes towards the beginning of the file, or leave them where they are."""
         for done in range(0, count if source != target else 0, BLOCK):
             self.file.seek(source + done)
             data = self.file.read(min(BLOCK, count - done))
             self.file.seek(target + done)
             self.file.write(data)
+
+
+def header_bytes(specs: Mapping[str, Spec], metadata: Mapping[str, str]) -> int:
+    """Bytes that suffice for the header of a file, wherever its tensors begin and end."""
+    offsets = [1 << 60] * 2
+    entries = {name: {"dtype": "FLOAT", "shape": shape, "data_offsets": offsets} for name, (_, shape) in specs.items()}
+    return len(json.dumps({"__metadata__": metadata, **entries}).encode())
 
 
 def row_bytes(spec: Spec) -> int:
@@ -112,11 +122,11 @@ def row_bytes(spec: Spec) -> int:
 
 
 def checksum(tensor: Tensor) -> str:
-    """CRC-32 of a tensor's bytes: safetensors itself does not notice a flipped bit."""
+    """CRC-32 of a tensor's bytes, as eight hexadecimal digits. safetensors itself does not notice a flipped bit."""
     return f"{zlib.crc32(memory_of(tensor.contiguous())):08x}"
 
 
 def memory_of(tensor: Tensor) -> memoryview:
-    """The memory of a contiguous tensor."""
+    """The bytes of a contiguous tensor in memory, not copied."""
     data: Any = tensor.view(-1).view(torch.uint8).numpy()
     return memoryview(data)

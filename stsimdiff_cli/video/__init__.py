@@ -1,10 +1,14 @@
 """Reads videos: scans a file, chooses frames, and delivers exactly those.
 
-stream = open_stream(path, Sampling(frames=32))    scanned, chosen, and decoded while it is used
-for frames in stream.chunks: ...
+    stream = open_stream(path, Sampling(frames=32))    scanned at once, decoded while it is consumed
+    for frames in stream.chunks: ...
 
-scan.py and its helpers say what is in a file; sampling.py which frames to read; reading.py delivers them, with
-pyav_reader.py, decord_reader.py or torchcodec_reader.py; rechunk.py and prefetch.py change how they arrive.
+scanning.py     what is in a file, from its packets (opening, packets, nal_units, orientation, timeline)
+sampling.py     which frames to read
+reading.py      reads them with pyav_reader.py (and its decoding.py), decord_reader.py or torchcodec_reader.py
+source.py       the record of the file that frames came from
+rechunk.py      regroups frames into chunks of one size
+prefetch.py     decodes the next chunk while the last one is used
 """
 
 from __future__ import annotations
@@ -32,13 +36,14 @@ __all__ = [
 
 
 def open_stream(path: str | Path, sampling: Sampling, chunk: int = 8) -> FrameStream:
-    """The chosen frames of a video, `chunk` at a time; the whole file is read once for its SHA-256.
+    """The chosen frames of a video, `chunk` at a time. The whole file is read once for its SHA-256.
 
-    Raises RequestError for a wrong request, and VideoError for a video that cannot be read, here or while it is used.
+    Raises RequestError for a wrong request, and VideoError for a video that cannot be read: here, or while the frames
+    are consumed.
     """
     path = Path(path)
-    found = scan(path)
-    decoder = decoder_for(found, sampling.decoder)
-    chosen = choose_frames(found, sampling)
-    source = source_of(path, found, decoder)
-    return FrameStream(source, len(chosen), read_frames(path, found, chosen, chunk=chunk, decoder=decoder))
+    video = scan(path)
+    decoder = decoder_for(video, sampling.decoder)
+    indices = choose_frames(video, sampling)
+    source = source_of(path, video, decoder)
+    return FrameStream(source, len(indices), read_frames(path, video, indices, chunk=chunk, decoder=decoder))

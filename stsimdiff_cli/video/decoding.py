@@ -1,4 +1,4 @@
-"""Decodes a video from a key packet forward, and keeps account of damage."""
+"""Decodes a video forward from a key packet, and keeps track of damage."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from .timeline import one_thread
 
 
 def decode_threads() -> int:
-    """Threads that decode frames side by side, 1 for none.
+    """The number of threads that decode frames in parallel: up to 4 on a machine with 4 cores or more, else 1.
 
     For 32 frames of a 200-second 1280x720 H.264 clip with a key frame every 250, two shared cores took 3.0 to 4.7 s
-    with one thread and 3.0 to 3.6 s with four, which is less than the neighbours' load makes out. One thread tells
-    damage more exactly (see `Decoding.lateness`), so threads are for machines with cores to spare.
+    with one thread and 3.0 to 3.6 s with four, a difference smaller than the effect of other load. One thread locates
+    damage more exactly (see `Decoding.lateness`), so more are used only where cores are idle.
     """
     cores = os.cpu_count() or 1
     return min(cores, 4) if cores >= 4 else 1
@@ -32,9 +32,9 @@ def decode_threads() -> int:
 class Decoding:
     """A decoder that runs forward through a file.
 
-    Every packet that it meets after a seek must be the one which the scan saw at that place (time and size): that is
-    how it knows where it is, and it never has to trust a seek. A file whose seeks lead astray is decoded from its
-    beginning, once.
+    After a seek, every packet must be the one that the scan saw at that position (same time, same size). That is how
+    the decoder knows its position without trusting seeks. If seeks in a file go wrong, it is decoded from the beginning
+    instead.
     """
 
     def __init__(self, path: Path, scan: Scan, threads: int) -> None:
@@ -43,8 +43,8 @@ class Decoding:
         self.pending: deque[tuple[int, Any]] = deque()  # (time in ticks, or the count), frame
         self.seekable = scan.counted is None
         packets = scan.packets
-        self.goal: tuple[int, int] | None = None  # packet and time of the frame that is looked for
-        self._may_skip = scan.codec == "h264" and scan.counted is None  # HEVC marks layers only, others nothing
+        self.goal: tuple[int, int] | None = None  # packet and time of the frame that is wanted
+        self._may_skip = scan.codec == "h264" and scan.counted is None  # HEVC marks only layers, other codecs nothing
         self._keys = {int(packets.pts[k]): int(k) for k in (packets.key & packets.timed).nonzero()[0]}
         self._refreshes = set(packets.pts[packets.refresh & ~packets.key].tolist())
         self._container: Any = None
@@ -57,7 +57,7 @@ class Decoding:
             self._container = None
 
     def restart(self, entry: int) -> None:
-        """Begin at the key packet `entry`, or before it where the file cannot be entered there."""
+        """Start decoding at the key packet `entry`, or at an earlier one if the file cannot be entered there."""
         if entry > 0 and self.seekable:
             if self._enter(entry):
                 return
@@ -80,15 +80,15 @@ class Decoding:
     def _clear(self, start: int, unread: Any = None) -> None:
         self.pending.clear()
         self._sought = unread is not None
-        self._unread = unread  # a packet that was read to find out where a seek led
+        self._unread = unread  # a packet that was read to learn where a seek ended
         self.start = self.next = start  # position of the first and of the next packet
         self.ended = False
         self.shown: int | None = None  # time of the last frame taken
         self._count = 0
-        self._damage: list[tuple[int, int]] = []  # first and last packet that each damage may have touched
+        self._damage: list[tuple[int, int]] = []  # first and last packet that may be affected, for each damage
 
     def _enter(self, entry: int) -> bool:
-        """Seek so that decoding begins at `entry` or at a key packet before it; False if that does not work."""
+        """Seek to `entry`, or to a key packet before it; False if that fails."""
         packets = self.scan.packets
         before = int(packets.last_key[entry - 1])
         targets = [packets.pts[entry], packets.dts[entry]] + ([packets.pts[before]] if before >= 0 else [])
@@ -101,24 +101,24 @@ class Decoding:
                 packet = self._next_key()
             except av.FFmpegError:
                 continue
-            found = self._keys.get(packet.pts) if packet is not None and packet.pts is not None else None
-            if found is not None and found <= entry and packets.size[found] == packet.size:
-                self._clear(found, packet)
+            position = self._keys.get(packet.pts) if packet is not None and packet.pts is not None else None
+            if position is not None and position <= entry and packets.size[position] == packet.size:
+                self._clear(position, packet)
                 return True
         return False
 
     def _next_key(self) -> Any:
-        """The next packet that the file marks as key and that does not begin a refresh; None if there is none."""
+        """The next packet that is marked as key and does not begin a gradual refresh; None if there is none."""
         return next((p for p in self._packets if p.is_keyframe and p.size and p.pts not in self._refreshes), None)
 
     def frames(self) -> Iterator[tuple[int, Any]]:
-        """Take the frames that are decoded, in the order in which the decoder delivers them."""
+        """Yield and remove the pending frames, in the order in which the decoder delivered them."""
         while self.pending:
             self.shown, frame = self.pending.popleft()
             yield self.shown, frame
 
     def feed(self) -> None:
-        """Decode one more packet into `pending`; sets `ended` after the last one."""
+        """Decode one more packet into `pending`. Sets `ended` after the last one."""
         packet = self._read()
         if packet is None:
             return
@@ -146,11 +146,11 @@ class Decoding:
                 self.pending.append((stamp, frame))
 
     def _skip(self, packet: Any, position: int) -> None:
-        """Let the decoder leave out the picture if it is not needed.
+        """Let the decoder skip the picture in `packet` if it is not needed.
 
-        That is one stored and shown before the frame looked for from which no other is built. The packet itself is
-        asked, because FFmpeg, while it skips, does not report a packet with nothing in it. A packet without a time
-        may be the second field of a picture.
+        A picture is not needed if it is stored and shown before the wanted frame and no other picture refers to it.
+        The packet itself is parsed, because FFmpeg does not report empty packets while it skips. A packet without a
+        time may be the second field of a picture, so it is treated like the packet before it.
         """
         skip = self._skipping
         if packet.pts is not None:
@@ -165,44 +165,44 @@ class Decoding:
         while packet is None:
             try:
                 packet = next(self._packets)
-            except (StopIteration, av.FFmpegError):  # the scan stopped here too
+            except (StopIteration, av.FFmpegError):  # the scan ended here too
                 self.ended = True
                 return None
             if not packet.size and (packet.pts is not None or packet.dts is not None):
-                packet = None  # an empty packet in the middle (AVI) would end decoding
+                packet = None  # an empty packet in the middle of the file (AVI) would end decoding
         return packet
 
     def _check_place(self, packet: Any) -> None:
-        packets, at = self.scan.packets, self.next
+        packets, position = self.scan.packets, self.next
         pts = NO_TIME if packet.pts is None else packet.pts
-        if at < len(packets) and packets.pts[at] == pts and packets.size[at] == packet.size:
+        if position < len(packets) and packets.pts[position] == pts and packets.size[position] == packet.size:
             return
         if not self._sought:
             raise VideoError(f"{str(self.path)!r} changed while it was read.", "Run it again when it is complete.")
         raise AstrayError
 
     def _damaged(self, position: int) -> None:
-        """Note damage met at `position`.
+        """Record damage that was noticed at `position`.
 
-        A decoder often notices late: noise that begins in one packet may only make the next one undecodable, and
-        with threads an error is told when up to `threads` more packets have gone in.
+        A decoder often notices damage late: damage in one packet may only make the next one undecodable, and with
+        threads an error is reported up to `threads` packets later.
         """
         self._damage.append((position - self.lateness, position))
 
     @property
     def lateness(self) -> int:
-        """Packets after a frame's own that must be decoded before the frame can be trusted."""
+        """How many packets after a frame's own must be decoded before the frame can be trusted."""
         return self.threads if self.threads > 1 else 1
 
     @property
     def damaged_from(self) -> int | None:
-        """The first packet since the start that may be damaged, None if there is none."""
+        """The first packet since the start that may be damaged; None if there is none."""
         return self._damage[0][0] if self._damage else None
 
     def clean(self, entry: int, position: int) -> bool:
-        """True if no packet from `entry` to `position` may be damaged."""
+        """True if no packet from `entry` to `position` can be damaged."""
         return not any(first <= position and last >= entry for first, last in self._damage)
 
 
 class AstrayError(Exception):
-    """After a seek, the packets are not those of the scan."""
+    """After a seek, the packets were not those of the scan."""

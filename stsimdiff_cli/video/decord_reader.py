@@ -1,4 +1,4 @@
-"""The decord reader, for files on which decord is known to be right."""
+"""The decord reader, for files on which decord is known to deliver the right frames."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from torch import Tensor
 from ..errors import RequestError, VideoError
 from .scanning import Scan
 
-# Read once, when decord is imported: how often it looks backwards for a frame that it cannot decode (default 16).
+# Read once, when decord is imported: how often it retries from further back after a decoding error (default 16).
 LIMITS = {"DECORD_REWIND_RETRY_MAX": "1"}
-NO_SUBSTITUTES = 1e-9  # `fault_tol`, a fraction of the frames: one frame replaced by a neighbour is an error
+NO_SUBSTITUTES = 1e-9  # `fault_tol`, a fraction of the frames: even one frame replaced by a neighbour is an error
 SAME_TIME = 0.005  # seconds; decord gives times in float32
 
 
 class DecordReader:
-    """Reads a chunk with one `get_batch` on a reader that lives no longer.
+    """Reads each chunk with one `get_batch`, and opens decord anew for each chunk.
 
-    decord decodes ahead without bound while it is idle (2.2 GB after 7.5 s on a 10-minute 720p clip), so none is
-    open while a model works on the frames. Its frame count and its times must be those of the packet scan. A frame
-    that it cannot decode is an error, and so is one that it replaced by a neighbour: beside it may be others that
-    it repaired without saying so. Only PyAV tells which frames of a damaged file are whole.
+    decord decodes ahead without limit while it is idle (2.2 GB after 7.5 s on a 10-minute 720p clip), so it is closed
+    while a model works on the frames. Its frame count and times must match the packet scan. A frame that it cannot
+    decode is an error, and so is one that it replaced by a neighbour, because other frames may then have been repaired
+    without notice. Only PyAV can tell which frames of a damaged file are intact.
     """
 
     name = "decord"
 
     @classmethod
     def refusal(cls, scan: Scan) -> str | None:
-        """Why decord would deliver wrong frames of this file, or hang; None if it would not."""
+        """Why decord would deliver wrong frames of this file, or hang; None if it is right on it."""
         if scan.transport_stream:
             return "decord can hang on MPEG-TS and MPEG-PS files"
         if scan.counted:
@@ -43,7 +43,7 @@ class DecordReader:
         if scan.leading or _keys_out_of_place(scan):
             return "it has open GOPs (pictures shown before the key frame that they follow), where decord miscounts"
         if scan.refreshed:
-            return "its pictures are refreshed bit by bit, and decord begins where they are not whole"
+            return "its pictures are refreshed gradually, and decord begins where they are incomplete"
         if scan.cut_short:
             return "the file ends early, and decord gives up at its end"
         if scan.unshown:
@@ -51,12 +51,12 @@ class DecordReader:
         if scan.codec == "av1":
             return "decord cannot decode AV1"
         if scan.orientation.mirrored:
-            return "the file shows its pictures mirrored, which decord does not"
+            return "the file asks for mirrored pictures, and decord does not mirror them"
         return None
 
     @classmethod
     def require(cls) -> None:
-        """Import decord, with limits set; RequestError if it is not installed."""
+        """Import decord with its limits set. Raises RequestError if it is not installed."""
         for name, value in LIMITS.items():
             os.environ.setdefault(name, value)
         try:
@@ -71,10 +71,10 @@ class DecordReader:
         self._path, self._scan = path, scan
 
     def close(self) -> None:
-        """Nothing stays open."""
+        """Nothing to do: decord is closed after each chunk."""
 
     def read(self, indices: Sequence[int], pixels: Tensor) -> list[bool]:
-        """Write frame `indices[k]` to pixels[k] (height, width, 3) uint8; VideoError if there is none."""
+        """Write frame `indices[k]` to pixels[k] (height, width, 3) uint8. Raises VideoError if one is missing."""
         import decord
 
         reader: Any = None
@@ -85,10 +85,10 @@ class DecordReader:
         except (decord.DECORDError, decord.DECORDLimitReachedError, RuntimeError, StopIteration) as error:
             raise VideoError(
                 f"decord cannot read {str(self._path)!r}, or a part of it.",
-                "--decoder auto reads it, and tells which frames are damaged.",
+                "--decoder auto reads it, and reports which frames are damaged.",
             ) from error
         finally:
-            del reader  # closes it at once
+            del reader  # closes the file at once
         return [True] * len(indices)
 
     def _check(self, reader: Any, indices: list[int]) -> None:
@@ -102,12 +102,12 @@ class DecordReader:
 
 
 def _keys_out_of_place(scan: Scan) -> bool:
-    """True if some key frame is not shown at the place where it is stored: decord takes one for the other."""
+    """True if some key frame is not shown at the position where it is stored: decord confuses the two."""
     stored = np.flatnonzero(scan.packets.key)
     shown = np.flatnonzero(scan.packets.key[scan.position])
     return not np.array_equal(stored, shown)
 
 
 def _numpy(frames: Any) -> np.ndarray:
-    """Frames as numpy, whatever bridge another library in this process has set."""
+    """Frames as a numpy array, even if another library in this process has set a different bridge in decord."""
     return frames.asnumpy() if hasattr(frames, "asnumpy") else np.asarray(frames)

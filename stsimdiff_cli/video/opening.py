@@ -1,4 +1,4 @@
-"""Opens a video file, and says in a sentence why one cannot be opened."""
+"""Opens a video file, or explains in one sentence why it cannot be opened."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from ..errors import RequestError, StsimdiffError, VideoError
 
 
 def open_video(path: Path) -> tuple[Any, Any]:
-    """Open `path` and return PyAV's container and its best video stream; the caller closes the container.
+    """Open `path` and return PyAV's container and its best video stream. The caller closes the container.
 
-    RequestError if there is no such file, VideoError if it is not a video that can be read.
+    Raises RequestError if there is no such file, VideoError if it is not a video that can be read.
     """
     _check_file(path)
     try:
-        container = av.open(f"file:{path}")  # "file:", or a name with a colon would be taken for a protocol
+        container = av.open(f"file:{path}")  # without "file:", a name with a colon is taken for a protocol
     except (av.FFmpegError, ValueError) as error:
         raise _unreadable(path, error) from error
     stream = container.streams.best("video")
     if stream is None or stream.codec_context is None or stream.disposition & Disposition.attached_pic:
-        kinds: list[str] = sorted({s.type for s in container.streams if s is not stream})
+        others: list[str] = sorted({s.type for s in container.streams if s is not stream})
         container.close()
-        raise _no_picture(path, stream, kinds)
+        raise _no_picture(path, stream, others)
     return container, stream
 
 
@@ -55,11 +55,11 @@ def _unreadable(path: Path, error: Exception) -> VideoError:
     return VideoError(f"{str(path)!r} is not a video that can be read ({reason}).", "Check that it plays in a player.")
 
 
-def _no_picture(path: Path, stream: Any, kinds: list[str]) -> StsimdiffError:
+def _no_picture(path: Path, stream: Any, others: list[str]) -> StsimdiffError:
     if stream is not None and stream.codec_context is None:
         return VideoError(
             f"{str(path)!r} has a video stream in a format that this build of PyAV cannot decode.",
             f"Convert it first: ffmpeg -i {path.name} converted.mp4",
         )
-    found = f"only {' and '.join(kinds)}" if kinds else "nothing that can be played"
-    return VideoError(f"{str(path)!r} has no video stream, {found}.", "Give a file with pictures.")
+    content = f"only {' and '.join(others)}" if others else "nothing that can be played"
+    return VideoError(f"{str(path)!r} has no video stream, {content}.", "Give a file with pictures.")

@@ -1,4 +1,4 @@
-"""The packets of a video stream, as a demuxer hands them out: what every decoder meets."""
+"""The packets of a video stream, as every decoder receives them from the demuxer."""
 
 from __future__ import annotations
 
@@ -17,29 +17,31 @@ NO_TIME = np.iinfo(np.int64).min
 
 @dataclass(frozen=True, eq=False)
 class Packets:
-    """The p packets of a stream in the order of the file, which is the order of decoding."""
+    """The p packets of a stream in file order, which is decoding order."""
 
-    pts: np.ndarray  # (p,) int64, time of showing in ticks, NO_TIME where the file gives none
-    dts: np.ndarray  # (p,) int64, time of decoding in ticks, NO_TIME likewise
+    pts: np.ndarray  # (p,) int64, presentation time in ticks, NO_TIME where the file has none
+    dts: np.ndarray  # (p,) int64, decoding time in ticks, NO_TIME where the file has none
     duration: np.ndarray  # (p,) int64, ticks, 0 if unknown
     size: np.ndarray  # (p,) int64, bytes
-    key: np.ndarray  # (p,) bool, decoding can begin here; a refresh only if it is the first that is marked as key
+    key: (
+        np.ndarray
+    )  # (p,) bool, decoding can begin here; the start of a refresh counts only if it is the first marked as key
     discard: np.ndarray  # (p,) bool, needed for decoding but not to be shown (edit list)
-    refresh: np.ndarray  # (p,) bool, marked as key but no whole picture: a refresh bit by bit begins (H.264)
+    refresh: np.ndarray  # (p,) bool, marked as key but without a complete picture: a gradual refresh begins (H.264)
 
     def __len__(self) -> int:
         return len(self.pts)
 
     @property
     def timed(self) -> np.ndarray:
-        """(p,) bool, packets with a time of showing."""
+        """(p,) bool, packets with a presentation time."""
         return self.pts != NO_TIME
 
     @cached_property
     def last_key(self) -> np.ndarray:
-        """(p,) int64, position of the last key packet with a time up to each packet, -1 if there is none."""
-        here = np.where(self.key & self.timed, np.arange(len(self)), -1)
-        return np.maximum.accumulate(here)
+        """(p,) int64, position of the last key packet with a time at or before each packet, -1 if there is none."""
+        keys = np.where(self.key & self.timed, np.arange(len(self)), -1)
+        return np.maximum.accumulate(keys)
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,12 @@ class FirstFrame:
     width: int  # pixels as stored
     height: int
     orientation: Orientation = UPRIGHT
-    clean: bool = True  # no packet before it was damaged
+    clean: bool = True  # neither it nor a packet before it was damaged
 
 
 @dataclass(frozen=True)
 class PacketScan:
-    """All packets, the first frame (None if nothing can be decoded), and whether the file ends in a packet."""
+    """All packets, the first frame (None if nothing can be decoded), and whether the file ends inside a packet."""
 
     packets: Packets
     first: FirstFrame | None
@@ -63,7 +65,7 @@ class PacketScan:
 
 
 def read_packets(container: Any, stream: Any) -> PacketScan:
-    """Read every packet of `stream`; decode until the first frame comes out."""
+    """Read every packet of `stream`, and decode until there is a first frame."""
     rows: list[tuple[int, int, int, int, bool, bool, bool]] = []
     first, clean, cut_short = None, True, False
     is_h264, lengths = stream.codec_context.name == "h264", length_size(stream.codec_context.extradata)
@@ -84,7 +86,7 @@ def read_packets(container: Any, stream: Any) -> PacketScan:
             if frames:
                 first = _describe(frames[0], clean)
         refresh = is_h264 and packet.is_keyframe and begins_refresh(bytes(packet), lengths)
-        if packet.size:  # the packet after the last one is empty: it makes the decoder hand out what it holds
+        if packet.size:  # an empty packet follows the last one, to flush the decoder
             rows.append(
                 (
                     NO_TIME if packet.pts is None else packet.pts,

@@ -1,4 +1,4 @@
-"""Making the next item while the last one is used."""
+"""Makes the next item in a thread while the last one is used."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ _END = object()
 
 
 def prefetched(items: Iterable[Item]) -> Iterator[Item]:
-    """The same items, each made in a thread while the one before it is used: at most one waits.
+    """The same items, each made in a thread while the one before it is used; at most one is waiting.
 
-    An error of the maker reaches the user in its place. When the user stops early, the maker stops after its item.
+    An exception raised while an item is made is raised in its place. If the consumer stops early, so does the thread,
+    after its current item.
     """
     ready: Queue[Any] = Queue(maxsize=1)
-    left = threading.Event()
+    stopped = threading.Event()
 
     def offer(item: Any) -> bool:
-        while not left.is_set():
+        while not stopped.is_set():
             try:
                 ready.put(item, timeout=0.1)
                 return True
@@ -34,11 +35,11 @@ def prefetched(items: Iterable[Item]) -> Iterator[Item]:
                 if not offer((item, None)):
                     return
             offer((_END, None))
-        except BaseException as error:  # whatever it is, it belongs to the user
+        except BaseException as error:  # whatever it is, the consumer gets it
             offer((None, error))
 
-    maker = threading.Thread(target=make, name="prefetch", daemon=True)
-    maker.start()
+    thread = threading.Thread(target=make, name="prefetch", daemon=True)
+    thread.start()
     try:
         while True:
             item, error = ready.get()
@@ -48,5 +49,5 @@ def prefetched(items: Iterable[Item]) -> Iterator[Item]:
                 return
             yield item
     finally:
-        left.set()
-        maker.join()
+        stopped.set()
+        thread.join()

@@ -1,4 +1,4 @@
-"""The reader of choice: PyAV, with every frame found by the time that the packet scan gives it."""
+"""The default reader: PyAV, with every frame identified by its time in the packet scan."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from torch import Tensor
 from .decoding import AstrayError, Decoding, decode_threads
 from .scanning import Scan
 
-PATIENCE = 64  # packets after a frame's own within which it must come out; H.264 and HEVC hold back at most 16
+PATIENCE = 64  # a frame must come out at most so many packets after its own; H.264 and HEVC hold back at most 16
 
 
 class PyavReader:
-    """Reads frames in increasing order, each group of pictures once.
+    """Reads frames in increasing order, and decodes each group of pictures once.
 
-    A frame is decoded from the last key frame that is not after it, and counts only if the decoder delivers exactly
-    its time and no packet on the way was damaged; else it is missing. Damage spreads: pictures after a damaged one
-    are built from it until the next key frame, so all of them are missing. (A bit that flips without making a packet
-    invalid cannot be seen: video has no checksums.)
+    A frame is decoded from the last key frame at or before it. It counts only if the decoder delivers exactly its time
+    and no packet on the way was damaged; else it is missing. Damage spreads: pictures after a damaged one are predicted
+    from it until the next key frame, so all of them are missing. (A flipped bit that leaves a packet valid goes
+    unnoticed: video has no checksums.)
     """
 
     name = "pyav"
 
     @classmethod
     def refusal(cls, scan: Scan) -> str | None:  # noqa: ARG003
-        """None: this reader reads everything."""
+        """None: this reader is right on every file."""
         return None
 
     @classmethod
     def require(cls) -> None:
-        """PyAV is always installed."""
+        """Nothing to do: PyAV is always installed."""
 
     def __init__(self, path: Path, scan: Scan) -> None:
         self._scan = scan
         self._decoding = Decoding(path, scan, decode_threads())
-        self._kept: dict[int, Any] = {}  # frames of this chunk that came out before their turn
+        self._kept: dict[int, Any] = {}  # frames of this chunk that were decoded before their turn
         self._rgb = VideoReformatter()
 
     def close(self) -> None:
@@ -48,13 +48,13 @@ class PyavReader:
         self._decoding.close()
 
     def read(self, indices: Sequence[int], pixels: Tensor) -> list[bool]:
-        """Write frame `indices[k]` to pixels[k] (height, width, 3) uint8; False where there is none."""
+        """Write frame `indices[k]` to pixels[k] (height, width, 3) uint8; False where it is missing."""
         self._kept.clear()
         wanted = {self._stamp(i) for i in indices}
         return [self._read_one(index, wanted, pixels[k]) for k, index in enumerate(indices)]
 
     def _stamp(self, index: int) -> int:
-        """What the decoder calls the frame: its time in ticks, or its number where frames are counted."""
+        """What identifies the frame in the decoder: its time in ticks, or its number if frames are counted."""
         return index if self._scan.counted else int(self._scan.packets.pts[self._scan.position[index]])
 
     def _read_one(self, index: int, wanted: set[int], out: Tensor) -> bool:
@@ -79,7 +79,7 @@ class PyavReader:
             self._go_to(entry, stamp)
         frame = self._advance(stamp, entry, position, wanted)
         if frame is None and decoding.clean(entry, position) and decoding.seekable and 0 < entry <= decoding.start:
-            # Some streams refresh the picture bit by bit and need more than one key frame's run-up.
+            # Some streams refresh the picture gradually, and decoding must start more than one key frame earlier.
             self._kept.clear()
             decoding.restart(int(self._scan.packets.last_key[entry - 1]))
             entry = decoding.start
@@ -87,7 +87,7 @@ class PyavReader:
         return frame if frame is not None and decoding.clean(entry, position) else None
 
     def _go_to(self, entry: int, stamp: int) -> None:
-        """Continue if the frame is ahead in this group of pictures, else begin at its key frame."""
+        """Continue if the frame is ahead in this group of pictures; else restart at its key frame."""
         decoding = self._decoding
         passed = decoding.shown is not None and decoding.shown >= stamp
         ahead = entry > decoding.next
@@ -97,18 +97,18 @@ class PyavReader:
             decoding.restart(entry)
 
     def _advance(self, stamp: int, entry: int, position: int, wanted: set[int]) -> Any:
-        """Decode until the frame `stamp` is out and the packet after its own has been seen, or it is overdue."""
+        """Decode until the frame `stamp` is out and can be trusted, or until it is overdue (None)."""
         decoding = self._decoding
         decoding.goal = position, stamp
         frame = self._kept.pop(stamp, None)
         while True:
             if frame is None:
-                for found, picture in decoding.frames():
-                    if found == stamp:
+                for time, picture in decoding.frames():
+                    if time == stamp:
                         frame = picture
                         break
-                    if found in wanted and found > stamp:
-                        self._kept[found] = picture
+                    if time in wanted and time > stamp:
+                        self._kept[time] = picture
             enough = decoding.next > position + (PATIENCE if frame is None else decoding.lateness)
             if decoding.ended or enough or not decoding.clean(entry, position):
                 return frame
@@ -118,10 +118,10 @@ class PyavReader:
 def to_rgb(frame: Any, width: int, height: int, reformatter: VideoReformatter) -> np.ndarray:
     """A decoded frame as (height, width, 3) uint8 RGB.
 
-    The matrix (BT.709, BT.601, BT.2020) and the range are the frame's own; a frame that does not tell is taken for
-    BT.601 in limited range, as ffmpeg and decord take it. The destination's matrix means nothing for RGB, but PyAV
-    before 17 ignores the source's matrix unless the two differ. A frame of another size than the first (a stream
-    may change it) is scaled to the first one's; brightness of HDR video is left as stored.
+    The matrix (BT.709, BT.601, BT.2020) and the range are those of the frame; a frame that does not state them is taken
+    to be BT.601 in limited range, as in ffmpeg and decord. The destination's matrix has no meaning for RGB, but PyAV
+    before 17 ignores the source's matrix unless the two differ. A frame that differs in size from the first (a stream
+    may change it) is scaled to the first one's size. HDR brightness stays as stored.
     """
     rgb = reformatter.reformat(
         frame,

@@ -1,4 +1,4 @@
-"""Reads chosen frames with one of three readers."""
+"""Reads the chosen frames of a video with one of three readers."""
 
 from __future__ import annotations
 
@@ -37,38 +37,38 @@ AUTO = "auto"
 
 
 class Reader(Protocol):
-    """What a video reader can do. `refusal` and `require` are asked before one is made."""
+    """A video reader. `refusal` and `require` are called before a reader is created."""
 
     name: str
 
     @classmethod
     def refusal(cls, scan: Scan) -> str | None:
-        """Why this reader would be wrong on this file, as the end of a sentence; None if it would not."""
+        """Why this reader would deliver wrong frames of this file, to end a sentence with; None if it is right."""
 
     @classmethod
     def require(cls) -> None:
-        """RequestError with the command to install what is not there."""
+        """Raise RequestError, with the command that installs it, if the reader is not installed."""
 
     def read(self, indices: Sequence[int], pixels: Tensor) -> list[bool]:
         """Write frame `indices[k]` to pixels[k] (height, width, 3) uint8; False where it cannot be decoded."""
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
 
 
 def decoder_for(scan: Scan, wanted: str = AUTO) -> str:
-    """The name of the reader that will be used: "pyav", "decord" or "torchcodec".
+    """The name of the reader to use: "pyav", "decord" or "torchcodec".
 
-    "auto" is PyAV for every file, on the evidence: for 64 frames from a 10-minute 1280x720 H.264 clip (two cores,
-    medians of five runs, opening and indexing included) it needs 7.6 s where decord needs 9.8 s, with a key frame
-    every two seconds 3.8 s against 6.4 s, in 0.4 GB against 1.0 GB; and on eleven kinds of awkward files it never
-    delivered a wrong frame, where decord was silently off in open GOPs (H.264 and the defaults of HEVC), showed
-    frames that an edit list cuts off, and hung on MPEG-TS. torchcodec was faster still (5.7 s and 2.7 s), but
-    wrong on edit lists, and it needs a matching system FFmpeg. Where H.264 pictures are refreshed bit by bit, both
-    deliver wrong ones. (These times are from before PyAV left out pictures that it does not need: see `Decoding`.)
+    "auto" is PyAV for every file, for two reasons. Speed: for 64 frames from a 10-minute 1280x720 H.264 clip (two
+    cores, medians of five runs, including opening and indexing) PyAV takes 7.6 s and decord 9.8 s; with a key frame
+    every two seconds, 3.8 s and 6.4 s, in 0.4 GB and 1.0 GB. (These times are from before PyAV skipped pictures that
+    it does not need: see `Decoding`.) Exactness: on eleven kinds of awkward files PyAV never delivered a wrong frame,
+    while decord was silently wrong in open GOPs (H.264 and the defaults of HEVC), showed frames that an edit list cuts
+    off, and hung on MPEG-TS. torchcodec was even faster (5.7 s and 2.7 s), but wrong on edit lists, and it needs a
+    matching system FFmpeg. Where H.264 pictures are refreshed gradually, both deliver wrong ones.
 
-    A reader asked for by name is used where it is right. RequestError, with the reason, for a file on which it
-    would deliver wrong frames, for an unknown name and for a reader that is not installed.
+    A reader requested by name is used if it is right on the file. Raises RequestError, with the reason, if it would
+    deliver wrong frames, if the name is unknown, and if the reader is not installed.
     """
     if wanted == AUTO:
         return "pyav"
@@ -87,14 +87,13 @@ def read_frames(
 ) -> Iterator[Frames]:
     """Yield the frames at `indices` (strictly increasing, into `scan.seconds`), at most `chunk` at a time.
 
-    Each `Frames` stands for the next `chunk` indices: `pixels` (n, height, width, 3) uint8 RGB with n <= chunk,
-    rotation applied, their `seconds`, and `missing_seconds` for those of them that cannot be decoded; n may be 0.
-    Pixels are as stored: not scaled to the display aspect ratio, not deinterlaced, HDR not mapped to SDR.
-    No more than one chunk of pixels is held; it is the consumer's to let go of.
-    The file is closed at the end, or when the iterator is closed.
+    Each `Frames` covers the next `chunk` indices: `pixels` (n, height, width, 3) uint8 RGB with n <= chunk, rotation
+    applied, their `seconds`, and the `missing_seconds` of frames that cannot be decoded; n may be 0. Pixels are as
+    stored: not scaled to the display aspect ratio, not deinterlaced, HDR not mapped to SDR. Only one chunk of pixels
+    is held, until the consumer releases it. The file is closed at the end, or when the iterator is closed.
 
-    RequestError as `decoder_for`, before anything is read. VideoError at the end if not one frame could be decoded,
-    and if the file changes meanwhile.
+    Raises RequestError as `decoder_for`, before anything is read; VideoError at the end if no frame could be decoded,
+    or if the file changes while it is read.
     """
     chosen = [int(i) for i in indices]
     if chunk < 1:
@@ -115,7 +114,7 @@ def _chunks(reader_class: Any, path: Path, scan: Scan, chosen: list[int], chunk:
             frames = _read_chunk(reader, scan, chosen[first : first + chunk])
             delivered += len(frames.seconds)
             yield frames
-            del frames  # or this chunk would be held while the next is read
+            del frames  # release this chunk before the next is read
     finally:
         reader.close()
     if chosen and not delivered:
@@ -127,10 +126,10 @@ def _chunks(reader_class: Any, path: Path, scan: Scan, chosen: list[int], chunk:
 
 def _read_chunk(reader: Reader, scan: Scan, indices: list[int]) -> Frames:
     pixels = torch.empty((len(indices), scan.height, scan.width, 3), dtype=torch.uint8)
-    there = reader.read(indices, pixels)
+    decoded = reader.read(indices, pixels)
     times = [float(scan.seconds[i]) for i in indices]
     return Frames(
-        pixels=pixels if all(there) else pixels[torch.tensor(there)],
-        seconds=tuple(t for t, ok in zip(times, there, strict=True) if ok),
-        missing_seconds=tuple(t for t, ok in zip(times, there, strict=True) if not ok),
+        pixels=pixels if all(decoded) else pixels[torch.tensor(decoded)],
+        seconds=tuple(t for t, ok in zip(times, decoded, strict=True) if ok),
+        missing_seconds=tuple(t for t, ok in zip(times, decoded, strict=True) if not ok),
     )

@@ -1,4 +1,4 @@
-"""Frames in chunks of one size, whatever the chunks they come in."""
+"""Regroups frames into chunks of one size."""
 
 from __future__ import annotations
 
@@ -10,18 +10,23 @@ from ..records import Frames
 
 
 def rechunked(parts: Iterable[Frames], size: int, missing: list[float]) -> Iterator[Frames]:
-    """The same frames in chunks of exactly `size` (but the last), whatever could not be decoded; notes what is missing.
+    """The same frames in chunks of exactly `size`, except for the last, even if some frames could not be decoded.
 
-    So that a slot of several frames is never cut in two.
+    With a size that is a multiple of the frames per slot, no slot is cut in two. The times of missing frames are
+    appended to `missing`.
     """
-    held: Frames | None = None
+    pending: Frames | None = None
     for part in parts:
         missing += part.missing_seconds
         if not part.seconds:
             continue
-        held = part if held is None else Frames(torch.cat([held.pixels, part.pixels]), held.seconds + part.seconds)
-        while len(held.seconds) >= size:
-            yield Frames(held.pixels[:size], held.seconds[:size])
-            held = Frames(held.pixels[size:], held.seconds[size:])
-    if held is not None and held.seconds:
-        yield held
+        pending = (
+            part
+            if pending is None
+            else Frames(torch.cat([pending.pixels, part.pixels]), pending.seconds + part.seconds)
+        )
+        while len(pending.seconds) >= size:
+            yield Frames(pending.pixels[:size], pending.seconds[:size])
+            pending = Frames(pending.pixels[size:], pending.seconds[size:])
+    if pending is not None and pending.seconds:
+        yield pending

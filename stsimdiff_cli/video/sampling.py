@@ -1,4 +1,4 @@
-"""Chooses which frames of a video to look at."""
+"""Chooses which frames of a video to read."""
 
 from __future__ import annotations
 
@@ -10,36 +10,35 @@ import numpy as np
 from ..errors import RequestError
 from .scanning import Scan
 
-#: Frames of a video, if nobody names a number.
+#: The default number of frames per video.
 DEFAULT_FRAMES = 32
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """Which frames of a video to read, and with which decoder, as a user says it."""
+    """Which frames of a video to read, and with which decoder, as a user specifies it."""
 
-    frames: int = DEFAULT_FRAMES  # uniform over the clip, unless there is a rate
+    frames: int = DEFAULT_FRAMES  # uniformly over the clip; not used if there is a rate
     fps: float | None = None  # frames per second of video
-    start: float | None = None  # seconds
-    end: float | None = None  # seconds
+    start: float | None = None  # seconds from the first frame
+    end: float | None = None  # seconds from the first frame
     decoder: str = "auto"  # auto, pyav, decord or torchcodec
 
 
 def choose_frames(scan: Scan, sampling: Sampling) -> tuple[int, ...]:
-    """Strictly increasing indices into `scan.seconds`.
+    """The chosen frames as strictly increasing indices into `scan.seconds`.
 
-    By count: `frames` frames, uniform over the frames (not over the time) of the clip, the first and the last
-    included: `numpy.linspace(first, last, frames)` without its fractions. That is how LLaVA-Video and its relatives
-    sample (with rounding instead of truncation, Qwen2-VL too), and where the frame rate is constant it is
-    uniform in time too. A clip of varying rate gives more frames where it has more. A clip with fewer frames gives
-    all that it has.
+    By count: `frames` frames, uniform over the frames (not over the time) of the clip, including the first and the
+    last: `numpy.linspace(first, last, frames)`, truncated. LLaVA-Video and related models sample in this way, and so
+    does Qwen2-VL, with rounding instead of truncation. At a constant frame rate it is uniform in time too; at a
+    variable rate there are more samples where there are more frames. A shorter clip gives all its frames.
 
-    By rate: with `fps`, the frame on the screen at `start`, `start + 1/fps`, ... to the end; `frames` is then not used.
-    A rate higher than the clip's gives every frame once.
+    By rate: with `fps`, the frame shown at `start`, `start + 1/fps`, ... to the end; `frames` is then not used. A rate
+    above that of the clip gives every frame once.
 
-    `start` and `end` are seconds from the first frame; the part begins with the frame on the screen at `start` and
-    ends with the one on the screen at `end`. An `end` after the end of the clip means the end of the clip, so that
-    one command suits clips of all lengths. RequestError for a range with nothing in it and for numbers below zero.
+    `start` and `end` are seconds from the first frame: the range begins with the frame shown at `start` and ends with
+    the frame shown at `end`. An `end` after the clip means its end, so that one command suits clips of all lengths.
+    Raises RequestError for an empty range and for invalid numbers.
     """
     frames, fps = sampling.frames, sampling.fps
     first_time, last_time = _part(scan, sampling.start, sampling.end)
@@ -55,7 +54,7 @@ def choose_frames(scan: Scan, sampling: Sampling) -> tuple[int, ...]:
 
 
 def _part(scan: Scan, start: float | None, end: float | None) -> tuple[float, float]:
-    """The range in seconds, checked; its end is infinite if none is given."""
+    """The range in seconds, checked; infinite at the end if none is given."""
     length = f"The clip is {scan.duration:.2f} s long."
     for name, value in (("start", start), ("end", end)):
         if value is not None and not (math.isfinite(value) and value >= 0):
@@ -69,28 +68,28 @@ def _part(scan: Scan, start: float | None, end: float | None) -> tuple[float, fl
 
 
 def _shown_from(scan: Scan) -> np.ndarray:
-    """When each frame appears: (n,) seconds, early by the rounding of times in the file.
+    """When each frame appears, (n,) seconds, earlier by the rounding error of times in the file.
 
-    Times in a file are whole ticks, in Matroska milliseconds: a frame meant for 0.0667 s may stand at 0.067 s.
+    Times in a file are whole ticks, in Matroska milliseconds: a frame meant for 0.0667 s may be stored at 0.067 s.
     """
     return scan.seconds - scan.tolerance
 
 
 def _shown_until(scan: Scan) -> float:
-    """When the last frame goes: seconds, early by the same rounding; a frame of no duration stays for an instant."""
+    """When the last frame ends, in seconds, earlier by the same error; a frame without duration lasts an instant."""
     return max(scan.duration - scan.tolerance, float(scan.seconds[-1]) + scan.tolerance)
 
 
 def _on_screen(scan: Scan, times: np.ndarray) -> np.ndarray:
-    """Index of the frame shown at each time: the last one at or before it, else the first."""
+    """Index of the frame shown at each time: the last one at or before it, or the first frame."""
     return np.maximum(np.searchsorted(_shown_from(scan), times, side="right") - 1, 0)
 
 
 def _at_rate(scan: Scan, fps: float, start: float, end: float) -> np.ndarray:
-    """Indices of the frames that are on the screen at one of the times start, start + 1/fps, ... end.
+    """Indices of the frames that are shown at one of the times start, start + 1/fps, ... end.
 
-    Asked from the frames' side, so that the work is bounded by the clip and not by the rate: frame i, on the screen
-    in [from_i, to_i), is chosen if the first of the times that is not before from_i is before to_i.
+    Computed per frame, so that the work depends on the length of the clip and not on the rate: frame i, shown during
+    [from_i, to_i), is chosen if the first of the times at or after from_i is before to_i.
     """
     begins = _shown_from(scan)  # (n,)
     ends = np.append(begins[1:], _shown_until(scan))

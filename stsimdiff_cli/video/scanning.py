@@ -1,7 +1,7 @@
-"""Scans a video: reads every packet once, decodes one frame, and learns what is where.
+"""Scans a video: reads every packet once and decodes one frame, to learn which frames there are and when.
 
-The header of a file is not asked: Matroska, WebM and MPEG-TS do not count their frames there, and an edit list
-makes an MP4's count wrong. The packets are the truth that a decoder meets.
+The header of a file is not trusted: Matroska, WebM and MPEG-TS do not state the number of frames there, and in an MP4
+with an edit list the number is wrong. The packets are what a decoder receives.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SHORT_NAMES = {"mov,mp4,m4a,3gp,3g2,mj2": "mp4", "matroska,webm": "matroska"}
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """What a video holds: n frames in the order of showing, p packets in the order of the file."""
+    """The contents of a video: n frames in presentation order, p packets in file order."""
 
     container: str  # short name of the format: "mp4", "matroska", "mpegts", "mpeg", "avi", ...
     codec: str
@@ -32,11 +32,11 @@ class Scan:
     orientation: Orientation
     seconds: np.ndarray  # (n,) float64, times from the first frame
     duration: float  # seconds, from the first frame to the end of the last one
-    tick: float  # seconds, the file's unit of time
+    tick: float  # the file's unit of time, in seconds
     packets: Packets
     position: np.ndarray  # (n,) int64, packet of each frame
     entry: np.ndarray  # (n,) int64, key packet from which each frame can be decoded
-    counted: str | None  # why frames are counted and times in the file are not used; None if they are
+    counted: str | None  # why frames are identified by counting instead of by times in the file; None if they are not
     cut_short: bool  # the file ends inside a packet
 
     @property
@@ -51,22 +51,22 @@ class Scan:
 
     @property
     def width(self) -> int:
-        """Pixels across, as shown."""
+        """Width in pixels, as shown."""
         return self.orientation.size(*self.stored_size)[0]
 
     @property
     def height(self) -> int:
-        """Pixels down, as shown."""
+        """Height in pixels, as shown."""
         return self.orientation.size(*self.stored_size)[1]
 
     @property
     def rotation(self) -> int:
-        """Degrees clockwise by which stored pictures are turned to be shown."""
+        """Degrees clockwise by which stored pictures are rotated before they are shown."""
         return self.orientation.degrees
 
     @cached_property
     def key_seconds(self) -> tuple[float, ...]:
-        """Times of all key frames, those not shown included (before 0 where an edit list cuts them off)."""
+        """Times of all key frames, including those not shown (negative if an edit list cuts them off)."""
         keys = self.packets.pts[self.packets.key & self.packets.timed]
         return tuple(float(k) for k in np.sort(keys - self.packets.pts[self.position[0]]) * self.tick)
 
@@ -84,27 +84,27 @@ class Scan:
 
     @property
     def edit_list(self) -> bool:
-        """True if the file tells players not to show some of its frames."""
+        """True if the file tells players to skip some of its frames."""
         return bool(self.packets.discard.any())
 
     @property
     def refreshed(self) -> bool:
-        """True if key packets begin a refresh of the picture bit by bit instead of holding a whole one (H.264)."""
+        """True if some key packets begin a gradual refresh instead of holding a complete picture (H.264)."""
         return bool(self.packets.refresh.any())
 
     @property
     def unshown(self) -> int:
-        """Packets without a frame to show: cut off by an edit list, without a time, or without their references."""
+        """Packets that show no frame: cut off by an edit list, without a time, or without their references."""
         return max(len(self.packets) - self.frames, 0)
 
     @property
     def reordered(self) -> bool:
-        """True if frames are stored in another order than they are shown (B-frames)."""
+        """True if frames are not stored in presentation order (B-frames)."""
         return bool((np.diff(self.position) < 0).any())
 
     @cached_property
     def variable_rate(self) -> bool:
-        """True if the time between frames changes by more than rounding (a tenth, or two ticks)."""
+        """True if the time between frames varies by more than rounding (a tenth, or two ticks)."""
         gaps = np.diff(self.seconds)
         if len(gaps) < 2:
             return False
@@ -113,7 +113,7 @@ class Scan:
 
     @cached_property
     def tolerance(self) -> float:
-        """Seconds by which a stored time may miss the one that was meant: a tick, but less than half a frame."""
+        """Rounding error of stored times in seconds: a tick, but at most a quarter of a frame."""
         usual = float(np.median(np.diff(self.seconds))) if self.frames > 1 else self.tick
         return min(1.001 * self.tick, usual / 4)
 
@@ -122,9 +122,9 @@ class Scan:
         """What a user should know about this file, in sentences."""
         notes = []
         if self.cut_short:
-            notes.append(f"The file ends early: {self.frames} frames, {self.duration:.2f} s, are there.")
+            notes.append(f"The file ends early: it has {self.frames} frames, {self.duration:.2f} s.")
         if (self.packets.key & self.packets.refresh).any():
-            notes.append("The file begins without a whole picture: frames until it is refreshed are left out.")
+            notes.append("The file begins with an incomplete picture: the frames until it is complete are left out.")
         if self.counted:
             notes.append(f"{self.counted} Frames are counted from the beginning, and their times are estimates.")
         return tuple(notes)
@@ -133,7 +133,7 @@ class Scan:
 def scan(path: Path | str) -> Scan:
     """Scan the video at `path`.
 
-    RequestError if there is no such file; VideoError if it has no video stream or no frame that can be decoded.
+    Raises RequestError if there is no such file; VideoError if it has no video stream, or no frame can be decoded.
     """
     path = Path(path)
     container, stream = open_video(path)
@@ -141,40 +141,40 @@ def scan(path: Path | str) -> Scan:
         name = SHORT_NAMES.get(container.format.name, container.format.name.split(",")[0])
         codec, tick, rate = _codec(stream), float(stream.time_base), _rate(stream)
         reorders = bool(stream.codec_context.has_b_frames)
-        found = read_packets(container, stream)
-    if found.first is None:
-        raise _nothing(path)
-    counted = why_counted(name, codec, reorders, found.packets, tick)
+        contents = read_packets(container, stream)
+    if contents.first is None:
+        raise _no_frames(path)
+    counted = why_counted(name, codec, reorders, contents.packets, tick)
     if counted:
         container, stream = open_video(path)
         with container:
-            timeline = by_counting(container, stream, found.packets, tick, rate)
+            timeline = by_counting(container, stream, contents.packets, tick, rate)
     else:
-        timeline = by_time_stamps(found.packets, found.first, tick, rate)
+        timeline = by_time_stamps(contents.packets, contents.first, tick, rate)
     if not len(timeline.seconds):
-        raise _nothing(path)
+        raise _no_frames(path)
     return Scan(
         container=name,
         codec=codec,
-        stored_size=(found.first.width, found.first.height),
-        orientation=found.first.orientation,
+        stored_size=(contents.first.width, contents.first.height),
+        orientation=contents.first.orientation,
         seconds=timeline.seconds,
         duration=timeline.duration,
         tick=tick,
-        packets=found.packets,
+        packets=contents.packets,
         position=timeline.position,
         entry=timeline.entry,
         counted=counted,
-        cut_short=found.cut_short,
+        cut_short=contents.cut_short,
     )
 
 
-def _nothing(path: Path) -> VideoError:
-    return VideoError(f"{str(path)!r} holds no frame that can be decoded.", "Check that it plays in a player.")
+def _no_frames(path: Path) -> VideoError:
+    return VideoError(f"{str(path)!r} has no frame that can be decoded.", "Check that it plays in a player.")
 
 
 def _codec(stream: Any) -> str:
-    name = stream.codec_context.name  # the decoder's name, which is the codec's for all but this one
+    name = stream.codec_context.name  # the decoder's name, which is the codec's except for AV1
     return "av1" if name == "libdav1d" else name
 
 

@@ -1,4 +1,4 @@
-"""Describes the video file that frames came from."""
+"""Describes the video file that frames come from."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ BLOCK = 1 << 20  # bytes read at a time
 
 
 def source_of(path: Path | str, scan: Scan, decoder: str, missing: Iterable[float] = ()) -> Source:
-    """The `Source` record of the video at `path`; reads the whole file for its SHA-256.
+    """The `Source` record of the video at `path`. Reads the whole file for its SHA-256.
 
-    `decoder` is the reader that delivered the frames, `missing` the times in seconds of those that it could not.
+    `decoder` is the name of the reader, `missing` the times in seconds of chosen frames that it could not decode.
     """
     path = Path(path)
     return Source(
@@ -34,7 +34,7 @@ def source_of(path: Path | str, scan: Scan, decoder: str, missing: Iterable[floa
 
 
 def checksum_of(path: Path) -> str:
-    """The SHA-256 of a file, by which a video is known again."""
+    """The SHA-256 of a file, by which a video is recognised later."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(BLOCK):

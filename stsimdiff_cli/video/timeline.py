@@ -1,4 +1,4 @@
-"""Works out which frames a video shows, when, and where decoding must begin for each."""
+"""Determines which frames a video shows, when, and where decoding must begin for each."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 
 from .packets import NO_TIME, FirstFrame, Packets
 
-LONGEST_DELAY = 16  # frames that a decoder holds back to put them in order, at most (H.264, HEVC)
-USUAL_RATE = 25.0  # FFmpeg's own assumption for streams that do not tell
+LONGEST_DELAY = 16  # the most frames that a decoder holds back to reorder them (H.264, HEVC)
+USUAL_RATE = 25.0  # what FFmpeg assumes for streams that do not state a rate
 
 
 @dataclass(frozen=True, eq=False)
 class Timeline:
-    """The n frames of a video in the order of showing."""
+    """The n frames of a video in presentation order."""
 
     seconds: np.ndarray  # (n,) float64, from the first frame
     position: np.ndarray  # (n,) int64, packet of each frame
@@ -25,11 +25,11 @@ class Timeline:
 
 
 def by_time_stamps(packets: Packets, first: FirstFrame, tick: float, rate: float | None) -> Timeline:
-    """The frames by the times that their packets carry.
+    """The frames according to the times of their packets.
 
-    Not shown are packets that an edit list cuts off, packets without a time, and what comes before the first key
-    frame, in the file or in time: a stream that was cut in the middle begins with pictures that lack their
-    references. Where the picture is refreshed bit by bit, two refreshes must have passed instead.
+    Packets that an edit list cuts off, packets without a time, and all before the first key frame, in the file or in
+    time, are not shown: a stream that was cut in the middle begins with pictures without their references. Where the
+    picture is refreshed gradually, frames are shown after two refreshes instead.
     """
     keys = np.flatnonzero(packets.key & packets.timed)
     shown = packets.timed & ~packets.discard
@@ -49,10 +49,10 @@ def by_time_stamps(packets: Packets, first: FirstFrame, tick: float, rate: float
 
 
 def _first_whole(packets: Packets, keys: np.ndarray) -> int:
-    """The packet from which pictures are whole if decoding begins at keys[0].
+    """The packet from which pictures are complete if decoding begins at keys[0].
 
-    After a beginning at a refresh, one pass over the picture is not always enough: FFmpeg lacks references, and
-    delivers grey pictures until the next pass ends (x264's streams without B-frames).
+    If decoding begins at a refresh, one refresh is not always enough: FFmpeg lacks references, and delivers grey
+    pictures until the next one ends (streams of x264 without B-frames).
     """
     if not packets.refresh[keys[0]]:
         return int(keys[0])
@@ -61,9 +61,9 @@ def _first_whole(packets: Packets, keys: np.ndarray) -> int:
 
 
 def _entries(packets: Packets, keys: np.ndarray, pts: np.ndarray, position: np.ndarray) -> np.ndarray:
-    """The last key packet that is neither shown nor stored after the frame: (n,).
+    """For each frame, the last key packet that is neither shown nor stored after it: (n,).
 
-    A picture shown before the key frame that it follows in the file needs the key frame before that one.
+    A picture that follows a key frame in the file but is shown before it needs the key frame before that one.
     """
     if not len(keys):
         return np.zeros(len(pts), np.int64)
@@ -74,7 +74,7 @@ def _entries(packets: Packets, keys: np.ndarray, pts: np.ndarray, position: np.n
 
 
 def _end(seconds: np.ndarray, last: float, rate: float | None) -> float:
-    """Seconds to the end of the last frame: its own duration, else the usual one."""
+    """Seconds to the end of the last frame: with its own duration, or the usual one if that is unknown."""
     if not len(seconds):
         return 0.0
     if last <= 0:
@@ -83,7 +83,7 @@ def _end(seconds: np.ndarray, last: float, rate: float | None) -> float:
 
 
 def why_counted(container: str, codec: str, reorders: bool, packets: Packets, tick: float) -> str | None:
-    """A sentence if the packets' times do not tell which frame is which, else None."""
+    """A sentence that says why times cannot identify the frames; None if they can."""
     if not packets.timed.any():
         return "The file stores no times."
     if len(np.unique(packets.pts[packets.timed])) * 3 < len(packets):
@@ -99,11 +99,11 @@ def why_counted(container: str, codec: str, reorders: bool, packets: Packets, ti
 
 
 def by_counting(container: Any, stream: Any, packets: Packets, tick: float, rate: float | None) -> Timeline:
-    """The frames as a decoder delivers them from the beginning; decodes the whole file.
+    """The frames as a decoder delivers them from the beginning. Decodes the whole file.
 
-    Frame i is the i-th that comes out, for every decoder that runs alike. Times are estimates at a constant rate; a
-    packet that yields no frame leaves a gap. `position` is the packet after which a frame came out: it depends on no
-    later one. `entry` is a key packet safely before its own.
+    Frame i is the i-th that the decoder delivers; every run must therefore decode in the same way. Times are estimates
+    at a constant rate; a packet without a frame leaves a gap. `position` is the packet after which a frame was
+    delivered, so the frame depends on no later packet. `entry` is a key packet safely before the frame's own.
     """
     came_after = np.array(_decode_order(container, stream, len(packets)), np.int64)  # (n,)
     gap = _usual_gap(packets) * tick or 1 / (rate or USUAL_RATE)
@@ -123,7 +123,7 @@ def _usual_gap(packets: Packets) -> float:
 
 
 def _decode_order(container: Any, stream: Any, count: int) -> list[int]:
-    """For each frame of the whole file, the packet after which it came out."""
+    """For each frame of the whole file, the packet after which it was delivered."""
     one_thread(stream)
     came_after: list[int] = []
     source = container.demux(stream)
@@ -141,6 +141,6 @@ def _decode_order(container: Any, stream: Any, count: int) -> list[int]:
 
 
 def one_thread(stream: Any) -> None:
-    """Decode in the calling thread: which frames come out of a damaged file does not depend on the machine."""
+    """Decode in the calling thread, so that the frames of a damaged file do not depend on the machine."""
     stream.codec_context.thread_type = "SLICE"
     stream.codec_context.thread_count = 1

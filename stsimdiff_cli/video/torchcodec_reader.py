@@ -1,4 +1,4 @@
-"""The torchcodec reader, where it is installed and for files on which it is known to be right."""
+"""The torchcodec reader, for files on which torchcodec is known to deliver the right frames."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from .scanning import Scan
 
 
 class TorchcodecReader:
-    """Reads frames with torchcodec's exact seeking; each frame's time is checked against the packet scan.
+    """Reads frames with torchcodec's exact seeking, and checks the time of each against the packet scan.
 
-    A frame that it cannot decode is an error: beside it may be others that it repaired without saying so. Only PyAV
-    tells which frames of a damaged file are whole.
+    A frame that it cannot decode is an error, because other frames may then have been repaired without notice. Only
+    PyAV can tell which frames of a damaged file are intact.
     """
 
     name = "torchcodec"
 
     @classmethod
     def refusal(cls, scan: Scan) -> str | None:
-        """Why torchcodec would deliver wrong frames of this file; None if it would not."""
+        """Why torchcodec would deliver wrong frames of this file; None if it is right on it."""
         if scan.transport_stream:
             return "torchcodec reads MPEG-TS and MPEG-PS files wrongly"
         if scan.counted:
             return "the file has no usable times, by which torchcodec seeks"
         if scan.refreshed:
-            return "its pictures are refreshed bit by bit, and torchcodec begins where they are not whole"
+            return "its pictures are refreshed gradually, and torchcodec begins where they are incomplete"
         if scan.cut_short:
             return "the file ends early, and torchcodec repeats frames at its end"
         if scan.edit_list or scan.unshown:
             return "the file has frames that are not to be shown (an edit list): torchcodec delivers wrong ones"
         if scan.orientation.mirrored:
-            return "the file shows its pictures mirrored, which torchcodec does not"
+            return "the file asks for mirrored pictures, and torchcodec does not mirror them"
         return None
 
     @classmethod
     def require(cls) -> None:
-        """Import torchcodec; RequestError if it is not installed or does not fit the installed torch and FFmpeg."""
+        """Import torchcodec. Raises RequestError if it is missing or does not fit the installed torch and FFmpeg."""
         try:
             import torchcodec.decoders  # noqa: F401
         except ImportError as error:
@@ -51,7 +51,7 @@ class TorchcodecReader:
         except (OSError, RuntimeError) as error:
             raise RequestError(
                 f"The torchcodec reader cannot be loaded ({str(error).strip().splitlines()[0]}).",
-                "It needs FFmpeg 4 to 8 and the version that belongs to your torch; or use --decoder auto.",
+                "It needs FFmpeg 4 to 8 and the version of torchcodec that matches torch; or use --decoder auto.",
             ) from error
 
     def __init__(self, path: Path, scan: Scan) -> None:
@@ -61,9 +61,9 @@ class TorchcodecReader:
         try:
             self._decoder: Any = VideoDecoder(str(path), dimension_order="NHWC", seek_mode="exact")
         except (RuntimeError, ValueError) as error:
-            raise _cannot(path, f"cannot open {str(path)!r}") from error
+            raise _error(path, f"cannot open {str(path)!r}") from error
         if len(self._decoder) != scan.frames:
-            raise _cannot(path, f"counts {len(self._decoder)} frames in {str(path)!r}, where there are {scan.frames}")
+            raise _error(path, f"counts {len(self._decoder)} frames in {str(path)!r}, where there are {scan.frames}")
         self._origin = float(scan.packets.pts[scan.position[0]]) * scan.tick
 
     def close(self) -> None:
@@ -71,17 +71,17 @@ class TorchcodecReader:
         self._decoder = None
 
     def read(self, indices: Sequence[int], pixels: Tensor) -> list[bool]:
-        """Write frame `indices[k]` to pixels[k] (height, width, 3) uint8; VideoError if there is none."""
+        """Write frame `indices[k]` to pixels[k] (height, width, 3) uint8. Raises VideoError if one is missing."""
         try:
             batch = self._decoder.get_frames_at(list(indices))
         except (RuntimeError, IndexError) as error:
-            raise _cannot(self._path, f"cannot read a part of {str(self._path)!r}") from error
+            raise _error(self._path, f"cannot read a part of {str(self._path)!r}") from error
         for index, seconds in zip(indices, batch.pts_seconds.tolist(), strict=True):
             if abs(seconds - self._origin - self._scan.seconds[index]) > self._scan.tick / 2 + 1e-6:
-                raise _cannot(self._path, f"delivered another frame than the one at {self._scan.seconds[index]:.3f} s")
+                raise _error(self._path, f"delivered another frame than the one at {self._scan.seconds[index]:.3f} s")
         pixels.copy_(batch.data)
         return [True] * len(indices)
 
 
-def _cannot(path: Path, what: str) -> VideoError:
+def _error(path: Path, what: str) -> VideoError:
     return VideoError(f"torchcodec {what}.", f"Use --decoder auto for {path.name}.")

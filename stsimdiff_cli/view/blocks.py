@@ -1,30 +1,30 @@
-"""A glance in the terminal: a slot's cells as coloured blocks."""
+"""Draws one slot in the terminal, its cells as coloured blocks."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from .facts import DROPPED, KINDS, Facts
 from .paint import KIND_COLOURS, Colour
+from .token_map import DROPPED, KINDS, TokenMap
 
-#: Rows up to which a cell is a whole line high and two letters wide; more rows share a line by twos.
+#: Grids of up to this many rows have cells one line high and two characters wide; taller ones have two rows per line.
 TALL = 12
 _DROPPED: Colour = (58, 61, 66)
 
 
-def telling_slot(facts: Facts) -> int:
-    """The slot with most events; without events that with the largest change; else the one in the middle."""
-    events = facts.events()
+def most_eventful_slot(token_map: TokenMap) -> int:
+    """The slot with the most events; without events, the one with the largest change; else the one in the middle."""
+    events = token_map.events()
     if events.any():
         return int(events.argmax())
-    if facts.change is not None and facts.change.any():
-        return int(facts.change.argmax())
-    return facts.grid.shape[0] // 2
+    if token_map.change is not None and token_map.change.any():
+        return int(token_map.change.argmax())
+    return token_map.grid.shape[0] // 2
 
 
-def block_lines(facts: Facts, slot: int) -> list[str]:
-    """The slot in rich's markup: two letters a cell, or a half block where the grid has many rows."""
-    cells = facts.kind[slot]
+def block_lines(token_map: TokenMap, slot: int) -> list[str]:
+    """The slot in rich's markup: two characters per cell, or a half block where the grid has many rows."""
+    cells = token_map.kind[slot]
     if len(cells) <= TALL:
         return ["".join(f"[on {_rgb(kind)}]  [/]" for kind in row) for row in cells]
     lines = []
@@ -35,9 +35,9 @@ def block_lines(facts: Facts, slot: int) -> list[str]:
     return lines
 
 
-def legend(facts: Facts, slot: int) -> str:
-    """The kinds in the slot in their colours, with counts."""
-    kinds, counts = np.unique(facts.kind[slot], return_counts=True)
+def legend(token_map: TokenMap, slot: int) -> str:
+    """The kinds of the slot in their colours, with counts."""
+    kinds, counts = np.unique(token_map.kind[slot], return_counts=True)
     words = {DROPPED: "dropped", **KINDS}
     return "  ".join(
         f"[on {_rgb(kind)}]  [/] {count} {words[int(kind)]}" for kind, count in zip(kinds, counts, strict=True)

@@ -1,4 +1,4 @@
-"""The clip: the grid of tokens played over the video, with a time line and a cursor under it."""
+"""The clip: the token grid played over the video, with a time line and a cursor under it."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import numpy as np
 from .. import video
 from ..plotting import check_installed, drawn
 from ..storage.atomic import whole_file
-from .facts import Facts
 from .frames import shrunk
 from .geometry import geometry_of
 from .paint import canvas, kept_picture
 from .timeline import draw_timeline
+from .token_map import TokenMap
 
-#: Pixels: the longer side of the video at most, the shorter at least (small clips are enlarged by whole numbers), and
-#: the narrowest picture, which the time line needs.
+#: In pixels: the most for the longer side of the video, the least for its shorter side (small videos are enlarged by
+#: whole factors), and the least width of the picture, which the time line needs.
 LONGEST, SHORTEST, NARROWEST = 1280, 360, 720
-#: Frames per second at most.
+#: The most frames per second.
 FASTEST = 25.0
 _STRIP, _DPI = 240, 100
 _TICK = Fraction(1, 1000)
@@ -28,29 +28,28 @@ _PAPER, _CURSOR = 255, (51, 51, 51)
 
 
 def save_clip(
-    path: Path, facts: Facts, source: Path | None, progress: Callable[[int, int], None] = lambda *_: None
+    path: Path, token_map: TokenMap, source: Path | None, progress: Callable[[int, int], None] = lambda *_: None
 ) -> int:
-    """Play the overlay over the video (over a plain picture without one); returns the number of frames.
+    """Draw the token grid over the video, or over a plain background without one; returns the number of frames.
 
-    Each frame shows the slot on the screen at its time. From the first slot to as long after the last one as slots
-    are apart.
+    Each frame shows the slot of its time. The clip begins at the first slot and ends one slot's time after the last.
     """
     check_installed()
     import av
 
-    size = _size(facts)
-    strip, columns = _strip(facts, max(size[1], NARROWEST))
-    geometry = geometry_of(facts.grid)
-    seconds = np.array(facts.grid.seconds)
+    size = _size(token_map)
+    strip, columns = _strip(token_map, max(size[1], NARROWEST))
+    geometry = geometry_of(token_map.grid)
+    seconds = np.array(token_map.grid.seconds)
     count = 0
     with whole_file(path, av.FFmpegError) as temporary, av.open(str(temporary), "w", format="mp4") as out:
         stream = out.add_stream("libx264", rate=25, options={"crf": "20", "preset": "veryfast"})
         stream.width, stream.height = strip.shape[1], size[0] + _STRIP
         stream.pix_fmt, stream.codec_context.time_base = "yuv420p", _TICK
         begin = None
-        for time, frame, total in _frames(facts, source):
+        for time, frame, total in _frames(token_map, source):
             slot = max(0, int(np.searchsorted(seconds, time + 1e-6, side="right")) - 1)
-            shown = kept_picture(canvas(size, frame), facts, slot, geometry)
+            shown = kept_picture(canvas(size, frame), token_map, slot, geometry)
             begin = time if begin is None else begin
             made = av.VideoFrame.from_ndarray(_page(shown, strip, columns[slot]), format="rgb24")
             made.pts, made.time_base = round((time - begin) / _TICK), _TICK
@@ -61,46 +60,45 @@ def save_clip(
     return count
 
 
-def _frames(facts: Facts, source: Path | None) -> Iterator[tuple[float, np.ndarray | None, int]]:
-    """Time and picture of each frame to show, and how many there are about."""
-    seconds = facts.grid.seconds
+def _frames(token_map: TokenMap, source: Path | None) -> Iterator[tuple[float, np.ndarray | None, int]]:
+    """Time and picture of each frame to show, and about how many there are."""
+    seconds = token_map.grid.seconds
     gap = float(np.median(np.diff(seconds))) if len(seconds) > 1 else 1.0
     end = seconds[-1] + gap
     if source is None:
         for second in (*seconds, end):
             yield second, None, len(seconds) + 1
         return
-    found = video.scan(source)
-    rate = min(FASTEST, found.fps) if found.fps > 0 else FASTEST
-    indices = video.choose_frames(
-        found, video.Sampling(fps=rate, start=max(0.0, seconds[0] - found.tolerance), end=end)
-    )
-    for part in video.read_frames(source, found, indices):
+    scan = video.scan(source)
+    rate = min(FASTEST, scan.fps) if scan.fps > 0 else FASTEST
+    start = max(0.0, seconds[0] - scan.tolerance)
+    indices = video.choose_frames(scan, video.Sampling(fps=rate, start=start, end=end))
+    for part in video.read_frames(source, scan, indices):
         for pixels, second in zip(part.pixels, part.seconds, strict=True):
             yield second, shrunk(pixels.numpy(), LONGEST), len(indices)
 
 
-def _size(facts: Facts) -> tuple[int, int]:
-    """Height and width of the video in the picture, even."""
-    width, height = facts.grid.source.width, facts.grid.source.height
+def _size(token_map: TokenMap) -> tuple[int, int]:
+    """Height and width at which the video is shown, both even."""
+    width, height = token_map.grid.source.width, token_map.grid.source.height
     scale = min(1.0, LONGEST / max(width, height))
     scale *= max(1, -(-SHORTEST // max(1, round(scale * min(width, height)))))
     return 2 * max(1, round(height * scale / 2)), 2 * max(1, round(width * scale / 2))
 
 
-def _strip(facts: Facts, width: int) -> tuple[np.ndarray, np.ndarray]:
+def _strip(token_map: TokenMap, width: int) -> tuple[np.ndarray, np.ndarray]:
     """The time line (height, width, 3) uint8, and the pixel column of each slot in it."""
     with drawn(width / _DPI, _STRIP / _DPI, _DPI) as figure:
         axes = figure.add_axes((70 / width, 0.29, 1 - 160 / width, 0.56))
-        draw_timeline(axes, facts, [])
+        draw_timeline(axes, token_map, [])
         figure.canvas.draw()
         picture = np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
-        x = axes.transData.transform([(slot, 0) for slot in range(facts.grid.shape[0])])[:, 0]
+        x = axes.transData.transform([(slot, 0) for slot in range(token_map.grid.shape[0])])[:, 0]
     return picture, x.round().astype(int)
 
 
 def _page(shown: np.ndarray, strip: np.ndarray, column: int) -> np.ndarray:
-    """The picture in the middle above the strip, and the cursor."""
+    """The picture, centred above the strip, and the cursor at pixel column `column`."""
     out = np.full((shown.shape[0] + strip.shape[0], strip.shape[1], 3), _PAPER, np.uint8)
     left = (strip.shape[1] - shown.shape[1]) // 2
     out[: shown.shape[0], left : left + shown.shape[1]] = shown

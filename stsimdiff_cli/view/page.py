@@ -1,4 +1,4 @@
-"""The page: one HTML file that needs nothing else, to scrub through the slots and point at tokens."""
+"""The page: one self-contained HTML file to scrub through the slots and point at tokens."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from typing import Any
 import numpy as np
 
 from ..storage.atomic import whole_file
-from .facts import Facts
 from .geometry import geometry_of
+from .token_map import TokenMap
 
-#: The longer side of a frame in the page, in pixels; less for many slots, so that the file stays handy.
+#: The longer side of a frame in the page, in pixels; less with many slots, to keep the file small.
 LONGEST, LONGEST_OF_MANY, MANY = 640, 448, 96
 _QUALITY = 5  # of FFmpeg's 2 (best) to 31
 
 
 def longest_side(slots: int) -> int:
-    """How large the frames of a page should be read."""
+    """The longer side, in pixels, of the frames of a page with so many slots."""
     return LONGEST if slots <= MANY else LONGEST_OF_MANY
 
 
 def save_page(
-    path: Path, shown: Sequence[Facts], frames: Mapping[int, np.ndarray | None], note: str | None = None
+    path: Path, shown: Sequence[TokenMap], frames: Mapping[int, np.ndarray | None], note: str | None = None
 ) -> int:
     """Write the page of one compressed file, or of two to compare; returns its size in bytes.
 
-    `frames` may lack slots, and all of them if there is no video; `note` says why.
+    `frames` may lack some slots, or all of them if there is no video; `note` then says why.
     """
     part = files(__package__)
     text = part.joinpath("page.html").read_text("utf-8")
@@ -50,7 +50,7 @@ def save_page(
 
 
 def page_data(
-    shown: Sequence[Facts], frames: Mapping[int, np.ndarray | None], note: str | None = None
+    shown: Sequence[TokenMap], frames: Mapping[int, np.ndarray | None], note: str | None = None
 ) -> dict[str, Any]:
     """Everything that the page shows, ready for JSON."""
     grid = shown[0].grid
@@ -66,23 +66,23 @@ def page_data(
         "height": source.height,
         "geometry": asdict(geometry_of(grid)),
         "frames": [_uri(frames.get(slot)) for slot in range(slots)],
-        "files": [_file(facts) for facts in shown],
+        "files": [_file(token_map) for token_map in shown],
     }
 
 
-def _file(facts: Facts) -> dict[str, Any]:
-    index = np.flatnonzero(facts.kept)
+def _file(token_map: TokenMap) -> dict[str, Any]:
+    index = np.flatnonzero(token_map.kept)
     return {
-        "title": f"{facts.name} - {facts.title()}",
+        "title": f"{token_map.name} - {token_map.title()}",
         "index": index.tolist(),
-        "kind": facts.kind.reshape(-1)[index].tolist(),
-        "community": facts.community.reshape(-1).tolist(),
-        "regions": facts.regions,
-        "importance": _numbers(facts.importance, index),
-        "centrality": _numbers(facts.centrality, index),
-        "change": None if facts.change is None else [round(float(value), 5) for value in facts.change],
-        "perSlot": facts.kept.sum(axis=(1, 2)).tolist(),
-        "note": None if facts.change is not None else "The change signal is not known: the file does not tell.",
+        "kind": token_map.kind.reshape(-1)[index].tolist(),
+        "community": token_map.community.reshape(-1).tolist(),
+        "regions": token_map.regions,
+        "importance": _numbers(token_map.importance, index),
+        "centrality": _numbers(token_map.centrality, index),
+        "change": None if token_map.change is None else [round(float(value), 5) for value in token_map.change],
+        "perSlot": token_map.kept.sum(axis=(1, 2)).tolist(),
+        "note": None if token_map.change is not None else "The change signal is not known: the file does not tell.",
     }
 
 

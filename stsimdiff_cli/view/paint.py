@@ -1,4 +1,4 @@
-"""Draws the grid of tokens over a frame: kept cells in colour, dropped ones dimmed; or the communities as regions."""
+"""Draws the token grid over a frame: kept cells framed in colour, dropped ones dimmed; or communities as regions."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..records import Kind
-from .facts import DROPPED, Facts
 from .geometry import Geometry
+from .token_map import DROPPED, TokenMap
 
 Colour = tuple[int, int, int]
 
-#: Yellow, red and orange as in the paper's Figure 4; white for methods that keep without a reason.
+#: Yellow, red and orange as in the paper's Figure 4; white for methods that give no reason.
 KIND_COLOURS: dict[int, Colour] = {
     int(Kind.REPRESENTATIVE): (255, 214, 10),
     int(Kind.EVENT): (225, 20, 45),
     int(Kind.REPRESENTATIVE | Kind.EVENT): (255, 128, 0),
     int(Kind.NONE): (240, 240, 240),
 }
-#: Colours of communities: Okabe and Ito's that are neither yellow, red nor orange, and two more.
+#: Colours of communities: those of Okabe and Ito that are not yellow, red or orange, and two more.
 REGION_COLOURS: tuple[Colour, ...] = (
     (86, 180, 233), (0, 158, 115), (204, 121, 167), (0, 114, 178), (148, 203, 102), (136, 86, 200),
 )  # fmt: skip
-#: What is left of a dropped cell's brightness and colour.
+#: A dropped cell keeps this fraction of its brightness, and this fraction of it is grey.
 DIM, GREY = 0.32, 0.75
-#: What stands where no frame is at hand.
+#: The background without a frame.
 BLANK: Colour = (120, 124, 130)
 
 
 def canvas(shape: tuple[int, int], frame: np.ndarray | None) -> np.ndarray:
-    """The frame enlarged or not to (height, width, 3) uint8 by nearest pixels; a plain one without a frame."""
+    """The frame resized to (height, width, 3) uint8 by nearest neighbour, or a plain background without a frame."""
     height, width = shape
     if frame is None:
         return np.full((height, width, 3), BLANK, np.uint8)
@@ -39,18 +39,18 @@ def canvas(shape: tuple[int, int], frame: np.ndarray | None) -> np.ndarray:
     return frame[rows][:, columns]
 
 
-def kept_picture(picture: np.ndarray, facts: Facts, slot: int, geometry: Geometry) -> np.ndarray:
-    """A slot's cells over its picture (height, width, 3) uint8: kept ones framed in the colour of their kind.
+def kept_picture(picture: np.ndarray, token_map: TokenMap, slot: int, geometry: Geometry) -> np.ndarray:
+    """A slot's cells over its picture (height, width, 3) uint8: kept cells framed in the colour of their kind.
 
-    Everything outside of them is dimmed, pixels that no token stands for included.
+    Everything else is dimmed, including pixels that no token stands for.
     """
     height, width = picture.shape[:2]
     out = _dimmed(picture)
     thick = border(height, width, geometry)
-    for row, column in np.argwhere(facts.kind[slot, :, : geometry.columns] != DROPPED):
+    for row, column in np.argwhere(token_map.kind[slot, :, : geometry.columns] != DROPPED):
         x0, y0, x1, y1 = geometry.cell(row, column, width, height)
         out[y0:y1, x0:x1] = picture[y0:y1, x0:x1]
-        colour = KIND_COLOURS[int(facts.kind[slot, row, column])]
+        colour = KIND_COLOURS[int(token_map.kind[slot, row, column])]
         frame_cell(out, (x0, y0, x1, y1), colour, thick)
     return out
 
@@ -64,9 +64,9 @@ def border(height: int, width: int, geometry: Geometry) -> int:
     return int(min(4, max(1, round(side / 6))))
 
 
-def region_colours(facts: Facts, slots: Sequence[int], count: int = 3) -> dict[int, Colour]:
-    """A colour for the `count` largest communities of each of the slots, none twice in a slot."""
-    shown = [facts.largest(slot, count) for slot in slots]
+def region_colours(token_map: TokenMap, slots: Sequence[int], count: int = 3) -> dict[int, Colour]:
+    """A colour for each of the `count` largest communities of each slot; no two in a slot have the same."""
+    shown = [token_map.largest(slot, count) for slot in slots]
     colours: dict[int, Colour] = {}
     for labels in shown:
         for label in labels:
@@ -78,12 +78,12 @@ def region_colours(facts: Facts, slots: Sequence[int], count: int = 3) -> dict[i
 
 
 def region_picture(
-    picture: np.ndarray, facts: Facts, slot: int, geometry: Geometry, colours: dict[int, Colour]
+    picture: np.ndarray, token_map: TokenMap, slot: int, geometry: Geometry, colours: dict[int, Colour]
 ) -> np.ndarray:
-    """The communities in `colours` as regions over a grey picture, with lines where they end."""
+    """The communities in `colours` as regions over the picture in grey, with lines at their borders."""
     height, width = picture.shape[:2]
     grey = picture.mean(axis=2, keepdims=True).repeat(3, axis=2) * 0.55 + 40
-    labels = facts.community[slot]
+    labels = token_map.community[slot]
     for row in range(geometry.rows):
         for column in range(geometry.columns):
             colour = colours.get(int(labels[row, column]))

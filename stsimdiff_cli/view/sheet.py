@@ -1,4 +1,4 @@
-"""The contact sheet: chosen slots with their kept tokens and communities, and the time line under them."""
+"""The contact sheet: chosen slots with their kept tokens and communities, and a time line under them."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ import numpy as np
 
 from ..errors import RequestError
 from ..plotting import picture, shades
-from .facts import Facts
 from .geometry import Geometry, geometry_of
 from .paint import Colour, canvas, kept_picture, region_colours, region_picture
 from .timeline import draw_timeline
+from .token_map import TokenMap
 
-#: Slots on a sheet if nobody names any.
+#: Slots on a sheet by default.
 SLOTS = 8
 #: The longer side of a frame that is read for a sheet, in pixels.
 LONGEST = 640
-_WIDTH = 8.0  # inches; 150 pixels each
+_WIDTH = 8.0  # inches, as all lengths here
 _MARGIN, _GAP, _NAME = 0.12, 0.08, 0.2
-_LINE = 2.35  # height of the time line with its texts
+_LINE = 2.35  # height of the time line with its labels
 _DPI = 150
 
 
 def chosen_slots(text: str | None, slots: int) -> list[int]:
-    """`--slots`: a number of evenly spaced slots ("8"), or slots by number ("0,5,10-12", "7-7"); None: the default.
+    """The slots that `--slots` means: evenly spaced ones by count ("8"), or by number ("0,5,10-12", "7-7").
 
-    RequestError for what is neither, or not there.
+    None means the default. Raises RequestError for other texts, and for slots that the video does not have.
     """
     hint = f"Write --slots 8 for so many evenly spaced ones, or --slots 0,5,10-12; there are 0 to {slots - 1}."
     if text is None or text.strip().isdigit():
@@ -40,7 +40,7 @@ def chosen_slots(text: str | None, slots: int) -> list[int]:
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         if not first.isdigit() or (dash and not last.isdigit()):
-            raise RequestError(f"--slots {text} is no list of slots.", hint)
+            raise RequestError(f"--slots {text} is not a list of slots.", hint)
         chosen |= set(range(int(first), int(last if dash else first) + 1)) if int(last or first) < slots else {slots}
     if not chosen or max(chosen) >= slots:
         raise RequestError(f"--slots {text} names a slot that the video does not have.", hint)
@@ -48,72 +48,74 @@ def chosen_slots(text: str | None, slots: int) -> list[int]:
 
 
 def tile_columns(count: int, aspect: float) -> int:
-    """Tiles in a row: so many that each is about 2 inches wide, less for portrait, and no row is nearly empty."""
+    """Tiles per row: each about 2 inches wide, less for portrait videos, and no row nearly empty."""
     most = 4 if aspect >= 0.8 else 8
     rows = -(-count // most)
     return -(-count // rows)
 
 
-def save_sheet(path: Path, facts: Facts, slots: list[int], frames: Mapping[int, np.ndarray | None]) -> None:
-    """Draw the slots, whose `frames` may be missing, at 1200 pixels width."""
-    source = facts.grid.source
+def save_sheet(path: Path, token_map: TokenMap, slots: list[int], frames: Mapping[int, np.ndarray | None]) -> None:
+    """Draw the slots 1200 pixels wide. Slots missing in `frames` get a plain background."""
+    source = token_map.grid.source
     aspect = source.width / source.height
     columns = tile_columns(len(slots), aspect)
     rows = -(-len(slots) // columns)
     wide = min((_WIDTH - 2 * _MARGIN - _GAP * (columns - 1)) / columns, 2.6 if aspect >= 0.8 else 1.2)
     high = wide / aspect
-    colours = region_colours(facts, slots) if facts.regions else {}
+    colours = region_colours(token_map, slots) if token_map.regions else {}
     parts = 2 if colours else 1
     block = _NAME + parts * high + (parts - 1) * 0.04 + _GAP
     head = 0.5
     height = head + rows * block + _LINE
-    geometry = geometry_of(facts.grid)
+    geometry = geometry_of(token_map.grid)
     with picture(path, _WIDTH, height, few_colours=False) as figure:
-        _head(figure, facts, height, bool(colours))
+        _head(figure, token_map, height, bool(colours))
         for number, slot in enumerate(slots):
             x = _MARGIN + (number % columns) * (wide + _GAP)
             y = height - head - (number // columns) * block
-            figure.text(x / _WIDTH, (y - 0.15) / height, _name(facts, slot, geometry), fontsize=8)
+            figure.text(x / _WIDTH, (y - 0.15) / height, _name(token_map, slot, geometry), fontsize=8)
             y -= _NAME
             size = (round(high * _DPI), round(wide * _DPI))
             shown = canvas(size, frames.get(slot))
-            _put(figure, kept_picture(shown, facts, slot, geometry), x, y, wide, high, height)
+            _put(figure, kept_picture(shown, token_map, slot, geometry), x, y, wide, high, height)
             if colours:
-                under = region_picture(shown, facts, slot, geometry, colours)
+                under = region_picture(shown, token_map, slot, geometry, colours)
                 below = _put(figure, under, x, y - high - 0.04, wide, high, height)
-                _number_regions(below, facts, slot, geometry, colours)
+                _number_regions(below, token_map, slot, geometry, colours)
         axes = figure.add_axes((0.075, 0.58 / height, 0.82, (_LINE - 1.0) / height))
-        draw_timeline(axes, facts, slots)
-        if facts.change is None:
+        draw_timeline(axes, token_map, slots)
+        if token_map.change is None:
             figure.text(
                 0.99, 0.01, "change signal: not known, see --tokens", ha="right", fontsize=8, color=shades().caption
             )
 
 
-def _name(facts: Facts, slot: int, geometry: Geometry) -> str:
-    """Number and time of a slot, and the kept tokens that stand for no pixel."""
-    newlines = int(facts.kept[slot, :, geometry.columns :].sum())
-    return f"slot {slot}, {facts.grid.seconds[slot]:.2f} s" + f" + {newlines} newlines" * (newlines > 0)
+def _name(token_map: TokenMap, slot: int, geometry: Geometry) -> str:
+    """Number and time of a slot, and the number of kept tokens that show no pixels."""
+    newlines = int(token_map.kept[slot, :, geometry.columns :].sum())
+    return f"slot {slot}, {token_map.grid.seconds[slot]:.2f} s" + f" + {newlines} newlines" * (newlines > 0)
 
 
-def _head(figure: Any, facts: Facts, height: float, regions: bool) -> None:
-    """What the picture shows, in two lines."""
-    source, model = facts.grid.source, facts.grid.model
-    figure.text(_MARGIN / _WIDTH, 1 - 0.2 / height, f"{source.name} - {facts.title()}", fontsize=10, fontweight="bold")
-    shape = "{} slots of {} x {}".format(*facts.grid.shape)
+def _head(figure: Any, token_map: TokenMap, height: float, regions: bool) -> None:
+    """The title: what the picture shows, in two lines."""
+    source, model = token_map.grid.source, token_map.grid.model
+    figure.text(
+        _MARGIN / _WIDTH, 1 - 0.2 / height, f"{source.name} - {token_map.title()}", fontsize=10, fontweight="bold"
+    )
+    shape = "{} slots of {} x {}".format(*token_map.grid.shape)
     text = f"{model.id}, {shape}. Framed: kept; dimmed: dropped."
     if regions:
         text += " Below: the largest communities, by their numbers."
     figure.text(_MARGIN / _WIDTH, 1 - 0.4 / height, text, fontsize=8, color=shades().caption)
 
 
-def _number_regions(axes: Any, facts: Facts, slot: int, geometry: Geometry, colours: dict[int, Colour]) -> None:
-    """Write each community's number in the middle of its cell that is nearest to the region's middle."""
+def _number_regions(axes: Any, token_map: TokenMap, slot: int, geometry: Geometry, colours: dict[int, Colour]) -> None:
+    """Write each community's number into its cell nearest to the middle of the region."""
     from matplotlib.patheffects import withStroke
 
     halo = [withStroke(linewidth=2, foreground="#222222")]
     for label in colours:
-        cells = np.argwhere(facts.community[slot, :, : geometry.columns] == label)
+        cells = np.argwhere(token_map.community[slot, :, : geometry.columns] == label)
         if len(cells):
             row, column = cells[((cells - cells.mean(axis=0)) ** 2).sum(axis=1).argmin()]
             x0, y0, x1, y1 = geometry.cell(row, column, 1000, 1000)

@@ -1,4 +1,4 @@
-"""The time line under a picture: tokens kept per slot by kind, the change signal, and the events."""
+"""The time line under a picture: tokens kept per slot by kind, the change signal, and events."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from ..plotting import shades
-from .facts import KINDS, Facts
 from .paint import KIND_COLOURS
+from .token_map import KINDS, TokenMap
 
 
 def hexed(colour: tuple[int, int, int]) -> str:
@@ -16,13 +16,13 @@ def hexed(colour: tuple[int, int, int]) -> str:
     return "#{:02x}{:02x}{:02x}".format(*colour)
 
 
-def draw_timeline(axes: Any, facts: Facts, shown: list[int]) -> None:
-    """Bars of kept tokens over the slots, the change signal on an axis of its own, marks at the slots `shown`."""
+def draw_timeline(axes: Any, token_map: TokenMap, shown: list[int]) -> None:
+    """Draw bars of kept tokens per slot, the change signal on an axis of its own, and marks at the slots `shown`."""
     from matplotlib.patheffects import withStroke
 
-    slots = facts.grid.shape[0]
+    slots = token_map.grid.shape[0]
     x, base = np.arange(slots), np.zeros(slots, np.int64)
-    for kind, count in facts.per_slot().items():
+    for kind, count in token_map.per_slot().items():
         colour = hexed(KIND_COLOURS[kind]) if kind else "#9a9a9a"
         axes.bar(x, count, 0.82, bottom=base, color=colour, linewidth=0, label=f"{KINDS[kind]} ({int(count.sum())})")
         base = base + count
@@ -31,11 +31,11 @@ def draw_timeline(axes: Any, facts: Facts, shown: list[int]) -> None:
     axes.set_xlim(-0.6, slots - 0.4)
     axes.set_ylabel("tokens kept per slot")
     ticks = np.unique(np.linspace(0, slots - 1, min(slots, 9)).round().astype(int))
-    axes.set_xticks(ticks, [f"{slot}\n{facts.grid.seconds[slot]:.2f} s" for slot in map(int, ticks)])
+    axes.set_xticks(ticks, [f"{slot}\n{token_map.grid.seconds[slot]:.2f} s" for slot in map(int, ticks)])
     axes.set_xlabel("slot, and its time in the video")
     for place in shown:
         axes.plot(place, -0.025 * top, marker="^", color=shades().ink, markersize=5, clip_on=False, zorder=5)
-    events = facts.events()
+    events = token_map.events()
     halo = [withStroke(linewidth=2.5, foreground=shades().paper)]
     for slot in map(int, np.flatnonzero(events)):
         many = int(events[slot])
@@ -45,8 +45,8 @@ def draw_timeline(axes: Any, facts: Facts, shown: list[int]) -> None:
             fontsize=8, fontweight="bold", path_effects=halo, zorder=6,
         )  # fmt: skip
     axes.spines[["top", "right"]].set_visible(False)
-    if facts.change is not None:
-        _change(axes.twinx(), facts.change)
+    if token_map.change is not None:
+        _change(axes.twinx(), token_map.change)
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=4, frameon=False, fontsize=8, handlelength=1)
 
 

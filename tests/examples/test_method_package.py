@@ -14,7 +14,7 @@ import torch
 
 import stsimdiff_cli as st
 from stsimdiff_cli.ratio import parse_ratio
-from tests.conftest import SAMPLES
+from tests.support.clip_factory import SAMPLES
 from tests.support.fake_llm import FakeLlm, not_declared
 from tests.support.references.st_simdiff import ceil_of, video
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import stsimdiff_cli as st
-from tests.conftest import SAMPLES
+from tests.support.clip_factory import SAMPLES
 
 EXAMPLES = SAMPLES.parent / "examples"
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(SAMPLES.parent), "MPLBACKEND": "agg"}

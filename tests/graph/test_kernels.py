@@ -20,7 +20,7 @@ from stsimdiff_cli.graph.communities import communities
 from stsimdiff_cli.graph.kernels import inverse_of
 from stsimdiff_cli.methods.st_simdiff import StSimDiff
 from stsimdiff_cli.ratio import parse_ratio
-from stsimdiff_cli.records import DenseFeatures
+from stsimdiff_cli.token_features import DenseFeatures
 from tests.support.cases import CONTENTS, Case, assert_same_selection, cases, make_features
 from tests.support.references.st_simdiff import ROUNDING_64, video
 

@@ -1,14 +1,10 @@
-"""The cache: what is found again, what is made again, what goes, and what two processes do."""
+"""The cache of videos: what is in a key, what is read again and what is made again. See also test_disk_cache.py."""
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -16,14 +12,13 @@ import torch
 
 from stsimdiff_cli.errors import RequestError, VideoError
 from stsimdiff_cli.integrations import video_cache as module
-from stsimdiff_cli.integrations.video_cache import Cache, Recipe, default_folder
+from stsimdiff_cli.integrations.video_cache import Recipe, VideoCache, default_folder
 from stsimdiff_cli.methods.spec import parse_method
 from stsimdiff_cli.models import EMBEDDED
 from stsimdiff_cli.models.loading import runtime
 from stsimdiff_cli.models.loading.checkpoint import find_checkpoint
 from stsimdiff_cli.models.loading.runtime import Runtime
 from stsimdiff_cli.ratio import parse_ratio
-from stsimdiff_cli.storage import atomic as files
 from stsimdiff_cli.video import Sampling
 from tests.support.clip_factory import SAMPLES
 from tests.support.tokens import make_tokens
@@ -51,7 +46,7 @@ def video(clip, made):
         made.append(1)
         return make_tokens()
 
-    def ask(cache: Cache, recipe: Recipe = PLAIN):
+    def ask(cache: VideoCache, recipe: Recipe = PLAIN):
         return cache.video(clip, recipe, tokens=make)
 
     return ask
@@ -72,12 +67,12 @@ def test_a_video_is_encoded_and_compressed_once(tmp_path, clip, monkeypatch):
 
     monkeypatch.setattr(Recipe, "encode", counted)
     for again in range(3):  # another object, as in another process
-        found = Cache(tmp_path / "cache").video(clip, recipe)
+        cached = VideoCache(tmp_path / "cache").video(clip, recipe)
         assert len(calls) == 1, again
-        assert torch.equal(found.features.tensor(), direct.features.tensor())
-        assert torch.equal(found.index, direct.index)
-        assert (found.grid, found.method, found.counts) == (direct.grid, direct.method, direct.counts)
-    first, second = (Cache(tmp_path / "cache").tokens(clip, recipe) for _ in range(2))
+        assert torch.equal(cached.features.tensor(), direct.features.tensor())
+        assert torch.equal(cached.index, direct.index)
+        assert (cached.grid, cached.method, cached.counts) == (direct.grid, direct.method, direct.counts)
+    first, second = (VideoCache(tmp_path / "cache").tokens(clip, recipe) for _ in range(2))
     assert len(calls) == 2
     assert torch.equal(first.features.tensor(), second.features.tensor())
 
@@ -156,7 +151,7 @@ def test_what_changes_nothing_is_not_in_the_key():
 
 
 def test_a_changed_video_is_encoded_again(tmp_path, clip, video, made):
-    cache = Cache(tmp_path / "cache")
+    cache = VideoCache(tmp_path / "cache")
     video(cache)
     state = clip.stat()
     os.utime(clip, ns=(state.st_atime_ns, state.st_mtime_ns + 1))
@@ -164,150 +159,53 @@ def test_a_changed_video_is_encoded_again(tmp_path, clip, video, made):
     (tmp_path / "link.mp4").symlink_to(clip)
     cache.video(tmp_path / "link.mp4", PLAIN)  # the same file
     assert len(made) == 2
-    assert len(stored(cache.folder)) == 2
+    assert len(stored(cache.files.folder)) == 2
 
 
 @pytest.mark.parametrize("harm", ["cut", "flip", "empty", "foreign"])
 def test_a_damaged_file_is_made_again(tmp_path, video, made, harm):
-    told: list[str] = []
-    cache = Cache(tmp_path / "cache", warn=told.append)
+    warned: list[str] = []
+    cache = VideoCache(tmp_path / "cache", warn=warned.append)
     good = video(cache)
-    (file,) = stored(cache.folder)
+    (file,) = stored(cache.files.folder)
     data = file.read_bytes()
     flipped = data[:-1] + bytes([data[-1] ^ 1])
     file.write_bytes({"cut": data[:-9], "flip": flipped, "empty": b"", "foreign": b"no tensors" * 99}[harm])
     assert torch.equal(video(cache).features.tensor(), good.features.tensor())
     assert len(made) == 2
-    assert len(told) == 1
+    assert len(warned) == 1
     assert file.read_bytes() == data
     video(cache)
     assert len(made) == 2
 
 
-def test_the_least_recently_used_goes_first(tmp_path, video, made):
-    def recipe(number):
-        return replace(PLAIN, ratio=parse_ratio(Fraction(number, 1000)))  # 18 of 60 tokens for all
-
-    cache = Cache(tmp_path / "cache")
-    video(cache, recipe(291))
-    (file,) = stored(cache.folder)
-    size = file.stat().st_size
-    cache = Cache(cache.folder, limit=3 * size + 200)  # sizes differ by a few bytes
-    for number in (292, 293, 291, 294):  # 291 is used again, so that 292 is the oldest when there is one too many
-        video(cache, recipe(number))
-    assert len(made) == 4
-    assert sum(file.stat().st_size for file in stored(cache.folder)) <= cache.limit
-    for number in (291, 293, 294):
-        video(cache, recipe(number))
-    assert len(made) == 4
-    video(cache, recipe(292))
-    assert len(made) == 5
-
-
-def test_a_file_larger_than_the_cache_is_not_kept_and_displaces_nothing(tmp_path, video, made):
-    told: list[str] = []
-    small, large = replace(PLAIN, ratio=parse_ratio(Fraction(1, 60))), replace(PLAIN, ratio=parse_ratio(1))
-    cache = Cache(tmp_path / "cache")
-    video(cache, small)
-    kept = stored(cache.folder)
-    cache = Cache(cache.folder, limit=sum(file.stat().st_size for file in kept) + 100, warn=told.append)
-    for _ in range(2):
-        assert len(video(cache, large).index) == 60
-    assert stored(cache.folder) == kept
-    assert len(made) == 3
-    assert len(told) == 1  # once for both
-
-
-def test_a_full_disk_is_a_warning(tmp_path, video, made, monkeypatch):
-    def full(_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    told: list[str] = []
-    cache = Cache(tmp_path / "cache", warn=told.append)
-    monkeypatch.setattr(files.os, "fsync", full)
-    assert len(video(cache).index) == len(video(cache).index) == 18
-    assert len(made) == 2
-    assert len(told) == 1
-    assert "full" in told[0]
-    assert {file.suffix for file in cache.folder.iterdir()} == {".lock"}  # nothing half-written
-
-
-def test_what_was_left_behind_is_swept(tmp_path, video):
-    cache = Cache(tmp_path / "cache")
-    for name, age in ((".old.tmp", 2 * 86400), (".new.tmp", 0)):
-        (cache.folder / name).touch()
-        now = (cache.folder / name).stat().st_mtime
-        os.utime(cache.folder / name, (now - age, now - age))
-    video(cache)
-    assert [file.name for file in cache.folder.glob(".*.tmp")] == [".new.tmp"]
-
-
-def test_errors_are_not_kept(tmp_path, clip):
+def test_errors_are_not_stored(tmp_path, clip):
     clip.write_bytes(b"no video" * 1000)
-    cache = Cache(tmp_path / "cache")
+    cache = VideoCache(tmp_path / "cache")
     for _ in range(2):
         with pytest.raises(VideoError):
             cache.video(clip, Recipe(runtime=Runtime("cpu")))
     with pytest.raises(RequestError, match=r"no file .*absent\.mp4"):
         cache.video(tmp_path / "absent.mp4", Recipe(runtime=Runtime("cpu")))
-    assert not stored(cache.folder)
+    assert not stored(cache.files.folder)
 
 
-def test_the_folder(tmp_path, monkeypatch, video, made):
+def test_the_folder_is_the_one_named_in_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     monkeypatch.delenv("STSIMDIFF_CACHE", raising=False)
     assert default_folder() == tmp_path / "xdg" / "stsimdiff"
     monkeypatch.setenv("STSIMDIFF_CACHE", str(tmp_path / "own"))
     assert default_folder() == tmp_path / "own"
+    (tmp_path / "own").touch()
+    with pytest.raises(RequestError, match="cannot be created") as caught:
+        VideoCache()
+    assert "STSIMDIFF_CACHE" in caught.value.hint
+
+
+def test_a_cache_of_0_bytes_needs_no_keys(tmp_path, monkeypatch, clip, video, made):
+    monkeypatch.setenv("STSIMDIFF_CACHE", str(tmp_path / "own"))
+    monkeypatch.setattr(Recipe, "video_key", None)
     for _ in range(2):
-        video(Cache(limit=0))
+        video(VideoCache(limit=0))
     assert len(made) == 2
     assert not (tmp_path / "own").exists()
-    (tmp_path / "own").touch()
-    with pytest.raises(RequestError, match="cannot be made"):
-        Cache()
-
-
-RACE = """
-import sys, time
-from pathlib import Path
-from stsimdiff_cli.integrations.video_cache import Cache, Recipe
-from stsimdiff_cli.methods.spec import parse_method
-from stsimdiff_cli.models.loading.runtime import Runtime
-from stsimdiff_cli.video import Sampling
-
-folder, me, clip = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
-encode = Recipe.encode
-
-def slowly(*given):
-    (folder / f"encoded-{me}").touch()
-    while len(list(folder.glob("ready-*"))) < 2:  # until the other one is about to ask too
-        time.sleep(0.01)
-    time.sleep(0.5)
-    return encode(*given)
-
-Recipe.encode = slowly
-recipe = Recipe(sampling=Sampling(frames=4), runtime=Runtime("cpu"), method=parse_method("uniform"))
-recipe.video_key(clip)
-(folder / f"ready-{me}").touch()
-print(len(Cache(folder / "cache").video(clip, recipe).index))
-"""
-
-
-@pytest.mark.slow
-def test_two_processes_encode_once(tmp_path):
-    command = [sys.executable, "-c", RACE, str(tmp_path)]
-    root = str(Path(module.__file__).parents[2])
-    both = [
-        subprocess.Popen(
-            [*command, name, str(SAMPLES / "flash.mp4")],
-            env={**os.environ, "PYTHONPATH": root},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for name in "ab"
-    ]
-    answers = [process.communicate(timeout=120)[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0]
-    assert answers[0] == answers[1] != ""
-    assert len(list(tmp_path.glob("encoded-*"))) == 1

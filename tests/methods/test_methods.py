@@ -19,7 +19,8 @@ from stsimdiff_cli.methods.st_simdiff import StSimDiff
 from stsimdiff_cli.methods.uniform import Uniform
 from stsimdiff_cli.methods.vanilla import Vanilla
 from stsimdiff_cli.ratio import parse_ratio
-from stsimdiff_cli.records import DenseFeatures, Selection, VideoTokens
+from stsimdiff_cli.records import Selection, VideoTokens
+from stsimdiff_cli.token_features import DenseFeatures
 from tests.support.fake_llm import FakeLlm, not_declared, ties
 from tests.support.references.st_simdiff import ceil_of, video
 

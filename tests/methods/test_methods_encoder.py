@@ -20,7 +20,8 @@ from stsimdiff_cli.methods.fastervlm import FasterVLM
 from stsimdiff_cli.methods.prumerge import PruMerge, PruMergePlus
 from stsimdiff_cli.methods.visionzip import VisionZip
 from stsimdiff_cli.ratio import parse_ratio
-from stsimdiff_cli.records import DenseFeatures, Selection, VideoTokens
+from stsimdiff_cli.records import Selection, VideoTokens
+from stsimdiff_cli.token_features import DenseFeatures
 from tests.support.references.st_simdiff import ceil_of, cosine, video
 
 METHODS = [

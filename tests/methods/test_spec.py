@@ -13,7 +13,7 @@ from stsimdiff_cli.graph.numerics import stable_topk
 from stsimdiff_cli.methods import METHODS
 from stsimdiff_cli.methods.spec import convert
 from stsimdiff_cli.models import FAMILIES
-from tests.conftest import SAMPLES
+from tests.support.clip_factory import SAMPLES
 
 
 @pytest.mark.parametrize(

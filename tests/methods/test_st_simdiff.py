@@ -16,7 +16,8 @@ from stsimdiff_cli.graph.communities import communities, split_large, sqrt_limit
 from stsimdiff_cli.graph.numerics import top_by_score
 from stsimdiff_cli.methods.st_simdiff import StSimDiff
 from stsimdiff_cli.ratio import parse_ratio
-from stsimdiff_cli.records import DenseFeatures, VideoTokens
+from stsimdiff_cli.records import VideoTokens
+from stsimdiff_cli.token_features import DenseFeatures
 from tests.support.cases import (
     CONTENTS,
     Case,

@@ -16,9 +16,10 @@ from safetensors.torch import load_file, save_file
 
 from stsimdiff_cli.errors import FileFormatError, RequestError, StsimdiffError
 from stsimdiff_cli.records import TRACES
-from stsimdiff_cli.storage import formats as store
 from stsimdiff_cli.storage.atomic import check_output
+from stsimdiff_cli.storage.reading import StoredVideo
 from stsimdiff_cli.storage.tensor_file import checksum
+from stsimdiff_cli.storage.writing import save_compressed, save_tokens
 from tests.support.tokens import compressed, make_tokens
 
 
@@ -37,9 +38,9 @@ def rewrite(path: Path, change=lambda header: None, tensors=None) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_tokens_file_gives_back_what_was_written(tmp_path, dtype):
     tokens = make_tokens(dtype=dtype, saliency=torch.rand(4, 3, 5))
-    size = store.save_tokens(tmp_path / "t.safetensors", tokens)
+    size = save_tokens(tmp_path / "t.safetensors", tokens)
     assert size == (tmp_path / "t.safetensors").stat().st_size
-    back = store.StoredVideo(tmp_path / "t.safetensors").tokens()
+    back = StoredVideo(tmp_path / "t.safetensors").tokens()
     assert back.grid == tokens.grid
     assert back.features.dtype == dtype and torch.equal(back.features.tensor(), tokens.features.tensor())
     assert torch.equal(back.evidence["saliency"].tensor(), tokens.evidence["saliency"].tensor())
@@ -47,8 +48,8 @@ def test_a_tokens_file_gives_back_what_was_written(tmp_path, dtype):
 
 def test_a_compressed_file_gives_back_what_was_written(tmp_path):
     video = compressed()
-    store.save_compressed(tmp_path / "c.safetensors", video)
-    back = store.StoredVideo(tmp_path / "c.safetensors").video()
+    save_compressed(tmp_path / "c.safetensors", video)
+    back = StoredVideo(tmp_path / "c.safetensors").video()
     assert back.grid == video.grid and back.method == video.method and back.counts == video.counts
     assert torch.equal(back.features.tensor(), video.features.tensor())
     for name in ("index", "kind", "community", "importance"):
@@ -60,7 +61,7 @@ def test_a_compressed_file_gives_back_what_was_written(tmp_path):
 
 def test_the_tensors_are_readable_with_the_safetensors_library_alone(tmp_path):
     video = compressed()
-    store.save_compressed(tmp_path / "c.safetensors", video)
+    save_compressed(tmp_path / "c.safetensors", video)
     tensors = load_file(tmp_path / "c.safetensors")
     assert set(tensors) == {"features", "index", "kind", "community", "importance", "change", "regions", "centrality"}
     assert torch.equal(tensors["index"], video.index)
@@ -68,14 +69,14 @@ def test_the_tensors_are_readable_with_the_safetensors_library_alone(tmp_path):
 
 def test_the_same_input_gives_the_same_bytes(tmp_path):
     for name in "abcdefgh":
-        store.save_compressed(tmp_path / name, compressed())
+        save_compressed(tmp_path / name, compressed())
     assert len({(tmp_path / name).read_bytes() for name in "abcdefgh"}) == 1
 
 
 def test_the_header_is_read_without_torch(tmp_path):
-    store.save_compressed(tmp_path / "c.safetensors", compressed())
+    save_compressed(tmp_path / "c.safetensors", compressed())
     code = (
-        "import sys, pathlib; from stsimdiff_cli.storage.formats import StoredVideo;"
+        "import sys, pathlib; from stsimdiff_cli.storage.reading import StoredVideo;"
         "s = StoredVideo(pathlib.Path(sys.argv[1])); s.array('index'); print(s.counts['kept'], 'torch' in sys.modules)"
     )
     run = [sys.executable, "-c", code, str(tmp_path / "c.safetensors")]
@@ -84,7 +85,7 @@ def test_the_header_is_read_without_torch(tmp_path):
 
 def test_a_run_killed_while_writing_leaves_the_old_file(tmp_path):
     path = tmp_path / "c.safetensors"
-    store.save_compressed(path, compressed())
+    save_compressed(path, compressed())
     before = path.read_bytes()
     code = f"""
 import os, signal, sys
@@ -98,18 +99,19 @@ TensorFileWriter.append = half
 from pathlib import Path
 from tests.support.tokens import compressed, make_tokens
 from stsimdiff_cli.storage.tensor_file import checksum
-from stsimdiff_cli.storage import formats as store
-store.save_compressed(Path({str(path)!r}), compressed(make_tokens(seed=9)))
+from stsimdiff_cli.storage.reading import StoredVideo
+from stsimdiff_cli.storage.writing import save_compressed, save_tokens
+save_compressed(Path({str(path)!r}), compressed(make_tokens(seed=9)))
 """
     killed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert path.read_bytes() == before
-    assert store.StoredVideo(path).video().counts["kept"] == 18
+    assert StoredVideo(path).video().counts["kept"] == 18
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):
     path = tmp_path / "c.safetensors"
-    store.save_compressed(path, compressed())
+    save_compressed(path, compressed())
     before = path.read_bytes()
 
     def fail(*_, **__):
@@ -117,7 +119,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch)
 
     monkeypatch.setattr("stsimdiff_cli.storage.tensor_file.TensorFileWriter.append", fail)
     with pytest.raises(StsimdiffError, match="cannot be written"):
-        store.save_compressed(path, compressed())
+        save_compressed(path, compressed())
     assert path.read_bytes() == before and os.listdir(tmp_path) == ["c.safetensors"]
 
 
@@ -128,7 +130,7 @@ def test_a_full_disk_is_a_sentence_and_leaves_no_litter(tmp_path):
         pytest.skip("needs the right to mount a small file system")
     try:
         with pytest.raises(StsimdiffError, match="disk is full") as caught:
-            store.save_tokens(disk / "t.safetensors", make_tokens((32, 14, 14), 64))
+            save_tokens(disk / "t.safetensors", make_tokens((32, 14, 14), 64))
         assert caught.value.hint and os.listdir(disk) == []
     finally:
         subprocess.run(["umount", str(disk)], check=True)
@@ -137,38 +139,38 @@ def test_a_full_disk_is_a_sentence_and_leaves_no_litter(tmp_path):
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
 def test_a_truncated_file_is_refused(tmp_path, share):
     path = tmp_path / "c.safetensors"
-    size = store.save_compressed(path, compressed())
+    size = save_compressed(path, compressed())
     os.truncate(path, int(size * share))
     with pytest.raises(FileFormatError, match="truncated"):
-        store.StoredVideo(path)
+        StoredVideo(path)
 
 
 def test_a_foreign_file_is_refused(tmp_path):
     save_file({"weight": torch.zeros(3)}, tmp_path / "f.safetensors", metadata={"format": "pt"})
     with pytest.raises(FileFormatError, match="not written by stsimdiff"):
-        store.StoredVideo(tmp_path / "f.safetensors")
+        StoredVideo(tmp_path / "f.safetensors")
     (tmp_path / "g.safetensors").write_text("this is no tensor file")
     with pytest.raises(FileFormatError):
-        store.StoredVideo(tmp_path / "g.safetensors")
+        StoredVideo(tmp_path / "g.safetensors")
 
 
 def test_a_newer_format_is_refused_with_the_cure(tmp_path):
     path = tmp_path / "c.safetensors"
-    store.save_compressed(path, compressed())
+    save_compressed(path, compressed())
     rewrite(path, lambda header: header.update(format="stsimdiff.compressed/2"))
     with pytest.raises(FileFormatError, match="compressed/2") as caught:
-        store.StoredVideo(path)
+        StoredVideo(path)
     assert "upgrade" in caught.value.hint
 
 
 def test_a_flipped_bit_is_noticed(tmp_path):
     path = tmp_path / "t.safetensors"
-    store.save_tokens(path, make_tokens())
+    save_tokens(path, make_tokens())
     data = bytearray(path.read_bytes())
     data[-100] ^= 1
     path.write_bytes(data)
     with pytest.raises(FileFormatError, match="checksum of 'features'"):
-        store.StoredVideo(path).tokens()
+        StoredVideo(path).tokens()
 
 
 @pytest.mark.parametrize(
@@ -187,23 +189,23 @@ def test_a_flipped_bit_is_noticed(tmp_path):
 )
 def test_an_edited_header_is_refused(tmp_path, change):
     path = tmp_path / "c.safetensors"
-    store.save_compressed(path, compressed())
+    save_compressed(path, compressed())
     rewrite(path, change)
     with pytest.raises(FileFormatError) as caught:
-        store.StoredVideo(path).video()
+        StoredVideo(path).video()
     assert caught.value.hint
 
 
 def test_tensors_that_do_not_fit_each_other_are_refused(tmp_path):
     path = tmp_path / "c.safetensors"
     video = compressed()
-    store.save_compressed(path, video)
+    save_compressed(path, video)
     tensors = load_file(path)
     for bad in (video.index.flip(0), video.index + 50, video.index[:-1]):
         wrong = {**tensors, "index": bad.clone()}
         rewrite(path, lambda header: header["checksums"].update(index=checksum(wrong["index"])), wrong)  # noqa: B023
         with pytest.raises(FileFormatError, match="edited"):
-            store.StoredVideo(path).video()
+            StoredVideo(path).video()
 
 
 def test_outputs_are_checked_before_any_work(tmp_path):
@@ -217,6 +219,6 @@ def test_outputs_are_checked_before_any_work(tmp_path):
 
 
 def test_a_compressed_file_is_no_tokens_file(tmp_path):
-    store.save_compressed(tmp_path / "c.safetensors", compressed())
+    save_compressed(tmp_path / "c.safetensors", compressed())
     with pytest.raises(RequestError, match="already compressed"):
-        store.StoredVideo(tmp_path / "c.safetensors").tokens()
+        StoredVideo(tmp_path / "c.safetensors").tokens()

@@ -17,10 +17,11 @@ from stsimdiff_cli.graph.centrality import centrality
 from stsimdiff_cli.graph.edges import edge_weights
 from stsimdiff_cli.models.loading.runtime import Runtime
 from stsimdiff_cli.pipeline import compress_tokens
-from stsimdiff_cli.storage import formats as store
-from stsimdiff_cli.storage.lazy_tensor import FileFeatures
-from stsimdiff_cli.storage.sinks import growing_tokens
+from stsimdiff_cli.storage.file_features import FileFeatures
+from stsimdiff_cli.storage.reading import StoredVideo
+from stsimdiff_cli.storage.sinks import open_sink
 from stsimdiff_cli.storage.tensor_file import TensorFileWriter, checksum
+from stsimdiff_cli.storage.writing import save_compressed, save_tokens
 from tests.support.tokens import make_tokens
 
 
@@ -28,13 +29,13 @@ def write(path: Path, tensors: dict[str, torch.Tensor], announced: int, step: in
     """Row by row, as a video is encoded; returns the checksums."""
     path.touch()
     specs = {name: (tensor.dtype, (announced, *tensor.shape[1:])) for name, tensor in tensors.items()}
-    found = {}
+    told: dict[str, str] = {}
     with closing(TensorFileWriter(path, specs, 1000)) as writer:
         for begin in range(0, len(next(iter(tensors.values()))), step):
             for name, tensor in tensors.items():
                 writer.append(name, tensor[begin : begin + step])
-        writer.finish(lambda checksums: found.update(checksums) or {"who": "we"})
-    return found
+        writer.finish(lambda checksums: told.update(checksums) or {"who": "we"})
+    return told
 
 
 def some(rows: int = 8) -> dict[str, torch.Tensor]:
@@ -140,12 +141,12 @@ def test_a_file_that_was_cut_short_meanwhile_is_refused(tmp_path):
 
 def test_tokens_that_stay_in_the_file_are_the_same_tokens(tmp_path):
     tokens = make_tokens(saliency=torch.rand(4, 3, 5))
-    store.save_tokens(tmp_path / "t", tokens)
-    stay = store.StoredVideo(tmp_path / "t").tokens(stay=True)
+    save_tokens(tmp_path / "t", tokens)
+    stay = StoredVideo(tmp_path / "t").tokens(in_memory=False)
     assert stay.grid == tokens.grid and isinstance(stay.features, FileFeatures)
     assert torch.equal(stay.in_memory().features.tensor(), tokens.features.tensor())
     assert torch.equal(stay.in_memory().evidence["saliency"].tensor(), tokens.evidence["saliency"].tensor())
-    store.save_tokens(tmp_path / "again", stay)
+    save_tokens(tmp_path / "again", stay)
     assert (tmp_path / "again").read_bytes() == (tmp_path / "t").read_bytes()
 
 
@@ -153,14 +154,14 @@ def test_tokens_that_stay_in_the_file_are_the_same_tokens(tmp_path):
 def test_a_growing_file_holds_what_came(tmp_path, came):
     tokens = make_tokens(saliency=torch.rand(4, 3, 5))
     parts = {name: values.tensor() for name, values in tokens.tensors.items()}
-    with growing_tokens(tmp_path / "t") as growing:
+    with open_sink(tmp_path / "t") as growing:
         growing.begin(tokens.grid, 4, {name: part[:1] for name, part in parts.items()})
         for slot in range(came):
             growing.append({name: part[slot : slot + 1] for name, part in parts.items()})
         source = replace(tokens.grid.source, missing_seconds=tuple(i / 3 for i in range(4 - came)))
         grid = replace(tokens.grid, shape=(came, 3, 5), seconds=tokens.grid.seconds[:came], source=source)
         growing.finish(grid)
-    back = store.StoredVideo(tmp_path / "t").tokens()
+    back = StoredVideo(tmp_path / "t").tokens()
     assert back.grid == grid
     assert torch.equal(back.features.tensor(), tokens.features.tensor()[:came])
     assert torch.equal(back.evidence["saliency"].tensor(), tokens.evidence["saliency"].tensor()[:came])
@@ -168,7 +169,7 @@ def test_a_growing_file_holds_what_came(tmp_path, came):
 
 def test_a_growing_file_that_fails_leaves_nothing(tmp_path):
     tokens = make_tokens()
-    with pytest.raises(RuntimeError, match="no more"), growing_tokens(tmp_path / "t") as growing:
+    with pytest.raises(RuntimeError, match="no more"), open_sink(tmp_path / "t") as growing:
         growing.begin(tokens.grid, 4, {"features": tokens.features.tensor()})
         raise RuntimeError("no more")
     assert list(tmp_path.iterdir()) == []
@@ -192,11 +193,11 @@ def test_what_is_compressed_from_a_file_is_what_is_compressed_from_memory_to_the
     tmp_path, monkeypatch, spec, slots
 ):
     tokens = make_tokens((20, 4, 5), 32, seed=3, dtype=torch.bfloat16, saliency=torch.rand(20, 4, 5))
-    store.save_tokens(tmp_path / "t", tokens)
+    save_tokens(tmp_path / "t", tokens)
     slot = 4 * 5 * 32 * 2  # bytes
-    monkeypatch.setattr("stsimdiff_cli.storage.lazy_tensor.CHUNK", slots * slot)
-    monkeypatch.setattr("stsimdiff_cli.storage.lazy_tensor.BLOCK", 1000)
-    monkeypatch.setattr("stsimdiff_cli.storage.formats._BLOCK", 1000)
+    monkeypatch.setattr("stsimdiff_cli.storage.file_features.CHUNK", slots * slot)
+    monkeypatch.setattr("stsimdiff_cli.storage.file_features.BLOCK", 1000)
+    monkeypatch.setattr("stsimdiff_cli.storage.writing._BLOCK", 1000)
     sizes, real = [0], FileFeatures._read
 
     def read(self, begin, out):
@@ -205,10 +206,10 @@ def test_what_is_compressed_from_a_file_is_what_is_compressed_from_memory_to_the
 
     monkeypatch.setattr(FileFeatures, "_read", read)
     for ratio in ("0.1", "0.5"):
-        stay = store.StoredVideo(tmp_path / "t").tokens(stay=True)
+        stay = StoredVideo(tmp_path / "t").tokens(in_memory=False)
         video = compress_tokens(stay, ratio, spec, runtime=Runtime(device="cpu"))
-        store.save_compressed(tmp_path / "file", video)
-        store.save_compressed(tmp_path / "memory", compress_tokens(tokens, ratio, spec, runtime=Runtime(device="cpu")))
+        save_compressed(tmp_path / "file", video)
+        save_compressed(tmp_path / "memory", compress_tokens(tokens, ratio, spec, runtime=Runtime(device="cpu")))
         assert (tmp_path / "file").read_bytes() == (tmp_path / "memory").read_bytes()
     whole = spec == "vidcom2" or slots == 1000
     assert 0 < max(sizes) <= (tokens.features.tensor().nbytes if whole else max(slots * slot, 1000))

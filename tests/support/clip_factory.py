@@ -1,7 +1,7 @@
-"""Renders small clips whose frames carry their own number, and spoils them in the ways that real files are spoilt.
+"""Renders small clips whose frames show their own number, and damages them as real files are damaged.
 
-The number is painted as 16 black or white blocks and, below them, as the 16 inverted blocks. Compression does not
-hurt it, and a picture which is damaged, turned or mixed with another one does not read as any number.
+The number is painted as 16 black or white blocks and, below them, as the 16 inverted blocks. It survives compression,
+and a picture that is damaged, rotated or mixed with another does not show any number.
 
     0 1 1 0 1 0 0 1      rows 0 and 1: the number, highest bit first
     1 0 0 1 0 1 1 0
@@ -26,7 +26,7 @@ ROWS, COLUMNS = 4, 8
 WIDTH, HEIGHT = 128, 96
 
 OPEN_GOP = {"x264-params": "open-gop=1:keyint=12:min-keyint=12:bframes=3:b-adapt=0:scenecut=0"}
-INTRA_REFRESH = {"x264-params": "keyint=20:intra-refresh=1:bframes=0"}  # one whole picture, then refreshes
+INTRA_REFRESH = {"x264-params": "keyint=20:intra-refresh=1:bframes=0"}  # one complete picture, then gradual refreshes
 CLOSED_GOP = {"x264-params": "keyint=12:min-keyint=12:bframes=2:scenecut=0"}
 
 
@@ -40,7 +40,7 @@ def has_encoder(name: str) -> bool:
 
 
 def paint(number: int, width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
-    """A picture of `number`: (height, width, 3) uint8 with a little moving texture behind the blocks' edges."""
+    """A picture of `number`: (height, width, 3) uint8 with a little moving texture over the blocks."""
     bits = [(number >> (15 - i)) & 1 for i in range(16)]
     blocks = np.array(bits + [1 - b for b in bits]).reshape(ROWS, COLUMNS)
     rows = np.arange(height) * ROWS // height
@@ -52,7 +52,7 @@ def paint(number: int, width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
 
 
 def read_number(picture: np.ndarray) -> int | None:
-    """The number painted in a picture (height, width, 3), None if it cannot be read beyond doubt."""
+    """The number painted in a picture (height, width, 3); None if it is not clearly visible."""
     height, width = picture.shape[:2]
     grey = picture.astype(np.float32).mean(axis=2)
     levels = np.empty((ROWS, COLUMNS), np.float32)
@@ -85,7 +85,7 @@ def render(
 ) -> Path:
     """Write a clip whose i-th frame shows the i-th number, at `ticks[i] * tick` seconds or at a constant rate.
 
-    `picture` makes the stored picture of a number, (height, width, 3) for `size` = (width, height).
+    `picture` returns the stored picture of a number, (height, width, 3) for `size` = (width, height).
     """
     make = picture or (lambda number: paint(number, *size))
     with av.open(str(path), "w", format=format, container_options=container_options or {}) as out:
@@ -109,7 +109,7 @@ def render(
 
 
 def render_sound(path: Path, cover: bool = False) -> Path:
-    """A file with an audio stream and no video, at most the picture of a cover."""
+    """A file with an audio stream and no video, except for the picture of a cover if `cover`."""
     with av.open(str(path), "w") as out:
         sound = out.add_stream("aac", rate=16000)
         if cover:
@@ -124,7 +124,7 @@ def render_sound(path: Path, cover: bool = False) -> Path:
 
 
 def render_colour(path: Path, colour: tuple[int, int, int], matrix: str, full_range: bool, tagged: bool) -> Path:
-    """A clip of one colour, converted here with the given matrix, which the file names if `tagged`."""
+    """A clip of one colour, converted to YUV with the given matrix, which the file states if `tagged`."""
     red, blue = {"bt709": (0.2126, 0.0722), "bt601": (0.299, 0.114)}[matrix]
     r, g, b = (c / 255 for c in colour)
     y = red * r + (1 - red - blue) * g + blue * b
@@ -155,7 +155,7 @@ def _encode_silence(out, sound) -> None:
 
 
 def remux(source: Path, target: Path, first: int = 0, format: str | None = None) -> Path:
-    """Copy the packets of a clip into another container from decode position `first` on, as `-c copy` does."""
+    """Copy the packets of a clip into another container from decode position `first` on, like `ffmpeg -c copy`."""
     with av.open(str(source)) as clip, av.open(str(target), "w", format=format) as out:
         video = clip.streams.video[0]
         stream = out.add_stream_from_template(video)
@@ -167,7 +167,7 @@ def remux(source: Path, target: Path, first: int = 0, format: str | None = None)
 
 
 def spoil(path: Path, *positions: int, fill: Callable[[int], bytes] = lambda size: b"\xff" * size) -> Path:
-    """Replace the packets at these decode positions by `fill(size)`: undecodable. The rest of the file stays."""
+    """Replace the packets at these decode positions by `fill(size)`, by default undecodable bytes."""
     with av.open(str(path)) as clip:
         packets = [(p.pos, p.size) for p in clip.demux(clip.streams.video[0]) if p.size]
     data = bytearray(path.read_bytes())
@@ -198,9 +198,9 @@ def turn(path: Path, matrix: tuple[int, int, int, int]) -> Path:
 
 
 def trim(path: Path, seconds: float) -> Path:
-    """Move the start of the edit list of an mp4 by `seconds`, as `ffmpeg -ss SECONDS -c copy` leaves it.
+    """Move the start of the edit list of an mp4 by `seconds`, like `ffmpeg -ss SECONDS -c copy`.
 
-    The frames before stay in the file because later ones need them, but players do not show them.
+    The frames before it stay in the file because later ones need them, but players do not show them.
     """
     data = bytearray(path.read_bytes())
     scale_at = data.index(b"mdhd") + 4 + 12

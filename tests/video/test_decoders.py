@@ -54,7 +54,7 @@ AWKWARD = {
     ),
     "refresh.mp4": (
         lambda p: render(p, options=INTRA_REFRESH),
-        {"decord": "refreshed bit by bit", "torchcodec": "refreshed bit by bit"},
+        {"decord": "refreshed gradually", "torchcodec": "refreshed gradually"},
     ),
     "short.mp4": (
         lambda p: truncate(render(p, options=CLOSED_GOP, container_options={"movflags": "+faststart"}), 0.7),
@@ -80,19 +80,19 @@ def available(decoder: str) -> str:
 
 @pytest.mark.parametrize("name", AWKWARD)
 def test_auto_is_pyav_for_every_file(tmp_path, name):
-    found = scan(AWKWARD[name][0](tmp_path / name))
-    assert decoder_for(found) == decoder_for(found, "auto") == decoder_for(found, "pyav") == "pyav"
+    scanned = scan(AWKWARD[name][0](tmp_path / name))
+    assert decoder_for(scanned) == decoder_for(scanned, "auto") == decoder_for(scanned, "pyav") == "pyav"
 
 
 @pytest.mark.parametrize("decoder", ["decord", "torchcodec"])
 @pytest.mark.parametrize("name", RIGHT)
 def test_another_reader_gives_the_same_frames_where_it_is_admitted(tmp_path, name, decoder):
     path = RIGHT[name](tmp_path / name)
-    found = scan(path)
-    assert decoder_for(found, available(decoder)) == decoder
+    scanned = scan(path)
+    assert decoder_for(scanned, available(decoder)) == decoder
     indices = (0, 7, 8, 25, 26, 40, 59)
-    ours = list(read_frames(path, found, indices, 3))
-    theirs = list(read_frames(path, found, indices, 3, decoder))
+    ours = list(read_frames(path, scanned, indices, 3))
+    theirs = list(read_frames(path, scanned, indices, 3, decoder))
     assert [t.seconds for t in theirs] == [o.seconds for o in ours]
     for mine, other in zip(ours, theirs, strict=True):
         assert (mine.pixels.int() - other.pixels.int()).abs().float().mean() < 2
@@ -105,9 +105,9 @@ def test_another_reader_gives_the_same_frames_where_it_is_admitted(tmp_path, nam
 )
 def test_a_reader_is_refused_for_a_file_on_which_it_would_be_wrong(tmp_path, name, decoder):
     make, reasons = AWKWARD[name]
-    found = scan(make(tmp_path / name))
+    scanned = scan(make(tmp_path / name))
     with pytest.raises(RequestError, match=reasons[decoder]) as caught:
-        decoder_for(found, decoder)
+        decoder_for(scanned, decoder)
     assert f"--decoder {decoder}" in str(caught.value)
     assert caught.value.hint == "Use --decoder auto."
 
@@ -117,25 +117,25 @@ def test_a_reader_that_is_not_installed_is_refused_with_the_way_to_install_it(tm
     for module in [m for m in sys.modules if m == decoder or m.startswith(f"{decoder}.")]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, decoder, None)
-    found = scan(render(tmp_path / "clip.mp4", range(3), options=NO_B_FRAMES))
+    scanned = scan(render(tmp_path / "clip.mp4", range(3), options=NO_B_FRAMES))
     with pytest.raises(RequestError, match="not installed") as caught:
-        read_frames(tmp_path / "clip.mp4", found, [0], decoder=decoder)
+        read_frames(tmp_path / "clip.mp4", scanned, [0], decoder=decoder)
     assert "pip install" in caught.value.hint
 
 
 def test_an_unknown_reader_is_refused_with_the_nearest_name(tmp_path):
-    found = scan(render(tmp_path / "clip.mp4", range(3)))
+    scanned = scan(render(tmp_path / "clip.mp4", range(3)))
     with pytest.raises(RequestError, match="no video reader named 'decrod'") as caught:
-        decoder_for(found, "decrod")
+        decoder_for(scanned, "decrod")
     assert "'decord'" in caught.value.hint
 
 
 @pytest.mark.parametrize("decoder", ["decord", "torchcodec"])
 def test_damage_is_an_error_for_readers_that_would_paint_over_it(tmp_path, decoder):
     path = spoil(render(tmp_path / "damaged.mp4", options=CLOSED_GOP), 30)
-    found = scan(path)
+    scanned = scan(path)
     with pytest.raises(VideoError, match=f"{decoder} cannot read") as caught:
-        list(read_frames(path, found, range(N), 100, available(decoder)))
+        list(read_frames(path, scanned, range(N), 100, available(decoder)))
     assert "--decoder auto" in caught.value.hint
 
 
@@ -162,11 +162,11 @@ def test_decords_frames_do_not_depend_on_the_bridge_that_another_library_has_set
     import decord
 
     path = render(tmp_path / "clip.mp4", options=CLOSED_GOP)
-    found = scan(path)
-    plain = next(read_frames(path, found, [0, 30], decoder="decord")).pixels
+    scanned = scan(path)
+    plain = next(read_frames(path, scanned, [0, 30], decoder="decord")).pixels
     decord.bridge.set_bridge("torch")
     try:
-        bridged = next(read_frames(path, found, [0, 30], decoder="decord")).pixels
+        bridged = next(read_frames(path, scanned, [0, 30], decoder="decord")).pixels
     finally:
         decord.bridge.set_bridge("native")
     assert torch.equal(plain, bridged)

@@ -68,10 +68,10 @@ def decode(path: Path) -> list[np.ndarray]:
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
 
 
-def read(path: Path, found: Scan, indices, chunk: int = 8) -> list[np.ndarray]:
+def read(path: Path, scanned: Scan, indices, chunk: int = 8) -> list[np.ndarray]:
     """The pictures at `indices`, none of them missing."""
     pictures = []
-    for frames in read_frames(path, found, indices, chunk):
+    for frames in read_frames(path, scanned, indices, chunk):
         assert frames.missing_seconds == ()
         pictures += [p.numpy() for p in frames.pixels]
     return pictures
@@ -99,19 +99,21 @@ def decoded(monkeypatch):
 @pytest.mark.parametrize("gops", GOPS)
 def test_frames_read_alone_and_in_groups_are_those_of_a_full_decode(tmp_path, gops, ending):
     path = clip(tmp_path / f"clip.{ending}", gops)
-    found, every, draw = scan(path), decode(path), random.Random(0)
-    assert found.frames == len(every) == N
+    scanned, every, draw = scan(path), decode(path), random.Random(0)
+    assert scanned.frames == len(every) == N
     groups = [[i] for i in range(N)] if gops in REFRESHES else [[i] for i in range(0, N, 9)]
     groups += [sorted(draw.sample(range(N), 12)) for _ in range(6)] + [list(range(N))]
     for k, group in enumerate(groups):
-        assert all(np.array_equal(a, every[i]) for a, i in zip(read(path, found, group, 1 + k % 9), group, strict=True))
+        assert all(
+            np.array_equal(a, every[i]) for a, i in zip(read(path, scanned, group, 1 + k % 9), group, strict=True)
+        )
 
 
 def test_a_refresh_of_one_frame_is_no_whole_picture(tmp_path):
     options = {"x264-params": GOPS["refresh 15"]}
     path = render(tmp_path / "narrow.mp4", range(60), options=options, size=(32, 96))  # recovery_frame_cnt is 0
-    found, every = scan(path), decode(path)
-    assert all(np.array_equal(read(path, found, [i])[0], every[i]) for i in range(60))
+    scanned, every = scan(path), decode(path)
+    assert all(np.array_equal(read(path, scanned, [i])[0], every[i]) for i in range(60))
 
 
 @pytest.mark.parametrize("threads", [1, 4])
@@ -119,9 +121,9 @@ def test_a_refresh_of_one_frame_is_no_whole_picture(tmp_path):
 def test_frames_of_varying_rate_are_those_of_a_full_decode(tmp_path, gops, threads, monkeypatch):
     monkeypatch.setattr(pyav_reader, "decode_threads", lambda: threads)
     path = clip(tmp_path / "clip.mkv", gops, uneven=True)
-    found, every = scan(path), decode(path)
+    scanned, every = scan(path), decode(path)
     for group in (range(0, N, 7), [50], [61, 62, 99], range(N)):
-        assert all(np.array_equal(a, every[i]) for a, i in zip(read(path, found, group), group, strict=True))
+        assert all(np.array_equal(a, every[i]) for a, i in zip(read(path, scanned, group), group, strict=True))
 
 
 # Where reading enters.
@@ -130,32 +132,34 @@ def test_frames_of_varying_rate_are_those_of_a_full_decode(tmp_path, gops, threa
 @pytest.mark.parametrize("ending", ["mp4", "mkv", "ts"])
 def test_an_open_gop_is_entered_at_its_picture_that_is_no_idr(tmp_path, ending, decoded):
     path = clip(tmp_path / f"clip.{ending}", "open")
-    found = scan(path)
-    assert not found.refreshed
-    assert found.packets.key.sum() > N // 12
-    read(path, found, [90])
-    assert min(decoded) >= found.packets.pts[found.entry[90]] - 3 / 30 / found.tick - 1  # B-frames shown before it
+    scanned = scan(path)
+    assert not scanned.refreshed
+    assert scanned.packets.key.sum() > N // 12
+    read(path, scanned, [90])
+    assert (
+        min(decoded) >= scanned.packets.pts[scanned.entry[90]] - 3 / 30 / scanned.tick - 1
+    )  # B-frames shown before it
     assert len(decoded) < 20
 
 
 @pytest.mark.parametrize("ending", ["mp4", "mkv", "ts"])
 @pytest.mark.parametrize("gops", REFRESHES)
 def test_a_refresh_is_not_entered(tmp_path, gops, ending):
-    found = scan(clip(tmp_path / f"clip.{ending}", gops))
-    assert found.refreshed
-    assert np.flatnonzero(found.packets.key).tolist() == [0]
-    assert not found.entry.any()
+    scanned = scan(clip(tmp_path / f"clip.{ending}", gops))
+    assert scanned.refreshed
+    assert np.flatnonzero(scanned.packets.key).tolist() == [0]
+    assert not scanned.entry.any()
 
 
 @pytest.mark.parametrize("ending", ["mp4", "mkv", "ts"])
 def test_a_whole_picture_among_refreshes_is_entered(tmp_path, ending, fed):
     path = two_whole_pictures(tmp_path / f"clip.{ending}")
-    found, every = scan(path), decode(path)
-    assert np.flatnonzero(found.packets.key).tolist() == [0, 50]
-    assert found.packets.refresh.sum() == 4
+    scanned, every = scan(path), decode(path)
+    assert np.flatnonzero(scanned.packets.key).tolist() == [0, 50]
+    assert scanned.packets.refresh.sum() == 4
     for i in (49, 50, 75, 95):
         fed.clear()
-        assert np.array_equal(read(path, found, [i])[0], every[i])
+        assert np.array_equal(read(path, scanned, [i])[0], every[i])
         assert len(fed) <= i % 50 + 5
 
 
@@ -170,7 +174,7 @@ def test_a_refresh_to_which_a_seek_leads_is_passed_over(tmp_path, fed, monkeypat
             return getattr(self._container, name)
 
         def seek(self, ticks, **settings):
-            self._container.seek(ticks - round(0.5 / found.tick), **settings)
+            self._container.seek(ticks - round(0.5 / scanned.tick), **settings)
 
     begin = Decoding._begin
 
@@ -180,8 +184,8 @@ def test_a_refresh_to_which_a_seek_leads_is_passed_over(tmp_path, fed, monkeypat
 
     monkeypatch.setattr(Decoding, "_begin", begin_early)
     path = two_whole_pictures(tmp_path / "clip.mp4")
-    found = scan(path)
-    assert read_number(read(path, found, [75])[0]) == 75
+    scanned = scan(path)
+    assert read_number(read(path, scanned, [75])[0]) == 75
     assert len(fed) <= 30
 
 
@@ -191,11 +195,11 @@ def test_a_stream_that_begins_between_whole_pictures_is_shown_from_its_third_ref
     whole = render(tmp_path / f"whole.{ending}", range(200), options={"x264-params": GOPS[gops]})
     refreshes = np.flatnonzero(scan(whole).packets.refresh)
     path = remux(whole, tmp_path / f"cut.{ending}", first=int(refreshes[0]))
-    found = scan(path)
-    numbers = [read_number(p) for p in read(path, found, range(found.frames))]
-    assert numbers == list(range(200 - found.frames, 200))
-    assert found.frames == pytest.approx(200 - refreshes[2], abs=3)  # B-frames stored after it and shown before
-    assert "begins without a whole picture" in found.notes[0]
+    scanned = scan(path)
+    numbers = [read_number(p) for p in read(path, scanned, range(scanned.frames))]
+    assert numbers == list(range(200 - scanned.frames, 200))
+    assert scanned.frames == pytest.approx(200 - refreshes[2], abs=3)  # B-frames stored after it and shown before
+    assert "begins with an incomplete picture" in scanned.notes[0]
 
 
 @pytest.mark.skipif(not has_encoder("libx265"), reason="this build of PyAV cannot encode HEVC")
@@ -203,9 +207,9 @@ def test_a_stream_that_begins_between_whole_pictures_is_shown_from_its_third_ref
 def test_refreshes_in_hevc_are_no_key_packets(tmp_path, ending):
     options = {"x265-params": "keyint=20:intra-refresh=1:log-level=none"}
     path = render(tmp_path / f"clip.{ending}", range(60), codec="libx265", options=options)
-    found, every = scan(path), decode(path)
-    assert np.flatnonzero(found.packets.key).tolist() == [0]
-    assert all(np.array_equal(read(path, found, [i])[0], every[i]) for i in range(0, 60, 7))
+    scanned, every = scan(path), decode(path)
+    assert np.flatnonzero(scanned.packets.key).tolist() == [0]
+    assert all(np.array_equal(read(path, scanned, [i])[0], every[i]) for i in range(0, 60, 7))
 
 
 # What is left out.
@@ -215,22 +219,22 @@ def test_refreshes_in_hevc_are_no_key_packets(tmp_path, ending):
 @pytest.mark.parametrize("ending", ["mp4", "ts"])
 def test_pictures_to_which_no_other_refers_are_not_decoded_on_the_way(tmp_path, gops, ending, decoded, monkeypatch):
     path = clip(tmp_path / f"clip.{ending}", gops)
-    found, wanted = scan(path), [20, 70]
-    read(path, found, wanted)
+    scanned, wanted = scan(path), [20, 70]
+    read(path, scanned, wanted)
     with_skipping = list(decoded)
     decoded.clear()
     monkeypatch.setattr(Decoding, "_skip", lambda *_: None)
-    read(path, found, wanted)
+    read(path, scanned, wanted)
     assert set(with_skipping) < set(decoded)
-    assert {int(found.packets.pts[found.position[i]]) for i in wanted} <= set(with_skipping)
+    assert {int(scanned.packets.pts[scanned.position[i]]) for i in wanted} <= set(with_skipping)
     assert len(with_skipping) <= 0.7 * len(decoded)
 
 
 def test_a_picture_between_two_chosen_ones_is_left_out_and_neither_of_them(tmp_path, decoded):
     path = clip(tmp_path / "clip.mp4", "no pyramid")  # stored: 0, 17, and the 16 between
-    found = scan(path)
-    assert [read_number(p) for p in read(path, found, [5, 9])] == [5, 9]
-    shown = [round((t - found.packets.pts[0]) * found.tick * 30) for t in decoded]
+    scanned = scan(path)
+    assert [read_number(p) for p in read(path, scanned, [5, 9])] == [5, 9]
+    shown = [round((t - scanned.packets.pts[0]) * scanned.tick * 30) for t in decoded]
     assert {0, 5, 9} <= set(shown)  # and the one after each, in which damage would show
     assert not {1, 2, 3, 4, 7, 8} & set(shown)
 
@@ -276,9 +280,9 @@ FILLS = {
 def test_a_packet_without_its_picture_spoils_no_frame_in_silence(tmp_path, bad, fill, options, threads, monkeypatch):
     monkeypatch.setattr(pyav_reader, "decode_threads", lambda: threads)
     path = spoil(render(tmp_path / "damaged.mp4", range(60), options=options), bad, fill=FILLS[fill])
-    found = scan(path)
+    scanned = scan(path)
     for index in range(24, 48):
-        pictures = [p for f in read_frames(path, found, [0, index], 1) for p in f.pixels]
+        pictures = [p for f in read_frames(path, scanned, [0, index], 1) for p in f.pixels]
         assert [read_number(p.numpy()) for p in pictures] in ([0], [0, index])
         assert len(pictures) == 2 or index < 36 or options is INTRA_REFRESH  # 36 is the next whole picture
 

@@ -87,10 +87,10 @@ def threads(request, monkeypatch):
     monkeypatch.setattr(pyav_reader, "decode_threads", lambda: request.param)
 
 
-def read(path: Path, found: Scan, indices, chunk: int = 8) -> tuple[list[int | None], list[float], list[float]]:
+def read(path: Path, scanned: Scan, indices, chunk: int = 8) -> tuple[list[int | None], list[float], list[float]]:
     """(painted numbers, their seconds, missing seconds) of the frames at `indices`."""
     numbers, seconds, missing = [], [], []
-    for frames in read_frames(path, found, indices, chunk):
+    for frames in read_frames(path, scanned, indices, chunk):
         numbers += [read_number(picture.numpy()) for picture in frames.pixels]
         seconds += frames.seconds
         missing += frames.missing_seconds
@@ -104,11 +104,11 @@ def read(path: Path, found: Scan, indices, chunk: int = 8) -> tuple[list[int | N
 @pytest.mark.parametrize("name", RECIPES)
 @pytest.mark.parametrize("indices", [range(N), (0, 20, 21, 47, 59), (13,), (59,), (5, 6, 7, 30, 31)], ids=str)
 def test_every_frame_read_is_the_one_asked_for(clip, name, indices):
-    found = scan(clip(name))
-    numbers, seconds, missing = read(clip(name), found, indices)
-    assert found.frames == N
+    scanned = scan(clip(name))
+    numbers, seconds, missing = read(clip(name), scanned, indices)
+    assert scanned.frames == N
     assert numbers == list(indices)
-    assert seconds == [found.seconds[i] for i in indices]
+    assert seconds == [scanned.seconds[i] for i in indices]
     assert missing == []
 
 
@@ -116,11 +116,11 @@ def test_every_frame_read_is_the_one_asked_for(clip, name, indices):
 @pytest.mark.parametrize("name", ["open.mp4", "variable.mp4", "open.ts", "h264.avi"])
 def test_the_size_of_chunks_does_not_change_the_frames(clip, name, chunk):
     path, indices = clip(name), range(0, N, 4)
-    found = scan(path)
-    parts = list(read_frames(path, found, indices, chunk))
+    scanned = scan(path)
+    parts = list(read_frames(path, scanned, indices, chunk))
     assert [len(p.seconds) for p in parts[:-1]] == [chunk] * (len(parts) - 1)
     together = torch.cat([p.pixels for p in parts])
-    assert torch.equal(together, torch.cat([p.pixels for p in read_frames(path, found, indices)]))
+    assert torch.equal(together, torch.cat([p.pixels for p in read_frames(path, scanned, indices)]))
 
 
 def test_no_chunk_is_held_after_the_next_one_is_asked_for(clip):
@@ -190,13 +190,13 @@ def test_packets_after_a_seek_that_are_not_those_of_the_scan_are_not_trusted(cli
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_times_are_those_of_the_clip_and_begin_at_zero(clip, name):
-    found = scan(clip(name))
+    scanned = scan(clip(name))
     times = np.array(VARIABLE) / 60 if name == "variable.mp4" else np.arange(N) / 30
-    assert found.seconds[0] == 0
-    assert np.abs(found.seconds - times).max() <= 0.001  # Matroska's tick
-    assert found.duration == pytest.approx(times[-1] + (1 / 60 if name == "variable.mp4" else 1 / 30), abs=0.0011)
-    assert found.fps == pytest.approx(N / found.duration)
-    assert (found.width, found.height) == ((131, 97) if name == "odd.mp4" else (128, 96))
+    assert scanned.seconds[0] == 0
+    assert np.abs(scanned.seconds - times).max() <= 0.001  # Matroska's tick
+    assert scanned.duration == pytest.approx(times[-1] + (1 / 60 if name == "variable.mp4" else 1 / 30), abs=0.0011)
+    assert scanned.fps == pytest.approx(N / scanned.duration)
+    assert (scanned.width, scanned.height) == ((131, 97) if name == "odd.mp4" else (128, 96))
 
 
 @pytest.mark.parametrize(
@@ -215,9 +215,9 @@ def test_times_are_those_of_the_clip_and_begin_at_zero(clip, name):
     ],
 )
 def test_a_scan_says_what_makes_a_file_awkward(clip, name, flags):
-    found = scan(clip(name))
+    scanned = scan(clip(name))
     names = ("reordered", "leading", "variable_rate", "transport_stream", "edit_list", "counted", "cut_short")
-    assert {n for n in names if getattr(found, n)} == flags
+    assert {n for n in names if getattr(scanned, n)} == flags
 
 
 def test_a_scan_names_container_and_codec(clip):
@@ -237,13 +237,13 @@ def test_a_file_without_usable_times_is_said_to_be_counted(clip):
 @pytest.mark.usefixtures("threads")
 def test_frames_that_an_edit_list_cuts_off_are_not_shown(tmp_path):
     path = trim(render(tmp_path / "cut.mp4", options=CLOSED_GOP), 22 / 30)
-    found = scan(path)
-    assert found.edit_list
-    assert found.frames == N - 22
-    assert found.seconds[0] == 0
-    assert found.key_seconds[0] == pytest.approx(-10 / 30)  # frame 12, from which frame 22 is decoded
-    assert read(path, found, range(found.frames)) == (list(range(22, N)), list(found.seconds), [])
-    assert read(path, found, (1, 30))[0] == [23, 52]
+    scanned = scan(path)
+    assert scanned.edit_list
+    assert scanned.frames == N - 22
+    assert scanned.seconds[0] == 0
+    assert scanned.key_seconds[0] == pytest.approx(-10 / 30)  # frame 12, from which frame 22 is decoded
+    assert read(path, scanned, range(scanned.frames)) == (list(range(22, N)), list(scanned.seconds), [])
+    assert read(path, scanned, (1, 30))[0] == [23, 52]
 
 
 @pytest.mark.parametrize("options", [CLOSED_GOP, OPEN_GOP])
@@ -251,11 +251,11 @@ def test_a_transport_stream_cut_anywhere_begins_at_its_first_whole_frame(tmp_pat
     path = render(tmp_path / "cut.ts", options=options)
     data = path.read_bytes()
     path.write_bytes(data[188 * (len(data) // 188 // 3) :])
-    found = scan(path)
-    numbers, _, missing = read(path, found, range(found.frames))
+    scanned = scan(path)
+    numbers, _, missing = read(path, scanned, range(scanned.frames))
     assert missing == []
-    assert numbers == list(range(N - found.frames, N))
-    assert found.frames >= N // 2
+    assert numbers == list(range(N - scanned.frames, N))
+    assert scanned.frames >= N // 2
 
 
 @pytest.mark.skipif(not has_encoder("libx265"), reason="this build of PyAV cannot encode HEVC")
@@ -263,10 +263,10 @@ def test_pictures_without_their_references_at_the_beginning_are_not_counted(tmp_
     whole = render(tmp_path / "whole.mkv", **HEVC)
     first_key = int(np.flatnonzero(scan(whole).packets.key)[2])
     path = remux(whole, tmp_path / "cut.mkv", first=first_key)
-    found = scan(path)
-    numbers, _, missing = read(path, found, range(found.frames))
+    scanned = scan(path)
+    numbers, _, missing = read(path, scanned, range(scanned.frames))
     assert missing == []
-    assert numbers == list(range(N - found.frames, N))
+    assert numbers == list(range(N - scanned.frames, N))
 
 
 @pytest.mark.parametrize(
@@ -288,9 +288,9 @@ def test_pictures_stored_turned_or_mirrored_are_shown_upright(tmp_path, matrix, 
         size=(stored[1], stored[0]),
         picture=lambda number: np.ascontiguousarray(store(paint(number))),
     )
-    found = scan(turn(path, matrix))
-    assert (found.width, found.height, found.rotation) == (128, 96, degrees)
-    assert read(path, found, range(5))[0] == list(range(5))
+    scanned = scan(turn(path, matrix))
+    assert (scanned.width, scanned.height, scanned.rotation) == (128, 96, degrees)
+    assert read(path, scanned, range(5))[0] == list(range(5))
 
 
 @pytest.mark.parametrize("matrix", ["bt709", "bt601", None])
@@ -307,9 +307,11 @@ def test_joined_streams_whose_times_jump_back_are_counted(tmp_path):
     second = render(tmp_path / "b.ts", range(100, 100 + N), options=CLOSED_GOP, size=(160, 128))
     path = tmp_path / "joined.ts"
     path.write_bytes(first.read_bytes() + second.read_bytes())
-    found = scan(path)
-    assert "jump back" in found.notes[0]
-    numbers, _, missing = read(path, found, range(found.frames))  # the second part is scaled to the first one's size
+    scanned = scan(path)
+    assert "jump back" in scanned.notes[0]
+    numbers, _, missing = read(
+        path, scanned, range(scanned.frames)
+    )  # the second part is scaled to the first one's size
     assert numbers == [n for n in (*range(N), *range(100, 100 + N)) if n in numbers]
     assert len(numbers) + len(missing) == 2 * N
     assert len(missing) < 24  # the packet at the joint counts as damaged
@@ -317,10 +319,10 @@ def test_joined_streams_whose_times_jump_back_are_counted(tmp_path):
 
 def test_one_frame_is_a_video(tmp_path):
     path = render(tmp_path / "one.mp4", [7])
-    found = scan(path)
-    assert found.frames == 1
-    assert choose_frames(found, Sampling(32)) == (0,)
-    assert read(path, found, [0]) == ([7], [0.0], [])
+    scanned = scan(path)
+    assert scanned.frames == 1
+    assert choose_frames(scanned, Sampling(32)) == (0,)
+    assert read(path, scanned, [0]) == ([7], [0.0], [])
 
 
 def test_a_name_that_looks_like_a_protocol_or_a_pattern_is_a_name(tmp_path):
@@ -347,9 +349,9 @@ def test_frames_built_from_a_damaged_packet_are_missing_and_no_others_are_wrong(
     whole = scan(path)
     bad = int(whole.position[28])
     spoil(path, bad)
-    found = scan(path)
+    scanned = scan(path)
     for chunk in (1, 8):
-        numbers, seconds, missing = read(path, found, range(N), chunk)
+        numbers, seconds, missing = read(path, scanned, range(N), chunk)
         kept = [round(t * 30) for t in seconds]
         lost = [round(t * 30) for t in missing]
         assert numbers == kept
@@ -377,9 +379,9 @@ def test_reading_nothing_but_damage_is_an_error(tmp_path):
 @pytest.mark.usefixtures("threads")
 def test_a_damaged_file_that_is_counted_keeps_its_order_and_about_its_times(tmp_path):
     path = spoil(render(tmp_path / "damaged.avi", options=CLOSED_GOP), 30)
-    found = scan(path)
-    numbers, seconds, missing = read(path, found, range(found.frames))
-    assert len(numbers) + len(missing) == found.frames
+    scanned = scan(path)
+    numbers, seconds, missing = read(path, scanned, range(scanned.frames))
+    assert len(numbers) + len(missing) == scanned.frames
     assert numbers == sorted(set(numbers))
     assert {*range(24), *range(52, N)} <= set(numbers)
     assert max(abs(n - t * 30) for n, t in zip(numbers, seconds, strict=True)) < 2.5
@@ -388,21 +390,21 @@ def test_a_damaged_file_that_is_counted_keeps_its_order_and_about_its_times(tmp_
 @pytest.mark.usefixtures("threads")
 def test_a_truncated_file_gives_what_is_there(tmp_path):
     path = truncate(render(tmp_path / "short.mp4", options=CLOSED_GOP, container_options=FIRST_MOOV), 0.7)
-    found = scan(path)
-    numbers, seconds, missing = read(path, found, range(found.frames))
-    assert found.cut_short
-    assert "ends early" in found.notes[0]
-    assert 30 < found.frames < N
+    scanned = scan(path)
+    numbers, seconds, missing = read(path, scanned, range(scanned.frames))
+    assert scanned.cut_short
+    assert "ends early" in scanned.notes[0]
+    assert 30 < scanned.frames < N
     assert numbers == [round(t * 30) for t in seconds]
     assert len(missing) <= 6
 
 
 def test_a_file_that_changes_after_the_scan_is_noticed(tmp_path):
     path = render(tmp_path / "clip.mp4", options=CLOSED_GOP)
-    found = scan(path)
+    scanned = scan(path)
     render(path, range(500, 500 + N), options=OPEN_GOP)
     with pytest.raises(VideoError, match="changed while it was read"):
-        list(read_frames(path, found, [0, 5, 50]))
+        list(read_frames(path, scanned, [0, 5, 50]))
 
 
 # Files that are no video.
@@ -480,9 +482,9 @@ BUNNY = Path(__file__).parents[2] / "sample_videos" / "bigbuckbunny.mp4"
 
 @pytest.mark.skipif(not BUNNY.exists(), reason="the sample video is not here")
 def test_chosen_frames_of_a_real_clip_are_those_of_decoding_it_all():
-    found = scan(BUNNY)
-    chosen = choose_frames(found, Sampling(6))
+    scanned = scan(BUNNY)
+    chosen = choose_frames(scanned, Sampling(6))
     with av.open(str(BUNNY)) as container:
         every = {i: f.to_ndarray(format="rgb24") for i, f in enumerate(container.decode(video=0)) if i in chosen}
-    pixels = torch.cat([f.pixels for f in read_frames(BUNNY, found, chosen, 2)]).numpy()
+    pixels = torch.cat([f.pixels for f in read_frames(BUNNY, scanned, chosen, 2)]).numpy()
     assert all(np.array_equal(pixels[k], every[i]) for k, i in enumerate(chosen))

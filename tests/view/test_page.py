@@ -18,7 +18,7 @@ import pytest
 import stsimdiff_cli as st
 from stsimdiff_cli.cli.app import main
 from stsimdiff_cli.video import Sampling
-from stsimdiff_cli.view.facts import read_facts
+from stsimdiff_cli.view.token_map import read_token_map
 from tests.support.clip_factory import SAMPLES
 
 NAMES = ("chromium", "chromium-headless-shell", "chromium-browser", "google-chrome", "chrome")
@@ -48,8 +48,8 @@ const key = (name, on = document) => on.dispatchEvent(new KeyboardEvent("keydown
 const click = (selector) => document.querySelector(selector).click();
 const pixel = (fx, fy, n = 0) => {
   const c = canvases()[n];
-  const found = c.getContext("2d").getImageData(Math.floor(fx * c.width), Math.floor(fy * c.height), 1, 1);
-  return [...found.data].slice(0, 3);
+  const data = c.getContext("2d").getImageData(Math.floor(fx * c.width), Math.floor(fy * c.height), 1, 1);
+  return [...data.data].slice(0, 3);
 };
 const bars = (n) => document.querySelectorAll("svg")[n].querySelectorAll(".bar").length;
 """
@@ -72,16 +72,16 @@ def do(page: Path, steps: str, *flags: str):
     """What `steps`, the body of a function, return in the loaded page."""
     script = f"""{HANDS}
 window.addEventListener("load", () => {{
-  let found;
-  try {{ found = (() => {{ {steps} }})(); }} catch (error) {{ found = {{ error: `${{error}}` }}; }}
+  let result;
+  try {{ result = (() => {{ {steps} }})(); }} catch (error) {{ result = {{ error: `${{error}}` }}; }}
   const pre = document.body.appendChild(document.createElement("pre"));
-  Object.assign(pre, {{ id: "found", textContent: JSON.stringify(found) }});
+  Object.assign(pre, {{ id: "result", textContent: JSON.stringify(result) }});
 }});"""
     driven = page.with_name("driven.html")
     driven.write_text(page.read_text().replace("</body>", f"<script>{script}</script></body>"))
     command = [BROWSER, *FLAGS, *flags, "--dump-dom", driven.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    result = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.S)
+    result = re.search(r'<pre id="result">(.*?)</pre>', done.stdout, re.S)
     assert result, done.stdout[-500:] + done.stderr[-500:]
     text = result.group(1)
     for entity, sign in (("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&")):
@@ -99,65 +99,66 @@ def test_the_page_names_no_address_but_that_of_svg(made):
 
 @needs_browser
 def test_every_frame_is_there_and_nothing_is_fetched(made):
-    found = do(made / "one.html", """
+    result = do(made / "one.html", """
       return { widths: pictures.map((p) => p.naturalWidth), slots: T,
                fetched: performance.getEntriesByType("resource").map((e) => e.name.slice(0, 5)) };""")  # fmt: skip
-    assert found["widths"] == [192] * 32 and set(found["fetched"]) <= {"data:"}
+    assert result["widths"] == [192] * 32 and set(result["fetched"]) <= {"data:"}
 
 
 @needs_browser
 def test_scrubbing_shows_the_slot(made):
-    facts = read_facts(made / "kept")
-    found = do(made / "one.html", """
+    token_map = read_token_map(made / "kept")
+    result = do(made / "one.html", """
       const seen = [];
       for (const slot of [0, 5, 31]) { scrub(slot); seen.push([byId("when").textContent, here()[0]]); }
       key("."); seen.push(byId("when").textContent); key(","); seen.push(byId("when").textContent);
       return seen;""")  # fmt: skip
-    for (when, counted), slot in zip(found[:3], (0, 5, 31), strict=True):
-        assert when == f"slot {slot} of 31, {facts.grid.seconds[slot]:.2f} s"
+    for (when, counted), slot in zip(result[:3], (0, 5, 31), strict=True):
+        assert when == f"slot {slot} of 31, {token_map.grid.seconds[slot]:.2f} s"
         change = float(re.search(r"change ([\d.]+)\.", counted).group(1))
-        assert f"{facts.kept[slot].sum()} of 36 tokens" in counted
-        assert change == pytest.approx(float(facts.change[slot]), abs=6e-4)
-    assert [text.split(" of")[0] for text in found[3:]] == ["slot 31", "slot 30"]
+        assert f"{token_map.kept[slot].sum()} of 36 tokens" in counted
+        assert change == pytest.approx(float(token_map.change[slot]), abs=6e-4)
+    assert [text.split(" of")[0] for text in result[3:]] == ["slot 31", "slot 30"]
 
 
 @needs_browser
 def test_pointing_at_a_token_tells_what_the_file_holds(made):
-    facts = read_facts(made / "kept")
+    token_map = read_token_map(made / "kept")
     cells = [(5, *np_cell) for np_cell in [(4, 0), (5, 0), (0, 0)]]
-    found = do(made / "one.html", f"""
+    result = do(made / "one.html", f"""
       return {json.dumps([list(map(int, cell)) for cell in cells])}.map(([slot, row, column]) => {{
         scrub(slot); hover(row, column); return told()[0].split("\\n"); }});""")  # fmt: skip
     words = {-1: "dropped", 0: "kept", 1: "representative", 2: "event", 3: "representative and event"}
-    for cell, lines in zip(cells, found, strict=True):
+    for cell, lines in zip(cells, result, strict=True):
         slot, row, column = cell
         assert lines[0] == (
             f"slot {slot}, row {row}, column {column} (position {slot * 36 + row * 6 + column}), "
-            f"{facts.grid.seconds[slot]:.2f} s"
+            f"{token_map.grid.seconds[slot]:.2f} s"
         )
-        label = int(facts.community[cell])
-        members = facts.community == label
-        kept = int((members & facts.kept).sum())
+        label = int(token_map.community[cell])
+        members = token_map.community == label
+        kept = int((members & token_map.kept).sum())
         assert (
-            lines[1] == f"{words[int(facts.kind[cell])]}; community {label}: {int(members.sum())} tokens, {kept} kept"
+            lines[1]
+            == f"{words[int(token_map.kind[cell])]}; community {label}: {int(members.sum())} tokens, {kept} kept"
         )
         numbers = [float(number) for number in re.findall(r"-?\d[\d.e-]*", lines[2])] if len(lines) > 2 else []
-        known = [facts.centrality[cell], facts.importance[cell]] if facts.kept[cell] else []
+        known = [token_map.centrality[cell], token_map.importance[cell]] if token_map.kept[cell] else []
         assert numbers == pytest.approx([float(value) for value in known], rel=6e-3)
 
 
 @needs_browser
 def test_cells_are_framed_in_the_colour_of_their_kind_where_they_are(made):
-    facts = read_facts(made / "kept")
-    found = do(made / "one.html", """
+    token_map = read_token_map(made / "kept")
+    result = do(made / "one.html", """
       scrub(5);
       const seen = {};
       for (let row = 0; row < H; row++) for (let column = 0; column < W; column++)
         seen[`${row},${column}`] = pixel((column + 0.5) / W, row / H + 2 / canvases()[0].height);
       return seen;""")  # fmt: skip
     colours = {1: [255, 214, 10], 2: [225, 20, 45], 3: [255, 128, 0]}
-    for cell, colour in found.items():
-        kind = int(facts.kind[(5, *map(int, cell.split(",")))])
+    for cell, colour in result.items():
+        kind = int(token_map.kind[(5, *map(int, cell.split(",")))])
         if kind == -1:
             assert max(colour) < 110, cell
         else:
@@ -166,76 +167,76 @@ def test_cells_are_framed_in_the_colour_of_their_kind_where_they_are(made):
 
 @needs_browser
 def test_a_kind_that_is_filtered_out_is_dimmed_and_not_counted(made):
-    facts = read_facts(made / "kept")
-    found = do(made / "one.html", """
+    token_map = read_token_map(made / "kept")
+    result = do(made / "one.html", """
       scrub(5);
       const before = [here()[0], bars(0)];
       click("#kinds input[value='2']");
       return [before, [here()[0], bars(0)], pixel(0.5 / W, 4 / H + 2 / canvases()[0].height)];""")  # fmt: skip
-    kinds = facts.kind[5]
+    kinds = token_map.kind[5]
     assert kinds[4, 0] == 2
-    assert f"{(kinds != -1).sum()} of" in found[0][0] and f"{((kinds != -1) & (kinds != 2)).sum()} of" in found[1][0]
-    slots_with_events = int((facts.kind == 2).any(axis=(1, 2)).sum())
-    assert found[0][1] - found[1][1] == slots_with_events and max(found[2]) < 110
+    assert f"{(kinds != -1).sum()} of" in result[0][0] and f"{((kinds != -1) & (kinds != 2)).sum()} of" in result[1][0]
+    slots_with_events = int((token_map.kind == 2).any(axis=(1, 2)).sum())
+    assert result[0][1] - result[1][1] == slots_with_events and max(result[2]) < 110
 
 
 @needs_browser
 def test_two_files_show_the_same_cell_side_by_side(made):
-    kept, even = read_facts(made / "kept"), read_facts(made / "even")
-    found = do(made / "two.html", """
+    kept, even = read_token_map(made / "kept"), read_token_map(made / "even")
+    result = do(made / "two.html", """
       scrub(6); hover(2, 3, 1);
       const left = canvases().map((c) => c.getBoundingClientRect().left);
       const titles = [...document.querySelectorAll("h2")].map((e) => e.textContent);
       return { titles, told: told(), left };""")  # fmt: skip
-    assert "st-simdiff" in found["titles"][0] and "uniform" in found["titles"][1]
-    assert all(text.startswith("slot 6, row 2, column 3") for text in found["told"])
-    assert ("dropped" in found["told"][0]) == (not kept.kept[6, 2, 3])
-    assert ("dropped" in found["told"][1]) == (not even.kept[6, 2, 3])
-    assert found["left"][1] > found["left"][0] + 300
+    assert "st-simdiff" in result["titles"][0] and "uniform" in result["titles"][1]
+    assert all(text.startswith("slot 6, row 2, column 3") for text in result["told"])
+    assert ("dropped" in result["told"][0]) == (not kept.kept[6, 2, 3])
+    assert ("dropped" in result["told"][1]) == (not even.kept[6, 2, 3])
+    assert result["left"][1] > result["left"][0] + 300
 
 
 @needs_browser
 def test_the_keyboard_walks_over_the_cells(made):
-    found = do(made / "one.html", """
+    result = do(made / "one.html", """
       const canvas = canvases()[0];
       canvas.focus();
       const walk = ["ArrowDown", "ArrowDown", "ArrowRight", "ArrowUp", "ArrowUp"].map((name) => {
         key(name, canvas); return told()[0].split(" (")[0]; });
       return { focused: document.activeElement === canvas, walk };""")  # fmt: skip
-    assert found["focused"]
+    assert result["focused"]
     cells = [(0, 0), (1, 0), (1, 1), (0, 1), (0, 1)]
-    assert found["walk"] == [f"slot 0, row {row}, column {column}" for row, column in cells]
+    assert result["walk"] == [f"slot 0, row {row}, column {column}" for row, column in cells]
 
 
 @needs_browser
 def test_a_click_on_the_time_line_goes_to_the_slot(made):
-    found = do(made / "one.html", """
+    result = do(made / "one.html", """
       const line = document.querySelector("svg"), at = line.getBoundingClientRect();
       return [0, 5, 31].map((slot) => {
         const x = at.left + (at.width * (54 + ((720 - 108) * (slot + 0.5)) / T)) / 720;
         line.dispatchEvent(new MouseEvent("click", { clientX: x, clientY: at.top + 20, bubbles: true }));
         return state.slot; });""")  # fmt: skip
-    assert found == [0, 5, 31]
+    assert result == [0, 5, 31]
 
 
 @needs_browser
 def test_communities_are_shown_as_regions_and_play_plays(made):
-    found = do(made / "one.html", """
+    result = do(made / "one.html", """
       const before = pixel(0.3 / W, 0.5 / H);
       click("input[value=regions]");
       const after = pixel(0.3 / W, 0.5 / H);
       click("#play"); const playing = byId("play").textContent; click("#play");
       return { before, after, playing, stopped: byId("play").textContent };""")  # fmt: skip
-    assert max(found["after"]) - min(found["after"]) > 40 > max(found["before"]) - min(found["before"])
-    assert (found["playing"], found["stopped"]) == ("Pause", "Play")
+    assert max(result["after"]) - min(result["after"]) > 40 > max(result["before"]) - min(result["before"])
+    assert (result["playing"], result["stopped"]) == ("Pause", "Play")
 
 
 @needs_browser
 @pytest.mark.parametrize(("scheme", "expected"), [(1, "rgb(255, 255, 255)"), (0, "rgb(22, 24, 28)")])
 def test_the_page_follows_light_and_dark(made, scheme, expected):
-    found = do(
+    result = do(
         made / "one.html",
         "return getComputedStyle(document.body).backgroundColor;",
         f"--blink-settings=preferredColorScheme={scheme}",
     )
-    assert found == expected
+    assert result == expected

@@ -17,27 +17,28 @@ import stsimdiff_cli as st
 from stsimdiff_cli.cli.app import main
 from stsimdiff_cli.errors import RequestError
 from stsimdiff_cli.models.families import open_family
-from stsimdiff_cli.records import Layout, ModelRef, Source, TokenGrid
+from stsimdiff_cli.records import Coverage, Layout, ModelRef, Source, TokenGrid
 from stsimdiff_cli.video import Sampling
 from stsimdiff_cli.view import blocks, frames, geometry, page, paint
-from stsimdiff_cli.view.facts import DROPPED, UNKNOWN, Facts, read_facts
 from stsimdiff_cli.view.sheet import chosen_slots, tile_columns
+from stsimdiff_cli.view.token_map import DROPPED, UNKNOWN, TokenMap, read_token_map
 from tests.support.checkpoints import CHECKPOINTS
 from tests.support.clip_factory import SAMPLES, render
 
 
-def grid(shape=(3, 2, 4), family="qwen2_5_vl", size=(64, 32), sha256="0") -> TokenGrid:
+def grid(shape=(3, 2, 4), size=(64, 32), coverage=None) -> TokenGrid:
     seconds = tuple(0.5 * t for t in range(shape[0]))
-    source = Source("clip.mp4", 1, sha256, 1.5, 2.0, 3, *size, "pyav")
-    return TokenGrid(shape, 8, seconds, Layout(), ModelRef("model", family, None, "f"), source)
+    source = Source("clip.mp4", 1, "0", 1.5, 2.0, 3, *size, "pyav")
+    model = ModelRef("model", "family", None, "f")
+    return TokenGrid(shape, 8, seconds, Layout(), model, source, coverage or Coverage())
 
 
-def facts(kind: list, community: list | None = None, **more) -> Facts:
+def map_of(kind: list, community: list | None = None, **more) -> TokenMap:
     cells = np.array(kind, np.int8)
     labels = np.full(cells.shape, UNKNOWN, np.int32) if community is None else np.array(community, np.int32)
     given = {"importance": None, "centrality": None, "change": None, "regions": True} | more
     shape = cells.shape
-    return Facts("c.safetensors", grid(shape), {"name": "m", "ratio": "0.5"}, cells, labels, **given)
+    return TokenMap("c.safetensors", grid(shape), {"name": "m", "ratio": "0.5"}, cells, labels, **given)
 
 
 KINDS = [[[1, -1], [-1, -1]], [[2, 3], [-1, 0]], [[-1, -1], [-1, -1]]]
@@ -62,41 +63,43 @@ def run(capsys, *args) -> tuple[int, str, str]:
     return code, out, err
 
 
-# --- facts ----------------------------------------------------------------------------------------------------------
+# --- token map ------------------------------------------------------------------------------------------------------
 
 
 def test_facts_are_those_of_the_file(flash):
-    video, found = st.load(flash / "kept"), read_facts(flash / "kept")
+    video, token_map = st.load(flash / "kept"), read_token_map(flash / "kept")
     index = video.index.numpy()
-    assert np.flatnonzero(found.kept).tolist() == index.tolist()
-    assert found.kind.reshape(-1)[index].tolist() == video.kind.tolist()
-    assert found.community.reshape(-1)[index].tolist() == video.community.tolist()
-    assert found.importance.reshape(-1)[index].tolist() == video.importance.tolist()
-    assert np.isnan(found.importance[~found.kept]).all() and np.isnan(found.centrality[~found.kept]).all()
+    assert np.flatnonzero(token_map.kept).tolist() == index.tolist()
+    assert token_map.kind.reshape(-1)[index].tolist() == video.kind.tolist()
+    assert token_map.community.reshape(-1)[index].tolist() == video.community.tolist()
+    assert token_map.importance.reshape(-1)[index].tolist() == video.importance.tolist()
+    assert (
+        np.isnan(token_map.importance[~token_map.kept]).all() and np.isnan(token_map.centrality[~token_map.kept]).all()
+    )
 
 
 def test_the_change_signal_is_the_mean_temporal_dissimilarity(flash):
     x = st.load(flash / "tokens").features.tensor().double()
     x = x / x.norm(dim=-1, keepdim=True)
     expected = [0.0] + [1 - float((x[t] * x[t - 1]).sum(-1).mean()) for t in range(1, len(x))]
-    assert read_facts(flash / "kept").change.tolist() == pytest.approx(expected, abs=1e-6)
-    assert read_facts(flash / "even", flash / "tokens").change.tolist() == pytest.approx(expected, abs=1e-6)
-    assert read_facts(flash / "even").change is None
+    assert read_token_map(flash / "kept").change.tolist() == pytest.approx(expected, abs=1e-6)
+    assert read_token_map(flash / "even", flash / "tokens").change.tolist() == pytest.approx(expected, abs=1e-6)
+    assert read_token_map(flash / "even").change is None
 
 
 def test_every_token_has_a_region_and_regions_have_the_counted_number(flash):
-    video, found = st.load(flash / "kept"), read_facts(flash / "kept")
-    labels, sizes = np.unique(found.community, return_counts=True)
+    video, token_map = st.load(flash / "kept"), read_token_map(flash / "kept")
+    labels, sizes = np.unique(token_map.community, return_counts=True)
     assert labels.tolist() == list(range(video.counts["communities"]))
-    assert sizes.max() == video.counts["largest_community"] and sizes.sum() == found.grid.tokens
+    assert sizes.max() == video.counts["largest_community"] and sizes.sum() == token_map.grid.tokens
 
 
 def test_centrality_is_the_mean_similarity_to_the_rest_of_the_community(flash):
-    found = read_facts(flash / "kept")
+    token_map = read_token_map(flash / "kept")
     x = st.load(flash / "tokens").features.tensor().flatten(0, 2).double()
     x = x / x.norm(dim=-1, keepdim=True)
-    labels, centrality = found.community.reshape(-1), found.centrality.reshape(-1)
-    for p in np.flatnonzero(found.kept)[::40]:
+    labels, centrality = token_map.community.reshape(-1), token_map.centrality.reshape(-1)
+    for p in np.flatnonzero(token_map.kept)[::40]:
         others = np.flatnonzero((labels == labels[p]) & (np.arange(len(labels)) != p))
         expected = float((x[others] @ x[p]).mean()) if len(others) else 1.0
         assert centrality[p] == pytest.approx(expected, abs=1e-6)
@@ -105,24 +108,24 @@ def test_centrality_is_the_mean_similarity_to_the_rest_of_the_community(flash):
 def test_a_compressed_file_without_traces_reads_as_before(flash, tmp_path):
     video = dataclasses.replace(st.load(flash / "kept"), traces={})
     st.save_compressed(tmp_path / "old", video)
-    again, found = st.load(tmp_path / "old"), read_facts(tmp_path / "old")
+    again, token_map = st.load(tmp_path / "old"), read_token_map(tmp_path / "old")
     assert again.traces == {} and torch.equal(again.index, video.index)
-    assert found.change is None and found.centrality is None and not found.regions
-    assert (found.community[~found.kept] == UNKNOWN).all()
+    assert token_map.change is None and token_map.centrality is None and not token_map.regions
+    assert (token_map.community[~token_map.kept] == UNKNOWN).all()
 
 
 def test_counts_per_slot_and_events():
-    found = facts(KINDS)
-    assert {kind: count.tolist() for kind, count in found.per_slot().items()} == {
+    token_map = map_of(KINDS)
+    assert {kind: count.tolist() for kind, count in token_map.per_slot().items()} == {
         1: [1, 0, 0], 2: [0, 1, 0], 3: [0, 1, 0], 0: [0, 1, 0],
     }  # fmt: skip
-    assert found.events().tolist() == [0, 2, 0]
+    assert token_map.events().tolist() == [0, 2, 0]
 
 
 def test_the_largest_communities_of_a_slot_by_size_then_number():
-    found = facts([[[1, 1, 1], [1, 1, 1]]], [[[4, 4, 2], [2, 7, UNKNOWN]]])
-    assert found.largest(0, 3) == [2, 4]  # 7 is alone
-    assert found.largest(0, 1) == [2]
+    token_map = map_of([[[1, 1, 1], [1, 1, 1]]], [[[4, 4, 2], [2, 7, UNKNOWN]]])
+    assert token_map.largest(0, 3) == [2, 4]  # 7 is alone
+    assert token_map.largest(0, 1) == [2]
 
 
 # --- geometry -------------------------------------------------------------------------------------------------------
@@ -136,36 +139,47 @@ def test_the_largest_communities_of_a_slot_by_size_then_number():
         ("llava_next_video", (1, 4, 4), (40, 80), (20, 30, 30, 40)),
     ],
 )
-def test_cells_lie_where_the_family_puts_them(family, shape, size, expected):
+def test_cells_lie_where_the_family_puts_them(tmp_path, family, shape, size, expected):
+    coverage = open_family(str(CHECKPOINTS[family](tmp_path))).coverage_of(*size)
     row = 1
-    assert geometry.geometry_of(grid(shape, family, size)).cell(row, 2, *size) == expected
+    assert geometry.geometry_of(grid(shape, size, coverage)).cell(row, 2, *size) == expected
 
 
 def test_newlines_stand_for_no_pixels_and_the_rest_for_the_patches():
-    found = geometry.geometry_of(grid((1, 14, 15), "llava_video", (640, 360)))
-    assert (found.rows, found.columns) == (14, 14)
-    assert found.cell(13, 13, 3840, 3840)[2:] == (3780, 3780)  # 27 patches of 14 on 384 pixels
+    coverage = Coverage(right=27 * 14 / 384, bottom=27 * 14 / 384, blank_columns=1)
+    cells = geometry.geometry_of(grid((1, 14, 15), (640, 360), coverage))
+    assert (cells.rows, cells.columns) == (14, 14)
+    assert cells.cell(13, 13, 3840, 3840)[2:] == (3780, 3780)  # 27 patches of 14 on 384 pixels
 
 
 SQUARES = [("llava_next_video", (80, 40)), ("llava_next_video", (40, 80)), ("llava_onevision", (80, 40))]
 
 
-@pytest.mark.parametrize(("family", "size"), [*SQUARES, ("internvl", (40, 80))])
-def test_a_cell_covers_the_pixels_that_the_family_gives_its_encoder_for_it(tmp_path, family, size):
+@pytest.mark.parametrize(("name", "size"), [*SQUARES, ("internvl", (40, 80))])
+def test_a_cell_covers_the_pixels_that_the_family_gives_its_encoder_for_it(tmp_path, name, size):
     """A cell painted white in the frame is white in the same cell of the encoder's square input, and nowhere else."""
     side, (width, height) = 4, size
-    found = open_family(str(CHECKPOINTS[family](tmp_path)))
-    shape = geometry.geometry_of(grid((1, side, side), family, size))
-    x0, y0, x1, y1 = shape.cell(1, 2, width, height)
+    family = open_family(str(CHECKPOINTS[name](tmp_path)))
+    cells = geometry.geometry_of(grid((1, side, side), size, family.coverage_of(*size)))
+    x0, y0, x1, y1 = cells.cell(1, 2, width, height)
     frame = torch.zeros((1, height, width, 3), dtype=torch.uint8)
     frame[:, y0:y1, x0:x1] = 255
-    (seen,) = found.preprocess(frame, len(frame), torch.device("cpu")).values()
-    square = seen.reshape(-1, 3, *seen.shape[-2:])[0, 0]
+    (pixels,) = family.preprocess(frame, len(frame), torch.device("cpu")).values()
+    square = pixels.reshape(-1, 3, *pixels.shape[-2:])[0, 0]
     square = (square - square.min()) / (square.max() - square.min())
-    cells = torch.nn.functional.adaptive_avg_pool2d(square[None], side)[0]
+    brightness = torch.nn.functional.adaptive_avg_pool2d(square[None], side)[0]
     expected = torch.zeros(side, side)
     expected[1, 2] = 1
-    assert torch.allclose(cells, expected, atol=0.25) and int(cells.argmax()) == side + 2
+    assert torch.allclose(brightness, expected, atol=0.25) and int(brightness.argmax()) == side + 2
+
+
+@pytest.mark.parametrize("name", ["qwen2_5_vl", "llava_next_video"])
+def test_the_coverage_of_the_family_is_in_the_file(tmp_path, name):
+    family = CHECKPOINTS[name](tmp_path / "model")
+    clip = render(tmp_path / "clip.mp4", range(4), size=(80, 40))
+    st.save_tokens(tmp_path / "t", st.encode_video(clip, str(family), Sampling(frames=4)))
+    expected = Coverage(0.25, 0.0, 0.75, 1.0) if name == "llava_next_video" else Coverage()
+    assert st.load(tmp_path / "t").grid.coverage == expected
 
 
 @pytest.mark.parametrize("size", [(192, 96), (96, 192)])
@@ -189,33 +203,33 @@ def test_the_cell_that_changes_is_framed_as_an_event_on_the_pixels_that_change(t
     st.save_compressed(
         tmp_path / "c", st.compress_tokens(tokens, "0.3", "st-simdiff:importance=centrality,tau_diff=p99.9")
     )
-    found = read_facts(tmp_path / "c")
-    assert np.argwhere(found.kept & (found.kind & 2 > 0)).tolist() == [[4, row, column]]
-    before, after = (frame.astype(int) for _, frame in frames.read_slots(clip, found.grid, [3, 4], 1000))
+    token_map = read_token_map(tmp_path / "c")
+    assert np.argwhere(token_map.kept & (token_map.kind & 2 > 0)).tolist() == [[4, row, column]]
+    before, after = (frame.astype(int) for _, frame in frames.read_slots(clip, token_map.grid, [3, 4], 1000))
     changed = np.argwhere(np.abs(after - before).max(-1) > 40)
     assert (changed.min(0).tolist(), (changed.max(0) + 1).tolist()) == (
         [row * side, column * side], [(row + 1) * side, (column + 1) * side],
     )  # fmt: skip
-    shape = geometry.geometry_of(found.grid)
-    drawn = paint.kept_picture(after.astype(np.uint8), found, 4, shape)
-    red = np.argwhere((drawn == paint.KIND_COLOURS[int(found.kind[4, row, column])]).all(-1))
+    shape = geometry.geometry_of(token_map.grid)
+    drawn = paint.kept_picture(after.astype(np.uint8), token_map, 4, shape)
+    red = np.argwhere((drawn == paint.KIND_COLOURS[int(token_map.kind[4, row, column])]).all(-1))
     assert (red.min(0).tolist(), red.max(0).tolist()) == (changed.min(0).tolist(), changed.max(0).tolist())
 
 
 def test_kept_cells_keep_their_pixels_and_dropped_ones_are_dimmed():
     picture = np.full((40, 40, 3), (200, 100, 50), np.uint8)
-    found = facts([[[1, -1], [-1, -1]]])
-    out = paint.kept_picture(picture, found, 0, geometry.geometry_of(found.grid))
+    token_map = map_of([[[1, -1], [-1, -1]]])
+    out = paint.kept_picture(picture, token_map, 0, geometry.geometry_of(token_map.grid))
     assert out[10, 10].tolist() == [200, 100, 50] and out[0, 0].tolist() == list(paint.KIND_COLOURS[1])
     assert out[30, 30].max() < 100 and out[10, 30].max() < 100
 
 
 def test_regions_that_meet_in_a_slot_differ_in_colour_and_keep_theirs():
     labels = [[[0, 0, 1, 1, 2, 2]], [[1, 1, 3, 3, 4, 4]], [[4, 4, 0, 0, 5, 5]]]
-    found = facts(np.ones((3, 1, 6)).tolist(), labels)
-    colours = paint.region_colours(found, [0, 1, 2])
+    token_map = map_of(np.ones((3, 1, 6)).tolist(), labels)
+    colours = paint.region_colours(token_map, [0, 1, 2])
     for slot in range(3):
-        assert len({colours[label] for label in found.largest(slot, 3)}) == 3
+        assert len({colours[label] for label in token_map.largest(slot, 3)}) == 3
 
 
 # --- slots, video, frames -------------------------------------------------------------------------------------------
@@ -239,7 +253,7 @@ def test_tiles_fill_their_rows():
 
 
 def test_the_video_is_known_by_its_checksum(flash, tmp_path, monkeypatch):
-    source = read_facts(flash / "kept").grid.source
+    source = read_token_map(flash / "kept").grid.source
     monkeypatch.chdir(tmp_path)
     assert frames.find_video(source, None, flash / "kept").path == flash / "flash.mp4"
     lonely = frames.find_video(source, None, tmp_path / "kept")
@@ -255,11 +269,11 @@ def test_the_video_is_known_by_its_checksum(flash, tmp_path, monkeypatch):
 def test_each_slot_shows_the_frame_that_was_encoded(flash):
     from stsimdiff_cli import video
 
-    found = read_facts(flash / "kept")
+    token_map = read_token_map(flash / "kept")
     scan = video.scan(flash / "flash.mp4")
     (whole,) = video.read_frames(flash / "flash.mp4", scan, range(scan.frames), chunk=scan.frames)
-    for slot, frame in frames.read_slots(flash / "flash.mp4", found.grid, [0, 5, 31], 1000):
-        at = whole.seconds.index(found.grid.seconds[slot])
+    for slot, frame in frames.read_slots(flash / "flash.mp4", token_map.grid, [0, 5, 31], 1000):
+        at = whole.seconds.index(token_map.grid.seconds[slot])
         assert np.array_equal(frame, whole.pixels[at].numpy())
 
 
@@ -267,16 +281,16 @@ def test_each_slot_shows_the_frame_that_was_encoded(flash):
 
 
 def test_the_glance_shows_the_slot_with_most_events_in_its_colours():
-    found = facts(KINDS)
-    assert blocks.telling_slot(found) == 1
-    assert blocks.block_lines(found, 1)[0] == "[on rgb(225,20,45)]  [/][on rgb(255,128,0)]  [/]"
-    assert "1 event" in blocks.legend(found, 1) and "1 dropped" in blocks.legend(found, 1)
-    quiet = facts([[[1]], [[1]], [[-1]]], change=np.array([0, 0.1, 0.3], np.float32))
-    assert blocks.telling_slot(quiet) == 2
+    token_map = map_of(KINDS)
+    assert blocks.most_eventful_slot(token_map) == 1
+    assert blocks.block_lines(token_map, 1)[0] == "[on rgb(225,20,45)]  [/][on rgb(255,128,0)]  [/]"
+    assert "1 event" in blocks.legend(token_map, 1) and "1 dropped" in blocks.legend(token_map, 1)
+    quiet = map_of([[[1]], [[1]], [[-1]]], change=np.array([0, 0.1, 0.3], np.float32))
+    assert blocks.most_eventful_slot(quiet) == 2
 
 
 def test_a_tall_grid_has_two_rows_in_a_line():
-    lines = blocks.block_lines(facts([[[1, DROPPED]] * 13]), 0)
+    lines = blocks.block_lines(map_of([[[1, DROPPED]] * 13]), 0)
     assert len(lines) == 7 and lines[0].count("▀") == 2 and " on " in lines[0] and " on " not in lines[6]
 
 
@@ -321,11 +335,12 @@ def test_without_the_video_the_grid_alone_is_drawn_with_a_note(flash, tmp_path, 
     ("args", "problem"),
     [
         (["tokens", "-o", "a.png"], "nothing was chosen"),
-        (["kept", "-o", "a.gif"], "neither picture"),
+        (["kept", "-o", "a.gif"], "not a picture"),
         (["kept", "even", "-o", "a.png"], "2 files"),
         (["kept", "kept", "even", "-o", "a.html"], "too many"),
         (["kept", "-o", "a.html", "--slots", "3"], "--slots"),
         (["kept", "-o", "a.png", "--slots", "0,99"], "does not have"),
+        (["kept", "-o", "a.png", "--slots", "x"], "not a list"),
         (["no", "-o", "a.png"], "no file"),
         (["kept", "-o", "tokens.png", "--video", "kept"], "checksum"),
         (["even", "-o", "a.png", "--tokens", "kept"], "already compressed"),
@@ -360,11 +375,11 @@ def test_files_of_different_videos_are_not_compared(flash, tmp_path, capsys):
 
 
 def test_the_page_holds_what_the_file_holds(flash):
-    video, found = st.load(flash / "kept"), read_facts(flash / "kept")
-    (file,) = page.page_data([found], {})["files"]
+    video, token_map = st.load(flash / "kept"), read_token_map(flash / "kept")
+    (file,) = page.page_data([token_map], {})["files"]
     assert (file["index"], file["kind"]) == (video.index.tolist(), video.kind.tolist())
     assert file["importance"] == pytest.approx(video.importance.tolist(), rel=1e-4)
-    assert sum(file["perSlot"]) == len(video.index) and len(file["community"]) == found.grid.tokens
+    assert sum(file["perSlot"]) == len(video.index) and len(file["community"]) == token_map.grid.tokens
 
 
 def test_a_frame_in_the_page_is_the_frame(flash):
@@ -377,8 +392,8 @@ def test_a_frame_in_the_page_is_the_frame(flash):
 
 
 def test_a_name_cannot_end_the_script_that_holds_it(flash):
-    found = read_facts(flash / "kept")
-    source = dataclasses.replace(found.grid.source, name="</script><b>.mp4")
-    named = dataclasses.replace(found, grid=dataclasses.replace(found.grid, source=source))
+    token_map = read_token_map(flash / "kept")
+    source = dataclasses.replace(token_map.grid.source, name="</script><b>.mp4")
+    named = dataclasses.replace(token_map, grid=dataclasses.replace(token_map.grid, source=source))
     text = page._embedded(page.page_data([named], {}))
     assert "<" not in text and json.loads(text)["title"].startswith("</script>")

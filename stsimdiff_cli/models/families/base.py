@@ -37,7 +37,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, PretrainedConfig
 
-from ...records import Layout, TokenGrid
+from ...records import Coverage, Layout, TokenGrid
 from ..loading.checkpoint import Checkpoint
 from ..loading.tokenizer import read_tokenizer
 
@@ -79,6 +79,10 @@ class Family(ABC):
 
         Also `deepstack` (t, H, W, K, D), if the encoder hands the LLM the features of K more layers.
         """
+
+    def coverage_of(self, width: int, height: int) -> Coverage:  # noqa: ARG002
+        """The part of a frame of `width` x `height` pixels that the token grid covers. Default: the whole frame."""
+        return Coverage()
 
     @abstractmethod
     def last_attention(self, model: Any) -> nn.Module:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...errors import ModelError
+from ...records import Coverage
 from .llava import Llava
 from .preprocess import normalise, resize, square, video_settings
 
@@ -43,6 +44,13 @@ class LlavaNextVideo(Llava):
             return size["height"], size["width"]
         edge, short = size["shortest_edge"], min(height, width)
         return int(edge * height / short), int(edge * width / short)
+
+    def coverage_of(self, width: int, height: int) -> Coverage:
+        """The middle square of the frame."""
+        if not self._settings.get("do_center_crop", True):
+            return Coverage()
+        x, y = (max(0.0, (1 - min(width, height) / side) / 2) for side in (width, height))
+        return Coverage(x, y, 1 - x, 1 - y)
 
     def encode(self, model: Any, pixels: dict[str, Tensor]) -> dict[str, Tensor]:
         """Pooled and projected features."""

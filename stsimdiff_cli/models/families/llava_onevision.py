@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from ...records import Layout
+from ...records import Coverage, Layout
 from .llava import Llava
 from .preprocess import square
 
@@ -27,6 +27,12 @@ class LlavaOnevision(Llava):
         out = model.get_video_features(values, return_dict=True).pooler_output[0]  # (t H W, D), or one row more
         side = math.isqrt(len(out) // frames)
         return {"features": out[: frames * side**2].view(frames, side, side, -1)}
+
+    def coverage_of(self, width: int, height: int) -> Coverage:  # noqa: ARG002
+        """All whole patches; SigLIP's last pixels are in no patch (27 patches of 14 on 384 pixels)."""
+        vision = self.config.vision_config
+        part = vision.image_size // vision.patch_size * vision.patch_size / vision.image_size
+        return Coverage(right=part, bottom=part)
 
     def to_grid(self, model: Any, patches: Tensor, pixels: dict[str, Tensor]) -> Tensor:
         """Pooled by the model's own pooling."""

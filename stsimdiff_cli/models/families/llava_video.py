@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from transformers import LlavaOnevisionConfig, PretrainedConfig, Qwen2Config, RepetitionPenaltyLogitsProcessor
 
 from ...errors import RequestError
-from ...records import TokenGrid
+from ...records import Coverage, TokenGrid
 from ..loading.checkpoint import Checkpoint
 from .llava import Llava, tower_of
 from .preprocess import square
@@ -127,6 +127,15 @@ class LlavaVideo(Llava):
         frames = pixels["pixel_values_videos"].shape[1]
         pooled = self._pool(patches.view(frames, -1, patches.shape[-1]))  # (n, H, W - 1, C)
         return torch.cat([pooled, pooled.mean(2, keepdim=True)], dim=2)
+
+    def coverage_of(self, width: int, height: int) -> Coverage:  # noqa: ARG002
+        """All pooled patches, and the newline column at the right, which shows no pixels."""
+        vision = self.config.vision_config
+        patches = vision.image_size // vision.patch_size
+        if self._entry("mm_spatial_pool_mode") == "average":  # an odd last patch is left out
+            patches -= patches % self._entry("mm_spatial_pool_stride")
+        part = patches * vision.patch_size / vision.image_size
+        return Coverage(right=part, bottom=part, blank_columns=1)
 
     def _pool(self, patches: Tensor) -> Tensor:
         """(n, patches, C) to (n, H, H, C): 27 x 27 become 14 x 14 by interpolation, or 13 x 13 by averages of 2 x 2."""

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from transformers import PretrainedConfig, Qwen2Config, SiglipVisionConfig
 
 from ...errors import ModelError, RequestError
-from ...records import Layout, TokenGrid
+from ...records import Coverage, Layout, TokenGrid
 from ..loading.checkpoint import Checkpoint
 from ..loading.tokenizer import read_tokenizer
 from .llava import Llava
@@ -168,6 +168,12 @@ class Nvila(Llava):
         frames = pixels["pixel_values_videos"].shape[1]
         x = square(patches.view(frames, -1, patches.shape[-1])).permute(0, 3, 1, 2)  # (n, C, P, P)
         return self._pool(F.avg_pool2d(x, PROJECTORS[self._projector][0], ceil_mode=True).permute(0, 2, 3, 1))
+
+    def coverage_of(self, width: int, height: int) -> Coverage:  # noqa: ARG002
+        """All patches; where 3 x 3 of them make a token, the last tokens extend past the frame."""
+        vision = self.config.vision_config
+        part = self._side * PROJECTORS[self._projector][0] * vision.patch_size / vision.image_size
+        return Coverage(right=part, bottom=part)
 
     def _pool(self, tokens: Tensor) -> Tensor:
         """(n, h, w, C) averaged to (t, H, W, C); an incomplete last slot is the average of its frames."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...errors import RequestError
-from ...records import TokenGrid
+from ...records import Coverage, TokenGrid
 from .base import Family
 from .preprocess import normalise, resize, square, video_settings
 
@@ -70,6 +70,12 @@ class SmolVLM(Family):
         values = pixels["pixel_values"][0].to(model.dtype)
         out = model.model.connector(model.model.vision_model(values, return_dict=True).last_hidden_state)
         return {"features": square(out)}
+
+    def coverage_of(self, width: int, height: int) -> Coverage:  # noqa: ARG002
+        """All whole patches; SigLIP's last pixels are in no patch (27 patches of 14 on 384 pixels)."""
+        vision = self.config.vision_config
+        part = vision.image_size // vision.patch_size * vision.patch_size / vision.image_size
+        return Coverage(right=part, bottom=part)
 
     def last_attention(self, model: Any) -> nn.Module:
         """That of the last layer."""

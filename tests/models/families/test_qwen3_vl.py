@@ -18,9 +18,11 @@ from stsimdiff_cli.models.inference.conversation import Conversation
 from stsimdiff_cli.models.inference.language_model import LanguageModel
 from stsimdiff_cli.models.loading.runtime import Runtime
 from stsimdiff_cli.models.loading.weights import load_language
-from stsimdiff_cli.records import DenseFeatures, Frames, FrameStream, Source, VideoTokens
-from stsimdiff_cli.storage.formats import StoredVideo, load, save_compressed, save_tokens
+from stsimdiff_cli.records import Frames, FrameStream, Source, VideoTokens
+from stsimdiff_cli.storage.reading import StoredVideo, load
 from stsimdiff_cli.storage.tensor_file import checksum
+from stsimdiff_cli.storage.writing import save_compressed, save_tokens
+from stsimdiff_cli.token_features import DenseFeatures
 from tests.support.checkpoints.parts import QUESTIONS
 from tests.support.checkpoints.qwen3_vl import qwen3_vl_checkpoint
 from tests.support.runtimes import FP32

@@ -22,7 +22,8 @@ from stsimdiff_cli.models.inference.conversation import Conversation, PrunedConv
 from stsimdiff_cli.models.inference.language_model import LanguageModel
 from stsimdiff_cli.models.loading.runtime import Runtime
 from stsimdiff_cli.ratio import parse_ratio
-from stsimdiff_cli.records import DenseFeatures, VideoTokens
+from stsimdiff_cli.records import VideoTokens
+from stsimdiff_cli.token_features import DenseFeatures
 from tests.support.checkpoints.parts import QUESTIONS
 from tests.support.clip_factory import SAMPLES
 from tests.support.fake_llm import FakeLlm

@@ -20,7 +20,7 @@ from stsimdiff_cli.models.inference.prompts import Prompter
 from stsimdiff_cli.models.loading.checkpoint import find_checkpoint
 from stsimdiff_cli.models.loading.runtime import Runtime
 from stsimdiff_cli.models.loading.weights import load_language
-from stsimdiff_cli.storage.formats import save_compressed
+from stsimdiff_cli.storage.writing import save_compressed
 from stsimdiff_cli.video import Sampling
 from tests.support.checkpoints import CHECKPOINTS
 from tests.support.clip_factory import render

@@ -1,4 +1,4 @@
-"""What a compressed file tells, as one plain record: everything that a picture shows is a number here."""
+"""What became of every token of a video: all that the pictures show, as numbers in one plain record."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 
 from ..errors import FileFormatError, RequestError
 from ..records import Kind, TokenGrid
-from ..storage.formats import StoredVideo, check_index
+from ..storage.reading import StoredVideo, check_index
 
-#: A cell whose token was dropped, among the values of Kind.
+#: Marks a cell whose token was dropped, next to the values of Kind.
 DROPPED = -1
-#: A cell whose community is not known.
+#: Marks a cell whose community is not known.
 UNKNOWN = -1
 #: Names of the values of Kind.
 KINDS = {
@@ -26,52 +26,53 @@ KINDS = {
 
 
 @dataclass(frozen=True, eq=False)
-class Facts:
-    """One compressed file: what became of every cell of the grid (T, H, W), and the signals over time."""
+class TokenMap:
+    """What became of every cell of the grid (T, H, W) in one compressed file, and the signals over time."""
 
     name: str
     grid: TokenGrid
     method: dict[str, Any]
-    kind: np.ndarray  # (T, H, W) int8: bits of Kind, DROPPED
-    community: np.ndarray  # (T, H, W) int32: of every token where the file has regions, else of the kept; UNKNOWN
+    kind: np.ndarray  # (T, H, W) int8: bits of Kind, or DROPPED
+    community: np.ndarray  # (T, H, W) int32: of every token if `regions`, else of kept tokens; UNKNOWN elsewhere
     importance: np.ndarray | None  # (T, H, W) float32, NaN where dropped; None if nothing was pruned by importance
-    centrality: np.ndarray | None  # (T, H, W) float32, NaN where dropped; None if the file does not tell
-    change: np.ndarray | None  # (T,) float32, 0 in the first slot; None if the file does not tell
-    regions: bool  # the communities of dropped tokens are known
+    centrality: np.ndarray | None  # (T, H, W) float32, NaN where dropped; None if the file has none
+    change: np.ndarray | None  # (T,) float32, 0 in the first slot; None if the file has none
+    regions: bool  # whether the communities of dropped tokens are known
 
     @property
     def kept(self) -> np.ndarray:
-        """(T, H, W) bool."""
+        """(T, H, W) bool: whether each token was kept."""
         return self.kind != DROPPED
 
     def per_slot(self) -> dict[int, np.ndarray]:
-        """Kept tokens of each kind that occurs in each slot: kind -> (T,)."""
+        """The number of kept tokens per slot, for each kind that occurs: kind -> (T,)."""
         counts = {kind: (self.kind == kind).sum(axis=(1, 2)) for kind in KINDS}
         return {kind: count for kind, count in counts.items() if count.any()}
 
     def events(self) -> np.ndarray:
-        """(T,) kept event tokens in each slot, those that are representatives too included."""
+        """(T,) kept event tokens per slot, including those that are representatives too."""
         return (self.kept & (self.kind & int(Kind.EVENT) > 0)).sum(axis=(1, 2))
 
     def largest(self, slot: int, count: int) -> list[int]:
-        """The communities with most cells in a slot, of two cells there at least; ties to the lower number."""
-        seen = self.community[slot]
-        labels, sizes = np.unique(seen[seen != UNKNOWN], return_counts=True)
+        """The `count` communities with the most cells in a slot, at least two; ties go to the lower number."""
+        cells = self.community[slot]
+        labels, sizes = np.unique(cells[cells != UNKNOWN], return_counts=True)
         order = np.argsort(-sizes, kind="stable")[:count]
         return [int(labels[i]) for i in order if sizes[i] > 1]
 
     def title(self) -> str:
-        """Method, ratio and counts in a line."""
+        """Method, ratio and counts in one line."""
         return (
             f"{self.method['name']}, ratio {self.method['ratio']}: "
             f"{int(self.kept.sum())} of {self.grid.tokens} tokens kept"
         )
 
 
-def read_facts(path: Path, tokens: Path | None = None) -> Facts:
-    """The facts of a compressed file; a tokens file gives the change signal if the compressed one does not tell.
+def read_token_map(path: Path, tokens: Path | None = None) -> TokenMap:
+    """The token map of a compressed file. `tokens`, its tokens file, supplies the change signal if it has none.
 
-    RequestError for a file of another kind, or tokens of another video; FileFormatError for an edited file.
+    Raises RequestError for a file that is not compressed, or tokens of another video; FileFormatError for an edited
+    file.
     """
     stored = StoredVideo(path)
     if not stored.compressed:
@@ -86,16 +87,16 @@ def read_facts(path: Path, tokens: Path | None = None) -> Facts:
         raise FileFormatError(f"{path} was edited: {error}.") from error
 
     def spread(name: str, empty: float, dtype: Any) -> np.ndarray:
-        """A tensor of the kept tokens (M,) laid out on the grid."""
+        """A tensor over the kept tokens (M,) laid out on the grid (T, H, W)."""
         values = stored.array(name)
         if values.shape != index.shape:
             raise FileFormatError(f"{path} was edited: {name} has the shape {values.shape}, not {index.shape}.")
-        laid = np.full(grid.tokens, empty, dtype)
-        laid[index] = values
-        return laid.reshape(grid.shape)
+        cells = np.full(grid.tokens, empty, dtype)
+        cells[index] = values
+        return cells.reshape(grid.shape)
 
     regions = "regions" in names
-    return Facts(
+    return TokenMap(
         name=path.name,
         grid=grid,
         method=stored.method,
@@ -108,8 +109,8 @@ def read_facts(path: Path, tokens: Path | None = None) -> Facts:
     )
 
 
-def same_video(first: Facts, second: Facts) -> None:
-    """RequestError if two files cannot be compared: other videos, or other times or grids of the same."""
+def same_video(first: TokenMap, second: TokenMap) -> None:
+    """Raise RequestError if two files cannot be compared: different videos, times or grids."""
     one, two = first.grid, second.grid
     if one.source.sha256 != two.source.sha256:
         raise RequestError(
@@ -135,13 +136,13 @@ def _whole(stored: StoredVideo, name: str, shape: tuple[int, ...]) -> np.ndarray
 
 
 def _change_from(path: Path | None, grid: TokenGrid) -> np.ndarray | None:
-    """The change signal of a tokens file, which must be of the same tokens; None without a file."""
+    """The change signal (T,) of a tokens file, which must be of the same tokens; None without a file."""
     if path is None:
         return None
     from ..graph.edges import change_signal, edge_weights
 
     stored = StoredVideo(path)
-    tokens = stored.tokens(stay=True)
+    tokens = stored.tokens(in_memory=False)
     other = stored.grid
     if (other.source.sha256, other.model.fingerprint, other.shape, other.seconds) != (
         grid.source.sha256, grid.model.fingerprint, grid.shape, grid.seconds,
