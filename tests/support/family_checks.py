@@ -79,7 +79,8 @@ def kept_tokens_keep_their_positions(family: Family, frames: torch.Tensor, ratio
     where = torch.isin(full.visual, index) | (full.visual < 0)
     assert part.visual[part.visual >= 0].tolist() == index.tolist()
     assert torch.equal(part.positions, full.positions[:, where]) and torch.equal(part.ids, full.ids[where])
-    assert Conversation(language, grid, tokens.embeddings[index], index).ask(QUESTIONS[0], max_new_tokens=4).text
+    conversation = Conversation(language, grid, tokens.embeddings[index], index)
+    assert any(conversation.ask(question, max_new_tokens=4).text for question in QUESTIONS)
 
 
 def every_method_keeps_its_budget(family: Family, folder: Path) -> list[str]:
