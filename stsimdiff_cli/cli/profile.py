@@ -71,6 +71,7 @@ def profile(
 
         check_plot(plot)
     from ..models import EMBEDDED
+    from ..models.loading.runtime import Runtime
     from ..profiling import report
     from ..profiling.job import Job
 
@@ -80,7 +81,7 @@ def profile(
             from ..models.loading.random_weights import write_dummy
 
             name = str(write_dummy(Path(folder) / "model", dummy_weights))
-        clip = video or _clip(Path(folder), max(counts))
+        clip = video or _write_clip(Path(folder), max(counts))
         jobs = [
             Job(
                 video=str(clip),
@@ -91,35 +92,33 @@ def profile(
                 ratio=ratio,
                 new_tokens=max_new_tokens,
                 repeats=repeats,
-                device=device,
-                dtype=dtype,
-                attention=attn,
+                runtime=Runtime(device, dtype, attn),
                 questions=questions,
             )
             for count in counts
             for spec in specs
         ]
         with output.stderr.status("") as status:
-            found = report.profile(
+            measured = report.profile(
                 jobs, lambda n, job: status.update(f"{n + 1} of {len(jobs)}: {job.method}, {job.frames} frames")
             )
-    found |= {"dummy_weights": dummy_weights, "video_made": video is None}
+    measured |= {"dummy_weights": dummy_weights, "video_made": video is None}
     if dummy_weights:
-        found["model"] = f"{dummy_weights} (random weights)"
+        measured["model"] = f"{dummy_weights} (random weights)"
     if output_file:
         from ..storage.atomic import save_json
 
-        save_json(output_file, found, indent=2)
+        save_json(output_file, measured, indent=2)
     if plot:
         from ..profiling.plot import save_plot
 
-        save_plot(plot, found)
+        save_plot(plot, measured)
     if json:
-        output.result_json(found)
+        output.result_json(measured)
     else:
-        _show(found)
-    _warn(found)
-    if any(row["error"] for row in found["rows"]):
+        _show(measured)
+    _warn(measured)
+    if any(row["error"] for row in measured["rows"]):
         raise typer.Exit(1)
 
 
@@ -129,7 +128,7 @@ def profile(
 def _check(
     ratio: str, video: Path | None, model: str | None, preset: str | None, outputs: list[Path], force: bool
 ) -> None:
-    """Refuse before any work what cannot be done."""
+    """Refuse what cannot be done before any work. RequestError with the reason."""
     from ..errors import RequestError
     from ..ratio import parse_ratio
     from ..storage.atomic import check_output
@@ -139,44 +138,45 @@ def _check(
     for path in outputs:
         check_output(path, force)
     if video is not None and is_stored(video):
-        raise RequestError(f"{video} is no video.", "profile measures decoding and encoding too: give it a video.")
+        raise RequestError(f"{video} is not a video.", "profile measures decoding and encoding too: give it a video.")
     if preset is not None:
         find_preset(preset)
         if model is not None:
             raise RequestError("--model and --dummy-weights exclude each other.", "Leave out one of them.")
 
 
-def _clip(folder: Path, frames: int) -> Path:
-    from ..profiling.clip import make_clip
+def _write_clip(folder: Path, frames: int) -> Path:
+    """The clip that is measured if the user names no video."""
+    from ..profiling.clip import write_default_clip
 
     path = folder / "made.mp4"
-    with output.stderr.status("making a clip"):
-        make_clip(path, frames)
+    with output.stderr.status("writing a clip"):
+        write_default_clip(path, frames)
     return path
 
 
-# --- the answer -----------------------------------------------------------------------------------------------------
+# --- the output -----------------------------------------------------------------------------------------------------
 
 
-def _show(found: dict[str, Any]) -> None:
-    """Two tables: the stages, and the totals with what they save."""
+def _show(measured: dict[str, Any]) -> None:
+    """Two tables: the stages, and the totals with their savings."""
     from ..machine import short
     from ..profiling import report
     from ..profiling.job import BASELINE, PEAK, STAGES
 
-    video = found["video"]
-    output.result(f"{found['model']} {found['dtype'] or ''}, {short(found['machine'])}")
-    asked = "1 question" if found["questions"] == 1 else f"{found['questions']} questions"
-    output.result(f"ratio {found['ratio']:g}, {asked}, {found['new_tokens']} tokens generated for each")
+    video = measured["video"]
+    output.result(f"{measured['model']} {measured['dtype'] or ''}, {short(measured['machine'])}")
+    asked = "1 question" if measured["questions"] == 1 else f"{measured['questions']} questions"
+    output.result(f"ratio {measured['ratio']:g}, {asked}, {measured['new_tokens']} tokens generated for each")
     if video:
-        made = "a clip made here" if found["video_made"] else video["name"]
+        made = "a clip made here" if measured["video_made"] else video["name"]
         output.result(
             f"{made}: {video['width']} x {video['height']}, {video['seconds']:.0f} s, {video['fps']:g} frames/s"
         )
-    rows = [row for row in found["rows"] if not row["error"]]
+    rows = [row for row in measured["rows"] if not row["error"]]
     if not rows:
         return
-    names = report.labels(rows)
+    names = report.short_names(rows)
     for method, name in names.items():
         if method != name:
             output.result(f"{name}: {method}")
@@ -193,7 +193,7 @@ def _show(found: dict[str, Any]) -> None:
             for row in rows
         ],
         ["frames", "method", "kept", *stages],
-        f"Seconds of each stage (median of {found['repeats']}); token: one generated token",
+        f"Seconds of each stage (median of {measured['repeats']}); token: one generated token",
     )
     output.result("")
     output.table(
@@ -207,7 +207,7 @@ def _show(found: dict[str, Any]) -> None:
         "cold: from the video to the last answer; warm: from the compressed file",
     )
     output.result(f"\n%: saved against {BASELINE}. peak: {PEAK};")
-    output.result(f"{found['peak_source']}. Loading the model is not counted.")
+    output.result(f"{measured['peak_source']}. Loading the model is not counted.")
 
 
 def _time(spread: dict[str, float] | None) -> str:
@@ -221,11 +221,11 @@ def _percent(saved: dict[str, float] | None, name: str) -> str:
     return "-" if saved is None else f"{saved[name]:.1f}"
 
 
-def _warn(found: dict[str, Any]) -> None:
-    """What a reader of the table must know."""
-    common.introduce(found["model"])
-    if found["dummy_weights"]:
-        output.note(f"{find_preset(found['dummy_weights']).summary}.")
+def _warn(measured: dict[str, Any]) -> None:
+    """Warnings and notes that belong to the table."""
+    common.introduce(measured["model"])
+    if measured["dummy_weights"]:
+        output.note(f"{find_preset(measured['dummy_weights']).summary}.")
         output.note("the weights are random: costs are real, communities and answers are not.")
-    for remark in found["remarks"]:
+    for remark in measured["remarks"]:
         output.warn(remark)

@@ -1,7 +1,7 @@
-"""Measures one cell: a method at a number of frames. Run as a program: a job in JSON on stdin, numbers on stdout.
+"""Measures one cell: a method at a number of frames. As a program it takes a job as JSON on stdin and prints numbers.
 
-The parts of a run (encode, compress, ask) are the pipeline's own functions. Each part loads its model once, warms up
-with one whole run, and is then repeated; only the repeats count.
+The parts of a run (encode, compress, ask) are the pipeline's own functions. Each part loads its model once, does one
+whole run to warm up, and is then repeated; only the repeats count.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ..methods.base import Method
 from ..methods.spec import parse_method
 from ..models.inference.conversation import Answer
 from ..models.inference.model_cache import ModelCache
-from ..models.loading.runtime import Runtime, pick_device
+from ..models.loading.runtime import pick_device
 from ..records import CompressedVideo, VideoTokens
 from ..storage.reading import StoredVideo
 from ..storage.writing import save_compressed
@@ -34,19 +34,18 @@ from .job import COLD, STAGES, WARM, Job
 from .memory import PeakMemory
 
 T = TypeVar("T")
-#: Which of the pipeline's steps make a stage; other stages are one step of the same name.
+#: Stages that consist of several steps of the pipeline; the others are one step of the same name.
 _STEPS = {"decode": ("scan", "decode")}
 
 
 class Cell:
-    """Everything that is measured of one job."""
+    """The measurement of one job."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.runtime = Runtime(job.device, job.dtype, job.attention)
-        self.device = pick_device(job.device)
+        self.device = pick_device(job.runtime.device)
         if self.device.type == "cuda":
-            torch.cuda.set_device(self.device)  # the one that stopwatches wait for
+            torch.cuda.set_device(self.device)  # the one that stopwatches synchronise
         self.method = method_of(job)
         self.memory = PeakMemory(self.device)
         self.steps: list[dict[str, float]] = [{} for _ in range(job.repeats)]
@@ -56,12 +55,12 @@ class Cell:
         self.frames = 0  # fewer than asked for if the video has no more
 
     def measure(self) -> dict[str, Any]:
-        """Run all parts, one after the other."""
+        """Run all parts one after the other and return the numbers, ready for JSON."""
         with tempfile.TemporaryDirectory(prefix="stsimdiff-") as folder:
             file = Path(folder) / "video.safetensors"
-            made = self._make(file)
-            answer = self._part("ask", lambda timer: self._ask(file, timer))
-        return made | {
+            facts = self._write_file(file)
+            answer = self._measure_part("ask", lambda timer: self._ask(file, timer))
+        return facts | {
             "parameters": self.method.parameters(),
             "prompt_tokens": answer.prompt_tokens,
             "new_tokens": answer.tokens,
@@ -72,10 +71,10 @@ class Cell:
             "machine": describe(self.device),
         }
 
-    def _make(self, file: Path) -> dict[str, Any]:
-        """Encode and compress into `file`; asking from it needs no tensor of this."""
-        tokens = self._part("encode", self._encode)
-        video = self._part("compress", lambda timer: self._compress(tokens, timer))
+    def _write_file(self, file: Path) -> dict[str, Any]:
+        """Encode and compress into `file`, so that no tensor of this is left when the model is asked."""
+        tokens = self._measure_part("encode", self._encode)
+        video = self._measure_part("compress", lambda timer: self._compress(tokens, timer))
         return {
             "frames_decoded": self.frames,
             "source": asdict(tokens.grid.source),
@@ -87,15 +86,15 @@ class Cell:
             "file_bytes": save_compressed(file, video),
         }
 
-    def _part(self, name: str, work: Callable[[Stopwatch], T]) -> T:
-        """Load and warm up, then repeat; peak memory is that of the repeats."""
+    def _measure_part(self, name: str, work: Callable[[Stopwatch], T]) -> T:
+        """Run once to load and warm up, then repeat; the peak memory is that of the repeats."""
         self.models = ModelCache()
         timer = Stopwatch(str(self.device))
         result = work(timer)
         self.load_seconds[name] = timer.seconds.get("load")
         self.memory.reset()
         for steps in self.steps:
-            del result  # never two at a time
+            del result  # never two in memory
             timer = Stopwatch(str(self.device))
             result = work(timer)
             steps |= timer.seconds
@@ -112,23 +111,25 @@ class Cell:
             Path(self.job.video),
             self.job.model,
             Sampling(frames=self.job.frames),
-            self.runtime,
+            self.job.runtime,
             evidence=sorted(self.method.evidence),
             context=pipeline.Context(self.models, timer, count),
         )
 
     def _compress(self, tokens: VideoTokens, timer: Stopwatch) -> CompressedVideo:
-        timer.step("select")  # the features' way to the device counts
+        timer.step("select")  # moving the features to the device counts
         return pipeline.compress_tokens(
-            tokens, self.job.ratio, self.method, self.runtime, context=pipeline.Context(self.models, timer)
+            tokens, self.job.ratio, self.method, self.job.runtime, context=pipeline.Context(self.models, timer)
         )
 
     def _ask(self, file: Path, timer: Stopwatch) -> Answer:
         timer.step("read")
         video = StoredVideo(file).video()
-        conversation = pipeline.converse(video, self.runtime, context=pipeline.Context(self.models, timer))
+        conversation = pipeline.converse(video, self.job.runtime, context=pipeline.Context(self.models, timer))
         wanted = self.job.new_tokens
-        conversation.language.model.generation_config.min_new_tokens = wanted  # no end token may cut it short
+        conversation.language.model.generation_config.min_new_tokens = (
+            wanted  # an end token must not cut the answer short
+        )
         with timer.during("answer"):
             for _ in range(self.job.questions):
                 answer = conversation.ask(pipeline.GENERAL_PROMPT, max_new_tokens=wanted)
@@ -138,7 +139,7 @@ class Cell:
 
 
 def method_of(job: Job) -> Method:
-    """The job's method; its importance is overridden only if it has that parameter."""
+    """The job's method; `importance` applies only if the method has that parameter."""
     method = parse_method(job.method)
     if job.importance is not None and "importance" in method.parameters():
         return parse_method(job.method, importance=job.importance)
@@ -146,7 +147,7 @@ def method_of(job: Job) -> Method:
 
 
 def stage_seconds(steps: dict[str, float]) -> dict[str, float | None]:
-    """Seconds of each stage and both totals of one run; None where a run has no such stage."""
+    """Seconds of each stage and of both totals in one run; None for a stage that the run does not have."""
     seconds: dict[str, float | None] = {}
     for stage in STAGES:
         present = [steps[step] for step in _STEPS.get(stage, (stage,)) if step in steps]
@@ -158,14 +159,14 @@ def stage_seconds(steps: dict[str, float]) -> dict[str, float | None]:
 
 
 def main() -> None:
-    """Measure the job on stdin. A user's mistake is part of the answer; anything else ends the process."""
+    """Measure the job on stdin. A user's mistake is reported on stdout too; any other exception ends the process."""
     with os.fdopen(os.dup(1), "w") as out:
-        os.dup2(2, 1)  # what a library prints does not belong into the answer
+        os.dup2(2, 1)  # what libraries print must not mix with the result
         try:
-            found: dict[str, Any] = Cell(Job(**json.load(sys.stdin))).measure()
+            result: dict[str, Any] = Cell(Job.from_json(json.load(sys.stdin))).measure()
         except StsimdiffError as error:
-            found = {"error": str(error), "hint": error.hint, "exit_code": error.exit_code}
-        json.dump(found, out)
+            result = {"error": str(error), "hint": error.hint, "exit_code": error.exit_code}
+        json.dump(result, out)
 
 
 if __name__ == "__main__":

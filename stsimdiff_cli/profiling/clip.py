@@ -1,4 +1,4 @@
-"""A clip to measure with when the user names none."""
+"""The clip that is measured if the user names no video."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import av
 import numpy as np
 
 WIDTH, HEIGHT, RATE = 640, 360, 30
-_SCENE = 5  # seconds until the picture changes
-_KEY = 2 * RATE  # a key frame every two seconds, as video sites write
+_SCENE = 5  # seconds until the scene changes
+_KEY_FRAMES = 2 * RATE  # one every two seconds, as video sites do
 
 
-def make_clip(path: Path, frames: int) -> None:
-    """Write an H.264 clip (MPEG-4 where PyAV lacks x264), so long that `frames` frames are half a second apart.
+def write_default_clip(path: Path, frames: int) -> None:
+    """Write an H.264 clip (MPEG-4 if PyAV lacks x264), so long that `frames` frames are half a second apart.
 
-    Structures drift over the picture, a square crosses it, and every five seconds the scene changes.
+    A texture drifts over the picture, a square crosses it, and every five seconds the scene changes.
     """
     with av.open(str(path), "w") as container:
         stream: Any = container.add_stream(_codec(), rate=RATE)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        stream.codec_context.gop_size = _KEY
+        stream.codec_context.gop_size = _KEY_FRAMES
         for picture in _pictures(max(frames, 2) * RATE // 2):
             for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
                 container.mux(packet)
@@ -39,24 +39,24 @@ def _codec() -> str:
 
 
 def _pictures(count: int) -> Iterator[np.ndarray]:
-    """(HEIGHT, WIDTH, 3) uint8 each."""
+    """The frames, (HEIGHT, WIDTH, 3) uint8 each."""
     for i in range(count):
         scene, t = divmod(i, _SCENE * RATE)
         if t == 0:
-            scenery = _scenery(scene)
-        picture = scenery[t : t + HEIGHT, 2 * t : 2 * t + WIDTH].copy()
+            texture = _texture(scene)
+        picture = texture[t : t + HEIGHT, 2 * t : 2 * t + WIDTH].copy()
         x, y = (40 + 3 * t) % (WIDTH - 80), 60 + t % (HEIGHT - 140)
         picture[y : y + 80, x : x + 80] = (230, 60 * (scene % 5), 40)
         yield picture
 
 
-def _scenery(seed: int) -> np.ndarray:
-    """Smooth structures of three sizes, larger than a picture, so that a window can drift over them."""
-    chance = np.random.default_rng(seed)
+def _texture(seed: int) -> np.ndarray:
+    """Squares of three sizes, over a larger area than a picture, so that a window can drift over them."""
+    rng = np.random.default_rng(seed)
     height, width = HEIGHT + _SCENE * RATE, WIDTH + 2 * _SCENE * RATE
     total = np.zeros((height, width, 3))
     for cell in (120, 40, 10):
-        coarse = chance.uniform(size=(height // cell + 2, width // cell + 2, 3))
+        coarse = rng.uniform(size=(height // cell + 2, width // cell + 2, 3))
         total += coarse.repeat(cell, 0).repeat(cell, 1)[:height, :width] * cell**0.5
     total -= total.min()
     return (total * (255 / total.max())).astype(np.uint8)

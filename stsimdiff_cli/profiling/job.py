@@ -1,10 +1,13 @@
-"""What is measured, and what the numbers are called. Imports nothing heavy."""
+"""One measurement, and what its numbers are called."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
-#: Seconds of a run, in the order in which they pass.
+from ..models.loading.runtime import Runtime
+
+#: The stages of a run, in order of time; all are measured in seconds.
 STAGES = {
     "decode": "scanning the file and decoding the chosen frames",
     "encode": "frames to tokens: preprocessing, vision encoder, projector",
@@ -15,33 +18,46 @@ STAGES = {
     "answer": "the questions, one after the other: the prefill of each and all generated tokens",
     "token": "one generated token after the first",
 }
-#: What the answers take that start from the video; no file is written or read.
+#: The stages of answers that start from the video; no file is written or read.
 COLD = ("decode", "encode", "select", "importance", "prefill", "answer")
-#: What the answers take that start from the compressed file: compressing is done once, offline.
+#: The stages of answers that start from the compressed file; compression is done once, offline.
 WARM = ("read", "prefill", "answer")
 TOTALS = {
     "cold": "from the video to the last answer: " + " + ".join(COLD),
     "warm": "from the compressed file to the last answer: " + " + ".join(WARM),
 }
-#: Encoding, compressing and asking are measured one after the other, as the commands run them.
+#: What "peak" means: the three commands are measured one after the other.
 PEAK = "the most of encoding, compressing and asking, each with its part of the model"
 #: The method that savings are computed against.
 BASELINE = "vanilla"
+_RUNTIME = frozenset(field.name for field in fields(Runtime))
 
 
 @dataclass(frozen=True)
 class Job:
-    """One cell of the table."""
+    """One cell of the table: what to measure."""
 
     video: str
     model: str
     frames: int
     method: str  # as on the command line, e.g. st-simdiff:tau_sim=0.8
-    importance: str | None  # overrides the method's parameter
+    importance: str | None  # overrides the parameter of methods that have it
     ratio: str
-    new_tokens: int  # generated, neither more nor less
+    new_tokens: int  # generated for each question, neither more nor fewer
     repeats: int
-    device: str = "auto"
-    dtype: str = "auto"
-    attention: str = "auto"
-    questions: int = 1  # on the same video, which is prefilled once
+    runtime: Runtime = Runtime()
+    questions: int = 1  # about the same video, which is prefilled once
+
+    def to_json(self) -> dict[str, Any]:
+        """The job as one flat JSON object, without `quantize` if it is None."""
+        job = asdict(self)
+        runtime = job.pop("runtime")
+        if runtime["quantize"] is None:
+            del runtime["quantize"]
+        return job | runtime
+
+    @classmethod
+    def from_json(cls, job: dict[str, Any]) -> Job:
+        """The job that `to_json` wrote."""
+        rest = {name: value for name, value in job.items() if name not in _RUNTIME}
+        return cls(**rest, runtime=Runtime(**{name: job[name] for name in _RUNTIME if name in job}))

@@ -1,4 +1,4 @@
-"""Peak memory of a part of a run."""
+"""The peak memory of a part of a run."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 class PeakMemory:
-    """The most memory in use between `reset` and `read`, in bytes: the GPU's if that is where the model is.
+    """The most memory in use between `reset` and `read`, in bytes: of the GPU if the model is there.
 
-    On a CPU it is the resident memory of the process, Python and libraries included. Linux keeps its peak as VmHWM
-    and can set it back. `ru_maxrss` serves elsewhere; it never falls, so there each part includes the parts before
-    it. (On Linux `ru_maxrss` would also remember the process that started this one.)
+    On a CPU it is the resident memory of the process, Python and libraries included. Linux records its peak as VmHWM
+    and can reset it. Other systems have `ru_maxrss`, which never falls, so there each part includes the parts before
+    it. (On Linux `ru_maxrss` would also include the process that started this one.)
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -29,7 +29,7 @@ class PeakMemory:
             self.source = "resident memory of the process so far (ru_maxrss)"
 
     def reset(self) -> None:
-        """Forget the peak so far, and what is cached but not in use."""
+        """Forget the peak so far, and free what is cached but not in use."""
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()

@@ -1,4 +1,4 @@
-"""The picture of a report: time and memory against frames, one line a method, as in Figure 3 of the paper."""
+"""Plots a report: time and memory against frames, one line for each method, as in Figure 3 of the paper."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 from ..machine import short
 from ..plotting import curve, name_ends, picture, plain_axes, room_for, shades
 from .job import BASELINE
-from .report import labels
+from .report import short_names
 
-#: Title, unit and name of the saving of each panel.
+#: Title, unit and key of the savings of each panel.
 _PANELS = (
     ("From the video to the answer (cold)", "seconds", "cold"),
     ("From the compressed file (warm)", "seconds", "warm"),
@@ -20,7 +20,7 @@ _PANELS = (
 
 
 def save_plot(path: Path, report: dict[str, Any]) -> None:
-    """Draw the report into a picture file, at once or not at all."""
+    """Draw the report into a picture file, which is written whole or not at all."""
     rows = [row for row in report["rows"] if row["error"] is None]
     methods = sorted({row["method"]: 0 for row in rows}, key=lambda name: name != BASELINE)
     with picture(path, 12, 4.5) as figure:
@@ -31,73 +31,73 @@ def save_plot(path: Path, report: dict[str, Any]) -> None:
 
 
 def caption(report: dict[str, Any]) -> str:
-    """Model, ratio, clip and machine, in two or three lines."""
+    """Model, ratio, clip and machine in two or three lines."""
     video, machine = report["video"], report["machine"]
     clip = f"; clip of {video['width']} x {video['height']} pixels, {video['seconds']:.0f} s" if video else ""
     text = (
         f"{report['model']}, {report['dtype'] or 'no run succeeded'}; ratio {report['ratio']:g}; "
         f"{report['questions']} x {report['new_tokens']} tokens generated{clip}. {short(machine)}; "
         f"torch {machine['torch']}, transformers {machine['transformers']}. Points: median of {report['repeats']}, "
-        f"bars: least and most. Percentages: change against {BASELINE}. Loading is not counted. "
+        f"bars: minimum and maximum. Percentages: change against {BASELINE}. Loading is not counted. "
         f"Memory: {report['peak_source']}."
     )
-    legend = [f"{name}: {method}." for method, name in labels(report["rows"]).items() if method != name]
+    legend = [f"{name}: {method}." for method, name in short_names(report["rows"]).items() if method != name]
     return "\n".join(textwrap.wrap(" ".join([text, *legend]), 180, break_on_hyphens=False))
 
 
 def _draw(axes: Any, title: str, unit: str, saving: str, rows: list[dict[str, Any]], methods: list[str]) -> None:
-    """One panel: lines from 0, the methods' names at their ends, and the savings.
+    """One panel: curves with the names of their methods at the ends, and the savings.
 
-    The savings of one method stand beside its points; those of several would cover each other, so each line ends in
-    its last one.
+    One method has its savings next to its points. Those of several would overlap, so there each curve has only the
+    last one, after its name.
     """
     ends = []
-    several, names = len(methods) > 2, labels(rows)
+    several, names = len(methods) > 2, short_names(rows)
     for number, method in enumerate(methods):
-        mine = sorted((row for row in rows if row["method"] == method), key=lambda row: row["frames"])
-        frames = [row["frames"] for row in mine]
-        middle, least, most = zip(*(_value(row, saving) for row in mine), strict=True)
-        colour = curve(axes, number, frames, middle, least, most, markersize=5, capsize=2)
-        for row, value in zip(mine, middle, strict=True):
+        points = sorted((row for row in rows if row["method"] == method), key=lambda row: row["frames"])
+        frames = [row["frames"] for row in points]
+        median, low, high = zip(*(_value(row, saving) for row in points), strict=True)
+        colour = curve(axes, number, frames, median, low, high, markersize=5, capsize=2)
+        for row, value in zip(points, median, strict=True):
             if row["saved_percent"] is not None and not several:
                 _label(axes, (row["frames"], value), row["saved_percent"][saving], colour)
-        last = mine[-1]["saved_percent"]
+        last = points[-1]["saved_percent"]
         name = names[method]
         if several and last is not None:
             name += f" {_change(last[saving])}"
-        ends.append((middle[-1], frames[-1], name, colour))
+        ends.append((median[-1], frames[-1], name, colour))
     plain_axes(axes, title, "frames", unit)
     axes.set_xticks(sorted({row["frames"] for row in rows}))
-    _frame(axes, rows, saving, max((len(name) for *_, name, _ in ends), default=0))
+    _set_limits(axes, rows, saving, max((len(name) for *_, name, _ in ends), default=0))
     name_ends(axes, ends)
 
 
 def _label(axes: Any, point: tuple[float, float], saved: float, colour: str) -> None:
-    """The change against the baseline at a point, on the side that is away from the baseline."""
+    """The change against the baseline, next to a point and on the side away from the baseline."""
     from matplotlib.patheffects import withStroke
 
     halo = [withStroke(linewidth=2.5, foreground=shades().paper)]
-    place = (0, -14 if saved >= 0 else 8)
+    offset = (0, -14 if saved >= 0 else 8)
     axes.annotate(
-        _change(saved), point, place, textcoords="offset points", ha="center", color=colour, path_effects=halo
+        _change(saved), point, offset, textcoords="offset points", ha="center", color=colour, path_effects=halo
     )
 
 
 def _change(saved: float) -> str:
-    """A saving as a change: less is minus."""
+    """A saving as a change, with a minus for less."""
     return "±0 %" if abs(saved) < 0.5 else f"{-saved:+.0f} %".replace("-", "−")
 
 
 def _value(row: dict[str, Any], saving: str) -> tuple[float, float, float]:
-    """Median, least and most of what a panel shows."""
+    """Median, minimum and maximum of what a panel shows."""
     if saving == "peak":
         return (row["peak_bytes"]["all"] / 1e9,) * 3
     spread = row["seconds"][saving]
     return spread["median"], spread["min"], spread["max"]
 
 
-def _frame(axes: Any, rows: list[dict[str, Any]], saving: str, longest: int) -> None:
-    """Limits: values from 0, and room on the right for names of up to `longest` letters."""
+def _set_limits(axes: Any, rows: list[dict[str, Any]], saving: str, longest: int) -> None:
+    """Begin the values at 0, and leave room on the right for names of up to `longest` characters."""
     if not rows:
         return
     frames = [row["frames"] for row in rows]

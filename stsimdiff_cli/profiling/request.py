@@ -1,4 +1,4 @@
-"""Reads what a user asks to have measured."""
+"""Parses what a user asks to have measured."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ from ..methods.spec import parse_method, split_methods
 
 
 def parse_frames(text: str) -> list[int]:
-    """Numbers of frames, `32,64`, each once, in the order given; RequestError for anything else."""
+    """Numbers of frames, `32,64`, each once and in the order given. RequestError for anything else."""
     try:
         counts = [int(part) for part in text.split(",")]
     except ValueError:
         counts = []
     if not counts or min(counts) < 1:
-        raise RequestError(f"--frames {text} is no list of numbers above 0.", "Write e.g. --frames 32,64,96,128")
+        raise RequestError(f"--frames {text} is not a list of numbers above 0.", "Write e.g. --frames 32,64,96,128")
     return list(dict.fromkeys(counts))
 
 
 def parse_methods(text: str, importance: str | None = None) -> list[str]:
-    """The methods of a list, each checked; `importance` must suit at least one of them."""
+    """The methods of a list, all of them valid.
+
+    RequestError for an unknown method or parameter, or if `importance` is given and no method ranks tokens by it.
+    """
     specs = split_methods(text)
     ranking = [spec for spec in specs if "importance" in parse_method(spec).parameters()]
     if importance is not None:

@@ -21,7 +21,7 @@ from stsimdiff_cli.models.loading.presets import PRESETS, find_preset
 from stsimdiff_cli.models.loading.random_weights import write_dummy
 from stsimdiff_cli.models.loading.runtime import ResolvedRuntime, Runtime
 from stsimdiff_cli.models.loading.weights import load_language, load_vision
-from stsimdiff_cli.profiling.clip import make_clip
+from stsimdiff_cli.profiling.clip import write_default_clip
 from stsimdiff_cli.video import Sampling
 from tests.support.references.published_sizes import PARAMETERS
 from tests.support.runtimes import FP32
@@ -279,7 +279,7 @@ def test_a_prompt_holds_the_special_tokens_of_the_family_in_their_order(preset, 
 
 def test_a_small_dummy_runs_through_every_stage(preset, folder, tmp_path):
     clip = tmp_path / "clip.mp4"
-    make_clip(clip, 4)
+    write_default_clip(clip, 4)
     tokens = pipeline.encode_video(clip, str(folder), sampling=Sampling(frames=4), runtime=Runtime(device="cpu"))
     assert tokens.grid.shape == GRIDS[preset]
     assert tokens.features.shape == (*GRIDS[preset], 64)
