@@ -35,6 +35,7 @@ PURPOSE = {
     "registry": "names to classes",
     "ratio": "exact budgets",
     "timing": "a stopwatch",
+    "token_features": "in memory or in a file",
     "errors": "a sentence and a hint",
 }
 #: Imports that tell how the parts work together: (from, to).

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from tests.support.checkpoints.qwen_and_onevision import CHECKPOINTS
+from tests.support.checkpoints import CHECKPOINTS
 
 from stsimdiff_cli.models.families import open_family
 from stsimdiff_cli.models.loading.presets import PRESETS
