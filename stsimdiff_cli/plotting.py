@@ -79,7 +79,7 @@ def check_installed() -> None:
 
 @contextmanager
 def picture(path: Path, width: float, height: float, few_colours: bool = True) -> Iterator[Any]:
-    """A matplotlib figure of so many inches, written atomically if the block succeeds.
+    """A matplotlib figure of `width` x `height` inches, written atomically if the block succeeds.
 
     The background is dark if the name says so: `bench.dark.png`. With `few_colours` a PNG has 256 colours, which is
     enough for anything but photographs.
@@ -103,7 +103,7 @@ def _to_palette(path: Path) -> None:
 
 @contextmanager
 def drawn(width: float, height: float, dpi: float, dark: bool = False) -> Iterator[Any]:
-    """A matplotlib figure of so many inches in the common style, without a file or a window."""
+    """A matplotlib figure of `width` x `height` inches in the common style, without a file or a window."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -21,7 +21,7 @@ def make(request, tmp_path) -> Make:
     """Features (T, H, W, ...) made of a tensor."""
 
     def in_file(tensor: Tensor) -> FileFeatures:
-        save_file({"features": tensor}, tmp_path / "x")
+        save_file({"features": tensor, "index": torch.arange(8)}, tmp_path / "x")  # the index comes first in the file
         return FileFeatures(tmp_path / "x", "features", checksum(tensor))
 
     return DenseFeatures if request.param == "memory" else in_file

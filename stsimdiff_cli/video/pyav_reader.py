@@ -13,7 +13,7 @@ from torch import Tensor
 from .decoding import AstrayError, Decoding, decode_threads
 from .scanning import Scan
 
-PATIENCE = 64  # a frame must come out at most so many packets after its own; H.264 and HEVC hold back at most 16
+PATIENCE = 64  # packets after its own within which a frame must be delivered; H.264 and HEVC hold back at most 16
 
 
 class PyavReader:

@@ -23,7 +23,7 @@ _QUALITY = 5  # of FFmpeg's 2 (best) to 31
 
 
 def longest_side(slots: int) -> int:
-    """The longer side, in pixels, of the frames of a page with so many slots."""
+    """The longer side, in pixels, of the frames of a page with `slots` slots."""
     return LONGEST if slots <= MANY else LONGEST_OF_MANY
 
 

@@ -30,7 +30,7 @@ def chosen_slots(text: str | None, slots: int) -> list[int]:
 
     None means the default. Raises RequestError for other texts, and for slots that the video does not have.
     """
-    hint = f"Write --slots 8 for so many evenly spaced ones, or --slots 0,5,10-12; there are 0 to {slots - 1}."
+    hint = f"Write --slots 8 for 8 evenly spaced slots, or --slots 0,5,10-12; slots are 0 to {slots - 1}."
     if text is None or text.strip().isdigit():
         count = min(slots, SLOTS if text is None else int(text))
         if count == 0:

@@ -149,7 +149,7 @@ def test_a_foreign_file_is_refused(tmp_path):
     save_file({"weight": torch.zeros(3)}, tmp_path / "f.safetensors", metadata={"format": "pt"})
     with pytest.raises(FileFormatError, match="not written by stsimdiff"):
         StoredVideo(tmp_path / "f.safetensors")
-    (tmp_path / "g.safetensors").write_text("this is no tensor file")
+    (tmp_path / "g.safetensors").write_text("this is not a tensor file")
     with pytest.raises(FileFormatError):
         StoredVideo(tmp_path / "g.safetensors")
 
@@ -218,7 +218,7 @@ def test_outputs_are_checked_before_any_work(tmp_path):
         assert caught.value.hint
 
 
-def test_a_compressed_file_is_no_tokens_file(tmp_path):
+def test_a_compressed_file_is_not_a_tokens_file(tmp_path):
     save_compressed(tmp_path / "c.safetensors", compressed())
     with pytest.raises(RequestError, match="already compressed"):
         StoredVideo(tmp_path / "c.safetensors").tokens()

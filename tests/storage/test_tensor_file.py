@@ -84,27 +84,6 @@ def test_a_header_that_does_not_fit_is_refused(tmp_path):
         writer.finish(lambda _: {"key": "x" * 80})
 
 
-def test_a_stored_tensor_reads_what_was_asked_for(tmp_path):
-    """From a file of the library's own."""
-    tensors = some()
-    save_file(tensors, tmp_path / "x")
-    stored = FileFeatures(tmp_path / "x", "features", checksum(tensors["features"]))
-    expected = tensors["features"]
-    assert stored.shape == expected.shape and stored.dtype == expected.dtype
-    assert torch.equal(stored.to("cpu").tensor(), expected)
-    for rows in (None, 1, 3, 100):
-        got = [(begin, chunk.clone()) for begin, chunk in stored.chunks(rows)]
-        assert torch.equal(torch.cat([chunk for _, chunk in got]), expected)
-        assert [begin for begin, _ in got] == list(range(0, 8, rows or 8))
-    wanted = torch.tensor([0, 1, 0, 0, 0, 0, 1, 0]).bool()
-    assert [(begin, len(chunk)) for begin, chunk in stored.chunks(3, wanted)] == [(1, 1), (6, 1)]
-    index = torch.tensor([0, 1, 2, 7, 9, 10, 40, 47])
-    picked = stored.gather(index)
-    assert picked.shape == (8, 5) and torch.equal(picked.tensor(), expected.flatten(0, 2)[index])
-    assert torch.equal([c.clone() for _, c in picked.chunks(3)][1], expected.flatten(0, 2)[index][3:6])
-    assert torch.equal(picked.gather(torch.tensor([1, 6])).tensor(), expected.flatten(0, 2)[index[[1, 6]]])
-
-
 def test_only_the_rows_asked_for_are_read(tmp_path, monkeypatch):
     save_file({"a": torch.zeros(100, 10)}, tmp_path / "x")
     stored, read = FileFeatures(tmp_path / "x", "a", ""), []
@@ -126,7 +105,7 @@ def test_a_pass_over_all_rows_compares_the_checksum(tmp_path, step):
 def test_picking_rows_checks_the_whole_tensor_once(tmp_path):
     save_file(some(), tmp_path / "x")
     wrong = FileFeatures(tmp_path / "x", "features", "00000000")
-    next(wrong.chunks(2))  # tells nothing yet
+    next(wrong.chunks(2))  # too early to tell
     with pytest.raises(FileFormatError, match="damaged"):
         wrong.gather(torch.tensor([3]))
 

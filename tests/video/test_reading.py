@@ -407,7 +407,7 @@ def test_a_file_that_changes_after_the_scan_is_noticed(tmp_path):
         list(read_frames(path, scanned, [0, 5, 50]))
 
 
-# Files that are no video.
+# Files that are not videos.
 
 
 def text(path: Path) -> Path:
