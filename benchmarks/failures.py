@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-from fractions import Fraction
 
 import numpy as np
 import torch
@@ -25,6 +24,7 @@ from stsimdiff_cli.methods.spec import parse_method
 from stsimdiff_cli.models.inference.model_cache import ModelCache
 from stsimdiff_cli.models.loading.runtime import Runtime
 from stsimdiff_cli.pipeline import Context
+from stsimdiff_cli.ratio import parse_ratio
 from stsimdiff_cli.records import VideoTokens
 from stsimdiff_cli.synthetic.clips import Clip, render_clip
 from stsimdiff_cli.synthetic.questions import GROUPS
@@ -70,7 +70,7 @@ def candidates(method: Method, tokens: VideoTokens, ratio: str) -> torch.Tensor 
     """What a method lets into the LLM before it prunes there, as indices; None for a method that does not."""
     if not method.inside or "llm" not in method.needs:
         return None
-    pruner = method.layer_pruner(tokens, Fraction(ratio))
+    pruner = method.layer_pruner(tokens, parse_ratio(ratio))
     pruner.before(LayerState(0, 1, tokens.features.tensor().flatten(0, 2)))
     return pruner.index
 

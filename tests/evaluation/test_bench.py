@@ -125,7 +125,7 @@ def test_the_tokens_of_the_event_and_of_the_objects_are_those_that_the_clip_know
             for before, now, differs in zip(first, what_lies_under(scene), slot, strict=True):
                 if None in (before, now):
                     continue
-                names = [thing if thing == "background" else (thing.colour, thing.shape) for thing in (before, now)]
+                names = [thing if thing == "background" else (thing.colour, thing.name) for thing in (before, now)]
                 if before == now:
                     found["same"].append(not differs)
                 elif names[0] != names[1]:
