@@ -14,10 +14,9 @@ from stsimdiff_cli.errors import RequestError
 from stsimdiff_cli.models.inference.conversation import Conversation
 from stsimdiff_cli.models.loading.runtime import Runtime
 from stsimdiff_cli.profiling import memory, report
-from stsimdiff_cli.profiling.cell import Cell
 from stsimdiff_cli.profiling.clip import write_default_clip
 from stsimdiff_cli.profiling.job import Job
-from tests.support.profile_jobs import cell_numbers, make_job
+from tests.support.profile_jobs import cell_numbers, make_job, measure
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +101,7 @@ def test_a_part_loads_its_model_once_for_all_repeats(clip, monkeypatch):
     for module, name in ((vision, "load_vision"), (language, "load_language")):
         real = getattr(module, name)
         monkeypatch.setattr(module, name, lambda *a, _name=name, _real=real: loads.append(_name) or _real(*a))
-    Cell(make_job(video=clip, frames=2, repeats=2)).measure()
+    measure(make_job(video=clip, frames=2, repeats=2))
     assert loads == ["load_vision", "load_language"]
 
 
@@ -119,7 +118,7 @@ def test_a_peak_is_forgotten_when_reset():
 
 
 def test_a_cell_measures_every_repeat_and_as_many_frames_as_there_are(clip):
-    cell = Cell(make_job(video=clip, frames=500, method="uniform", runtime=Runtime("cpu"))).measure()
+    cell = measure(make_job(video=clip, frames=500, method="uniform", runtime=Runtime("cpu")))
     assert cell["frames_decoded"] == 30  # the clip has no more
     assert len(cell["repeat_seconds"]) == 2
     assert cell["load_seconds"]["ask"] > 0
@@ -132,5 +131,5 @@ def test_all_questions_share_one_prefill(questions, clip, monkeypatch):
     for name in ("ask", "_prefill"):
         real = getattr(Conversation, name)
         monkeypatch.setattr(Conversation, name, lambda *a, _n=name, _r=real, **k: calls.append(_n) or _r(*a, **k))
-    Cell(make_job(video=clip, questions=questions, repeats=1, runtime=Runtime("cpu"))).measure()
+    measure(make_job(video=clip, questions=questions, repeats=1, runtime=Runtime("cpu")))
     assert (calls.count("ask"), calls.count("_prefill")) == (2 * questions, 2)  # one run to warm up, one measured

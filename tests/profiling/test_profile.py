@@ -12,9 +12,9 @@ from stsimdiff_cli.cli.app import main
 from stsimdiff_cli.errors import StsimdiffError
 from stsimdiff_cli.machine import short
 from stsimdiff_cli.profiling import plot, report
-from stsimdiff_cli.profiling.cell import Cell
 from stsimdiff_cli.profiling.job import STAGES, TOTALS, Job
 from stsimdiff_cli.storage.atomic import save_json
+from tests.support.profile_jobs import measure
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -25,7 +25,7 @@ def first_in_a_process(monkeypatch) -> None:
 
     def run_cell(job: Job) -> dict:
         jobs.append(job)
-        return run_in_process(job) if len(jobs) == 1 else json.loads(json.dumps(Cell(job).measure()))
+        return run_in_process(job) if len(jobs) == 1 else json.loads(json.dumps(measure(job)))
 
     monkeypatch.setattr(report, "run_cell", run_cell)
 

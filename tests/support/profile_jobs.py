@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+
 from stsimdiff_cli.machine import describe
+from stsimdiff_cli.profiling.cell import Cell
 from stsimdiff_cli.profiling.job import STAGES, Job
 
 
@@ -25,3 +28,12 @@ def cell_numbers(cold: float, warm: float, peak: int, repeats: int = 1) -> dict:
         "machine": describe(),
         "source": {"name": "clip.mp4", "width": 64, "height": 36, "seconds": 2.0, "fps": 30.0},
     }
+
+
+def measure(job: Job) -> dict:
+    """Measure a cell in this process. What the process holds already is kept out of the cell's garbage collections."""
+    gc.freeze()
+    try:
+        return Cell(job).measure()
+    finally:
+        gc.unfreeze()
