@@ -114,7 +114,7 @@ class Table(Generic[Line]):
         return name in self.builtin or name in self._offers[0]
 
     def load(self, name: str) -> Any:
-        """Import and return the class behind `name`.
+        """Import and return the class that `name` stands for.
 
         RequestError with the nearest name if there is none, or with the reason if an installed package offers one that
         cannot be used.

@@ -142,7 +142,7 @@ def _check(
     if preset is not None:
         find_preset(preset)
         if model is not None:
-            raise RequestError("--model and --dummy-weights exclude each other.", "Leave out one of them.")
+            raise RequestError("--model and --dummy-weights cannot be used together.", "Leave out one of them.")
 
 
 def _write_clip(folder: Path, frames: int) -> Path:

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from tests.support.checkpoints import CHECKPOINTS
 
 from stsimdiff_cli.models.families import open_family
 from stsimdiff_cli.models.loading.presets import PRESETS
@@ -18,6 +17,7 @@ from stsimdiff_cli.records import Coverage, ModelRef, TokenGrid
 from stsimdiff_cli.storage.old_files import coverage_by_family
 from stsimdiff_cli.storage.reading import StoredVideo
 from stsimdiff_cli.storage.writing import save_tokens
+from tests.support.checkpoints import CHECKPOINTS
 from tests.support.tokens import make_tokens
 
 #: Rows and columns of the grid of each preset.
