@@ -46,7 +46,7 @@ def test_importance_suits_only_methods_that_rank():
         (["--ratio", "1.5"], "outside (0, 1]"),
         (["--methods", "vanila"], "Did you mean 'vanilla'?"),
         (["--dummy-weights", "qwen-7b"], "Did you mean 'qwen2.5-vl-7b'?"),
-        (["--dummy-weights", "qwen2.5-vl-3b", "--model", "tiny"], "exclude each other"),
+        (["--dummy-weights", "qwen2.5-vl-3b", "--model", "tiny"], "cannot be used together"),
         (["nowhere.mp4"], "nowhere.mp4"),
         (["--plot", "picture.txt"], ".png"),
         (["-o", "no/such/folder.json"], "mkdir -p"),
