@@ -67,7 +67,7 @@ reference: $(READY)  ## Write what is generated in README.md and docs: commands,
 	$(BIN)/python docs/commands.py
 	$(BIN)/python docs/house.py
 	$(BIN)/python docs/why.py
-	if test -f docs/tables.py; then $(BIN)/python docs/tables.py; fi
+	$(BIN)/python docs/tables.py
 
 dist: $(READY)  ## Build wheel and sdist, check what is in them, and run the main job from the wheel elsewhere
 	rm -rf dist
