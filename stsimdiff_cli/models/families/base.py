@@ -80,10 +80,6 @@ class Family(ABC):
         Also `deepstack` (t, H, W, K, D), if the encoder hands the LLM the features of K more layers.
         """
 
-    def coverage_of(self, width: int, height: int) -> Coverage:  # noqa: ARG002
-        """The part of a frame of `width` x `height` pixels that the token grid covers. Default: the whole frame."""
-        return Coverage()
-
     @abstractmethod
     def last_attention(self, model: Any) -> nn.Module:
         """The attention module of the last encoder layer that the features come from."""
@@ -101,6 +97,10 @@ class Family(ABC):
     def frames_per_slot(self) -> int:
         """Frames that the encoder merges into one time slot. Default: 1."""
         return 1
+
+    def coverage_of(self, width: int, height: int) -> Coverage:  # noqa: ARG002
+        """The part of a frame of `width` x `height` pixels that the token grid covers. Default: the whole frame."""
+        return Coverage()
 
     def slot_seconds(self, frames: tuple[float, ...]) -> float:
         """The time of a slot, from the times of its frames. Default: that of the first."""
