@@ -65,7 +65,8 @@ def make_clip(
     parts = [seed, SPLITS.index(split), frames]
     view = make_view(np.random.default_rng([*parts, 2 + RUNGS.index(rung)]), rung, split, script)
     shown = script.without_events() if order == "without" else script
-    look = make_look(np.random.default_rng([*parts, 100]), split)
+    cut, moving = shown.cut < frames, bool(view.drift.any())
+    look = make_look(np.random.default_rng([*parts, 100]), split, cut, moving)
     images = np.stack(list(pictures(shown, view, look, np.random.default_rng([*parts, 101]))))
     if order == "reversed":
         shown, view, images = script.reversed(), view.reversed(), images[::-1]

@@ -27,12 +27,15 @@ class Look:
     grain: float
 
 
-def make_look(rng: np.random.Generator, split: str) -> Look:
-    """Draws a look."""
+def make_look(rng: np.random.Generator, split: str, cut: bool = True, moving: bool = True) -> Look:
+    """Draws a look; without a cut its second background is the first one, as is the layer where nothing moves."""
     shades = {c: np.clip(np.array(v) + rng.uniform(-12, 12, 3), 0, 255).astype(np.float32) for c, v in RGB.items()}
     size = SIDE + 2 * PAD
-    grounds = (ground(rng, split, size), ground(rng, split, size))
-    return Look(shades, grounds, ground(rng, split, size), bool(rng.random() < 0.6), float(rng.uniform(0.5, 4.0)))
+    streams = rng.spawn(3)
+    first = ground(streams[0], split, size)
+    second = ground(streams[1], split, size) if cut else first
+    layer = ground(streams[2], split, size) if moving else first
+    return Look(shades, (first, second), layer, bool(rng.random() < 0.6), float(rng.uniform(0.5, 4.0)))
 
 
 def inside(shape: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:

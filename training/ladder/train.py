@@ -1,0 +1,41 @@
+"""Trains the model that sees the ladder, in stages; see README.md in this folder.
+
+    python -m training.ladder.train --work FOLDER --stage vision --resume
+    python -m training.ladder.train --work FOLDER --stage language --resume
+    python -m training.ladder.train --work FOLDER --stage export --out CHECKPOINT
+
+The state in the working folder is written every four minutes; --resume goes on from it with the same batches that an
+undisturbed run would have seen. On a GPU: --device cuda --workers 14 --batch 256 (and --clips 48 for the language).
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from .vision_stage import train_vision
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--stage", choices=("vision", "language", "export"), required=True)
+    parser.add_argument("--work", type=Path, required=True, help="folder of states")
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--workers", type=int, default=0, help="processes that render (0: this one)")
+    parser.add_argument("--steps", type=int, help="of the stage, with which the learning rate falls")
+    parser.add_argument("--batch", type=int, default=64, help="frames a step of the vision stage")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    device = torch.device(options.device)
+    options.work.mkdir(parents=True, exist_ok=True)
+    if options.stage == "vision":
+        train_vision(options.work, options.steps or 3000, options.resume, device, options.batch, options.workers)
+
+
+if __name__ == "__main__":
+    main()
