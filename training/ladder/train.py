@@ -5,7 +5,7 @@
     python -m training.ladder.train --work FOLDER --stage export --out CHECKPOINT
 
 The state in the working folder is written every four minutes; --resume goes on from it with the same batches that an
-undisturbed run would have seen. On a GPU: --device cuda --workers 14 --batch 256 (and --clips 48 for the language).
+undisturbed run would have seen. On a GPU: --device cuda --workers 14 --reuse 1 --batch 256 --budget 60000.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from pathlib import Path
 
 import torch
 
+from .evaluate import load_state
+from .language_stage import train_language
+from .model import export
 from .vision_stage import train_vision
 
 
@@ -28,6 +31,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=0, help="processes that render (0: this one)")
     parser.add_argument("--steps", type=int, help="of the stage, with which the learning rate falls")
     parser.add_argument("--batch", type=int, default=64, help="frames a step of the vision stage")
+    parser.add_argument("--budget", type=int, default=5000, help="tokens a step of the language stage")
+    parser.add_argument("--reuse", type=int, default=6, help="how often the language stage reads a clip")
+    parser.add_argument("--out", type=Path, help="folder of the exported checkpoint")
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -35,6 +41,15 @@ def main() -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     if options.stage == "vision":
         train_vision(options.work, options.steps or 3000, options.resume, device, options.batch, options.workers)
+    elif options.stage == "language":
+        steps, workers = options.steps or 30_000, options.workers
+        if workers and options.reuse != 1:
+            parser.error("--workers goes with --reuse 1")
+        train_language(options.work, steps, options.resume, device, options.budget, workers, options.reuse)
+    elif options.out is None:
+        parser.error("--stage export needs --out")
+    else:
+        export(load_state(options.work / "language.pt"), options.out)
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def make_clip(
     look = make_look(np.random.default_rng([*parts, 100]), split, cut, moving)
     images = np.stack(list(pictures(shown, view, look, np.random.default_rng([*parts, 101]))))
     if order == "reversed":
-        shown, view, images = script.reversed(), view.reversed(), images[::-1]
+        shown, view, images = script.reversed(), view.reversed(), images[::-1].copy()
     rng = np.random.default_rng([*parts, 102, ORDERS.index(order)])
     facts = facts_of(shown, rng)
     fps = frames / view.seconds if view.seconds else FPS

@@ -4,7 +4,8 @@
 - count: how many copies there are of the group (one to four).
 - where: on which side of another body a body is at the end.
 - flash, vanish, appear: which body; recolour: to which colour; move: which way.
-- when: the third of the clip (start, middle, end) in which a kind of event lies, or never.
+- when: the third of the clip (start, middle, end) in which a kind of event lies, or never; moment: that of the only
+  event, which the question does not name.
 - what: one sentence about the only event, or nothing.
 - order: what happens (or flashes) first, second or last; times: how often something flashes.
 - nothing: an event question about an event that does not take place.
@@ -25,12 +26,12 @@ from .world import COLOURS, SHAPES, Body
 
 KINDS = (
     *("colour", "shape", "count", "where", "flash", "vanish", "appear", "recolour", "move"),
-    *("when", "what", "order", "times", "nothing"),
+    *("when", "moment", "what", "order", "times", "nothing"),
 )
 GROUPS = {
     "static": ("colour", "shape", "count", "where"),
     "event": ("flash", "vanish", "appear", "recolour", "move", "what", "nothing"),
-    "time": ("when", "order", "times"),
+    "time": ("when", "moment", "order", "times"),
 }
 NUMBERS = ("zero", "one", "two", "three", "four")
 PLACES = ("first", "second", "last")
@@ -52,7 +53,7 @@ WORDINGS: dict[str, tuple[str, ...]] = {
     "where": ("Is the {s} left or right of the {o} at the end?", "On which side of the {o} is the {s} at the end?"),
     "appear": ("Which object appears and stays?", "What appears and stays?"),
     "when": ("When does {e}?",),
-    "when it": ("When does {e}?", "When does it happen?"),
+    "moment": ("When does it happen?", "When does this happen?"),
     "when one": ("When does the {c} {s} flash?",),
     "order": ("What happens {n}?", "What happens {n} in the video?"),
     "order flash": ("What flashes {n}?", "Which object flashes {n}?"),
@@ -180,18 +181,22 @@ def _absent(script: Script, kinds: Counter[str]) -> list[Fact]:
 def _time(script: Script, shown: list[Event], kinds: Counter[str]) -> list[Fact]:
     """When, in which order, how often."""
     frames = script.frames
+    carried = len(script.events) > len(shown)  # then something else moves, too, out of sight
     facts = []
     for event in shown:
         depth, when = event.middle / frames, event.when(frames)
         clear = min(abs(depth - edge) for edge in (1 / 3, 2 / 3)) > 0.04
-        if kinds[event.kind] == 1 and clear:
-            key = "when it" if len(shown) == 1 else "when"
-            facts.append(fact("when", when, key, depth, e=HAPPENS[event.kind]))
+        if kinds[event.kind] == 1 and clear and not (carried and event.kind == "move"):
+            facts.append(fact("when", when, depth=depth, e=HAPPENS[event.kind]))
+        if len(shown) == 1 and clear and not carried:
+            facts.append(fact("moment", when, depth=depth))
         if event.kind == "flash" and clear and len({e.body for e in shown}) == len(shown) and event.body is not None:
             facts.append(fact("when", when, "when one", depth, c=event.body.colour, s=event.body.shape))
     if "cut" not in kinds:
-        hidden = ("vanish", "appear") if "flash" in kinds else ()
-        facts += [fact("when", NEVER, "when", e=HAPPENS[k]) for k in HAPPENS if k not in kinds and k not in hidden]
+        hidden = ("vanish", "appear") * ("flash" in kinds) + ("move",) * carried
+        facts += [fact("when", NEVER, e=HAPPENS[k]) for k in HAPPENS if k not in kinds and k not in hidden]
+        still = [b for b in script.scenes[0] if b in script.scenes[-1] and b not in script.group]
+        facts += [fact("when", NEVER, "when one", c=b.colour, s=b.shape) for b in still]
         facts.append(fact("times", NUMBERS[kinds["flash"]]))
     apart = all(b.first - a.last >= APART for a, b in zip(shown, shown[1:], strict=False))
     if len({e.body for e in shown}) == len(shown) > 1 and apart:

@@ -203,7 +203,7 @@ def draw_event(
         length = min(round(distance / pick(rng, SPEEDS[split])), max(1, frames // 2))
     elif kind == "cut":
         staged = set_stage(rng, split, tuple(b for b in known if b not in singles), 0)
-        if staged is None:
+        if staged is None or {b.name for b in staged[0]} & {b.name for b in known}:
             return None
         scene = staged[0]
     first = moment(rng, frames, length if kind in ("flash", "move") else 0)
