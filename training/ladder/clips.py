@@ -140,6 +140,7 @@ class Plans:
         self.seed, self.budget, self.reuse = seed, budget, reuse
 
     def __call__(self, step: int) -> Plan:
+        """The plan of a step."""
         rng = np.random.default_rng([self.seed, step, 7])
         number = next(i for i, stage in enumerate(STAGES) if step < stage.end)
         stage, begin = STAGES[number], STAGES[number - 1].end if number else 0

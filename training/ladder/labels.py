@@ -1,4 +1,4 @@
-"""What lies under every token of a clip, for the training only: bodies, events so far, and how far bodies have moved."""
+"""What lies under every token of a clip, for the training only: bodies, events so far, how far bodies have moved."""
 
 from __future__ import annotations
 
@@ -87,7 +87,9 @@ def _frame(clip: Clip, frame: int, first: tuple, late: bool, homes: dict, turned
     news, shift = np.zeros(len(seen), int), np.zeros((len(seen), 2), np.float32)
     starts = {(b.x, b.y, b.shape): b for b in first}
     for i, body in enumerate(scene):
-        home = next((b for b in first if b.shape == body.shape and b in homes.values() and _on_way(body, b, homes)), None)
+        home = next(
+            (b for b in first if b.shape == body.shape and b in homes.values() and _on_way(body, b, homes)), None
+        )
         if late:
             news[behind + i] = NEWS.index("scene")
         elif home is not None:
@@ -97,7 +99,6 @@ def _frame(clip: Clip, frame: int, first: tuple, late: bool, homes: dict, turned
             news[behind + i] = NEWS.index("new")
         elif body in turned or body.mix > 0.5:
             news[behind + i] = NEWS.index("turned")
-    tail = (NONE, NONE)  # for owners -2 and -1
     news_of = np.array([*news, -2, NEWS.index("scene") if late else 0])[owner]
     if not late:  # the places that somebody has left
         here = {(b.x, b.y) for b in scene}
@@ -106,8 +107,7 @@ def _frame(clip: Clip, frame: int, first: tuple, late: bool, homes: dict, turned
             place = coverage(body).reshape(GRID, 16, GRID, 16).mean((1, 3)).ravel() > 0.2
             news_of = np.where(place & (owner == NONE), NEWS.index("gone"), news_of)
     centre = np.array([*[(b.y / SIDE, b.x / SIDE) for b in seen], (0, 0), (0, 0)], np.float32)[owner]
-    moved = np.array([*shift, (0, 0), (0, 0)], np.float32)[owner]
-    del tail
+    moved = np.array([*shift, (0, 0), (0, 0)], np.float32)[owner]  # the last two for owners -2 and -1
     return (
         owner,
         np.array([*colour, UNDECIDED, NONE])[owner],

@@ -14,8 +14,20 @@ from stsimdiff_cli.synthetic.ladder import RUNGS
 
 from .clips import STAGES, Example, Plan, Plans, Shelf, Steps, encode_clip, render
 from .evaluate import accuracy, spread_kinds, total
-from .language import AFTER, CHOICES, QUESTIONS, Batch, Hints, Middle, answer_loss, ask, keep_tokens, make_batch
-from .language import pick_facts, read
+from .language import (
+    AFTER,
+    CHOICES,
+    QUESTIONS,
+    Batch,
+    Hints,
+    Middle,
+    answer_loss,
+    ask,
+    keep_tokens,
+    make_batch,
+    pick_facts,
+    read,
+)
 from .model import make_model
 from .state import Clock, learning_rate, load, save
 

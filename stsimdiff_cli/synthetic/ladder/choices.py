@@ -65,9 +65,7 @@ def choose(rng: np.random.Generator, fact: q.Fact, clip: Clip, count: int = 4) -
     return choose_among(rng, fact, bodies_of(clip), happened, count)
 
 
-def choose_among(
-    rng: np.random.Generator, fact: q.Fact, bodies: list[Body], happened: list[str], count: int
-) -> Choice:
+def choose_among(rng: np.random.Generator, fact: q.Fact, bodies: list[Body], happened: list[str], count: int) -> Choice:
     """The same from what `rivals` needs."""
     wrong = rivals(rng, fact, bodies, happened, count - 1)
     place = int(rng.integers(len(wrong) + 1))

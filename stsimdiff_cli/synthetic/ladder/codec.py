@@ -7,9 +7,9 @@ import numpy as np
 from .world import SIDE
 
 _K = np.arange(8)
-_DCT = (np.sqrt(2 / 8) * np.cos(np.pi * (2 * _K + 1) * _K[:, None] / 16) * np.where(_K, 1, np.sqrt(0.5))[:, None]).astype(
-    np.float32
-)
+_DCT = (
+    np.sqrt(2 / 8) * np.cos(np.pi * (2 * _K + 1) * _K[:, None] / 16) * np.where(_K, 1, np.sqrt(0.5))[:, None]
+).astype(np.float32)
 _WEIGHT = (1 + 0.25 * (_K[:, None] + _K)).astype(np.float32)  # higher frequencies are cut more coarsely
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 

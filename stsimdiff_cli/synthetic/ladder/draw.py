@@ -138,7 +138,9 @@ def pictures(script: Script, view: View, look: Look, rng: np.random.Generator) -
             canvas = window(look.grounds[late], dx, dy, zoom)
             if moving:
                 u, v = (float(d) for d in view.drift[frame])
-                canvas = 0.5 * window(look.grounds[late], u, v, 1.0, True) + 0.5 * window(look.layer, -v, 0.7 * u, 1.0, True)
+                canvas = 0.5 * window(look.grounds[late], u, v, 1.0, True) + 0.5 * window(
+                    look.layer, -v, 0.7 * u, 1.0, True
+                )
             image = paint(canvas, bodies, look.shades)
             image = soften(image) if look.soft else image
         sigma = np.float32(np.hypot(look.grain, view.sigma))

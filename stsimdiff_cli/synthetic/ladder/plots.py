@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from ..questions import DIRECTIONS
@@ -38,7 +40,7 @@ def write_script(seed: int, rung: str, split: str, frames: int, kind: str | None
     extra = np.random.default_rng([seed, SPLITS.index(split), frames, 1])
     if rung == "slow":
         return play(known, group, (slow_down(event, frames),), frames), kind
-    events = (event,)
+    events: tuple[Event, ...] = (event,)
     if rung == "several":
         events = several(extra, event, singles, known, split, frames)
     elif rung == "long":
@@ -52,7 +54,7 @@ def write_script(seed: int, rung: str, split: str, frames: int, kind: str | None
 def apart(events: tuple[Event, ...], frames: int) -> bool:
     """Whether the events neither overlap nor touch each other or the ends."""
     order = sorted(events, key=lambda e: e.first)
-    gaps = [b.first - a.last for a, b in zip(order, order[1:], strict=False)]
+    gaps = [b.first - a.last for a, b in itertools.pairwise(order)]
     return order[0].first >= 1 and order[-1].last < frames - 1 and all(gap > APART for gap in gaps)
 
 
@@ -109,7 +111,7 @@ def needles(rng: np.random.Generator, event: Event, known: Scene, split: str, fr
 def quiet(events: tuple[Event, ...], frames: int) -> tuple[int, int]:
     """First frame and end of the longest stretch in which nothing happens, two frames away from what does."""
     edges = [(0, 0), *((e.first - 2, e.last + 3) for e in sorted(events, key=lambda e: e.first)), (frames, frames)]
-    return max(((a[1], b[0]) for a, b in zip(edges, edges[1:], strict=False)), key=lambda s: s[1] - s[0])
+    return max(((a[1], b[0]) for a, b in itertools.pairwise(edges)), key=lambda s: s[1] - s[0])
 
 
 def carry(rng: np.random.Generator, event: Event, singles: Scene, group: Scene, frames: int) -> Event | None:

@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -129,8 +130,8 @@ def _static(script: Script, shown: list[Event]) -> list[Fact]:
     facts = []
     if script.group:
         one = script.group[0]
-        fields = {"c": one.colour, "s": one.shape, "ss": PLURALS[one.shape]}
-        facts.append(fact("count", NUMBERS[len(script.group)], **fields))
+        answer = NUMBERS[len(script.group)]
+        facts.append(fact("count", answer, c=one.colour, s=one.shape, ss=PLURALS[one.shape]))
     for body in first:
         if body in turned or body in script.group:
             continue
@@ -174,8 +175,7 @@ def _absent(script: Script, kinds: Counter[str]) -> list[Fact]:
     # What flashes has disappeared as well, what appears might be said to flash.
     asked = [k for k in ("flash", "vanish", "appear") if k not in kinds and ("flash" not in kinds or k == "flash")]
     facts = [fact("nothing", NOTHING, key) for key in asked]
-    fields = [{"c": b.colour, "s": b.shape} for b in idle]
-    return facts + [fact("nothing", NOTHING, key, **f) for f in fields for key in ("recolour", "move")]
+    return facts + [fact("nothing", NOTHING, k, c=b.colour, s=b.shape) for b in idle for k in ("recolour", "move")]
 
 
 def _time(script: Script, shown: list[Event], kinds: Counter[str]) -> list[Fact]:
@@ -198,7 +198,7 @@ def _time(script: Script, shown: list[Event], kinds: Counter[str]) -> list[Fact]
         still = [b for b in script.scenes[0] if b in script.scenes[-1] and b not in script.group]
         facts += [fact("when", NEVER, "when one", c=b.colour, s=b.shape) for b in still]
         facts.append(fact("times", NUMBERS[kinds["flash"]]))
-    apart = all(b.first - a.last >= APART for a, b in zip(shown, shown[1:], strict=False))
+    apart = all(b.first - a.last >= APART for a, b in itertools.pairwise(shown))
     if len({e.body for e in shown}) == len(shown) > 1 and apart:
         flashes = set(kinds) == {"flash"}
         for place, event in zip((*PLACES[: len(shown) - 1], PLACES[-1]), shown, strict=True):

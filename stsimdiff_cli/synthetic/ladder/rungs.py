@@ -43,7 +43,9 @@ class View:
         """The body where the camera sees it."""
         dx, dy, zoom = (float(v) for v in self.camera[frame])
         half = SIDE / 2
-        return replace(body, x=(body.x - half) * zoom + half + dx, y=(body.y - half) * zoom + half + dy, r=body.r * zoom)
+        return replace(
+            body, x=(body.x - half) * zoom + half + dx, y=(body.y - half) * zoom + half + dy, r=body.r * zoom
+        )
 
     def reversed(self) -> View:
         """The view of the same clip played backwards."""

@@ -185,8 +185,9 @@ def route(rng: np.random.Generator, body: Body, others: list[Body]) -> Body | No
 def draw_event(
     rng: np.random.Generator, kind: str, frames: int, split: str, singles: Scene, known: Scene, slow: bool = False
 ) -> Event | None:
-    """An event of a kind to one of `singles`; known are all bodies that it must not touch or resemble. None: no room."""
-    body, to, scene, length = singles[int(rng.integers(len(singles)))], None, (), 1
+    """An event of a kind to one of `singles`, or None without room; it touches and resembles none of `known`."""
+    body, to, length = singles[int(rng.integers(len(singles)))], None, 1
+    scene: Scene = ()
     if kind in ("flash", "appear"):
         fresh = newcomer(rng, split, known)
         if fresh is None:

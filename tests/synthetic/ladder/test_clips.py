@@ -66,7 +66,9 @@ def _facts(rung: str, seeds: range) -> list:
     facts = []
     for seed in seeds:
         script, _ = write_script(seed, rung, "train", 32, None)
-        script = {"forward": script, "reversed": script.reversed(), "without": script.without_events()}[ORDERS[seed % 3]]
+        script = {"forward": script, "reversed": script.reversed(), "without": script.without_events()}[
+            ORDERS[seed % 3]
+        ]
         facts += facts_of(script, np.random.default_rng(seed))
     return facts
 

@@ -51,7 +51,9 @@ class Reading:
         pairs = []
         for c, s in self.names:
             for first, end in self.runs((c, s)):
-                after = [(d, a) for d, t in self.names if t == s and d != c for a, _ in self.runs((d, t)) if a == end + 1]
+                after = [
+                    (d, a) for d, t in self.names if t == s and d != c for a, _ in self.runs((d, t)) if a == end + 1
+                ]
                 if first == 0 and after and not self.cut():
                     pairs.append(((c, s), after[0][0], end + 1))
         return pairs
@@ -142,7 +144,9 @@ def check(fact: Fact, reading: Reading, carried: set[str | None], slow: bool) ->
             middles = [(a + b + 1) / 2 for _, _, a, b in moves]
         if slow and middles:  # a fade has no single frame; its true middle is within half its length
             return
-        assert [TIMES[int(3 * m / (reading.last + 1))] for m in middles] == ([fact.answer] if fact.answer != "never" else [])
+        assert [TIMES[int(3 * m / (reading.last + 1))] for m in middles] == (
+            [fact.answer] if fact.answer != "never" else []
+        )
 
 
 @pytest.mark.parametrize("order", ORDERS)

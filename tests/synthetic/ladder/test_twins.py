@@ -31,7 +31,11 @@ def test_the_other_rungs_keep_scene_and_event(rung: str, seed: int) -> None:
     (event,) = twin.events
     assert script.scenes[0] == twin.scenes[0]
     assert script.group == twin.group
-    same = [e for e in script.events if e.kind == event.kind and (e.body, e.to, e.scene) == (event.body, event.to, event.scene)]
+    same = [
+        e
+        for e in script.events
+        if e.kind == event.kind and (e.body, e.to, e.scene) == (event.body, event.to, event.scene)
+    ]
     assert any(e.when(32) == event.when(32) for e in same)
     if rung != "slow":
         assert event in script.events
@@ -46,7 +50,7 @@ def test_slow_changes_take_a_fifth_of_the_clip_or_more_and_end_alike(kind: str, 
     twin, _ = write_script(seed, "still", "train", 40, kind)
     (event,) = script.events
     assert event.last - event.first + 1 >= 8
-    assert 1 <= event.first and event.last < 39
+    assert event.first >= 1 and event.last < 39
     assert script.scenes[-1] == twin.scenes[-1]
 
 
@@ -84,7 +88,7 @@ def test_a_cover_passes_while_nothing_happens(seed: int) -> None:
 def test_most_clips_with_covers_carry_something_to_the_end() -> None:
     carried = 0
     for seed in range(60):
-        script, kind = write_script(seed, "occluders", "train", 32, None)
+        script, _ = write_script(seed, "occluders", "train", 32, None)
         for event in script.events:
             if event.kind == "carry":
                 carried += 1
