@@ -8,12 +8,13 @@ import numpy as np
 
 from ..questions import DIRECTIONS
 from .script import EVENTS, WAYS, Event, Scene, Script, draw_event, moment, newcomer, play, set_stage, slow_down
-from .world import MARGIN, SIDE, SPLITS, Body
+from .world import MARGIN, RADII, SIDE, SPLITS, Body, put
 
 # The kinds of the event that a rung shares with its twin, where not all of EVENTS will do.
 KINDS = {"several": ("flash", "vanish", "recolour", "move"), "long": ("flash",)}
 APART = 3  # frames at least between two events of a clip, and from both its ends
 MOST_FLASHES, MOST_NEEDLES = 4, 3
+ROOM = max(high for _, high in RADII["train"])  # pixels, radius of the largest body
 
 
 def kinds_of(rung: str, frames: int) -> tuple[str, ...]:
@@ -33,7 +34,10 @@ def write_script(seed: int, rung: str, split: str, frames: int, kind: str | None
         singles, group = staged
         known = (*singles, *group)
         event = None if kind == "none" else draw_event(rng, kind, frames, split, singles, known)
-        if kind == "none" or event is not None:
+        if kind != "none" and event is None:
+            continue
+        guest = put(rng, Body("", "", 0.0, 0.0, ROOM), list(_known(known, (event,) if event is not None else ())))
+        if guest is not None:  # there is room for what rungs add
             break
     if event is None:
         return play(known, group, (), frames), kind
@@ -93,14 +97,14 @@ def several(
 
 
 def needles(rng: np.random.Generator, event: Event, known: Scene, split: str, frames: int) -> tuple[Event, ...]:
-    """The flash of the twin and up to two more, of other bodies, at other depths."""
+    """The flash of the twin and up to two more, of other bodies, at other depths (and perhaps at the same place)."""
     count = int(rng.integers(1, MOST_NEEDLES + 1))
     while True:
         events: tuple[Event, ...] = (event,)
         while len(events) < count:
-            body = newcomer(rng, split, _known(known, events))
+            body = newcomer(rng, split, known, _known((), events))
             if body is None:
-                break
+                continue
             length = int(rng.integers(1, 3))
             first = moment(rng, frames, length)
             events = (*events, Event("flash", first, first + length - 1, body))

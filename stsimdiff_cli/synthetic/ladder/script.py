@@ -163,10 +163,10 @@ def moment(rng: np.random.Generator, frames: int, length: int) -> int:
     return min(max(first, 1), max(1, frames - 1 - length))
 
 
-def newcomer(rng: np.random.Generator, split: str, known: Scene) -> Body | None:
-    """One more body of a new colour and shape at a free place."""
-    colour = str(rng.choice([c for c in COLOURS if c not in {b.colour for b in known}]))
-    shape = str(rng.choice([s for s in SHAPES if s not in {b.shape for b in known}]))
+def newcomer(rng: np.random.Generator, split: str, known: Scene, absent: Scene = ()) -> Body | None:
+    """One more body of a new colour and shape at a free place; `absent` are known bodies that take no place."""
+    colour = str(rng.choice([c for c in COLOURS if c not in {b.colour for b in (*known, *absent)}]))
+    shape = str(rng.choice([s for s in SHAPES if s not in {b.shape for b in (*known, *absent)}]))
     return put(rng, make_body(rng, colour, shape, split), list(known))
 
 
