@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 
@@ -71,29 +72,30 @@ def several(
     rng: np.random.Generator, event: Event, singles: Scene, known: Scene, split: str, frames: int
 ) -> tuple[Event, ...]:
     """The event and others: one to four flashes of one body, or three events of which each happens once."""
-    counting = rng.random() < 0.5
     others = [k for k in ("vanish", "recolour", "move") if k != event.kind]
     while True:
-        if event.kind == "flash":
-            second = str(rng.choice(others))
-            kinds = [second] if counting else [second, str(rng.choice([k for k in others if k != second]))]
-        else:
-            kinds = ["flash"] if counting else ["flash", str(rng.choice(others))]
+        counting = rng.random() < 0.5
+        kinds = [str(k) for k in rng.permutation(others)[: 1 if counting else 2]]
+        if event.kind != "flash":
+            kinds[0] = "flash"
         events: tuple[Event, ...] = (event,)
         for kind in kinds:
-            used = {e.body for e in events}
-            idle = tuple(b for b in singles if b not in used)
+            idle = tuple(b for b in singles if b not in {e.body for e in events})
             fresh = draw_event(rng, kind, frames, split, idle, _known(known, events)) if idle else None
-            events = events if fresh is None else (*events, fresh)
-        if len(events) != 1 + len(kinds):
-            continue
-        if counting:
-            flash = next(e for e in events if e.kind == "flash")
+            events = events if fresh is None else (*events, _anywhere(rng, fresh, frames))
+        flash = next((e for e in events if e.kind == "flash"), None)
+        if counting and flash is not None:
             for _ in range(int(rng.integers(MOST_FLASHES))):
-                first = int(rng.integers(1, frames - 2))
-                events = (*events, Event("flash", first, first + flash.last - flash.first, flash.body))
-        if apart(events, frames):
+                events = (*events, _anywhere(rng, flash, frames))
+        if len(events) > len(kinds) and apart(events, frames):
             return events
+
+
+def _anywhere(rng: np.random.Generator, event: Event, frames: int) -> Event:
+    """The event at any time."""
+    length = event.last - event.first
+    first = int(rng.integers(1, frames - 1 - length))
+    return replace(event, first=first, last=first + length)
 
 
 def needles(rng: np.random.Generator, event: Event, known: Scene, split: str, frames: int) -> tuple[Event, ...]:
