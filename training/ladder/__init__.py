@@ -1,0 +1,1 @@
+"""The training recipe of the embedded model that sees the ladder."""
