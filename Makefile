@@ -44,7 +44,7 @@ $(LMMS)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(LMMS)
 	grep -E '^(torch|transformers)==' constraints.txt > $(LMMS)/pins.txt
 	$(LMMS)/bin/python -m pip install --quiet $$(grep '^torch==' constraints.txt)
-	$(LMMS)/bin/python -m pip install --quiet --constraint $(LMMS)/pins.txt lmms-eval==0.7.3
+	$(LMMS)/bin/python -m pip install --quiet --constraint $(LMMS)/pins.txt lmms-eval==0.7.3 'filelock<4'
 	if $(LMMS)/bin/python -c 'import sys, torch; sys.exit(torch.version.cuda is not None)'; then \
 		$(LMMS)/bin/python -m pip uninstall --quiet --yes torchvision timm; fi
 	$(LMMS)/bin/python -m pip install --quiet --constraint $(LMMS)/pins.txt --editable .

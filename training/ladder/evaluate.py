@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from stsimdiff_cli.synthetic.choices import LAYOUTS
+from stsimdiff_cli.synthetic.benchmark_prompts import LAYOUTS
 from stsimdiff_cli.synthetic.ladder import RUNGS
 from stsimdiff_cli.synthetic.ladder.choices import choose_among, rotations
 from stsimdiff_cli.synthetic.ladder.questions import KINDS, Fact
@@ -83,8 +83,8 @@ def accuracy(
         else:
             good, asked = [], plainly(raw.facts, rng)
             for fact in raw.facts:
-                choice = choose_among(rng, fact, raw.bodies, raw.happened, LAYOUTS[layout].most)
-                turned = [c.asked(layout) for c in rotations(choice)]
+                choice = choose_among(rng, fact, raw.bodies, raw.happened, LAYOUTS[layout].max_options)
+                turned = [c.as_question(layout) for c in rotations(choice)]
                 same = [Asked(fact.kind, q.text, q.answer) for q in turned]
                 good.append(all(answers_right(model, example, same, keep, generator, after)))
         for question, ok in zip(asked, good, strict=True):

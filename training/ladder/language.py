@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stsimdiff_cli.synthetic.choices import LAYOUTS, LETTERS, pieces
+from stsimdiff_cli.synthetic.benchmark_prompts import LAYOUTS
+from stsimdiff_cli.synthetic.choices import LETTERS, split_words
 from stsimdiff_cli.synthetic.ladder.choices import choose_among
 from stsimdiff_cli.synthetic.ladder.questions import NEVER, Fact
 
@@ -44,15 +45,15 @@ class Asked:
     answer: str
 
 
-def split_words(text: str) -> list[int]:
+def ids_of(text: str) -> list[int]:
     """The ids of a text, as the tokenizer gives them."""
-    return [_IDS[piece] for piece in pieces(text)]
+    return [_IDS[piece] for piece in split_words(text)]
 
 
 def segment(asked: Asked) -> tuple[list[int], int]:
     """The ids of question, turn marks, answer and end, and how many of them belong to the prompt."""
-    prompt = split_words(asked.text) + [_IDS[t] for t in TAIL]
-    return prompt + split_words(asked.answer) + [_IDS["<|im_end|>"]], len(prompt)
+    prompt = ids_of(asked.text) + [_IDS[t] for t in TAIL]
+    return prompt + ids_of(asked.answer) + [_IDS["<|im_end|>"]], len(prompt)
 
 
 def options_of(tokens: list[int]) -> list[int]:
@@ -90,8 +91,8 @@ def ask(rng: np.random.Generator, example: Example, fact: Fact, layout: str | No
         question = fact.ask(rng)
         return Asked(fact.kind, question.text, question.answer)
     frame = LAYOUTS[layout]
-    count = int(rng.integers(frame.fewest, frame.most + 1))
-    chosen = choose_among(rng, fact, example.raw.bodies, example.raw.happened, count).asked(layout)
+    count = int(rng.integers(frame.min_options, frame.max_options + 1))
+    chosen = choose_among(rng, fact, example.raw.bodies, example.raw.happened, count).as_question(layout)
     return Asked(fact.kind, chosen.text, chosen.answer)
 
 

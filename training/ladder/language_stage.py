@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Subset
 
-from stsimdiff_cli.synthetic.choices import LAYOUTS
+from stsimdiff_cli.synthetic.benchmark_prompts import LAYOUTS
 from stsimdiff_cli.synthetic.ladder import RUNGS
 
 from .clips import STAGES, Example, Plan, Plans, Shelf, Steps, encode_clip, render

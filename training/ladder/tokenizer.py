@@ -6,16 +6,16 @@ import json
 from functools import cache
 from pathlib import Path
 
-from stsimdiff_cli.synthetic.choices import LETTERS, more_words
+from stsimdiff_cli.synthetic.choices import LETTERS, choice_words
 from stsimdiff_cli.synthetic.ladder.questions import words
-from stsimdiff_cli.synthetic.questions import words as plain_words
+from stsimdiff_cli.synthetic.questions import question_words as plain_words
 from training.tiny.tokenizer import CHAT_TEMPLATE, SPECIALS
 
 
 @cache
 def vocabulary() -> dict[str, int]:
     """Token to id: special tokens, newline, roles, letters of options, then every word in order of the alphabet."""
-    known = sorted({*words(), *plain_words(), *more_words()})
+    known = sorted({*words(), *plain_words(), *choice_words()})
     tokens = [*SPECIALS, "\n", "user", "assistant", "system", *LETTERS, *known]
     return {token: i for i, token in enumerate(dict.fromkeys(tokens))}
 

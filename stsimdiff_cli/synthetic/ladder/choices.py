@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..choices import Choice
+from ..choices import MultipleChoice
 from ..questions import DIRECTIONS, TIMES
 from . import questions as q
 from .clips import Clip
@@ -59,23 +59,25 @@ def _sentences(bodies: list[Body]) -> list[str]:
     return texts
 
 
-def choose(rng: np.random.Generator, fact: q.Fact, clip: Clip, count: int = 4) -> Choice:
+def choose(rng: np.random.Generator, fact: q.Fact, clip: Clip, count: int = 4) -> MultipleChoice:
     """A fact as a question with up to `count` options, the right one at a random place."""
     happened = [q.sentence(e) for e in clip.script.events if e.kind != "carry"]
     return choose_among(rng, fact, bodies_of(clip), happened, count)
 
 
-def choose_among(rng: np.random.Generator, fact: q.Fact, bodies: list[Body], happened: list[str], count: int) -> Choice:
+def choose_among(
+    rng: np.random.Generator, fact: q.Fact, bodies: list[Body], happened: list[str], count: int
+) -> MultipleChoice:
     """The same from what `rivals` needs."""
     wrong = rivals(rng, fact, bodies, happened, count - 1)
     place = int(rng.integers(len(wrong) + 1))
-    return Choice(fact.kind, fact.ask(rng).text, (*wrong[:place], fact.answer, *wrong[place:]), place)
+    return MultipleChoice(fact.kind, fact.ask(rng).text, (*wrong[:place], fact.answer, *wrong[place:]), place)
 
 
-def rotations(choice: Choice) -> list[Choice]:
+def rotations(choice: MultipleChoice) -> list[MultipleChoice]:
     """The choice with its options turned round, so that the right one stands at every place once."""
     turned = []
     for i in range(len(choice.options)):
         options = choice.options[i:] + choice.options[:i]
-        turned.append(Choice(choice.kind, choice.text, options, options.index(choice.options[choice.right])))
+        turned.append(MultipleChoice(choice.kind, choice.text, options, options.index(choice.options[choice.right])))
     return turned

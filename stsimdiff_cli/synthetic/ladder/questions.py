@@ -99,10 +99,10 @@ def fact(kind: str, answer: str, key: str = "", depth: float | None = None, **fi
 def sentence(event: Event) -> str:
     """What happens, in words."""
     if event.body is None:
-        return plain.sentence("cut")
+        return plain.event_sentence("cut")
     if event.kind == "appear":
         return f"a {event.body.name} appears"
-    return plain.sentence(event.kind, event.body.colour, event.body.shape, event.detail)
+    return plain.event_sentence(event.kind, event.body.colour, event.body.shape, event.detail)
 
 
 def facts_of(script: Script, rng: np.random.Generator) -> list[Fact]:
@@ -213,6 +213,6 @@ def words() -> list[str]:
     texts = [w.format(**fill) for many in WORDINGS.values() for w in many]
     bodies = [Body(c, s, 0.0, 0.0, 1.0) for c, s in zip(COLOURS, SHAPES * 2, strict=False)]
     texts += [sentence(Event(k, 1, 1, b, b.at(1, 0))) for k in HAPPENS if k != "cut" for b in bodies[:1]]
-    texts += [plain.sentence("cut"), *HAPPENS.values(), *PLURALS.values(), NEVER, NOTHING]
+    texts += [plain.event_sentence("cut"), *HAPPENS.values(), *PLURALS.values(), NEVER, NOTHING]
     texts += [*COLOURS, *SHAPES, *NUMBERS, *PLACES, *SIDES, *plain.DIRECTIONS, *plain.TIMES]
     return sorted({w for text in texts for w in text.lower().replace("?", " ? ").split()})

@@ -27,7 +27,7 @@ class View:
 
     camera (T, 3): offset in x and y in pixels and zoom; drift (T, 2): how far the background has moved, in pixels;
     gain (T,): brightness; sigma: sensor noise in grey levels; step: quantiser of the codec, 0 without one;
-    behind: bodies that stand around; front: covers in each frame; seconds: length of the clip, 0 for 8 frames a second.
+    Bodies that stand around, covers in each frame, and the length of the clip in seconds (0: 8 frames a second).
     """
 
     camera: np.ndarray

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 import numpy as np
 import pytest
 
-from stsimdiff_cli.synthetic.choices import LAYOUTS
+from stsimdiff_cli.synthetic.benchmark_prompts import LAYOUTS
 from stsimdiff_cli.synthetic.ladder import RUNGS, make_clip
 from stsimdiff_cli.synthetic.ladder import rungs as r
 from stsimdiff_cli.synthetic.ladder import world as w
@@ -112,7 +112,7 @@ def test_choices_hold_the_right_option_once_and_rotate_it_to_every_place(rung: s
         assert sorted(c.right for c in turned) == list(range(len(choice.options)))
         assert all(c.options[c.right] == fact.answer for c in turned)
         assert all(set(c.options) == set(choice.options) for c in turned)
-        assert choice.asked(next(iter(LAYOUTS))).answer == f"{fact.answer} {choice.letter}"
+        assert choice.as_question(next(iter(LAYOUTS))).answer == f"{fact.answer} {choice.letter}"
 
 
 def test_wrong_arguments_are_named() -> None:
