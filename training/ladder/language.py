@@ -19,10 +19,11 @@ from stsimdiff_cli.synthetic.benchmark_prompts import LAYOUTS
 from stsimdiff_cli.synthetic.choices import LETTERS, split_words
 from stsimdiff_cli.synthetic.ladder.choices import choose_among
 from stsimdiff_cli.synthetic.ladder.questions import NEVER, Fact
+from training.tiny.vision_tower import gated, linear, rms_norm
 
 from .clips import Example
 from .labels import NEWS
-from .model import CELLS, GRID, HIDDEN, gated, linear, rms_norm, turn
+from .model import CELLS, GRID, HIDDEN, turn
 from .tokenizer import vocabulary
 
 HEAD = ("<|im_start|>", "user", "\n", "<|vision_start|>")

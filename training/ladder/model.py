@@ -21,6 +21,7 @@ from transformers import GenerationConfig, Qwen2_5_VLConfig, Qwen2_5_VLForCondit
 
 from stsimdiff_cli.synthetic.ladder.world import SIDE
 from training.tiny.model import PREPROCESSOR
+from training.tiny.vision_tower import gated, linear, rms_norm
 
 from .tokenizer import save_tokenizer, vocabulary
 
@@ -158,22 +159,6 @@ def cut_patches(x: Tensor) -> Tensor:
     channels = x.shape[1]
     x = x.reshape(-1, channels, GRID, MERGE, PATCH, GRID, MERGE, PATCH).permute(0, 2, 5, 3, 6, 1, 4, 7)
     return x.reshape(x.shape[0], CELLS * MERGE * MERGE, channels * PATCH * PATCH)
-
-
-def linear(layer: torch.nn.Linear, x: Tensor) -> Tensor:
-    """The layer in the precision of x."""
-    bias = None if layer.bias is None else layer.bias.to(x.dtype)
-    return F.linear(x, layer.weight.to(x.dtype), bias)
-
-
-def rms_norm(norm: Any, x: Tensor) -> Tensor:
-    """Root-mean-square norm in the precision of x."""
-    return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6) * norm.weight.to(x.dtype)
-
-
-def gated(mlp: Any, x: Tensor) -> Tensor:
-    """The gated feed-forward block in the precision of x."""
-    return linear(mlp.down_proj, F.silu(linear(mlp.gate_proj, x)) * linear(mlp.up_proj, x))
 
 
 def encode(visual: Any, patches: Tensor, early: list[Tensor] | None = None) -> Tensor:
