@@ -21,9 +21,10 @@ from transformers import GenerationConfig, Qwen2_5_VLConfig, Qwen2_5_VLForCondit
 
 from stsimdiff_cli.synthetic.ladder.world import SIDE
 from training.tiny.model import PREPROCESSOR
+from training.tiny.tokenizer import save_tokenizer
 from training.tiny.vision_tower import gated, linear, rms_norm
 
-from .tokenizer import save_tokenizer, vocabulary
+from .tokenizer import vocabulary
 
 PATCH, MERGE = 8, 2
 GRID = SIDE // (PATCH * MERGE)  # 7 x 7 tokens a slot
@@ -216,7 +217,7 @@ def export(model: Any, folder: Path) -> None:
             eos_token_id=ids["<|im_end|>"], pad_token_id=ids["<|endoftext|>"], do_sample=False, max_new_tokens=16
         )
         twin.save_pretrained(fresh)
-        save_tokenizer(fresh)
+        save_tokenizer(fresh, ids)
         for file, extra in (
             ("preprocessor_config.json", {"image_processor_type": "Qwen2VLImageProcessor"}),
             ("video_preprocessor_config.json", {"video_processor_type": "Qwen2VLVideoProcessor"}),

@@ -44,12 +44,12 @@ def vocabulary() -> dict[str, int]:
     return {token: i for i, token in enumerate(dict.fromkeys(tokens))}
 
 
-def make_tokenizer():
-    """A transformers PreTrainedTokenizerFast of the vocabulary."""
+def make_tokenizer(ids: dict[str, int] | None = None):
+    """A transformers PreTrainedTokenizerFast of a vocabulary (token to id), by default this recipe's."""
     from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    inner = Tokenizer(models.WordLevel(vocabulary(), unk_token="<unk>"))
+    inner = Tokenizer(models.WordLevel(ids or vocabulary(), unk_token="<unk>"))
     inner.normalizer = normalizers.Lowercase()
     inner.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -73,9 +73,9 @@ def make_tokenizer():
     )
 
 
-def save_tokenizer(folder: Path) -> None:
+def save_tokenizer(folder: Path, ids: dict[str, int] | None = None) -> None:
     """Write tokenizer.json, tokenizer_config.json and chat_template.jinja."""
-    make_tokenizer().save_pretrained(folder)
+    make_tokenizer(ids).save_pretrained(folder)
     path = folder / "tokenizer_config.json"  # the class name that older releases of transformers know as well
     settings = json.loads(path.read_text(encoding="utf-8")) | {"tokenizer_class": "PreTrainedTokenizerFast"}
     path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
