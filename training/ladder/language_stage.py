@@ -29,10 +29,12 @@ from .language import (
     read,
 )
 from .model import make_model
+from .optimizer import Optimizer
 from .state import Clock, learning_rate, load, save
 
 TESTED = 6  # clips a rung that show how training goes
 DECAY = 0.998  # of the running mean of the weights, which is the model that is tested and exported
+PEAK = 2e-3  # learning rate
 
 
 def compose(plan: Plan, examples: list[Example], step: int, seed: int) -> Batch:
@@ -69,8 +71,7 @@ def train_language(
     mean: Any = make_model().to(device)
     mean.load_state_dict(state.get("mean", state["model"]))
     lm, hints = model.model.language_model, Hints().to(device)
-    weights = [*lm.parameters(), *hints.parameters()]
-    optimizer = torch.optim.AdamW(weights, lr=1e-3, betas=(0.9, 0.98), weight_decay=0.02)
+    optimizer = Optimizer([lm, hints], decay=0.02)
     if "hints" in state:
         hints.load_state_dict(state["hints"])
         optimizer.load_state_dict(state["optimizer"])
@@ -80,18 +81,13 @@ def train_language(
     data = Subset(Steps(Plans(seed, budget, reuse), steps, workers > 0), range(start, steps))
     loader = DataLoader(data, batch_size=None, num_workers=workers, collate_fn=lambda item: item)
     for step, (plan, raws) in enumerate(loader, start):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps, 1e-3)
         examples = [encode_clip(visual, raw, device) for raw in raws]
         examples = examples or [shelf.get(visual, key, device) for key in plan.keys]
         batch = compose(plan, examples, step, seed)
         middle = Middle()
         loss, right = answer_loss(read(model, batch, middle=middle), batch.targets)
         hint, shown = hints(middle, batch)
-        optimizer.zero_grad()
-        (loss + 0.5 * hint).backward()
-        torch.nn.utils.clip_grad_norm_(weights, 1.0)
-        optimizer.step()
+        optimizer.step(loss + 0.5 * hint, learning_rate(step, steps, PEAK))
         with torch.no_grad():
             decay = min(DECAY, (step + 1) / (step + 20))
             for a, b in zip(mean.model.language_model.parameters(), lm.parameters(), strict=True):

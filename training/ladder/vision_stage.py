@@ -9,10 +9,12 @@ import torch
 from torch.utils.data import DataLoader, Subset
 
 from .model import make_model
+from .optimizer import Optimizer
 from .state import Clock, learning_rate, load, save
 from .vision import RUNGS, Heads, Pairs, vision_loss
 
 TESTED = ("still", "pan", "noise", "crowd", "occluders")
+PEAK = 5e-3  # learning rate
 
 
 def train_vision(
@@ -22,8 +24,7 @@ def train_vision(
     model: Any = make_model().to(device)
     heads = Heads().to(device)
     words = model.get_input_embeddings().weight.detach()
-    weights = [*model.model.visual.parameters(), *heads.parameters()]
-    optimizer = torch.optim.AdamW(weights, lr=1e-3, betas=(0.9, 0.98), weight_decay=0.01)
+    optimizer = Optimizer([model.model.visual, heads], decay=0.01)
     path, start = work / "vision.pt", 0
     if resume and path.exists():
         state = load(path, device)
@@ -34,13 +35,8 @@ def train_vision(
     clock = Clock("vision")
     data = Subset(Pairs(seed, batch, steps), range(start, steps))
     for step, item in enumerate(DataLoader(data, batch_size=None, num_workers=workers), start):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps, 1.5e-3)
         loss, shown = vision_loss(model.model.visual, heads, words, {k: v.to(device) for k, v in item.items()})
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(weights, 1.0)
-        optimizer.step()
+        optimizer.step(loss, learning_rate(step, steps, PEAK))
         clock.count(shown | {"loss": float(loss.detach())})
         last = step + 1 == steps
         if clock.due("log") or last:
