@@ -17,7 +17,7 @@ from ..errors import VideoError
 from .opening import open_video
 from .orientation import Orientation
 from .packets import Packets, read_packets
-from .timeline import by_counting, by_time_stamps, why_counted
+from .timeline import by_counting, by_time_stamps, doubtful, why_counted, why_doubted
 
 SHORT_NAMES = {"mov,mp4,m4a,3gp,3g2,mj2": "mp4", "matroska,webm": "matroska"}
 
@@ -144,7 +144,13 @@ def scan(path: Path | str) -> Scan:
         contents = read_packets(container, stream)
     if contents.first is None:
         raise _no_frames(path)
-    counted = why_counted(name, codec, reorders, contents.packets, tick)
+    packets = contents.packets
+    counted = why_counted(packets, tick)
+    suspects = doubtful(packets, reorders)
+    if not counted and len(suspects):
+        container, stream = open_video(path)
+        with container:
+            counted = why_doubted(container, stream, packets, suspects)
     if counted:
         container, stream = open_video(path)
         with container:
