@@ -12,18 +12,19 @@ Message = tuple[int, str, str]  # level (lower is graver), the demuxer or decode
 
 _lock = threading.Lock()
 _listeners = 0
+_threaded = 0  # decoders with threads of their own
 _before: tuple[int | None, bool] = (None, True)  # PyAV's level, and whether it leaves out repeated messages
 
 
 @contextmanager
 def listening() -> Iterator[list[Message]]:
-    """A list that FFmpeg's errors in this thread are appended to.
+    """A list that FFmpeg's errors in this thread are appended to; it stays empty while a decoder is `threaded`.
 
-    PyAV's log is global, and off by default. It is on while anybody listens, and is then left as it was found. FFmpeg
-    must have no threads of its own meanwhile: PyAV holds Python's lock while it waits for a decoder's threads to end,
-    and they would wait for that lock to log. So decode with one thread.
+    PyAV's log is global, and off by default. It is on while anybody listens, and is then left as it was found.
     """
-    _begin()
+    if not _begin():
+        yield []
+        return
     try:
         with av.logging.Capture() as messages:
             yield messages
@@ -31,14 +32,38 @@ def listening() -> Iterator[list[Message]]:
         _end()
 
 
-def _begin() -> None:
+def threaded() -> bool:
+    """Ask for a decoder with threads of its own; False if somebody listens. True must be ended by `not_threaded`.
+
+    The log must be off while such a decoder lives: PyAV holds Python's lock while it waits for the decoder's threads to
+    end, and they would wait for that lock to write to the log.
+    """
+    global _threaded
+    with _lock:
+        if _listeners:
+            return False
+        _threaded += 1
+        return True
+
+
+def not_threaded() -> None:
+    """A decoder with threads of its own is closed."""
+    global _threaded
+    with _lock:
+        _threaded -= 1
+
+
+def _begin() -> bool:
     global _listeners, _before
     with _lock:
+        if _threaded:
+            return False
         if not _listeners:
             _before = av.logging.get_level(), av.logging.get_skip_repeated()
             av.logging.set_level(av.logging.ERROR)
             av.logging.set_skip_repeated(False)
         _listeners += 1
+        return True
 
 
 def _end() -> None:

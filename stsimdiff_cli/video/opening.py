@@ -10,7 +10,7 @@ import av
 from av.stream import Disposition
 
 from ..errors import RequestError, StsimdiffError, VideoError
-from .ffmpeg_log import listening
+from .ffmpeg_log import Message, listening
 
 #: FFmpeg's names of the formats that are opened: containers, streams without one, and still pictures. A file in one of
 #: them holds its own pictures. A playlist or a script (hls, dash, concat, sdp, image2) names other files or addresses
@@ -27,8 +27,11 @@ FORMATS = (
 LOCAL_ONLY = {"protocol_whitelist": "file", "format_whitelist": ",".join(FORMATS)}
 
 
-def open_video(path: Path) -> tuple[Any, Any]:
+def open_video(path: Path, heard: list[Message] | None = None) -> tuple[Any, Any]:
     """Open `path` and return PyAV's container and its best video stream. The caller closes the container.
+
+    The demuxer's errors on the way, if FFmpeg opens the file all the same, are appended to `heard`. (Those of decoders,
+    which it asks for what the header does not tell, also come from healthy files.)
 
     No other file is opened, whatever this one asks for: formats that name others are refused, and an MP4's references
     to other files are not followed (FFmpeg's default). Raises RequestError if there is no such file or it is not a
@@ -41,6 +44,8 @@ def open_video(path: Path) -> tuple[Any, Any]:
         except (av.FFmpegError, ValueError) as error:
             refused = next((name for _, name, text in log if text.startswith("Format not on whitelist")), None)
             raise _not_a_video(path, refused) if refused else _unreadable(path, error) from error
+    if heard is not None:
+        heard.extend(m for m in log if m[1] == container.format.name)
     stream = container.streams.best("video")
     if stream is None or stream.codec_context is None or stream.disposition & Disposition.attached_pic:
         others: list[str] = sorted({s.type for s in container.streams if s is not stream})

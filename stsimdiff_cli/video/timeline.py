@@ -9,7 +9,7 @@ from typing import Any
 import av
 import numpy as np
 
-from .packets import NO_TIME, FirstFrame, Packets
+from .packets import NO_TIME, FirstFrame, Packets, one_thread
 
 LONGEST_DELAY = 16  # the most frames that a decoder holds back to reorder them (H.264, HEVC)
 ASKED = 64  # packets after a doubtful one that are decoded: 16 that a decoder may hold back, and some GOPs
@@ -205,9 +205,3 @@ def _decode_order(container: Any, stream: Any, count: int) -> list[int]:
         except av.FFmpegError:
             if position + 1 >= count:
                 return came_after
-
-
-def one_thread(stream: Any) -> None:
-    """Decode in the calling thread, so that the frames of a damaged file do not depend on the machine."""
-    stream.codec_context.thread_type = "SLICE"
-    stream.codec_context.thread_count = 1
