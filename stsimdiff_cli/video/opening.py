@@ -16,15 +16,12 @@ from .ffmpeg_log import Message, listening
 #: them holds its own pictures. A playlist or a script (hls, dash, concat, sdp, image2) names other files or addresses
 #: instead, and to some formats (tty) every text is a video.
 FORMATS = (
-    "mov,mp4,m4a,3gp,3g2,mj2",
-    "matroska,webm",
-    *"3g2 3gp apng asf asf_o av1 avi avs2 avs3 cavsvideo dhav dirac dnxhd dv flv gif gxf h261 h263 h264 hevc".split(),
-    *"ingenient ipmovie ivf jpegxl_anim kux live_flv lxf m4v matroska mgsts mjpeg mjpeg_2000 mlv mov mp4".split(),
-    *"mpeg mpegts mpegtsraw mpegvideo mpjpeg mxf nsv nut nuv obu ogg r3d rm smjpeg swf ty vc1 vc1test vvc webm".split(),
-    *"webp wtv yuv4mpegpipe".split(),
-    *"bmp_pipe gif_pipe j2k_pipe jpeg_pipe jpegxl_pipe pam_pipe png_pipe ppm_pipe tiff_pipe webp_pipe".split(),
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,apng,asf,asf_o,av1,avi,avs2,avs3,cavsvideo,dhav,dirac,dnxhd,dv,flv,gif,gxf,"
+    "h261,h263,h264,hevc,ingenient,ipmovie,ivf,jpegxl_anim,kux,live_flv,lxf,m4v,mgsts,mjpeg,mjpeg_2000,mlv,mpeg,mpegts,"
+    "mpegtsraw,mpegvideo,mpjpeg,mxf,nsv,nut,nuv,obu,ogg,r3d,rm,smjpeg,swf,ty,vc1,vc1test,vvc,wtv,yuv4mpegpipe,"
+    "bmp_pipe,gif_pipe,j2k_pipe,jpeg_pipe,jpegxl_pipe,pam_pipe,png_pipe,ppm_pipe,tiff_pipe,webp_pipe"
 )
-LOCAL_ONLY = {"protocol_whitelist": "file", "format_whitelist": ",".join(FORMATS)}
+LOCAL_ONLY = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
 
 
 def open_video(path: Path, heard: list[Message] | None = None) -> tuple[Any, Any]:

@@ -121,8 +121,9 @@ def to_rgb(frame: Any, width: int, height: int, reformatter: VideoReformatter) -
 
     The matrix (BT.709, BT.601, BT.2020) and the range are those of the frame. A frame that does not state them is taken
     to be in limited range, and in BT.709 if it has 720 lines or more, else in BT.601, as in players. The destination's
-    matrix has no meaning for RGB, but PyAV before 17 ignores the source's matrix unless the two differ. A frame that differs in size from the first (a stream
-    may change it) is scaled to the first one's size. HDR brightness stays as stored.
+    matrix has no meaning for RGB, but PyAV before 17 ignores the source's matrix unless the two differ. A frame that
+    differs in size from the first (a stream may change it) is scaled to the first one's size. HDR brightness stays as
+    stored.
     """
     matrix = int(frame.colorspace)
     if matrix == UNSPECIFIED and frame.height >= HD_LINES:

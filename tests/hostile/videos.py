@@ -23,9 +23,9 @@ import numpy as np
 from stsimdiff_cli.errors import RequestError, StsimdiffError
 from stsimdiff_cli.video import READERS, decoder_for, read_frames, scan
 from tests.hostile.trials import Trial
-from tests.support.clip_factory import has_encoder, paint, read_number, remux, render, trim, turn
+from tests.support.clip_factory import has_encoder, paint, read_number, render, trim, turn
 
-DECODERS = tuple(os.environ.get("STSIM_DECODERS","pyav decord torchcodec").split())
+DECODERS = ("pyav", "decord", "torchcodec")
 HANG = 60  # seconds after which a trial is taken for hung
 
 #: What can be put into what: codec -> (encoder, containers).
@@ -162,7 +162,7 @@ def _legible(path: Path, upside_down: bool) -> bool:
 
 def _coding(dice: random.Random, codec: str, container: str, traits: list[str]) -> tuple[dict[str, str], dict]:
     gop, between = dice.choice((1, 5, 12, 24, 250)), dice.choice((0, 0, 1, 2, 3))
-    if codec not in REORDERING or container in ("3gp", "mxf") and codec != "h264":
+    if codec not in REORDERING or (container in ("3gp", "mxf") and codec != "h264"):
         between = 0
     traits.append(f"GOP {gop}")
     if between and gop > 1:
@@ -352,7 +352,11 @@ def wrong_in_health(clip: Clip, reading: Reading, step: int) -> str | None:
         wrong = sum(a != b for a, b in itertools.zip_longest(reading.numbers, expected))
         return f"{wrong} of {len(expected)} frames are wrong"
     other = any("as showing times" in t or "genpts" in t or "frag" in t or "forgotten" in t for t in clip.traits)
-    if clip.container in EXACT_TIMES and not other and not np.allclose(reading.seconds, clip.seconds[::step], atol=0.0011):
+    if (
+        clip.container in EXACT_TIMES
+        and not other
+        and not np.allclose(reading.seconds, clip.seconds[::step], atol=0.0011)
+    ):
         return f"times are wrong by {np.abs(np.subtract(reading.seconds, clip.seconds[::step])).max():.3f} s"
     return None
 
@@ -393,7 +397,9 @@ def healthy_trials(seed: int, folder: Path) -> Iterator[Trial]:
         failure = None
         for step in (1, 13) if decoder == "pyav" else (3,):
             if failure is None:
-                failure = _guarded(lambda d=decoder, s=step: wrong_in_health(clip, read_all(clip.path, d, s), s), decoder)
+                failure = _guarded(
+                    lambda d=decoder, s=step: wrong_in_health(clip, read_all(clip.path, d, s), s), decoder
+                )
         if failure != REFUSED:
             yield Trial(f"healthy videos, {decoder}", f"videos.healthy {seed}: {clip.name}", failure)
     _remove(folder, clip)

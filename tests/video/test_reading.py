@@ -353,7 +353,11 @@ def test_pictures_without_a_time_are_counted(tmp_path):
     scanned = scan(path)
     assert not scanned.packets.timed.all()
     assert "have no time of their own" in scanned.notes[0]
-    assert read(path, scanned, range(scanned.frames)) == (list(range(N)), pytest.approx(np.arange(N) / 30, abs=0.01), [])
+    assert read(path, scanned, range(scanned.frames)) == (
+        list(range(N)),
+        pytest.approx(np.arange(N) / 30, abs=0.01),
+        [],
+    )
 
 
 @pytest.mark.parametrize(
@@ -557,7 +561,9 @@ def test_chosen_frames_of_a_real_clip_are_those_of_decoding_it_all():
     chosen = choose_frames(scanned, Sampling(6))
     with av.open(str(BUNNY)) as container:
         every = {
-            i: f.to_ndarray(format="rgb24", src_colorspace="ITU709", dst_colorspace="ITU601")  # it has 720 lines, untagged
+            i: f.to_ndarray(
+                format="rgb24", src_colorspace="ITU709", dst_colorspace="ITU601"
+            )  # it has 720 lines, untagged
             for i, f in enumerate(container.decode(video=0))
             if i in chosen
         }
