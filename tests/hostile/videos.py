@@ -181,10 +181,12 @@ def _coding(dice: random.Random, codec: str, container: str, traits: list[str]) 
     if codec in ("vp8", "vp9"):
         if dice.random() < 0.4:
             traits.append("alternate references")
-            return {"deadline": "good", "cpu-used": "5", "g": str(gop), "auto-alt-ref": "1", "lag-in-frames": "12"}, {}
-        return {"deadline": "realtime", "cpu-used": "8", "g": str(gop)}, {}
+            slow = {"deadline": "good", "cpu-used": "5", "auto-alt-ref": "1", "lag-in-frames": "12"}
+            return slow | {"g": str(gop), "threads": "1"}, {}
+        # libvpx waits for its own threads in a busy loop, for minutes on a machine with more to do: one thread
+        return {"deadline": "realtime", "cpu-used": "8", "g": str(gop), "threads": "1"}, {}
     if codec == "av1":
-        return {"preset": "8", "crf": "5", "g": str(max(gop, 5)), "svtav1-params": "lp=1"}, {}
+        return {"preset": "8", "crf": "5", "g": str(max(gop, 5))}, {}
     settings: dict = {}
     if codec not in ("mjpeg", "ffv1", "prores", "gif", "apng"):
         settings = {"gop_size": gop, "bit_rate": 1_500_000}
