@@ -19,11 +19,8 @@ LIMITS = {"DECORD_REWIND_RETRY_MAX": "1"}
 NO_SUBSTITUTES = 1e-9  # `fault_tol`, a fraction of the frames: even one frame replaced by a neighbour is an error
 #: Where decord was checked against painted frame numbers, and delivered the right ones (`tests/hostile/videos.py`).
 #: Elsewhere it was wrong in silence (ASF; FLV with B-frames; AVI with frames left out; MPEG-4 in fragmented MP4), gave
-#: up (IVF, GIF, APNG, raw streams), or was not checked.
-CHECKED = {
-    "mp4": {"h264", "hevc", "vp9", "mjpeg", "prores"},
-    "matroska": {"h264", "hevc", "vp8", "vp9", "mjpeg", "prores", "ffv1"},
-}
+#: up (IVF, GIF, APNG, raw streams), painted over damage (VP8, MJPEG, ProRes, FFV1), or was not checked.
+CHECKED = {"mp4": {"h264", "hevc", "vp9"}, "matroska": {"h264", "hevc", "vp9"}}
 SAME_TIME = 0.005  # seconds; decord gives times in float32
 
 
