@@ -11,11 +11,11 @@ from typing import Any
 import av
 
 from ..errors import VideoError
+from .ffmpeg_log import listening, not_threaded, threaded
 from .nal_units import length_size, unreferenced
 from .opening import open_video
-from .packets import NO_TIME
+from .packets import NO_TIME, one_thread
 from .scanning import Scan
-from .timeline import one_thread
 
 
 def decode_threads() -> int:
@@ -29,6 +29,11 @@ def decode_threads() -> int:
     return min(cores, 4) if cores >= 4 else 1
 
 
+#: Decoders that mark damage in what they return. They also complain in FFmpeg's log, but not of damage alone: after a
+#: seek, of pictures whose references are not there (open GOPs). The others say in the log alone what they met.
+FLAGGING = ("h264", "hevc", "av1")
+
+
 class Decoding:
     """A decoder that runs forward through a file.
 
@@ -39,7 +44,8 @@ class Decoding:
 
     def __init__(self, path: Path, scan: Scan, threads: int) -> None:
         self.path, self.scan = path, scan
-        self.threads = 1 if scan.counted else threads
+        self._most_threads = 1 if scan.counted or scan.codec not in FLAGGING else threads
+        self.threads = 1
         self.pending: deque[tuple[int, Any]] = deque()  # (time in ticks, or the count), frame
         self.seekable = scan.counted is None
         packets = scan.packets
@@ -55,6 +61,10 @@ class Decoding:
         if self._container is not None:
             self._container.close()
             self._container = None
+            del self._stream, self._packets  # the decoder and its threads end with the last reference
+        if self.threads > 1:
+            self.threads = 1
+            not_threaded()
 
     def restart(self, entry: int) -> None:
         """Start decoding at the key packet `entry`, or at an earlier one if the file cannot be entered there."""
@@ -67,7 +77,8 @@ class Decoding:
     def _begin(self) -> None:
         self.close()
         self._container, self._stream = open_video(self.path)
-        if self.threads > 1:
+        if self._most_threads > 1 and threaded():
+            self.threads = self._most_threads
             self._stream.codec_context.thread_type = "FRAME"
             self._stream.codec_context.thread_count = self.threads
         else:
@@ -119,6 +130,16 @@ class Decoding:
 
     def feed(self) -> None:
         """Decode one more packet into `pending`. Sets `ended` after the last one."""
+        if self.scan.codec in FLAGGING:
+            self._feed()
+            return
+        position = self.next
+        with listening() as log:
+            self._feed()
+        if log:
+            self._damaged(position)
+
+    def _feed(self) -> None:
         packet = self._read()
         if packet is None:
             return

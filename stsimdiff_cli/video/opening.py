@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +10,39 @@ import av
 from av.stream import Disposition
 
 from ..errors import RequestError, StsimdiffError, VideoError
+from .ffmpeg_log import Message, listening
+
+#: FFmpeg's names of the formats that are opened: containers, streams without one, and still pictures. A file in one of
+#: them holds its own pictures. A playlist or a script (hls, dash, concat, sdp, image2) names other files or addresses
+#: instead, and to some formats (tty) every text is a video.
+FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,apng,asf,asf_o,av1,avi,avs2,avs3,cavsvideo,dhav,dirac,dnxhd,dv,flv,gif,gxf,"
+    "h261,h263,h264,hevc,ingenient,ipmovie,ivf,jpegxl_anim,kux,live_flv,lxf,m4v,mgsts,mjpeg,mjpeg_2000,mlv,mpeg,mpegts,"
+    "mpegtsraw,mpegvideo,mpjpeg,mxf,nsv,nut,nuv,obu,ogg,r3d,rm,smjpeg,swf,ty,vc1,vc1test,vvc,wtv,yuv4mpegpipe,"
+    "bmp_pipe,gif_pipe,j2k_pipe,jpeg_pipe,jpegxl_pipe,pam_pipe,png_pipe,ppm_pipe,tiff_pipe,webp_pipe"
+)
+LOCAL_ONLY = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
 
 
-def open_video(path: Path) -> tuple[Any, Any]:
+def open_video(path: Path, heard: list[Message] | None = None) -> tuple[Any, Any]:
     """Open `path` and return PyAV's container and its best video stream. The caller closes the container.
 
-    Raises RequestError if there is no such file, VideoError if it is not a video that can be read.
+    The demuxer's errors on the way, if FFmpeg opens the file all the same, are appended to `heard`. (Those of decoders,
+    which it asks for what the header does not tell, also come from healthy files.)
+
+    No other file is opened, whatever this one asks for: formats that name others are refused, and an MP4's references
+    to other files are not followed (FFmpeg's default). Raises RequestError if there is no such file or it is not a
+    regular one, VideoError if it is not a video that can be read.
     """
     _check_file(path)
-    try:
-        container = av.open(f"file:{path}")  # without "file:", a name with a colon is taken for a protocol
-    except (av.FFmpegError, ValueError) as error:
-        raise _unreadable(path, error) from error
+    with listening() as log:
+        try:  # without "file:", a name with a colon is taken for a protocol
+            container = av.open(f"file:{path}", options=LOCAL_ONLY)
+        except (av.FFmpegError, ValueError) as error:
+            refused = next((name for _, name, text in log if text.startswith("Format not on whitelist")), None)
+            raise _not_a_video(path, refused) if refused else _unreadable(path, error) from error
+    if heard is not None:
+        heard.extend(m for m in log if m[1] == container.format.name)
     stream = container.streams.best("video")
     if stream is None or stream.codec_context is None or stream.disposition & Disposition.attached_pic:
         others: list[str] = sorted({s.type for s in container.streams if s is not stream})
@@ -33,6 +55,11 @@ def _check_file(path: Path) -> None:
     if path.is_dir():
         raise RequestError(f"{str(path)!r} is a folder, not a video.", "Name a video file in it.")
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for, and it can be read only once
+            raise RequestError(
+                f"{str(path)!r} is not a regular file (it is a pipe, a terminal or a device).",
+                "Write the video to a file, and name that: a video is read more than once.",
+            )
         with path.open("rb") as file:
             empty = not file.read(1)
     except FileNotFoundError:
@@ -41,6 +68,13 @@ def _check_file(path: Path) -> None:
         raise RequestError(f"{str(path)!r} cannot be opened: {error.strerror}.", "Check its permissions.") from error
     if empty:
         raise VideoError(f"{str(path)!r} is empty (0 bytes).", "Copy or download the video again.")
+
+
+def _not_a_video(path: Path, format_name: str) -> VideoError:
+    return VideoError(
+        f"{str(path)!r} is not a video but a file of the format {format_name!r}.",
+        "Name a video itself: playlists and scripts, which point to other files, are not followed.",
+    )
 
 
 def _unreadable(path: Path, error: Exception) -> VideoError:

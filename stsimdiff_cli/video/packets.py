@@ -9,9 +9,11 @@ from typing import Any
 import av
 import numpy as np
 
+from .ffmpeg_log import Message, listening
 from .nal_units import begins_refresh, length_size
 from .orientation import UPRIGHT, Orientation, orientation_of
 
+UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED
 NO_TIME = np.iinfo(np.int64).min
 
 
@@ -53,21 +55,34 @@ class FirstFrame:
     height: int
     orientation: Orientation = UPRIGHT
     clean: bool = True  # neither it nor a packet before it was damaged
+    matrix: int = UNSPECIFIED  # how YUV becomes RGB: FFmpeg's AVColorSpace
 
 
 @dataclass(frozen=True)
 class PacketScan:
-    """All packets, the first frame (None if nothing can be decoded), and whether the file ends inside a packet."""
+    """What reading a whole file, without decoding it, tells."""
 
     packets: Packets
-    first: FirstFrame | None
-    cut_short: bool
+    first: FirstFrame | None  # None if nothing can be decoded
+    cut_short: bool  # the file ends inside a packet
+    broken: tuple[int, ...]  # before which packets (p after the last) the demuxer met damage
 
 
-def read_packets(container: Any, stream: Any) -> PacketScan:
-    """Read every packet of `stream`, and decode until there is a first frame."""
+def read_packets(container: Any, stream: Any, heard: list[Message]) -> PacketScan:
+    """Read every packet of `stream`, and decode until there is a first frame.
+
+    `heard` are the demuxer's errors when the file was opened: it reads packets then that it hands out later.
+    """
+    with listening() as log:
+        log.extend(heard)
+        return _read_packets(container, stream, log)
+
+
+def _read_packets(container: Any, stream: Any, log: list[Message]) -> PacketScan:
     rows: list[tuple[int, int, int, int, bool, bool, bool]] = []
     first, clean, cut_short = None, True, False
+    broken: list[int] = []
+    one_thread(stream)
     is_h264, lengths = stream.codec_context.name == "h264", length_size(stream.codec_context.extradata)
     packets = container.demux(stream)
     while True:
@@ -76,6 +91,9 @@ def read_packets(container: Any, stream: Any) -> PacketScan:
         except av.FFmpegError:
             cut_short = True
             break
+        if log:
+            broken.append(len(rows))
+            log.clear()
         if packet is None:
             break
         if first is None:
@@ -85,6 +103,7 @@ def read_packets(container: Any, stream: Any) -> PacketScan:
                 frames, clean = [], False
             if frames:
                 first = _describe(frames[0], clean)
+            log.clear()
         refresh = is_h264 and packet.is_keyframe and begins_refresh(bytes(packet), lengths)
         if packet.size:  # an empty packet follows the last one, to flush the decoder
             rows.append(
@@ -103,8 +122,15 @@ def read_packets(container: Any, stream: Any) -> PacketScan:
     pts, dts, duration, size = table.T[:4]
     marked, discard, refresh = table.T[4:].astype(bool)
     key = marked & ~(refresh & (np.cumsum(marked) > 1))
-    return PacketScan(Packets(pts, dts, duration, size, key, discard, refresh), first, cut_short)
+    return PacketScan(Packets(pts, dts, duration, size, key, discard, refresh), first, cut_short, tuple(broken))
+
+
+def one_thread(stream: Any) -> None:
+    """Decode in the calling thread, so that the frames of a damaged file do not depend on the machine."""
+    stream.codec_context.thread_type = "SLICE"
+    stream.codec_context.thread_count = 1
 
 
 def _describe(frame: Any, clean: bool) -> FirstFrame:
-    return FirstFrame(frame.pts, frame.width, frame.height, orientation_of(frame), clean and not frame.is_corrupt)
+    sound = clean and not frame.is_corrupt
+    return FirstFrame(frame.pts, frame.width, frame.height, orientation_of(frame), sound, int(frame.colorspace))

@@ -11,7 +11,8 @@ from av.video.reformatter import Colorspace, VideoReformatter
 from torch import Tensor
 
 from .decoding import AstrayError, Decoding, decode_threads
-from .scanning import Scan
+from .packets import UNSPECIFIED
+from .scanning import HD_LINES, Scan
 
 PATIENCE = 64  # packets after its own within which a frame must be delivered; H.264 and HEVC hold back at most 16
 
@@ -118,17 +119,21 @@ class PyavReader:
 def to_rgb(frame: Any, width: int, height: int, reformatter: VideoReformatter) -> np.ndarray:
     """A decoded frame as (height, width, 3) uint8 RGB.
 
-    The matrix (BT.709, BT.601, BT.2020) and the range are those of the frame; a frame that does not state them is taken
-    to be BT.601 in limited range, as in ffmpeg and decord. The destination's matrix has no meaning for RGB, but PyAV
-    before 17 ignores the source's matrix unless the two differ. A frame that differs in size from the first (a stream
-    may change it) is scaled to the first one's size. HDR brightness stays as stored.
+    The matrix (BT.709, BT.601, BT.2020) and the range are those of the frame. A frame that does not state them is taken
+    to be in limited range, and in BT.709 if it has 720 lines or more, else in BT.601, as in players. The destination's
+    matrix has no meaning for RGB, but PyAV before 17 ignores the source's matrix unless the two differ. A frame that
+    differs in size from the first (a stream may change it) is scaled to the first one's size. HDR brightness stays as
+    stored.
     """
+    matrix = int(frame.colorspace)
+    if matrix == UNSPECIFIED and frame.height >= HD_LINES:
+        matrix = int(Colorspace.ITU709)
     rgb = reformatter.reformat(
         frame,
         width=width,
         height=height,
         format="rgb24",
-        src_colorspace=int(frame.colorspace),
+        src_colorspace=matrix,
         dst_colorspace=Colorspace.ITU601,
         src_color_range=int(frame.color_range),
     )

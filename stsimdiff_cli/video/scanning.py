@@ -14,11 +14,14 @@ from typing import Any
 import numpy as np
 
 from ..errors import VideoError
+from .endings import ends_early
+from .ffmpeg_log import Message
 from .opening import open_video
 from .orientation import Orientation
-from .packets import Packets, read_packets
-from .timeline import by_counting, by_time_stamps, why_counted
+from .packets import UNSPECIFIED, Packets, read_packets
+from .timeline import by_counting, by_time_stamps, doubtful, why_counted, why_doubted
 
+HD_LINES = 720  # from this height on, pictures that do not state their matrix are BT.709, as in players
 SHORT_NAMES = {"mov,mp4,m4a,3gp,3g2,mj2": "mp4", "matroska,webm": "matroska"}
 
 
@@ -37,7 +40,9 @@ class Scan:
     position: np.ndarray  # (n,) int64, packet of each frame
     entry: np.ndarray  # (n,) int64, key packet from which each frame can be decoded
     counted: str | None  # why frames are identified by counting instead of by times in the file; None if they are not
-    cut_short: bool  # the file ends inside a packet
+    cut_short: bool  # the file ends before its own end
+    matrix: int = UNSPECIFIED  # how the first frame's YUV becomes RGB, as the file states it: FFmpeg's AVColorSpace
+    broken: tuple[int, ...] = ()  # before which packets the file is damaged, so that some may have been lost
 
     @property
     def frames(self) -> int:
@@ -118,16 +123,29 @@ class Scan:
         return min(1.001 * self.tick, usual / 4)
 
     @property
+    def untagged_hd(self) -> bool:
+        """True if the file does not state its colour matrix and is so large that players take BT.709."""
+        return self.matrix == UNSPECIFIED and self.stored_size[1] >= HD_LINES
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What a user should know about this file, in sentences."""
         notes = []
         if self.cut_short:
             notes.append(f"The file ends early: it has {self.frames} frames, {self.duration:.2f} s.")
+        if self.broken:
+            notes.append(f"The file is damaged {self._where_broken()}: frames may be lost there.")
         if (self.packets.key & self.packets.refresh).any():
             notes.append("The file begins with an incomplete picture: the frames until it is complete are left out.")
         if self.counted:
             notes.append(f"{self.counted} Frames are counted from the beginning, and their times are estimates.")
         return tuple(notes)
+
+    def _where_broken(self) -> str:
+        """Around which times the file is damaged, in words."""
+        after = np.minimum(np.searchsorted(np.sort(self.position), self.broken), self.frames - 1)
+        times = sorted({f"{t:.1f}" for t in self.seconds[after]}, key=float)
+        return f"around {', '.join(times[:3])} s" if len(times) <= 3 else f"in {len(times)} places from {times[0]} s on"
 
 
 def scan(path: Path | str) -> Scan:
@@ -136,15 +154,22 @@ def scan(path: Path | str) -> Scan:
     Raises RequestError if there is no such file; VideoError if it has no video stream, or no frame can be decoded.
     """
     path = Path(path)
-    container, stream = open_video(path)
+    heard: list[Message] = []
+    container, stream = open_video(path, heard)
     with container:
         name = SHORT_NAMES.get(container.format.name, container.format.name.split(",")[0])
         codec, tick, rate = _codec(stream), float(stream.time_base), _rate(stream)
         reorders = bool(stream.codec_context.has_b_frames)
-        contents = read_packets(container, stream)
+        contents = read_packets(container, stream, heard)
     if contents.first is None:
         raise _no_frames(path)
-    counted = why_counted(name, codec, reorders, contents.packets, tick)
+    packets = contents.packets
+    counted = why_counted(packets, tick)
+    suspects = doubtful(packets, reorders)
+    if not counted and len(suspects):
+        container, stream = open_video(path)
+        with container:
+            counted = why_doubted(container, stream, packets, suspects)
     if counted:
         container, stream = open_video(path)
         with container:
@@ -165,7 +190,9 @@ def scan(path: Path | str) -> Scan:
         position=timeline.position,
         entry=timeline.entry,
         counted=counted,
-        cut_short=contents.cut_short,
+        cut_short=contents.cut_short or ends_early(path, name),
+        matrix=contents.first.matrix,
+        broken=contents.broken,
     )
 
 

@@ -29,8 +29,15 @@ def source_of(path: Path | str, scan: Scan, decoder: str, missing: Iterable[floa
         height=scan.height,
         decoder=decoder,
         missing_seconds=tuple(missing),
-        notes=scan.notes,
+        notes=scan.notes + _colours(scan, decoder),
     )
+
+
+def _colours(scan: Scan, decoder: str) -> tuple[str, ...]:
+    """A note where a reader takes other colours than players: decord and torchcodec take BT.601 without a tag."""
+    if decoder == "pyav" or not scan.untagged_hd:
+        return ()
+    return (f"The file does not say how its colours are coded: {decoder} takes BT.601, where players take BT.709.",)
 
 
 def checksum_of(path: Path) -> str:

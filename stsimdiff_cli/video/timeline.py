@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import av
 import numpy as np
 
-from .packets import NO_TIME, FirstFrame, Packets
+from .packets import NO_TIME, FirstFrame, Packets, one_thread
 
 LONGEST_DELAY = 16  # the most frames that a decoder holds back to reorder them (H.264, HEVC)
+ASKED = 64  # packets after a doubtful one that are decoded: 16 that a decoder may hold back, and some GOPs
 USUAL_RATE = 25.0  # what FFmpeg assumes for streams that do not state a rate
 
 
@@ -82,15 +84,12 @@ def _end(seconds: np.ndarray, last: float, rate: float | None) -> float:
     return float(seconds[-1] + last)
 
 
-def why_counted(container: str, codec: str, reorders: bool, packets: Packets, tick: float) -> str | None:
-    """A sentence that says why times cannot identify the frames; None if they can."""
+def why_counted(packets: Packets, tick: float) -> str | None:
+    """A sentence that says why times cannot identify the frames, as the packets show; None if they may."""
     if not packets.timed.any():
         return "The file stores no times."
     if len(np.unique(packets.pts[packets.timed])) * 3 < len(packets):
         return "Most frames in the file have no time of their own."
-    in_file_order = (np.diff(packets.pts[packets.timed]) > 0).all()
-    if container == "avi" and codec in ("h264", "hevc") and reorders and in_file_order:
-        return "The AVI file stores when frames are decoded, not when they are shown."
     dts = packets.dts[packets.dts != NO_TIME]
     back = np.flatnonzero(np.diff(dts) * tick < -1)
     if len(back):
@@ -98,28 +97,96 @@ def why_counted(container: str, codec: str, reorders: bool, packets: Packets, ti
     return None
 
 
+def doubtful(packets: Packets, reorders: bool) -> np.ndarray:
+    """The packets around which a decoder must be asked whether times identify the frames: positions, increasing.
+
+    A packet without a time of its own may hold a frame, or only a part of one (its second field). Times that increase
+    from packet to packet, although the decoder is ready to reorder pictures (`reorders`), may be those of decoding.
+    """
+    taken = np.zeros(len(packets), bool)
+    _, first = np.unique(packets.pts, return_index=True)
+    taken[first] = True
+    suspects = np.flatnonzero(~(packets.timed & taken))
+    if reorders and (np.diff(packets.pts[packets.timed & taken]) > 0).all():
+        suspects = np.union1d(np.flatnonzero(packets.key)[:1], suspects)
+    return suspects
+
+
+def why_doubted(container: Any, stream: Any, packets: Packets, suspects: np.ndarray) -> str | None:
+    """A sentence that says why times cannot identify the frames, as a decoder shows near `suspects`; None if they can.
+
+    A decoder delivers frames in the order in which they are shown, each with the time of its packet. Decodes a part of
+    the file: up to `ASKED` packets after the first suspect and its key packet, and after the last.
+    """
+    asked = np.zeros(len(packets), bool)
+    for suspect in (suspects[0], suspects[len(suspects) // 2], suspects[-1]):
+        asked[max(int(packets.last_key[suspect]), 0) : suspect + ASKED] = True
+    one_thread(stream)
+    before: int | None = None
+    position, asking = -1, False
+    for packet in _packets(container, stream):
+        position += packet.size > 0
+        if packet.size and not asked[position]:
+            before, asking = None, False
+            continue
+        if not asking:
+            stream.codec_context.flush_buffers()
+            asking = True
+        try:
+            frames = packet.decode()
+        except av.FFmpegError:
+            before = None
+            continue
+        for frame in frames:
+            if frame.is_corrupt:
+                before = None
+                continue
+            if frame.pts is None or frame.pts == before:
+                return "Some frames in the file have no time of their own."
+            if before is not None and frame.pts < before:
+                return "The file stores when frames are decoded, not when they are shown."
+            before = frame.pts
+    return None
+
+
+def _packets(container: Any, stream: Any) -> Iterator[Any]:
+    """The packets of a stream, up to the first that cannot be read."""
+    packets = container.demux(stream)
+    while True:
+        try:
+            yield next(packets)
+        except (StopIteration, av.FFmpegError):
+            return
+
+
 def by_counting(container: Any, stream: Any, packets: Packets, tick: float, rate: float | None) -> Timeline:
     """The frames as a decoder delivers them from the beginning. Decodes the whole file.
 
-    Frame i is the i-th that the decoder delivers; every run must therefore decode in the same way. Times are estimates
-    at a constant rate; a packet without a frame leaves a gap. `position` is the packet after which a frame was
-    delivered, so the frame depends on no later packet. `entry` is a key packet safely before the frame's own.
+    Frame i is the i-th that the decoder delivers; every run must therefore decode in the same way. Times are estimates:
+    the stored ones in increasing order where there is one for each frame, else at a constant rate, where a packet
+    without a frame leaves a gap. `position` is the packet after which a frame was delivered, so the frame depends on no
+    later packet. `entry` is a key packet safely before the frame's own.
     """
     came_after = np.array(_decode_order(container, stream, len(packets)), np.int64)  # (n,)
     gap = _usual_gap(packets) * tick or 1 / (rate or USUAL_RATE)
+    key = np.maximum.accumulate(np.where(packets.key, np.arange(len(packets)), 0))
+    entry = key[np.maximum(came_after - LONGEST_DELAY, 0)] if len(packets) else came_after
+    stored = np.unique(packets.pts[packets.timed])
+    if len(stored) == len(came_after):
+        seconds = (stored - stored[:1]) * tick
+        return Timeline(seconds, came_after, entry, _end(seconds, gap, rate))
     slot = np.arange(len(came_after))
     if len(slot):
         slot = slot + np.maximum.accumulate(np.maximum(came_after - came_after[0] - slot, 0))
-    key = np.maximum.accumulate(np.where(packets.key, np.arange(len(packets)), 0))
-    entry = key[np.maximum(came_after - LONGEST_DELAY, 0)] if len(packets) else came_after
     return Timeline(slot * gap, came_after, entry, float(slot[-1] + 1) * gap if len(slot) else 0.0)
 
 
 def _usual_gap(packets: Packets) -> float:
     """Ticks from one packet to the next, 0 if unknown."""
-    dts = packets.dts[packets.dts != NO_TIME]
-    gaps = np.diff(dts) if len(dts) > 1 else packets.duration
-    return max(float(np.median(gaps)), 0.0) if len(gaps) else 0.0
+    known = np.flatnonzero(packets.dts != NO_TIME)
+    if len(known) > 1:
+        return max(float(np.median(np.diff(packets.dts[known]) / np.diff(known))), 0.0)
+    return float(np.median(packets.duration)) if len(packets) else 0.0
 
 
 def _decode_order(container: Any, stream: Any, count: int) -> list[int]:
@@ -138,9 +205,3 @@ def _decode_order(container: Any, stream: Any, count: int) -> list[int]:
         except av.FFmpegError:
             if position + 1 >= count:
                 return came_after
-
-
-def one_thread(stream: Any) -> None:
-    """Decode in the calling thread, so that the frames of a damaged file do not depend on the machine."""
-    stream.codec_context.thread_type = "SLICE"
-    stream.codec_context.thread_count = 1

@@ -11,6 +11,11 @@ from torch import Tensor
 from ..errors import RequestError, VideoError
 from .scanning import Scan
 
+#: Codecs whose decoders return an error when they meet damage. The others paint over it, and tell in a log that
+#: torchcodec keeps to itself: of 75 damaged files, 44 gave changed frames in silence (GIF, VP8, WMV, ProRes, FFV1 ...).
+#: On healthy files torchcodec 0.13 was right for every codec (776 clips, `tests/hostile/videos.py`).
+TELLING = ("h264", "hevc", "vp9", "av1")
+
 
 class TorchcodecReader:
     """Reads frames with torchcodec's exact seeking, and checks the time of each against the packet scan.
@@ -36,6 +41,8 @@ class TorchcodecReader:
             return "the file has frames that are not to be shown (an edit list): torchcodec delivers wrong ones"
         if scan.orientation.mirrored:
             return "the file asks for mirrored pictures, and torchcodec does not mirror them"
+        if scan.codec not in TELLING:
+            return f"torchcodec does not tell of damage in {scan.codec}"
         return None
 
     @classmethod

@@ -123,7 +123,14 @@ def render_sound(path: Path, cover: bool = False) -> Path:
     return path
 
 
-def render_colour(path: Path, colour: tuple[int, int, int], matrix: str, full_range: bool, tagged: bool) -> Path:
+def render_colour(
+    path: Path,
+    colour: tuple[int, int, int],
+    matrix: str,
+    full_range: bool,
+    tagged: bool,
+    size: tuple[int, int] = (64, 64),
+) -> Path:
     """A clip of one colour, converted to YUV with the given matrix, which the file states if `tagged`."""
     red, blue = {"bt709": (0.2126, 0.0722), "bt601": (0.299, 0.114)}[matrix]
     r, g, b = (c / 255 for c in colour)
@@ -133,11 +140,11 @@ def render_colour(path: Path, colour: tuple[int, int, int], matrix: str, full_ra
     code = {"bt709": 1, "bt601": 6}[matrix] if tagged else 2
     with av.open(str(path), "w") as out:
         stream = out.add_stream("libx264", rate=30, options={"crf": "1"})
-        stream.width = stream.height = 64
+        stream.width, stream.height = size
         stream.pix_fmt = "yuv444p"
         stream.codec_context.colorspace, stream.codec_context.color_range = code, 2 if full_range else 1
         for i in range(3):
-            frame = av.VideoFrame(64, 64, "yuv444p")
+            frame = av.VideoFrame(*size, "yuv444p")
             for plane, value in zip(frame.planes, planes, strict=True):
                 plane.update(bytes([round(value)]) * plane.buffer_size)
             frame.colorspace, frame.color_range = code, 2 if full_range else 1

@@ -60,6 +60,8 @@ AWKWARD = {
         lambda p: truncate(render(p, options=CLOSED_GOP, container_options={"movflags": "+faststart"}), 0.7),
         {"decord": "ends early", "torchcodec": "ends early"},
     ),
+    "wmv2.asf": (lambda p: render(p, codec="wmv2"), {"decord": "not found right on wmv2"}),
+    "flv1.flv": (lambda p: render(p, codec="flv"), {"decord": "not found right on flv1?"}),
     "mirrored.mp4": (
         lambda p: turn(render(p, options=CLOSED_GOP), (-1, 0, 0, 1)),
         {"decord": "mirrored", "torchcodec": "mirrored"},

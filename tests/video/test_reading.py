@@ -227,7 +227,7 @@ def test_a_scan_names_container_and_codec(clip):
 
 def test_a_file_without_usable_times_is_said_to_be_counted(clip):
     assert "stores no times" in scan(clip("raw.h264")).notes[0]
-    assert "AVI" in scan(clip("h264.avi")).notes[0]
+    assert "when frames are decoded" in scan(clip("h264.avi")).notes[0]
     assert scan(clip("closed.mp4")).notes == ()
 
 
@@ -300,6 +300,81 @@ def test_colours_are_converted_with_the_matrix_that_the_clip_names(tmp_path, mat
     path = render_colour(tmp_path / "colour.mp4", colour, matrix or "bt601", full_range, tagged=matrix is not None)
     pixels = next(read_frames(path, scan(path), [0])).pixels
     assert (pixels[0, 16, 16].int() - torch.tensor(colour)).abs().max() <= 3
+
+
+@pytest.mark.parametrize(("height", "matrix"), [(718, "bt601"), (720, "bt709"), (1080, "bt709")])
+def test_a_large_video_that_names_no_matrix_is_bt709_as_in_players(tmp_path, height, matrix):
+    colour = (200, 30, 40)
+    path = render_colour(tmp_path / "colour.mp4", colour, matrix, False, tagged=False, size=(128, height))
+    scanned = scan(path)
+    pixels = next(read_frames(path, scanned, [0])).pixels
+    assert (pixels[0, 16, 16].int() - torch.tensor(colour)).abs().max() <= 3
+    assert scanned.untagged_hd == (height >= 720)
+    assert source_of(path, scanned, "pyav").notes == ()
+    assert ["takes BT.601" in n for n in source_of(path, scanned, "decord").notes] == [True] * (height >= 720)
+
+
+# Times that are not those of showing.
+
+
+def with_made_up_times(source: Path, target: Path) -> Path:
+    """Like `ffmpeg -fflags +genpts -i source -c copy target`."""
+    with av.open(str(source), options={"fflags": "+genpts"}) as clip, av.open(str(target), "w") as out:
+        stream = out.add_stream_from_template(clip.streams.video[0])
+        for packet in clip.demux(clip.streams.video[0]):
+            if packet.size:
+                packet.stream = stream
+                out.mux(packet)
+    return target
+
+
+IN_ASF = {
+    "h264 in asf": lambda p: render(p / "clip.asf", options=OPEN_GOP),
+    "mpeg2 in asf": lambda p: render(p / "clip.asf", codec="mpeg2video", **MPEG),
+    "avi to mkv": lambda p: with_made_up_times(render(p / "clip.avi", options=OPEN_GOP), p / "clip.mkv"),
+    "avi to mp4": lambda p: with_made_up_times(render(p / "clip.avi", options=OPEN_GOP), p / "clip.mp4"),
+    "avi to mov": lambda p: with_made_up_times(render(p / "clip.avi", options=CLOSED_GOP), p / "clip.mov"),
+}
+
+
+@pytest.mark.parametrize("name", IN_ASF)
+def test_frames_are_in_order_where_the_file_stores_when_they_are_decoded(tmp_path, name):
+    path = IN_ASF[name](tmp_path)
+    scanned = scan(path)
+    numbers, seconds, missing = read(path, scanned, range(scanned.frames))
+    assert numbers == list(range(N))
+    assert missing == []
+    assert np.abs(np.array(seconds) - np.arange(N) / 30).max() < 0.05
+    assert ["are estimates" in n for n in scanned.notes] == [True]
+
+
+def test_pictures_without_a_time_are_counted(tmp_path):
+    path = render(tmp_path / "clip.mpg", format="vob", options={"x264-params": "keyint=1:bframes=0"})
+    scanned = scan(path)
+    assert not scanned.packets.timed.all()
+    assert "have no time of their own" in scanned.notes[0]
+    assert read(path, scanned, range(scanned.frames)) == (
+        list(range(N)),
+        pytest.approx(np.arange(N) / 30, abs=0.01),
+        [],
+    )
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"options": {"x264-params": "bframes=0:keyint=12"}},
+        {"options": CLOSED_GOP},
+        {"codec": "mpeg2video", "gop_size": 12, "max_b_frames": 0},
+        {"codec": "mpeg4", "gop_size": 12},
+    ],
+    ids=["h264 without B-frames", "h264", "mpeg2", "mpeg4"],
+)
+def test_a_healthy_file_is_not_decoded_to_learn_its_order(tmp_path, settings, monkeypatch):
+    monkeypatch.setattr("stsimdiff_cli.video.scanning.by_counting", None)
+    path = render(tmp_path / "clip.mkv", range(200), **settings)
+    assert scan(path).frames == 200
+    assert scan(path).notes == ()
 
 
 def test_joined_streams_whose_times_jump_back_are_counted(tmp_path):
@@ -485,6 +560,12 @@ def test_chosen_frames_of_a_real_clip_are_those_of_decoding_it_all():
     scanned = scan(BUNNY)
     chosen = choose_frames(scanned, Sampling(6))
     with av.open(str(BUNNY)) as container:
-        every = {i: f.to_ndarray(format="rgb24") for i, f in enumerate(container.decode(video=0)) if i in chosen}
+        every = {
+            i: f.to_ndarray(
+                format="rgb24", src_colorspace="ITU709", dst_colorspace="ITU601"
+            )  # it has 720 lines, untagged
+            for i, f in enumerate(container.decode(video=0))
+            if i in chosen
+        }
     pixels = torch.cat([f.pixels for f in read_frames(BUNNY, scanned, chosen, 2)]).numpy()
     assert all(np.array_equal(pixels[k], every[i]) for k, i in enumerate(chosen))

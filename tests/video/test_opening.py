@@ -1,0 +1,81 @@
+"""Only a regular file that holds its own pictures is opened, and it leads to no other file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stsimdiff_cli.errors import RequestError, VideoError
+from stsimdiff_cli.video import scan
+from tests.support.clip_factory import CLOSED_GOP, render
+
+
+@pytest.fixture(scope="module")
+def private(tmp_path_factory) -> Path:
+    """A video that nothing but its own name may open."""
+    return render(tmp_path_factory.mktemp("private") / "private.mp4", range(3), options=CLOSED_GOP)
+
+
+SCRIPTS = {
+    "innocent.mp4": "ffconcat version 1.0\nfile {path}\n",
+    "relative.mp4": "ffconcat version 1.0\nfile private.mp4\n",
+    "list.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{path}\n#EXT-X-ENDLIST\n",
+    "list.mp4": "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{path}\n#EXT-X-ENDLIST\n",
+    "session.sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n",
+    "story.txt": "Once upon a time there was a text.\n" * 100,
+    "subtitles.srt": "1\n00:00:00,000 --> 00:00:02,000\nHello\n\n" * 10,
+}
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_playlists_scripts_and_texts_are_refused_by_name(private, name):
+    path = private.parent / name
+    path.write_text(SCRIPTS[name].format(path=private))
+    with pytest.raises(VideoError, match="is not a video") as caught:
+        scan(path)
+    assert name in str(caught.value)
+    assert "private.mp4" not in str(caught.value)
+    assert caught.value.hint
+
+
+def test_a_name_that_is_a_pattern_of_pictures_opens_no_other_picture(tmp_path):
+    for name in ("img%03d.png", "img001.png", "img002.png"):
+        Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / name)
+    with pytest.raises(VideoError, match="is not a video"):
+        scan(tmp_path / "img%03d.png")
+    assert scan(tmp_path / "img001.png").frames == 1
+
+
+def test_an_mp4_whose_pictures_are_in_another_file_shows_none_of_them(private, tmp_path):
+    data = bytearray(private.read_bytes())
+    at = data.index(b"dref") + 12  # the first data reference: "url " with the flag that the pictures are in this file
+    assert data[at + 4 : at + 12] == b"url \0\0\0\1"
+    data[at + 4 : at + 12] = b"alis\0\0\0\0"
+    path = tmp_path / "reference.mp4"
+    path.write_bytes(data.replace(b"mdat", b"free"))
+    try:
+        scanned = scan(path)
+    except VideoError:
+        return
+    assert scanned.packets.size.sum() < path.stat().st_size
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    path = tmp_path / "pipe.mp4"
+    os.mkfifo(path)
+    with pytest.raises(RequestError, match="not a regular file") as caught:
+        scan(path)
+    assert "Write the video to a file" in caught.value.hint
+
+
+@pytest.mark.parametrize("path", ["/dev/null", "/dev/zero"])
+def test_a_device_is_refused(path):
+    if not Path(path).exists():
+        pytest.skip(f"there is no {path}")
+    with pytest.raises(RequestError, match="not a regular file"):
+        scan(path)
