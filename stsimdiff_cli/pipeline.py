@@ -25,6 +25,7 @@ from .models.inference.model_cache import ModelCache, NoModelCache
 from .models.loading.runtime import Runtime
 from .ratio import ALL, Ratio, parse_ratio
 from .records import CompressedVideo, FrameStream, TokenGrid, VideoTokens
+from .storage.finite import check_encoded
 from .storage.sinks import open_sink
 from .timing import Stopwatch
 from .token_features import DenseFeatures
@@ -113,6 +114,7 @@ def encode_frames(
             context.progress("decode", min(len(seconds) * depth + len(part.seconds), count), count)
             timer.step("encode")
             new = {name: tensor.cpu() for name, tensor in encoder.encode(part.pixels, count).items()}
+            check_encoded(new, part.seconds, family.checkpoint.id)
             if grid is None:
                 _, h, w, width = new["features"].shape
                 shape = (-(-count // depth), h, w)
