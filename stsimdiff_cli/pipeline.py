@@ -20,7 +20,7 @@ from .errors import RequestError
 from .methods.base import Method
 from .methods.spec import parse_method, spelled
 from .models import EMBEDDED
-from .models.inference.early_layers import EarlyLayers, matching_family
+from .models.inference.early_layers import EarlyLayers, check_layout, matching_family
 from .models.inference.model_cache import ModelCache, NoModelCache
 from .models.loading.runtime import Runtime
 from .ratio import ALL, Ratio, parse_ratio
@@ -223,6 +223,7 @@ def converse(
     timer = context.timing(runtime)
     timer.step("load")
     family = matching_family(video.grid.model, model)
+    check_layout(family, video.grid)
     language = context.models.language_model(family, runtime.resolve(family.checkpoint))
     timer.step("prefill")
     conversation = Conversation(language, video.grid, video.embeddings, video.index)
@@ -254,6 +255,7 @@ def converse_inside(
     timer = context.timing(runtime)
     timer.step("load")
     family = matching_family(tokens.grid.model, model)
+    check_layout(family, tokens.grid)
     require_layers(family, depth or 0)
     language = context.models.language_model(family, runtime.resolve(family.checkpoint), attention_rows=True)
     timer.stop()
