@@ -160,10 +160,17 @@ class _RunningChecksum:
         self.seen += len(data)
         self.crc = zlib.crc32(data, self.crc)
         self.finite = self.finite and all_finite(numbers)
-        if self.seen == self.size and f"{self.crc:08x}" != self.expected:
+        if self.seen == self.size:
+            self._compare()
+
+    def _compare(self) -> None:
+        same, finite = f"{self.crc:08x}" == self.expected, self.finite
+        if same and finite:
+            return
+        self._restart()  # so that a caller who goes on is told again
+        if not same:
             raise FileFormatError(f"{self.path} is damaged: the checksum of {self.name!r} does not match.", REMAKE)
-        if self.seen == self.size and not self.finite:
-            raise FileFormatError(f"{self.path} cannot be used: {self.name} holds numbers that are not finite.", REMAKE)
+        raise FileFormatError(f"{self.path} cannot be used: {self.name} holds numbers that are not finite.", REMAKE)
 
     def ensure(self, read_all: Callable[[], None]) -> None:
         """Make a whole pass with `read_all` unless there has been one."""

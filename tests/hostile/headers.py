@@ -2,8 +2,8 @@
 
     flipped bits       one bit anywhere in the file: whoever reads the byte must refuse the file
     cut files          shorter or longer than written: always refused
-    edited headers     values of wrong types, out of range, missing, nested, sealed with a fresh digest (then the file may
-                       be read) or not (then it must be refused)
+    edited headers     values of wrong types, out of range, missing, nested: with a fresh digest or none the file may be
+                       read, with the old digest it must be refused
     edited tensors     numbers that no program writes, with the right checksums
 
 A failure is a traceback, a run of more than LONGEST seconds, memory beyond MOST bytes, or damage that nobody notices.
@@ -22,7 +22,7 @@ import sys
 import traceback
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -75,8 +75,6 @@ class Whole:
 
 def make_files(folder: Path) -> list[Whole]:
     """Tokens with evidence, and two compressed files of them: one with traces, one without."""
-    from dataclasses import replace
-
     import torch
 
     import stsimdiff_cli as sd
@@ -228,14 +226,15 @@ def cut_trial(whole: Whole, size: int, folder: Path) -> Trial:
 
 #: JSON texts that a header should survive.
 ODD = (
-    "null", "true", "false", "[]", "{}", '""', "0", "-0", "-1", "1", "0.5", "-0.0", "1e-400", "NaN", "Infinity", "-Infinity",
-    "1e999", "1e300", "1000000000", "2147483648", "9223372036854775807", "9223372036854775808", "1" + "0" * 5000,
-    '"\\ud800"', '"\\udcff.mp4"', '"a\\u0000b"', '"\\u001b[31mred\\u001b[0m\\u009b"', '"\\u202egnp.4pm"', '"$\\\\frac$"',
-    '"$x^$"', '"[bold]"', '"[/]"', '"</script><b>"', '"../../../etc/passwd"', '"/etc/passwd"', '"."', '".."', '"a/b"',
-    '"' + "a" * 300 + '"', '"' + "é" * 5000 + '"', "[" * 1000 + "]" * 1000, "[" * 100000 + "]" * 100000,
-    '{"a":' * 100000 + "0" + "}" * 100000, "[[1, [2, 3]], [0, [4]]]", "[[1000000000, [1]]]", "[1000000, 1000000, 1000000]",
-    "[1000000, 1, 1]", "[4, 6, 1000000000]", '{"index": "00000000"}', "[0, 9223372036854775807]", "[1, 2, 3, 4]",
-    '{"left": 0.5, "right": 0.5}', "[999999999]", "[151000, 200000, 2147483647]",
+    "null", "true", "false", "[]", "{}", '""', "0", "-0", "-1", "1", "0.5", "-0.0", "1e-400", "NaN", "Infinity",
+    "-Infinity", "1e999", "1e300", "1000000000", "2147483648", "9223372036854775807", "9223372036854775808",
+    "1" + "0" * 5000, '"\\ud800"', '"\\udcff.mp4"', '"a\\u0000b"', '"\\u001b[31mred\\u001b[0m\\u009b"',
+    '"\\u202egnp.4pm"', '"$\\\\frac$"', '"$x^$"', '"[bold]"', '"[/]"', '"</script><b>"', '"../../../etc/passwd"',
+    '"/etc/passwd"', '"."', '".."', '"a/b"', '"' + "a" * 300 + '"', '"' + "é" * 5000 + '"', "[" * 1000 + "]" * 1000,
+    "[" * 100000 + "]" * 100000, '{"a":' * 100000 + "0" + "}" * 100000, "[[1, [2, 3]], [0, [4]]]",
+    "[[1000000000, [1]]]", "[1000000, 1000000, 1000000]", "[1000000, 1, 1]", "[4, 6, 1000000000]",
+    '{"index": "00000000"}', "[0, 9223372036854775807]", "[1, 2, 3, 4]", '{"left": 0.5, "right": 0.5}', "[999999999]",
+    "[151000, 200000, 2147483647]",
 )  # fmt: skip
 
 
