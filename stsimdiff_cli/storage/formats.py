@@ -50,7 +50,7 @@ REQUIRED = {TOKENS: ("features",), COMPRESSED: ("features", "index", "kind", "co
 #: Least and most of the numbers in small tensors; all others must be finite. Kinds are two bits (records.Kind).
 VALUES = {"kind": (0, 3), "community": (-1, (1 << 31) - 1), "regions": (-1, (1 << 31) - 1)}
 #: A compressed file may claim this many tokens, or MOST_PER_KEPT for each that it keeps: what is made for all tokens
-#: of a video (the prompt, a picture) stays in proportion to what is in the file.
-MOST_TOKENS, MOST_PER_KEPT = 1 << 24, 1000
+#: of a video (the prompt: 165 bytes a token, a page: 20) stays in proportion to what is in the file.
+MOST_TOKENS, MOST_PER_KEPT = 1 << 22, 1000
 #: The hint for files that cannot be used.
 REMAKE = "Make it again with `stsimdiff encode` or `stsimdiff compress`."
