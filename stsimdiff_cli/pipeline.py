@@ -20,11 +20,12 @@ from .errors import RequestError
 from .methods.base import Method
 from .methods.spec import parse_method, spelled
 from .models import EMBEDDED
-from .models.inference.early_layers import EarlyLayers, matching_family
+from .models.inference.early_layers import EarlyLayers, check_layout, matching_family
 from .models.inference.model_cache import ModelCache, NoModelCache
 from .models.loading.runtime import Runtime
 from .ratio import ALL, Ratio, parse_ratio
 from .records import CompressedVideo, FrameStream, TokenGrid, VideoTokens
+from .storage.finite import check_encoded
 from .storage.sinks import open_sink
 from .timing import Stopwatch
 from .token_features import DenseFeatures
@@ -113,6 +114,7 @@ def encode_frames(
             context.progress("decode", min(len(seconds) * depth + len(part.seconds), count), count)
             timer.step("encode")
             new = {name: tensor.cpu() for name, tensor in encoder.encode(part.pixels, count).items()}
+            check_encoded(new, part.seconds, family.checkpoint.id)
             if grid is None:
                 _, h, w, width = new["features"].shape
                 shape = (-(-count // depth), h, w)
@@ -221,6 +223,7 @@ def converse(
     timer = context.timing(runtime)
     timer.step("load")
     family = matching_family(video.grid.model, model)
+    check_layout(family, video.grid)
     language = context.models.language_model(family, runtime.resolve(family.checkpoint))
     timer.step("prefill")
     conversation = Conversation(language, video.grid, video.embeddings, video.index)
@@ -252,6 +255,7 @@ def converse_inside(
     timer = context.timing(runtime)
     timer.step("load")
     family = matching_family(tokens.grid.model, model)
+    check_layout(family, tokens.grid)
     require_layers(family, depth or 0)
     language = context.models.language_model(family, runtime.resolve(family.checkpoint), attention_rows=True)
     timer.stop()

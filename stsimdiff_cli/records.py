@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from enum import IntFlag
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from .token_features import DenseFeatures, TokenFeatures, describe
 
@@ -32,6 +32,27 @@ class TensorRecord:
         return f"{type(self).__name__}({', '.join(texts)})"
 
 
+# --- numbers that are stored in files -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Within:
+    """The range of a number in a file's header; what is outside was edited (storage/schema.py)."""
+
+    least: float
+    most: float
+
+
+Seconds = Annotated[float, Within(-1e9, 1e9)]
+Rate = Annotated[float, Within(0, 1e6)]
+Amount = Annotated[int, Within(0, (1 << 63) - 1)]
+Pixels = Annotated[int, Within(1, 1 << 16)]
+Side = Annotated[int, Within(1, (1 << 31) - 1)]  # of a tensor
+Position = Annotated[int, Within(0, (1 << 62) - 1)]  # flat
+TokenId = Annotated[int, Within(0, (1 << 31) - 1)]
+Edge = Annotated[float, Within(0, 1000)]  # in fractions of a frame
+
+
 # --- the video and its frames ---------------------------------------------------------------------------------------
 
 
@@ -40,15 +61,15 @@ class Source:
     """The video that tokens came from."""
 
     name: str
-    bytes: int
+    bytes: Amount
     sha256: str
-    seconds: float  # duration of the whole video
-    fps: float  # average frame rate of the whole video
-    frames: int  # presentable frames of the whole video
-    width: int  # pixels, after rotation
-    height: int
+    seconds: Seconds  # duration of the whole video
+    fps: Rate  # average frame rate of the whole video
+    frames: Amount  # presentable frames of the whole video
+    width: Pixels  # after rotation
+    height: Pixels
     decoder: str  # the reader that delivered the frames
-    missing_seconds: tuple[float, ...] = ()  # times of chosen frames that could not be decoded
+    missing_seconds: tuple[Seconds, ...] = ()  # times of chosen frames that could not be decoded
     notes: tuple[str, ...] = ()  # what a user should know about the file, in sentences
 
 
@@ -94,9 +115,9 @@ class Layout:
     are always kept and do not count in N.
     """
 
-    before: tuple[int, ...] = ()
-    between: tuple[tuple[int, tuple[int, ...]], ...] = ()
-    after: tuple[int, ...] = ()
+    before: tuple[TokenId, ...] = ()
+    between: tuple[tuple[Position, tuple[TokenId, ...]], ...] = ()
+    after: tuple[TokenId, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,20 +127,20 @@ class Coverage:
     Default: the whole frame. The bottom and right edges may exceed 1 where the last cells extend past the frame.
     """
 
-    left: float = 0.0
-    top: float = 0.0
-    right: float = 1.0
-    bottom: float = 1.0
-    blank_columns: int = 0  # columns at the right of the grid that show no pixels, such as learned newlines
+    left: Edge = 0.0
+    top: Edge = 0.0
+    right: Edge = 1.0
+    bottom: Edge = 1.0
+    blank_columns: Amount = 0  # columns at the right of the grid that show no pixels, such as learned newlines
 
 
 @dataclass(frozen=True)
 class TokenGrid:
     """Everything that is known about a video's tokens except the tokens themselves."""
 
-    shape: tuple[int, int, int]  # T, H, W
-    width: int  # D
-    seconds: tuple[float, ...]  # (T,) time of each slot in the video
+    shape: tuple[Side, Side, Side]  # T, H, W
+    width: Side  # D
+    seconds: tuple[Seconds, ...]  # (T,) time of each slot in the video
     layout: Layout
     model: ModelRef
     source: Source

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -28,6 +29,19 @@ def unknown_name(what: str, name: str, known: list[str]) -> RequestError:
 def written(value: Any) -> str:
     """A parameter's value as a user would write it: on, off, 0.8, p95."""
     return ("on" if value else "off") if isinstance(value, bool) else str(value)
+
+
+#: Characters that a terminal obeys instead of showing them, or that change the direction of what follows; halves of
+#: characters, which no file name or page can hold; and the ends of lines.
+_NOT_SHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str, keep: str = "") -> str:
+    """Text from a file that somebody else made, for a terminal, a picture or a page: what is not shown as \\u001b.
+
+    A JSON text stays the same JSON. `keep` holds control characters that are left as they are.
+    """
+    return _NOT_SHOWN.sub(lambda found: found[0] if found[0] in keep else f"\\u{ord(found[0]):04x}", text)
 
 
 @dataclass(frozen=True)

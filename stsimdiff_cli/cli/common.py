@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..registry import printable
 from . import output
 
 if TYPE_CHECKING:
@@ -33,11 +34,12 @@ def introduce(model: str) -> None:
 
 def report_source(source: Source) -> None:
     """Print the notes about a video, and warn of frames that could not be decoded, with their times."""
+    name = printable(source.name)
     for text in source.notes:
-        output.note(f"{source.name}: {text}")
+        output.note(f"{name}: {text}")
     if source.missing_seconds:
         times = ", ".join(f"{second:.3f}" for second in source.missing_seconds)
-        output.warn(f"{len(source.missing_seconds)} frames of {source.name} could not be decoded, at {times} s")
+        output.warn(f"{len(source.missing_seconds)} frames of {name} could not be decoded, at {times} s")
 
 
 def sampling_of(
@@ -93,6 +95,8 @@ def open_input(
     if frames is not None or fps is not None:
         raise RequestError(f"{path} is already encoded, so its frames are fixed.", "Leave out --frames and --fps.")
     stored = StoredVideo(path)
+    for text in stored.notes:
+        output.note(text)
     return stored.video() if stored.compressed else stored.tokens(in_memory=not stay)
 
 

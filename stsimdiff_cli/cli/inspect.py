@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..registry import written
+from ..registry import printable, written
 from . import options, output
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -27,6 +27,8 @@ def inspect(
     from ..storage.reading import StoredVideo
 
     stored = StoredVideo(file)
+    for text in stored.notes:
+        output.note(text)
     data: dict[str, Any] = {
         "file": str(file),
         "format": stored.header["format"],
@@ -38,7 +40,7 @@ def inspect(
         "tokens": stored.grid.tokens,
         "slot_seconds": stored.grid.seconds,
         "tensors": stored.names(),
-        "versions": stored.header["versions"],
+        "versions": stored.versions,
         "reader": {**asdict(stored.grid.model), "command": f"stsimdiff ask {shlex.quote(str(file))}"},
     }
     if stored.compressed:
@@ -98,15 +100,13 @@ def _show(data: dict[str, Any]) -> None:
         ]
         if method["prompt"]:
             lines.append(["prompt", method["prompt"]])
-        if "communities" in data["counts"]:
-            counts = data["counts"]
-            lines.append(
-                ["communities", f"{counts['communities']}, the largest of {counts['largest_community']} tokens; "
-                                f"{data['kept_communities']} keep a token"]
-            )  # fmt: skip
+        counts = data["counts"]
+        if "communities" in counts:
+            largest = f", the largest of {counts['largest_community']} tokens" if "largest_community" in counts else ""
+            lines.append(["communities", f"{counts['communities']}{largest}; {data['kept_communities']} keep a token"])
         lines.append(["per slot", bars(data["kept_by_slot"], rows * columns)])
     for name, text in lines:
-        output.result(f"{name:<12} {text}")
+        output.result(f"{name:<12} {printable(text)}")
 
 
 def _show_slot(file: Path) -> None:

@@ -14,27 +14,34 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ..registry import printable
+
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 stdout = Console(highlight=False)
 #: Seconds between two lines of progress if stderr is not a terminal.
 LOG_SECONDS = 60.0
 
 
+def _shown(text: str) -> str:
+    """Text for rich, in which nothing is markup and no character commands the terminal."""
+    return escape(printable(text, keep="\n\t"))
+
+
 def note(text: str) -> None:
     """Print something worth knowing."""
-    stderr.print(f"[cyan]note:[/] {escape(text)}")
+    stderr.print(f"[cyan]note:[/] {_shown(text)}")
 
 
 def warn(text: str) -> None:
     """Print something that the user should check."""
-    stderr.print(f"[yellow]warning:[/] {escape(text)}")
+    stderr.print(f"[yellow]warning:[/] {_shown(text)}")
 
 
 def error(text: str, hint: str | None) -> None:
     """Print what went wrong and what to try."""
-    stderr.print(f"[bold red]error:[/] {escape(text)}")
+    stderr.print(f"[bold red]error:[/] {_shown(text)}")
     if hint:
-        stderr.print(f"[cyan]hint:[/] {escape(hint)}")
+        stderr.print(f"[cyan]hint:[/] {_shown(hint)}")
 
 
 def result(text: str) -> None:
@@ -50,7 +57,7 @@ def stream(text: str) -> None:
 
 def result_json(data: dict[str, Any]) -> None:
     """Print one object on one line. Numbers that are not finite become null."""
-    print(json.dumps(_plain(data), ensure_ascii=False, allow_nan=False))
+    print(printable(json.dumps(_plain(data), ensure_ascii=False, allow_nan=False)))
 
 
 def _plain(value: Any) -> Any:

@@ -106,8 +106,10 @@ def _kind(path: Path, files: list[Path], slots: str | None) -> str:
 
 
 def _note_what_is_missing(shown: list[TokenMap]) -> None:
-    """Tell the user which parts of the output the files have no data for."""
+    """Tell the user which parts of the output the files have no data for, and what else there is to know."""
     for token_map in shown:
+        for text in token_map.notes:
+            output.note(text)
         if token_map.change is None:
             output.note(f"{token_map.name} does not hold the change signal; --tokens FILE gives it.")
         if not token_map.regions and (token_map.community >= 0).any():

@@ -12,7 +12,6 @@ are read here). On a tensors file of 1 GB, two cores, safetensors 0.8:
 
 from __future__ import annotations
 
-import json
 import math
 import zlib
 from collections.abc import Callable, Iterator
@@ -25,6 +24,8 @@ from torch import Tensor
 
 from ..errors import FileFormatError
 from ..token_features import describe, spans
+from .directory import read_directory
+from .finite import all_finite
 from .formats import REMAKE
 from .tensor_file import BLOCK, TYPES, memory_of, row_bytes
 
@@ -34,18 +35,17 @@ CHUNK = 1 << 27  # bytes of a tensor that a pass reads at a time
 class FileFeatures:
     """Token features in a safetensors file; implements token_features.TokenFeatures.
 
-    The first pass over all rows in order compares the checksum. Gathering tokens before such a pass makes one. Raises
-    FileFormatError if the checksum does not match, or if the file has been truncated.
+    The first pass over all rows in order compares the checksum, and refuses numbers that are not finite. Gathering
+    tokens, or leaving out rows, before such a pass makes one. Raises FileFormatError for another checksum, for NaN and
+    infinity, and for a file that has been truncated.
     """
 
     def __init__(self, path: Path, name: str, checksum: str) -> None:
         self.path, self.name = path, name
-        with path.open("rb") as file:
-            size = int.from_bytes(file.read(8), "little")
-            entry = json.loads(file.read(size))[name]
-        self._dtype = TYPES[entry["dtype"]]
-        self._shape: tuple[int, ...] = tuple(entry["shape"])
-        self._start = 8 + size + entry["data_offsets"][0]
+        entry = read_directory(path).tensors[name]
+        self._dtype = TYPES[entry.dtype]
+        self._shape = entry.shape
+        self._start = entry.begin
         self._checksum = _RunningChecksum(path, name, checksum, math.prod(self.shape) * self.dtype.itemsize)
         self._index: Tensor | None = None  # of gathered tokens: flat positions in the file
         self._device = torch.device("cpu")
@@ -75,6 +75,8 @@ class FileFeatures:
 
     def chunks(self, rows: int | None = None, wanted: Tensor | None = None) -> Iterator[tuple[int, Tensor]]:
         """See TokenFeatures. All chunks are read into one buffer, because allocating takes longer than reading."""
+        if wanted is not None:
+            self._checksum.ensure(self._pass)
         buffer: Tensor | None = None
         for begin, end in spans(self.shape[0], rows or self.chunk_rows, wanted):
             if buffer is None or len(buffer) < end - begin:
@@ -122,7 +124,7 @@ class FileFeatures:
         with self.path.open("rb", buffering=0) as file:
             if self._index is None:
                 self._fill(file, data, begin * row)
-                self._checksum.update(begin * row, data)
+                self._checksum.update(begin * row, data, out)
                 return
             done = 0
             for first, count in _runs(self._index[begin : begin + len(out)]):
@@ -144,21 +146,41 @@ class _RunningChecksum:
     def __init__(self, path: Path, name: str, expected: str, size: int) -> None:
         self.path, self.name, self.expected, self.size = path, name, expected, size
         self.seen = self.crc = 0
+        self.finite = True
 
-    def update(self, offset: int, data: memoryview) -> None:
-        """Add bytes that were read at `offset`, if they continue the pass; compare after the last ones."""
+    def update(self, offset: int, data: memoryview, numbers: Tensor) -> None:
+        """Add bytes that were read at `offset`, and are `numbers`, if they continue the pass; compare after the last.
+
+        A file that is damaged as well as not finite is called damaged.
+        """
+        if offset == 0 and self.seen < self.size:  # an earlier pass was given up
+            self._restart()
         if offset != self.seen or self.seen == self.size:
             return
         self.seen += len(data)
         self.crc = zlib.crc32(data, self.crc)
-        if self.seen == self.size and f"{self.crc:08x}" != self.expected:
+        self.finite = self.finite and all_finite(numbers)
+        if self.seen == self.size:
+            self._compare()
+
+    def _compare(self) -> None:
+        same, finite = f"{self.crc:08x}" == self.expected, self.finite
+        if same and finite:
+            return
+        self._restart()  # so that a caller who goes on is told again
+        if not same:
             raise FileFormatError(f"{self.path} is damaged: the checksum of {self.name!r} does not match.", REMAKE)
+        raise FileFormatError(f"{self.path} cannot be used: {self.name} holds numbers that are not finite.", REMAKE)
 
     def ensure(self, read_all: Callable[[], None]) -> None:
         """Make a whole pass with `read_all` unless there has been one."""
         if self.seen < self.size:
-            self.seen = self.crc = 0
+            self._restart()
             read_all()
+
+    def _restart(self) -> None:
+        self.seen = self.crc = 0
+        self.finite = True
 
 
 def _runs(index: Tensor) -> list[tuple[int, int]]:

@@ -3,56 +3,70 @@
     {"format": "stsimdiff.tokens/1", "versions": {...}, "grid": {...}, "checksums": {tensor: CRC-32}}
 
 `grid` is records.TokenGrid, of whose `coverage` only the fields that differ from a whole frame are written. A
-compressed file also has `method` (name, parameters, ratio, prompt) and `counts`.
+compressed file also has `method` (name, parameters, ratio, prompt) and `counts`. schema.py says what may be in it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import FileFormatError, RequestError
-from ..records import Coverage, Layout, ModelRef, Source, TokenGrid
-from .formats import COMPRESSED, KEY, REMAKE, TOKENS, VERSION
+from ..errors import FileFormatError
+from ..records import Coverage, TokenGrid
+from .directory import Directory, Entry, parse_json, read_directory
+from .formats import COMPRESSED, DIGEST, KEY, REMAKE, TOKENS, VERSION
 from .old_files import coverage_by_family
+from .schema import Header, check_tensors, read_header_as_record
 
 
-def encode_header(entries: Mapping[str, Any], grid: TokenGrid, checksums: Mapping[str, str]) -> dict[str, str]:
-    """The metadata of a file: `entries` (format, versions and others), the grid and the checksums as one JSON text."""
+@dataclass(frozen=True)
+class ReadHeader:
+    """A header that has been checked."""
+
+    data: dict[str, Any]  # as it was written
+    record: Header
+    tensors: dict[str, Entry]
+    protected: bool  # whether a digest showed that it is as it was written; False for files before 0.2
+
+
+def encode_header(entries: Mapping[str, Any], grid: TokenGrid, checksums: Mapping[str, str]) -> str:
+    """The header: `entries` (format, versions and others), the grid and the checksums as one JSON text.
+
+    Raises ValueError for what `read_header` would refuse.
+    """
     whole = asdict(Coverage())
     coverage = {name: value for name, value in asdict(grid.coverage).items() if value != whole[name]}
     header = {**entries, "grid": {**asdict(grid), "coverage": coverage}, "checksums": dict(checksums)}
-    return {KEY: json.dumps(header, sort_keys=True, separators=(",", ":"))}
+    text = json.dumps(header, sort_keys=True, separators=(",", ":"))
+    read_header_as_record(parse_json(text), header["format"].startswith(COMPRESSED), strict=True)
+    return text
 
 
-def read_header(path: Path) -> dict[str, Any]:
-    """The header as JSON, its format checked.
+def digest(text: str, tensors: Mapping[str, Mapping[str, Any]]) -> str:
+    """SHA-256 of a header's text and of the entries of all tensors, in any order."""
+    covered = json.dumps([text, tensors], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(covered.encode()).hexdigest()
 
-    Raises RequestError for a missing file; FileFormatError for a truncated, foreign or edited file, and for a format
-    newer than this version reads.
+
+def read_header(path: Path) -> ReadHeader:
+    """The header of a file, checked: its digest, its format, and that it fits itself and the tensors.
+
+    Raises RequestError for a missing file; FileFormatError for a truncated, foreign, damaged or edited file, and for a
+    format newer than this version reads.
     """
-    from safetensors import SafetensorError, safe_open
-
-    if not path.is_file():
-        raise RequestError(f"There is no file {path}.", "Check the name.")
-    try:
-        with safe_open(path, framework="np") as file:
-            metadata = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise FileFormatError(f"{path} is truncated, or is not a safetensors file ({error}).", REMAKE) from error
-    if KEY not in metadata:
+    directory = read_directory(path)
+    if KEY not in directory.metadata:
         raise FileFormatError(f"{path} was not written by stsimdiff.", REMAKE)
     try:
-        header = json.loads(metadata[KEY])
-        name, _, version = header["format"].rpartition("/")
-        number = int(version)
-        if not isinstance(header["checksums"], dict):
-            raise TypeError("checksums")
-    except (ValueError, TypeError, KeyError) as error:
-        raise FileFormatError(f"The header of {path} was edited.", REMAKE) from error
+        data = parse_json(directory.metadata[KEY])
+        name, number = _format(data)
+    except ValueError as error:
+        raise FileFormatError(f"The header of {path} was edited: {error}.", REMAKE) from error
     if name not in (TOKENS, COMPRESSED):
         raise FileFormatError(f"{path} has the unknown format {name!r}.", REMAKE)
     if number > VERSION:
@@ -60,29 +74,38 @@ def read_header(path: Path) -> dict[str, Any]:
             f"{path} has format {name}/{number}; this version reads up to {name}/{VERSION}.",
             "pip install --upgrade stsimdiff",
         )
-    return header
+    protected = DIGEST in directory.metadata
+    if protected and directory.metadata[DIGEST] != _digest_of(directory):
+        raise FileFormatError(f"The header of {path} is damaged or was edited: its digest does not match.", REMAKE)
+    try:
+        if not protected and len(directory.metadata) > 1:
+            raise ValueError("there is other metadata, but no digest")
+        # Without a digest every name counts, because no later version wrote the file: a flipped bit is no new key.
+        record = read_header_as_record(data, name == COMPRESSED, strict=not protected)
+        check_tensors(record, directory.tensors, strict=not protected)
+    except ValueError as error:
+        raise FileFormatError(f"The header of {path} was edited: {error}.", REMAKE) from error
+    if "coverage" not in data["grid"]:
+        record = replace(record, grid=coverage_by_family(record.grid))
+    return ReadHeader(data, record, directory.tensors, protected)
 
 
-def decode_grid(data: dict[str, Any]) -> TokenGrid:
-    """The grid of a header. Raises KeyError, TypeError or ValueError if it was edited."""
-    layout = data["layout"]
-    source: dict[str, Any] = {
-        name: tuple(item) if isinstance(item, list) else item for name, item in data["source"].items()
+def _format(data: Any) -> tuple[str, int]:
+    text = data.get("format") if isinstance(data, dict) else None
+    found = re.fullmatch(r"(.{1,60})/(\d{1,9})", text, re.A) if isinstance(text, str) else None
+    if found is None:
+        raise ValueError("it states no format")
+    return found[1], int(found[2])
+
+
+def _digest_of(directory: Directory) -> str:
+    first = min((entry.begin for entry in directory.tensors.values()), default=0)
+    entries = {
+        name: {
+            "dtype": entry.dtype,
+            "shape": list(entry.shape),
+            "data_offsets": [entry.begin - first, entry.end - first],
+        }
+        for name, entry in directory.tensors.items()
     }
-    shape = tuple(int(side) for side in data["shape"])
-    if len(shape) != 3 or min(shape) < 1 or len(data["seconds"]) != shape[0]:
-        raise ValueError("grid")
-    grid = TokenGrid(
-        shape=shape,
-        width=int(data["width"]),
-        seconds=tuple(float(second) for second in data["seconds"]),
-        layout=Layout(
-            before=tuple(layout["before"]),
-            between=tuple((position, tuple(ids)) for position, ids in layout["between"]),
-            after=tuple(layout["after"]),
-        ),
-        model=ModelRef(**data["model"]),
-        source=Source(**source),
-        coverage=Coverage(**data.get("coverage", {})),
-    )
-    return grid if "coverage" in data else coverage_by_family(grid)
+    return digest(directory.metadata[KEY], entries)

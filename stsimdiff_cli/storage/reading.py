@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import zlib
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import FileFormatError, RequestError
 from ..records import TRACES, CompressedVideo, VideoTokens
 from ..token_features import DenseFeatures, TokenFeatures
-from .formats import COMPRESSED, REMAKE
-from .header import decode_grid, read_header
+from .formats import REMAKE
+from .header import read_header
+from .schema import CompressedHeader, check_values
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+#: The types of numbers that numpy has, too.
+NUMPY = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "U8": "u1"}
+#: The note about a file before 0.2.
+UNPROTECTED = (
+    "{path} was written before files protected their header: damage to its times, names or counts may go unnoticed."
+)
 
 
 def load(path: str | Path) -> VideoTokens | CompressedVideo:
@@ -29,29 +39,38 @@ class StoredVideo:
     """
 
     def __init__(self, path: Path) -> None:
+        found = read_header(path)
         self.path = path
-        self.header = read_header(path)
-        self.compressed = self.header["format"].startswith(f"{COMPRESSED}/")  # else it is a tokens file
-        try:
-            self.grid = decode_grid(self.header["grid"])
-            self.method: dict[str, Any] = self.header["method"] if self.compressed else {}
-            self.counts: dict[str, int] = self.header["counts"] if self.compressed else {}
-        except (KeyError, TypeError, ValueError) as error:
-            raise FileFormatError(f"The header of {path} was edited: {error!r}.", REMAKE) from error
+        self.header = found.data
+        self.grid = found.record.grid
+        self.compressed = isinstance(found.record, CompressedHeader)  # else it is a tokens file
+        self.versions = found.record.versions  # of the packages that wrote it
+        self.method: dict[str, Any] = {}
+        self.counts: dict[str, int] = {}
+        if isinstance(found.record, CompressedHeader):
+            self.method, self.counts = asdict(found.record.method), found.record.counts
+        self.notes: tuple[str, ...] = () if found.protected else (UNPROTECTED.format(path=path),)
+        self._checksums, self._entries = found.record.checksums, found.tensors
 
     def names(self) -> list[str]:
         """The names of the tensors in the file."""
-        return list(self.header["checksums"])
+        return list(self._checksums)
 
     def array(self, name: str) -> Any:
-        """An integer or float32 tensor as a numpy array, without torch."""
-        from safetensors import SafetensorError, safe_open
+        """An integer or float32 tensor as a numpy array, read without torch and checked."""
+        import numpy as np
 
-        try:
-            with safe_open(self.path, framework="np") as file:
-                return file.get_tensor(name)
-        except SafetensorError as error:
-            raise FileFormatError(f"{self.path} has no {name}: it was edited.", REMAKE) from error
+        entry = self._entries.get(name)
+        if entry is None or entry.dtype not in NUMPY:
+            raise FileFormatError(f"{self.path} has no {name} that can be shown: it was edited.", REMAKE)
+        with self.path.open("rb") as file:
+            file.seek(entry.begin)
+            data = file.read(entry.end - entry.begin)
+        if f"{zlib.crc32(data):08x}" != self._checksums[name]:
+            raise self._damaged(name)
+        values = np.frombuffer(data, NUMPY[entry.dtype]).reshape(entry.shape)
+        self._check(name, values)
+        return values
 
     def tokens(self, in_memory: bool = True) -> VideoTokens:
         """The contents of a tokens file, checked; RequestError for a compressed file.
@@ -88,7 +107,6 @@ class StoredVideo:
                 deepstack=DenseFeatures(tensors["deepstack"], token_dims=1) if "deepstack" in tensors else None,
                 traces={name: tensors[name] for name in TRACES if name in tensors},
             )
-            check_index(video.index, self.grid.tokens)
         except (KeyError, ValueError) as error:
             raise FileFormatError(f"{self.path} was edited: {error}.", REMAKE) from error
         return video
@@ -96,7 +114,7 @@ class StoredVideo:
     def _file_features(self) -> dict[str, TokenFeatures]:
         from .file_features import FileFeatures
 
-        return {name: FileFeatures(self.path, name, crc) for name, crc in self.header["checksums"].items()}
+        return {name: FileFeatures(self.path, name, crc) for name, crc in self._checksums.items()}
 
     def _tensors(self) -> dict[str, Tensor]:
         from safetensors import SafetensorError
@@ -106,19 +124,22 @@ class StoredVideo:
 
         try:
             tensors = load_file(self.path)
-        except SafetensorError as error:
+        except (SafetensorError, OSError) as error:
             raise FileFormatError(f"{self.path} is damaged: {error}.", REMAKE) from error
-        for name, expected in self.header["checksums"].items():
+        for name, expected in self._checksums.items():
             if name not in tensors or checksum(tensors[name]) != expected:
-                raise FileFormatError(f"{self.path} is damaged: the checksum of {name!r} does not match.", REMAKE)
+                raise self._damaged(name)
+            self._check(name, tensors[name])
         return tensors
 
+    def _damaged(self, name: str) -> FileFormatError:
+        return FileFormatError(f"{self.path} is damaged: the checksum of {name!r} does not match.", REMAKE)
 
-def check_index(index: Any, tokens: int) -> None:
-    """Raise ValueError unless `index`, a tensor or an array (M,), holds M >= 1 increasing positions below `tokens`."""
-    if index.ndim == 1 and len(index) and index[0] >= 0 and index[-1] < tokens and (index[1:] > index[:-1]).all():
-        return
-    raise ValueError("the index does not increase within the grid")
+    def _check(self, name: str, values: Any) -> None:
+        try:
+            check_values(name, values, self.grid.tokens)
+        except ValueError as error:
+            raise FileFormatError(f"{self.path} cannot be used: {error}.", REMAKE) from error
 
 
 def is_stored(path: Path) -> bool:

@@ -73,21 +73,23 @@ class TensorFileWriter:
         self.written[name] += len(data)
         self.crc[name] = zlib.crc32(data, self.crc[name])
 
-    def finish(self, metadata: Callable[[dict[str, str]], dict[str, str]]) -> None:
-        """Write the header and close the file. `metadata` returns the entries, given the CRC-32 of each tensor.
+    def finish(self, metadata: Callable[[dict[str, str], dict[str, Any]], dict[str, str]]) -> None:
+        """Write the header and close the file.
 
+        `metadata` returns its entries, given the CRC-32 of each tensor, and the type, shape and offsets of each.
         Raises ValueError if the header is longer than the bytes reserved for it.
         """
-        header: dict[str, Any] = {"__metadata__": metadata({name: f"{crc:08x}" for name, crc in self.crc.items()})}
+        tensors: dict[str, Any] = {}
         end = self.begin
         for name in self.names:
             self._move(self.start[name], end, self.written[name])
             dtype, shape = self.specs[name]
             rows = self.written[name] // row_bytes(self.specs[name]) if self.written[name] else 0
             offsets = [end - self.begin, end - self.begin + self.written[name]]
-            header[name] = {"dtype": _NAMES[dtype], "shape": [rows, *shape[1:]], "data_offsets": offsets}
+            tensors[name] = {"dtype": _NAMES[dtype], "shape": [rows, *shape[1:]], "data_offsets": offsets}
             end += self.written[name]
-        text = json.dumps(header, separators=(",", ":")).encode()
+        entries = metadata({name: f"{crc:08x}" for name, crc in self.crc.items()}, tensors)
+        text = json.dumps({"__metadata__": entries, **tensors}, separators=(",", ":")).encode()
         if len(text) > self.begin - 8:
             raise ValueError(f"expected a header of at most {self.begin - 8} bytes, got {len(text)}")
         self.file.seek(0)

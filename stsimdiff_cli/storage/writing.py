@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
+from ..errors import RequestError
 from ..records import CompressedVideo, TokenGrid, VideoTokens
 from ..token_features import DenseFeatures, TokenFeatures
 from .atomic import whole_file
-from .formats import COMPRESSED, TOKENS, VERSION
-from .header import encode_header
+from .directory import LONGEST
+from .formats import COMPRESSED, DIGEST, KEY, TOKENS, VERSION
+from .header import digest, encode_header
+from .schema import most_tokens
 
 if TYPE_CHECKING:
     from .tensor_file import Spec
@@ -28,6 +31,11 @@ def save_tokens(path: str | Path, tokens: VideoTokens) -> int:
 
 def save_compressed(path: str | Path, video: CompressedVideo) -> int:
     """Write a compressed file atomically; returns its size in bytes."""
+    if video.grid.tokens > most_tokens(len(video.index)):
+        raise RequestError(
+            f"{len(video.index)} of {video.grid.tokens} tokens are too few for a compressed file.",
+            "Keep at least one in a thousand: --ratio 0.001 or more.",
+        )
     kept = {"index": video.index, "kind": video.kind, "community": video.community, "importance": video.importance}
     small = {name: tensor for name, tensor in {**kept, **video.traces}.items() if tensor is not None}
     tensors: dict[str, TokenFeatures] = {
@@ -68,10 +76,21 @@ class VideoFileWriter:
 
         versions = {"stsimdiff": __version__, "torch": torch.__version__, "transformers": version("transformers")}
         self._entries = {"format": f"{name}/{VERSION}", "versions": versions, **entries}
-        metadata = encode_header(self._entries, draft, dict.fromkeys(specs, "0" * 8))
-        self._file = TensorFileWriter(path, specs, header_bytes(specs, metadata))
+        metadata = {KEY: encode_header(self._entries, draft, dict.fromkeys(specs, "0" * 8)), DIGEST: "0" * 64}
+        reserve = header_bytes(specs, metadata)
+        if reserve > LONGEST:
+            raise RequestError(
+                f"{len(draft.seconds)} slots are too many for one file: its header would have {reserve} bytes.",
+                f"At most {LONGEST} bytes are possible; choose fewer frames.",
+            )
+        self._file = TensorFileWriter(path, specs, reserve)
         self.append, self.close = self._file.append, self._file.close
 
     def finish(self, grid: TokenGrid) -> None:
         """Write the header and close the file; `grid` describes the rows that were written."""
-        self._file.finish(lambda checksums: encode_header(self._entries, grid, checksums))
+
+        def metadata(checksums: dict[str, str], tensors: dict[str, Any]) -> dict[str, str]:
+            text = encode_header(self._entries, grid, checksums)
+            return {KEY: text, DIGEST: digest(text, tensors)}
+
+        self._file.finish(metadata)

@@ -82,7 +82,8 @@ def _size(token_map: TokenMap) -> tuple[int, int]:
     """Height and width at which the video is shown, both even."""
     width, height = token_map.grid.source.width, token_map.grid.source.height
     scale = min(1.0, LONGEST / max(width, height))
-    scale *= max(1, -(-SHORTEST // max(1, round(scale * min(width, height)))))
+    short, long = (max(1, round(scale * side)) for side in sorted((width, height)))
+    scale *= max(1, min(-(-SHORTEST // short), LONGEST // long))
     return 2 * max(1, round(height * scale / 2)), 2 * max(1, round(width * scale / 2))
 
 

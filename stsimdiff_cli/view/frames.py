@@ -11,6 +11,7 @@ import numpy as np
 from .. import video
 from ..errors import RequestError
 from ..records import Source, TokenGrid
+from ..registry import printable
 from ..video.source import checksum_of
 
 
@@ -33,22 +34,32 @@ def find_video(source: Source, given: Path | None, next_to: Path) -> SourceVideo
         if not _same(given, source):
             raise RequestError(
                 f"{given} is not the video that the tokens came from: its checksum differs.",
-                f"Give the {source.name} of {source.bytes} bytes that was encoded.",
+                f"Give the {printable(source.name)} of {source.bytes} bytes that was encoded.",
             )
         return SourceVideo(given)
     others = []
     for path in dict.fromkeys((next_to.parent / source.name, Path(source.name))):
-        if path.is_file():
+        if Path(source.name).name == source.name and _exists(path):  # a name alone, in the words of this system
             if _same(path, source):
                 return SourceVideo(path)
             others.append(path)
     if others:
-        return SourceVideo(None, f"{others[0]} is another video (its checksum differs); the grid is drawn alone.")
+        return SourceVideo(
+            None, f"{printable(str(others[0]))} is another video (its checksum differs); the grid is drawn alone."
+        )
     return SourceVideo(
         None,
-        f"{source.name} was not found next to {next_to.name} or in the working directory; the grid is drawn alone. "
-        "Name the video with --video.",
+        f"{printable(source.name)} was not found next to {next_to.name} or in the working directory; the grid is "
+        "drawn alone. Name the video with --video.",
     )
+
+
+def _exists(path: Path) -> bool:
+    """Whether there is such a file. A name from elsewhere may be too long here, or have no bytes in this encoding."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def _same(path: Path, source: Source) -> bool:

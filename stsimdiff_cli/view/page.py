@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..registry import printable
 from ..storage.atomic import whole_file
 from .geometry import geometry_of
 from .token_map import TokenMap
@@ -56,9 +57,9 @@ def page_data(
     grid = shown[0].grid
     source = grid.source
     slots, rows, columns = grid.shape
-    about = f"{grid.model.id}: {slots} slots of {rows} x {columns} tokens. {note or ''}".strip()
+    about = f"{printable(grid.model.id)}: {slots} slots of {rows} x {columns} tokens. {note or ''}".strip()
     return {
-        "title": f"{source.name}: what was kept, and why",
+        "title": f"{printable(source.name)}: what was kept, and why",
         "about": about,
         "grid": grid.shape,
         "times": [f"{second:.2f}" for second in grid.seconds],

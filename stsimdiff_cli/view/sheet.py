@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import RequestError
 from ..plotting import picture, shades
+from ..registry import printable
 from .geometry import Geometry, geometry_of
 from .paint import Colour, canvas, kept_picture, region_colours, region_picture
 from .timeline import draw_timeline
@@ -19,6 +20,8 @@ from .token_map import TokenMap
 SLOTS = 8
 #: The longer side of a frame that is read for a sheet, in pixels.
 LONGEST = 640
+#: The most that one side of a tile may be longer than the other; of videos beyond that, tiles are distorted.
+NARROWEST = 8.0
 _WIDTH = 8.0  # inches, as all lengths here
 _MARGIN, _GAP, _NAME = 0.12, 0.08, 0.2
 _LINE = 2.35  # height of the time line with its labels
@@ -57,7 +60,7 @@ def tile_columns(count: int, aspect: float) -> int:
 def save_sheet(path: Path, token_map: TokenMap, slots: list[int], frames: Mapping[int, np.ndarray | None]) -> None:
     """Draw the slots 1200 pixels wide. Slots missing in `frames` get a plain background."""
     source = token_map.grid.source
-    aspect = source.width / source.height
+    aspect = min(max(source.width / source.height, 1 / NARROWEST), NARROWEST)
     columns = tile_columns(len(slots), aspect)
     rows = -(-len(slots) // columns)
     wide = min((_WIDTH - 2 * _MARGIN - _GAP * (columns - 1)) / columns, 2.6 if aspect >= 0.8 else 1.2)
@@ -100,13 +103,14 @@ def _head(figure: Any, token_map: TokenMap, height: float, regions: bool) -> Non
     """The title: what the picture shows, in two lines."""
     source, model = token_map.grid.source, token_map.grid.model
     figure.text(
-        _MARGIN / _WIDTH, 1 - 0.2 / height, f"{source.name} - {token_map.title()}", fontsize=10, fontweight="bold"
-    )
+        _MARGIN / _WIDTH, 1 - 0.2 / height, f"{printable(source.name)} - {token_map.title()}", fontsize=10,
+        fontweight="bold", parse_math=False,
+    )  # fmt: skip
     shape = "{} slots of {} x {}".format(*token_map.grid.shape)
-    text = f"{model.id}, {shape}. Framed: kept; dimmed: dropped."
+    text = f"{printable(model.id)}, {shape}. Framed: kept; dimmed: dropped."
     if regions:
         text += " Below: the largest communities, by their numbers."
-    figure.text(_MARGIN / _WIDTH, 1 - 0.4 / height, text, fontsize=8, color=shades().caption)
+    figure.text(_MARGIN / _WIDTH, 1 - 0.4 / height, text, fontsize=8, color=shades().caption, parse_math=False)
 
 
 def _number_regions(axes: Any, token_map: TokenMap, slot: int, geometry: Geometry, colours: dict[int, Colour]) -> None:

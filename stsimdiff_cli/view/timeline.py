@@ -10,6 +10,9 @@ from ..plotting import shades
 from .paint import KIND_COLOURS
 from .token_map import KINDS, TokenMap
 
+#: The most slots with a bar each, and the most slots whose events are labelled, those with the most events.
+MOST_BARS, MOST_LABELS = 2000, 100
+
 
 def hexed(colour: tuple[int, int, int]) -> str:
     """A colour as #rrggbb."""
@@ -24,7 +27,11 @@ def draw_timeline(axes: Any, token_map: TokenMap, shown: list[int]) -> None:
     x, base = np.arange(slots), np.zeros(slots, np.int64)
     for kind, count in token_map.per_slot().items():
         colour = hexed(KIND_COLOURS[kind]) if kind else "#9a9a9a"
-        axes.bar(x, count, 0.82, bottom=base, color=colour, linewidth=0, label=f"{KINDS[kind]} ({int(count.sum())})")
+        label = f"{KINDS[kind]} ({int(count.sum())})"
+        if slots <= MOST_BARS:
+            axes.bar(x, count, 0.82, bottom=base, color=colour, linewidth=0, label=label)
+        else:  # one shape instead of a bar, an object of several kilobytes, for each slot
+            axes.fill_between(x, base, base + count, step="mid", color=colour, linewidth=0, label=label)
         base = base + count
     top = max(float(base.max()), 1.0)
     axes.set_ylim(0, 1.18 * top)
@@ -37,7 +44,7 @@ def draw_timeline(axes: Any, token_map: TokenMap, shown: list[int]) -> None:
         axes.plot(place, -0.025 * top, marker="^", color=shades().ink, markersize=5, clip_on=False, zorder=5)
     events = token_map.events()
     halo = [withStroke(linewidth=2.5, foreground=shades().paper)]
-    for slot in map(int, np.flatnonzero(events)):
+    for slot in sorted(map(int, np.argsort(-events, kind="stable")[: min((events > 0).sum(), MOST_LABELS)])):
         many = int(events[slot])
         axes.annotate(
             f"{many} event" + "s" * (many > 1) if (events > 0).sum() <= 6 else str(many),

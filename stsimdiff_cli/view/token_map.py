@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import FileFormatError, RequestError
+from ..errors import RequestError
 from ..records import Kind, TokenGrid
-from ..storage.reading import StoredVideo, check_index
+from ..registry import printable
+from ..storage.reading import StoredVideo
 
 #: Marks a cell whose token was dropped, next to the values of Kind.
 DROPPED = -1
@@ -38,6 +39,7 @@ class TokenMap:
     centrality: np.ndarray | None  # (T, H, W) float32, NaN where dropped; None if the file has none
     change: np.ndarray | None  # (T,) float32, 0 in the first slot; None if the file has none
     regions: bool  # whether the communities of dropped tokens are known
+    notes: tuple[str, ...] = ()  # what a user should know about the file, in sentences
 
     @property
     def kept(self) -> np.ndarray:
@@ -63,7 +65,7 @@ class TokenMap:
     def title(self) -> str:
         """Method, ratio and counts in one line."""
         return (
-            f"{self.method['name']}, ratio {self.method['ratio']}: "
+            f"{printable(self.method['name'])}, ratio {self.method['ratio']}: "
             f"{int(self.kept.sum())} of {self.grid.tokens} tokens kept"
         )
 
@@ -81,31 +83,25 @@ def read_token_map(path: Path, tokens: Path | None = None) -> TokenMap:
         )
     grid, names = stored.grid, set(stored.names())
     index = stored.array("index")
-    try:
-        check_index(index, grid.tokens)
-    except ValueError as error:
-        raise FileFormatError(f"{path} was edited: {error}.") from error
 
     def spread(name: str, empty: float, dtype: Any) -> np.ndarray:
         """A tensor over the kept tokens (M,) laid out on the grid (T, H, W)."""
-        values = stored.array(name)
-        if values.shape != index.shape:
-            raise FileFormatError(f"{path} was edited: {name} has the shape {values.shape}, not {index.shape}.")
         cells = np.full(grid.tokens, empty, dtype)
-        cells[index] = values
+        cells[index] = stored.array(name)
         return cells.reshape(grid.shape)
 
     regions = "regions" in names
     return TokenMap(
-        name=path.name,
+        name=printable(path.name),
         grid=grid,
         method=stored.method,
         kind=spread("kind", DROPPED, np.int8),
-        community=_whole(stored, "regions", grid.shape) if regions else spread("community", UNKNOWN, np.int32),
+        community=stored.array("regions") if regions else spread("community", UNKNOWN, np.int32),
         importance=spread("importance", np.nan, np.float32) if "importance" in names else None,
         centrality=spread("centrality", np.nan, np.float32) if "centrality" in names else None,
-        change=_whole(stored, "change", grid.shape[:1]) if "change" in names else _change_from(tokens, grid),
+        change=stored.array("change") if "change" in names else _change_from(tokens, grid),
         regions=regions,
+        notes=stored.notes,
     )
 
 
@@ -114,7 +110,8 @@ def same_video(first: TokenMap, second: TokenMap) -> None:
     one, two = first.grid, second.grid
     if one.source.sha256 != two.source.sha256:
         raise RequestError(
-            f"{first.name} and {second.name} are of different videos: {one.source.name} and {two.source.name}.",
+            f"{first.name} and {second.name} are of different videos: {printable(one.source.name)} and "
+            f"{printable(two.source.name)}.",
             "Compare two compressed files of the same video.",
         )
     if one.shape != two.shape or one.seconds != two.seconds:
@@ -126,13 +123,6 @@ def same_video(first: TokenMap, second: TokenMap) -> None:
 
 def _sides(grid: TokenGrid) -> str:
     return "{} slots of {} x {}".format(*grid.shape) + f" from {grid.seconds[0]:.2f} to {grid.seconds[-1]:.2f} s"
-
-
-def _whole(stored: StoredVideo, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    values: np.ndarray = stored.array(name)
-    if values.shape != shape:
-        raise FileFormatError(f"{stored.path} was edited: {name} has the shape {values.shape}, not {shape}.")
-    return values
 
 
 def _change_from(path: Path | None, grid: TokenGrid) -> np.ndarray | None:

@@ -63,6 +63,77 @@ def run(capsys, *args) -> tuple[int, str, str]:
     return code, out, err
 
 
+# --- names from elsewhere -------------------------------------------------------------------------------------------
+
+
+NAMES = [
+    "\udcff.mp4",
+    "\ud800.mp4",
+    "\x1b[31mred\x1b[0m",
+    "\u202egnp",
+    "$\\frac$",
+    "$x^$",
+    "[/]",
+    "é" * 300,
+    "</script>",
+]
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "/" not in name])
+def test_a_name_from_elsewhere_is_shown_and_obeyed_nowhere(flash, tmp_path, capsys, name):
+    video = st.load(flash / "kept")
+    source = dataclasses.replace(video.grid.source, name=name)
+    model = dataclasses.replace(video.grid.model, id=name)
+    grid_ = dataclasses.replace(video.grid, source=source, model=model)
+    st.save_compressed(tmp_path / "c", dataclasses.replace(video, grid=grid_))
+    for args in (
+        ("inspect", tmp_path / "c"),
+        ("inspect", tmp_path / "c", "--json"),
+        ("view", tmp_path / "c", "-o", tmp_path / "page.html"),
+    ):
+        code, out, err = run(capsys, *args)
+        assert code == 0, err
+        assert not any(c in "\x1b\u202e" or "\ud800" <= c <= "\udfff" for c in out + err)
+    assert json.loads(run(capsys, "inspect", tmp_path / "c", "--json")[1])["source"]["name"] == name
+    (tmp_path / "page.html").read_text("utf-8")
+
+
+def test_a_sheet_takes_names_for_text_and_is_no_longer_than_eight_widths(flash, tmp_path, capsys):
+    video = st.load(flash / "kept")
+    source = dataclasses.replace(video.grid.source, name="$\\frac$ \x1b", width=1, height=65536)
+    model = dataclasses.replace(video.grid.model, id="$x^$")
+    grid_ = dataclasses.replace(video.grid, source=source, model=model)
+    st.save_compressed(tmp_path / "c", dataclasses.replace(video, grid=grid_))
+    code, _, err = run(capsys, "view", tmp_path / "c", "-o", tmp_path / "s.png", "--slots", "1")
+    assert code == 0, err
+    width, height = struct.unpack(">II", (tmp_path / "s.png").read_bytes()[16:24])
+    assert height < 4 * width
+
+
+@pytest.mark.parametrize("path", ["../clip.mp4", "/etc/passwd", "..", ""])
+def test_a_video_is_looked_for_by_its_name_alone(tmp_path, path):
+    folder = tmp_path / "files"
+    folder.mkdir()
+    shutil.copy(SAMPLES / "flash.mp4", tmp_path / "clip.mp4")
+    size = (tmp_path / "clip.mp4").stat().st_size
+    source = Source(path, size, frames.checksum_of(tmp_path / "clip.mp4"), 1.5, 2.0, 3, 8, 8, "pyav")
+    assert frames.find_video(source, None, folder / "c").path is None
+    assert frames.find_video(dataclasses.replace(source, name="clip.mp4"), None, tmp_path / "c").path is not None
+
+
+def test_a_timeline_of_many_slots_is_one_shape_for_each_kind():
+    from stsimdiff_cli.plotting import drawn
+    from stsimdiff_cli.view.timeline import MOST_BARS, MOST_LABELS, draw_timeline
+
+    for slots in (MOST_BARS, MOST_BARS + 1):
+        token_map = map_of([[[1, 2]]] * slots)
+        with drawn(8, 3, 50) as figure:
+            axes = figure.add_axes((0.1, 0.3, 0.8, 0.6))
+            draw_timeline(axes, token_map, [])
+            assert len(axes.patches) == (2 * slots if slots <= MOST_BARS else 0)
+            assert len(axes.texts) <= MOST_LABELS
+
+
 # --- token map ------------------------------------------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...errors import RequestError
 from ...layer_pruning import LayerPruner
-from ...records import ModelRef, VideoTokens
+from ...records import Layout, ModelRef, TokenGrid, VideoTokens
 from ...timing import Stopwatch
 from ..loading.runtime import Runtime
 from .model_cache import ModelCache
@@ -36,6 +36,26 @@ def matching_family(made_by: ModelRef, model: str | None = None) -> Family:
     return family
 
 
+def check_layout(family: Family, grid: TokenGrid) -> None:
+    """Raise RequestError if the token ids around the video cannot be the family's: other places, or unknown ids.
+
+    Ids may differ from what the family writes today: they are stored so that older files keep theirs.
+    """
+    stored, own = grid.layout, family.layout_of(grid.shape)
+
+    def outline(layout: Layout) -> list[tuple[int, bool, int]]:
+        """Each place with whether there are ids, and how many of them are placeholders."""
+        parts = [(-1, layout.before), *layout.between, (grid.tokens, layout.after)]
+        return [(place, bool(ids), ids.count(family.placeholder)) for place, ids in parts]
+
+    ids = [*stored.before, *(token for _, some in stored.between for token in some), *stored.after]
+    if stored != own and (outline(stored) != outline(own) or max(ids, default=0) >= len(family.tokenizer)):
+        raise RequestError(
+            f"{family.checkpoint.id} writes other token ids around a video than the file holds.",
+            "Encode the video again with that model.",
+        )
+
+
 @dataclass
 class EarlyLayers:
     """The first layers of the LLM that made the tokens: a methods.base.Llm that loads them when they are asked for."""
@@ -52,6 +72,7 @@ class EarlyLayers:
         self.asked = True
         self.timer.step("load")
         family = matching_family(self.tokens.grid.model, self.model)
+        check_layout(family, self.tokens.grid)
         runtime = self.runtime.resolve(family.checkpoint)
         language = self.models.language_model(family, runtime, layers, attention_rows=True)
         self.timer.step("importance")
