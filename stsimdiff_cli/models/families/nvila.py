@@ -209,13 +209,8 @@ class Nvila(Llava):
         """One turn of the chat template, in which the question follows the video immediately.
 
         The authors' template `qwen2` differs from the tokenizers' own in the system prompt, which has no full stop.
-        RequestError for a special token in the question that has no embedding, ModelError without a usable template.
+        ModelError without a usable template.
         """
-        for text, number in self.tokenizer.get_added_vocab().items():
-            if number >= self.config.text_config.vocab_size and text != _VIDEO and text in question:
-                raise RequestError(
-                    f"{text} has no embedding in this model.", "Leave special tokens out of the question."
-                )
         if self.checkpoint.config.get("chat_template"):
             before = "<|im_start|>system\nYou are a helpful assistant<|im_end|>\n<|im_start|>user\n"
             return before, f"{question.rstrip()}<|im_end|>\n<|im_start|>assistant\n"
