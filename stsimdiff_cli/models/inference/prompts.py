@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...errors import ModelError
+from ...errors import ModelError, RequestError
 from ...records import Prompt, TokenGrid
 from ..families.base import Family
 from .user_text import MARK, Passage, TextReader
@@ -99,11 +99,28 @@ class Prompter:
         if unknown is None:
             return []
         words = re.findall(r"[\w'-]+", question)
-        return [word for word in words if unknown in self.tokenizer(word, add_special_tokens=False)["input_ids"]]
+        return [word for word in dict.fromkeys(words) if unknown in self.tokenizer(word, add_special_tokens=False)["input_ids"]]
+
+    def check(self, question: str) -> None:
+        """RequestError for a question that is longer than the context by itself."""
+        self._check_length(len(self._reader.ids(Passage("", question))))
+
+    def _check_length(self, words: int) -> None:
+        """RequestError if that many tokens of text do not fit into the LLM's context."""
+        context = getattr(self.family.config.get_text_config(), "max_position_embeddings", None)
+        if context and words > context:
+            raise RequestError(
+                f"The question has {words:,} tokens, and the context of {self.family.checkpoint.id} has {context:,}.",
+                "Ask a shorter question.",
+            )
 
     def prompt(self, model: Any, grid: TokenGrid, question: str, index: Tensor) -> Prompt:
-        """The prompt with only the visual tokens of `index` (M,) in it; everything keeps its original position."""
+        """The prompt with only the visual tokens of `index` (M,) in it; everything keeps its original position.
+
+        RequestError for a question that is longer than the LLM's context.
+        """
         ids, visual = self.ids(grid, question)
+        self._check_length(int((visual < 0).sum()))
         positions = self.family.positions(model, ids.to(model.device), visual.to(model.device), grid).cpu()
         kept = torch.zeros(grid.tokens, dtype=torch.bool)
         kept[index.cpu()] = True

@@ -14,6 +14,7 @@ from ..families.base import Family
 from ..loading.runtime import ResolvedRuntime
 from ..loading.weights import load_vision
 from .attention_tap import allow_taps, attach_tap, attention_received
+from .finite import require_finite
 
 
 class VisionEncoder:
@@ -71,4 +72,8 @@ class VisionEncoder:
 
     def _tokens(self, pixels: dict[str, Tensor]) -> dict[str, Tensor]:
         """Features and deepstack features, copied because inference tensors may not leave inference mode."""
-        return {name: tensor.clone() for name, tensor in self.family.encode(self.model, pixels).items()}
+        checkpoint, dtype = self.family.checkpoint, self.model.dtype
+        return {
+            name: require_finite(tensor, "The features", checkpoint, dtype).clone()
+            for name, tensor in self.family.encode(self.model, pixels).items()
+        }
