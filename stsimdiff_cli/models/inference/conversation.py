@@ -16,6 +16,7 @@ from ...layer_pruning import LayerPruner
 from ...memory import enough_memory
 from ...question import check_generation, check_text
 from ...records import Embeddings, Prompt, TokenGrid, VideoTokens
+from ..loading.damage import running
 from ..loading.quiet import quiet
 from .finite import FiniteLogits
 
@@ -53,7 +54,8 @@ class Conversation:
         prompt = self._prompt("")
         visual = (prompt.ids == self.language.family.placeholder).nonzero()
         if len(visual):  # none without the video, as in the control of a benchmark
-            self.language.prefill(prompt[: int(visual[-1]) + 1], self.tokens, self.cache)
+            with running(self.language.family.checkpoint.id, self.language.family.checkpoint.embedded):
+                self.language.prefill(prompt[: int(visual[-1]) + 1], self.tokens, self.cache)
 
     def _prompt(self, question: str) -> Prompt:
         return self.language.prompter.prompt(self.language.model, self.grid, question, self.index)
@@ -82,6 +84,17 @@ class Conversation:
         """
         check_text(question)
         check_generation(max_new_tokens, temperature, seed)
+        with running(self.language.family.checkpoint.id, self.language.family.checkpoint.embedded):
+            return self._answer(question, max_new_tokens, temperature, seed, on_text)
+
+    def _answer(
+        self,
+        question: str,
+        max_new_tokens: int,
+        temperature: float,
+        seed: int,
+        on_text: Callable[[str], None] | None,
+    ) -> Answer:
         start = time.perf_counter()
         language = self.language
         prompt, cache = self._prompt_and_cache(question)

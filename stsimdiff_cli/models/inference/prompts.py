@@ -13,6 +13,7 @@ from torch import Tensor
 from ...errors import ModelError, RequestError
 from ...records import Prompt, TokenGrid
 from ..families.base import Family
+from ..loading.damage import reason
 from .user_text import MARK, Passage, TextReader
 
 #: Text ids and the flat position p of a visual token: the text stands before it (after the last one if p = N).
@@ -31,9 +32,8 @@ class Prompter:
     def _read_template(self) -> str | None:
         """The chat template from a file of its own, which has two possible names; None if it is the tokenizer's."""
         checkpoint = self.family.checkpoint
-        if (checkpoint.path / "chat_template.jinja").is_file():
-            return (checkpoint.path / "chat_template.jinja").read_text()
-        return checkpoint.json("chat_template.json").get("chat_template")
+        template = checkpoint.text("chat_template.jinja")
+        return checkpoint.json("chat_template.json").get("chat_template") if template is None else template
 
     def ids(self, grid: TokenGrid, question: str) -> tuple[Tensor, Tensor]:
         """Ids (L,) and visual positions (L,) of the whole prompt, with all N visual tokens in it.
@@ -90,7 +90,10 @@ class Prompter:
                 tokenize=False,
             )
         except Exception as error:  # a template may fail in any way
-            raise ModelError(f"{self.family.checkpoint.id} has no usable chat template: {error}") from error
+            raise ModelError(
+                f"{self.family.checkpoint.id} has no usable chat template: {reason(error)}.",
+                "Download the files of its tokenizer again.",
+            ) from error
         return str(text)
 
     def unknown_words(self, question: str) -> list[str]:
@@ -99,7 +102,11 @@ class Prompter:
         if unknown is None:
             return []
         words = re.findall(r"[\w'-]+", question)
-        return [word for word in dict.fromkeys(words) if unknown in self.tokenizer(word, add_special_tokens=False)["input_ids"]]
+        return [
+            word
+            for word in dict.fromkeys(words)
+            if unknown in self.tokenizer(word, add_special_tokens=False)["input_ids"]
+        ]
 
     def check(self, question: str) -> None:
         """RequestError for a question that is longer than the context by itself."""

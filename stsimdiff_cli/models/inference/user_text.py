@@ -66,9 +66,7 @@ class TextReader:
         text, begin = passage.before + passage.user + passage.after, len(passage.before)
         if not self.tokenizer.is_fast:
             return self._plain(text, passage, add_special_tokens)
-        read = self.tokenizer(
-            text, add_special_tokens=add_special_tokens, return_offsets_mapping=True, verbose=False
-        )
+        read = self.tokenizer(text, add_special_tokens=add_special_tokens, return_offsets_mapping=True, verbose=False)
         ids, end = list(read["input_ids"]), begin + len(passage.user)
         touched = (
             token in self._added and first < end and begin < last

@@ -7,7 +7,9 @@ from typing import Any
 from transformers import AutoTokenizer, PretrainedConfig
 
 from ...errors import ModelError
+from ...memory import out_of_memory
 from .checkpoint import Checkpoint
+from .damage import reason
 from .quiet import quiet
 
 
@@ -21,10 +23,14 @@ def read_tokenizer(checkpoint: Checkpoint, config: PretrainedConfig) -> Any:
             return AutoTokenizer.from_pretrained(
                 checkpoint.tokenizer_path, config=config, local_files_only=True, trust_remote_code=False
             )
-    except (OSError, ValueError) as error:
+    except Exception as error:  # tokenizers raises plain Exceptions
+        if out_of_memory(error):
+            raise
         if "trust_remote_code" in str(error):
             raise ModelError(
                 f"The tokenizer of {checkpoint.id} is code of its own, which is never run.",
                 "Use a checkpoint whose tokenizer transformers supports.",
             ) from error
-        raise ModelError(f"The tokenizer of {checkpoint.id} cannot be loaded: {error}") from error
+        raise ModelError(
+            f"The tokenizer of {checkpoint.id} cannot be loaded: {reason(error)}.", "Download its files again."
+        ) from error
