@@ -14,7 +14,7 @@ from ...errors import ModelError, StsimdiffError
 from ...memory import out_of_memory
 
 _AGAIN = "Download it again."
-#: What running a model raises if its configuration does not fit its weights. Not OSError: answers are printed meanwhile.
+#: What a model raises if its configuration does not fit its weights. Not OSError: answers are printed meanwhile.
 _RUNNING = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 _LONGEST = 200  # characters of a foreign error that are shown
 
