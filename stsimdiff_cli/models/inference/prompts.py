@@ -13,7 +13,7 @@ from torch import Tensor
 from ...errors import ModelError, RequestError
 from ...records import Prompt, TokenGrid
 from ..families.base import Family
-from ..loading.damage import reason
+from ..loading.damage import reason, running
 from .user_text import MARK, Passage, TextReader
 
 #: Text ids and the flat position p of a visual token: the text stands before it (after the last one if p = N).
@@ -48,7 +48,8 @@ class Prompter:
         Text has -1 as its visual position. ModelError if the chat template does not write the placeholders; those that
         a question spells are text, see user_text.py.
         """
-        rendered = self._rendered(grid, question)
+        with running(self.family.checkpoint.id, self.family.checkpoint.embedded):
+            rendered = self._rendered(grid, question)
         expected = grid.shape[0] if self.family.placeholder_per_slot else 1
         texts = _split(rendered, self.family.placeholder)
         if len(texts) != expected + 1:

@@ -106,6 +106,15 @@ class Checkpoint:
             )
         return [self.path / name for name in names]
 
+    def require_whole(self) -> None:
+        """ModelError unless all shards are whole and hold weights as the configuration says; reads headers only."""
+        for shard in self.weight_files():
+            with reading(f"{shard.name} of the checkpoint {self.id}"), safe_open(shard, framework="pt") as file:
+                for name in () if "quantization_config" in self.config else file.keys():
+                    dtype = file.get_slice(name).get_dtype()
+                    if name.endswith((".weight", ".bias")) and not dtype.startswith(("F", "BF")):
+                        raise ValueError(f"{name} is of type {dtype}, which no weight is")
+
     def _shards(self, part: Path) -> list[str]:
         """Names of a part's shards: one file if there is one, as transformers decides, or those of the index."""
         if (self.path / part / "model.safetensors").is_file():

@@ -20,9 +20,11 @@ def read_tokenizer(checkpoint: Checkpoint, config: PretrainedConfig) -> Any:
     """
     try:
         with quiet():
-            return AutoTokenizer.from_pretrained(
+            tokenizer = AutoTokenizer.from_pretrained(
                 checkpoint.tokenizer_path, config=config, local_files_only=True, trust_remote_code=False
             )
+            tokenizer.decode(tokenizer("a")["input_ids"])  # some damage shows only when it is used
+            return tokenizer
     except Exception as error:  # tokenizers raises plain Exceptions
         if out_of_memory(error):
             raise

@@ -100,7 +100,7 @@ def _load(source: WeightSource, config: PretrainedConfig, runtime: ResolvedRunti
         with quiet():
             return random_model(config, device, dtype, attention, trim).eval()
     more = quantization(quantize, device, dtype) if quantize else {}
-    source.checkpoint.weight_files()  # all there, and nothing else is opened
+    source.checkpoint.require_whole()  # and nothing else is opened
     try:
         with quiet():
             loaded: Any = partial_model(config, trim).from_pretrained(
