@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import RequestError
+from .memory import enough_memory
 from .methods.base import Method
 from .methods.spec import parse_method, spelled
 from .models import EMBEDDED
 from .models.inference.early_layers import EarlyLayers, check_layout, matching_family
 from .models.inference.model_cache import ModelCache, NoModelCache
 from .models.loading.runtime import Runtime
+from .question import check_question
 from .ratio import ALL, Ratio, parse_ratio
 from .records import CompressedVideo, FrameStream, TokenGrid, VideoTokens
 from .storage.finite import check_encoded
@@ -38,8 +40,12 @@ if TYPE_CHECKING:  # these import transformers, which not every stage needs
 
 #: The prompt for importance if no question is given. The embedded model was trained with it.
 GENERAL_PROMPT = "What happens in this video?"
+#: Bytes of a question that every LLM can read: a token has at least one.
+_SHORT = 1024
 #: Frames per decoding and encoding step.
 CHUNK = 8
+#: What takes less memory in the LLM.
+_LESS = "Use --dtype bfloat16 or --quantize 4bit, a lower --ratio, fewer --frames, or a smaller checkpoint."
 #: Called with a stage ("decode" or "encode"), the number of frames done, and the number of all frames.
 Progress = Callable[[str, int, int], None]
 
@@ -86,6 +92,7 @@ def encode_video(
     return encode_frames(stream, model, runtime, revision=revision, evidence=evidence, to=to, context=context)
 
 
+@enough_memory("encode the video", "Lower --frames, use --dtype bfloat16, or a smaller checkpoint.")
 def encode_frames(
     stream: FrameStream,
     model: str = EMBEDDED,
@@ -148,6 +155,7 @@ def encode_frames(
     return sink.tokens()
 
 
+@enough_memory("compress the tokens", "Encode fewer --frames, or use --dtype bfloat16 or --device cpu.")
 def compress_tokens(
     tokens: VideoTokens,
     ratio: str | float | Fraction | Ratio,
@@ -164,8 +172,8 @@ def compress_tokens(
     GENERAL_PROMPT). If the tokens are in a file, a method that streams holds a few slots in memory at a time, and the
     features of kept tokens stay in the file until they are saved.
 
-    Raises RequestError if the method needs evidence that the tokens do not carry, or if `model` is not the one that
-    made the tokens.
+    Raises RequestError if the method needs evidence that the tokens do not carry, if `model` is not the one that made
+    the tokens, or if the prompt is empty or not text.
     """
     device = runtime.check()  # a wrong device is refused even if no LLM is needed
     timer = context.timing(runtime)
@@ -177,7 +185,7 @@ def compress_tokens(
             f"{method.name} needs {' and '.join(lacking)}, which the tokens do not carry.",
             f"Encode the video with --evidence auto --method {spelled(method)}",
         )
-    question = prompt or GENERAL_PROMPT
+    question = GENERAL_PROMPT if prompt is None else check_question(prompt)
     used = {name: tokens.evidence[name] for name in method.evidence}
     on_device = replace(tokens, evidence=used).to(device).in_memory(features=not method.streams)
     llm = EarlyLayers(on_device, question, model, runtime, context.models, timer)
@@ -206,11 +214,25 @@ def compress_tokens(
     )
 
 
+def check_length(questions: Iterable[str], model: str) -> None:
+    """RequestError for a question that is longer than the context of the model's LLM; no weights are read."""
+    long = [question for question in questions if len(question.encode()) > _SHORT]
+    if not long:
+        return
+    from .models.families import open_family
+    from .models.inference.prompts import Prompter
+
+    prompter = Prompter(open_family(model))
+    for question in long:
+        prompter.check(question)
+
+
 def all_tokens(tokens: VideoTokens) -> CompressedVideo:
     """All tokens, uncompressed, as a record that `converse` takes."""
     return compress_tokens(tokens, ALL, "vanilla", Runtime(device="cpu"))
 
 
+@enough_memory("read the video's tokens", _LESS)
 def converse(
     video: CompressedVideo, runtime: Runtime = Runtime(), *, model: str | None = None, context: Context = Context()
 ) -> Conversation:
@@ -231,6 +253,7 @@ def converse(
     return conversation
 
 
+@enough_memory("load the LLM", _LESS)
 def converse_inside(
     tokens: VideoTokens,
     ratio: str | float | Fraction | Ratio,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -71,7 +71,9 @@ def ask(
     from ..errors import RequestError
     from ..models.inference.model_cache import ModelCache, NoModelCache
     from ..models.loading.runtime import Runtime
+    from ..question import check_generation, check_question
 
+    check_generation(max_new_tokens, temperature, seed)
     if (inside is None) != (ratio is None):
         raise RequestError("--inside and --ratio must be given together.", "Write e.g. --inside fastv --ratio 0.3")
     files = _leading_files([file, *map(Path, questions or [])])
@@ -85,6 +87,8 @@ def ask(
         )
     if interactive and several:
         raise RequestError("The prompt works with one file only.", "Name one file, or add the questions.")
+    for question in asked:
+        check_question(question)
     runtime = Runtime(device, dtype, attn, quantize)
     runtime.check()  # before a video is encoded
     asker = _Asker(
@@ -96,6 +100,7 @@ def ask(
         inside=(inside, ratio) if inside and ratio else None,
         generation={"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed},
         json=json,
+        given=tuple(asked),
     )
     if interactive:
         asker.ask_about(file, _typed_questions(), announce=False)
@@ -135,15 +140,21 @@ class _Asker:
     inside: tuple[str, str] | None  # method that prunes inside the LLM, and its ratio
     generation: dict[str, Any]  # keyword arguments of Conversation.ask
     json: bool
+    given: tuple[str, ...]  # the questions on the command line
 
     def ask_about(self, file: Path, questions: Iterable[str], announce: bool, title: bool = False) -> None:
         """Ask every question about a file and print the answers.
 
         `announce` prints each question before its answer, `title` the file's name before all of them (to stderr).
         """
+        from .. import pipeline
+        from ..models import EMBEDDED
         from ..pipeline import Context
+        from ..storage.reading import is_stored
         from ..timing import Stopwatch
 
+        if not is_stored(file):  # before it is encoded
+            pipeline.check_length(self.given, self.model or EMBEDDED)
         timer = Stopwatch(self.runtime.device)
         context = Context(self.models, timer)
         video = common.open_input(file, self.model, self.frames, self.fps, self.runtime, context)
@@ -206,7 +217,7 @@ def _given_questions(questions: list[str]) -> Iterator[str]:
     """The questions on the command line; `-` stands for the lines of stdin."""
     for question in questions:
         if question == "-":
-            yield from (line.strip() for line in sys.stdin if line.strip())
+            yield from _lines()
         else:
             yield question
 
@@ -214,14 +225,25 @@ def _given_questions(questions: list[str]) -> Iterator[str]:
 def _typed_questions() -> Iterator[str]:
     """Questions typed at a prompt, until Ctrl-D."""
     output.note("type a question and press Enter; Ctrl-D ends.")
+    yield from _lines(lambda: output.stderr.print("[bold]?[/] ", end=""))
+    output.stderr.print()
+
+
+def _lines(prompt: Callable[[], None] = lambda: None) -> Iterator[str]:
+    """The lines of stdin without the empty ones; RequestError for one that is not text."""
+    from ..errors import RequestError
+    from ..question import LONGEST, check_question
+
     while True:
-        output.stderr.print("[bold]?[/] ", end="")
-        line = sys.stdin.readline()
+        prompt()
+        try:
+            line = sys.stdin.readline(LONGEST + 2)  # one that is longer is refused, and never read to its end
+        except UnicodeDecodeError:
+            raise RequestError("stdin contains bytes that are not UTF-8.", "Write the questions in UTF-8.") from None
         if not line:
-            output.stderr.print()
             return
         if line.strip():
-            yield line.strip()
+            yield check_question(line.strip())
 
 
 def _warn_unknown_words(conversation: Conversation, question: str) -> None:

@@ -83,9 +83,11 @@ def bench(
     all tokens with every question and prunes between its layers.
     """
     from ..evaluation.plan import make_plan
+    from ..question import check_generation
     from ..storage.atomic import check_output, save_json
 
     plan = make_plan(methods, ratios, ablation, sweep)
+    check_generation(max_new_tokens, seed=seed)
     for path in (output_file, plot, markdown):
         if path:
             check_output(path, force)

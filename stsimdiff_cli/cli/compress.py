@@ -51,6 +51,7 @@ def compress(
     """
     from ..errors import RequestError
     from ..methods.spec import parse_method
+    from ..question import check_question
     from ..ratio import parse_ratio
     from ..storage.atomic import check_output
     from ..storage.writing import save_compressed
@@ -58,6 +59,8 @@ def compress(
 
     exact = parse_ratio(ratio)
     chosen = parse_method(method, **({} if importance is None else {"importance": importance}))
+    if prompt is not None:
+        check_question(prompt)
     check_output(output_file, force)
     from .. import pipeline
     from ..models.loading.runtime import Runtime

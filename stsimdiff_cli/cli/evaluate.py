@@ -26,6 +26,7 @@ def evaluate(
         typer.Option(
             help="Hub id or local folder of a checkpoint. Default: the embedded model tiny-choice.",
             rich_help_panel=options.MODEL,
+            callback=options.named,
         ),
     ] = None,
     revision: options.Revision = None,

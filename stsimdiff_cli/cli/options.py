@@ -7,8 +7,18 @@ from typing import Annotated
 
 import typer
 
+from ..errors import RequestError
+
 #: Panels of the help texts, in the order in which they appear.
 FRAMES, METHOD, MODEL, ANSWERS, OUTPUT = "Frames", "Method", "Model", "Answers", "Output"
+
+
+def named(model: str | None) -> str | None:
+    """RequestError for an empty name, which nobody means: it is what an unset variable of a shell script becomes."""
+    if model is not None and not model.strip():
+        raise RequestError("--model is empty.", "Name a checkpoint, or leave out --model.")
+    return model
+
 
 Frames = Annotated[
     int | None,
@@ -37,12 +47,15 @@ Model = Annotated[
         help="Hub id or local folder of a checkpoint. Default: the model that made the file; for a video, the "
         "embedded model.",
         rich_help_panel=MODEL,
+        callback=named,
     ),
 ]
 VideoModel = Annotated[
     str | None,
     typer.Option(
-        help="Hub id or local folder of a checkpoint. Default: the embedded model tiny.", rich_help_panel=MODEL
+        help="Hub id or local folder of a checkpoint. Default: the embedded model tiny.",
+        rich_help_panel=MODEL,
+        callback=named,
     ),
 ]
 Revision = Annotated[

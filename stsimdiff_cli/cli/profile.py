@@ -63,8 +63,10 @@ def profile(
     repeats. The tables show medians. Loading the model is not counted.
     """
     from ..profiling.request import parse_frames, parse_methods
+    from ..question import check_generation
 
     counts, specs = parse_frames(frames), parse_methods(methods, importance)
+    check_generation(max_new_tokens)
     _check(ratio, video, model, dummy_weights, [path for path in (output_file, plot) if path], force)
     if plot:
         from ..plotting import check_plot
@@ -75,6 +77,8 @@ def profile(
     from ..profiling import report
     from ..profiling.job import Job
 
+    runtime = Runtime(device, dtype, attn)
+    runtime.check()  # before a clip is rendered
     with tempfile.TemporaryDirectory(prefix="stsimdiff-") as folder:
         name = model or EMBEDDED
         if dummy_weights:
@@ -92,7 +96,7 @@ def profile(
                 ratio=ratio,
                 new_tokens=max_new_tokens,
                 repeats=repeats,
-                runtime=Runtime(device, dtype, attn),
+                runtime=runtime,
                 questions=questions,
             )
             for count in counts

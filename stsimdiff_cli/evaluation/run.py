@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import VideoError
+from ..question import check_text
 from ..records import VideoTokens
 from .answering import Answerer, Answers, Known, Settings, working
 from .fidelity import coverage, event_recall, largest_changes
@@ -63,6 +64,8 @@ class Evaluator:
 
         A video that is missing or broken is reported to `on_failure` and left out; with None, its VideoError is raised.
         """
+        for sample in samples:
+            check_text(sample.prompt)
         failures = []
         videos = by_video(samples)
         for count, (name, asked) in enumerate(videos.items()):

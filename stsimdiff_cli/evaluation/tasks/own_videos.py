@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ... import pipeline, video
 from ...errors import RequestError
+from ...question import check_question
 from .base import OpenQuestions, Sample
 
 
@@ -22,7 +23,12 @@ class OwnVideos(OpenQuestions):
             raise RequestError("A video is named twice.", "Name each video once.")
 
     def load_samples(self) -> list[Sample]:
-        """All questions about all videos; VideoError at once for a video that cannot be read."""
+        """All questions about all videos; VideoError at once for a video that cannot be read.
+
+        RequestError for a question that is empty or not text.
+        """
+        for question in self.questions:
+            check_question(question)
         for path in self.paths:
             video.scan(path)
         return [

@@ -6,12 +6,18 @@ from typing import TYPE_CHECKING
 
 from .. import FAMILIES
 from ..loading.checkpoint import find_checkpoint
+from ..loading.damage import reading
 
 if TYPE_CHECKING:
     from .base import Family
 
 
 def open_family(model: str, revision: str | None = None) -> Family:
-    """The family object of a model name; no weights are read."""
+    """The family object of a model name; no weights are read. ModelError for a configuration that makes no sense."""
     checkpoint = find_checkpoint(model, revision)
-    return FAMILIES.load(checkpoint.family)(checkpoint)
+    made = FAMILIES.load(checkpoint.family)
+    with reading(f"The configuration of {checkpoint.id}"):
+        family: Family = made(checkpoint)
+        if family.frames_per_slot < 1 or family.placeholder < 0:  # both are read from it, with all that they need
+            raise ValueError("it has frames or ids below zero")
+    return family

@@ -137,13 +137,17 @@ class Family(ABC):
         return Layout()
 
     def expand_placeholder(self, text: str, grid: TokenGrid) -> str:  # noqa: ARG002
-        """The prompt that the chat template rendered, with the family's text for this video. Default: unchanged."""
+        """The prompt that the chat template rendered, with the family's text for this video. Default: unchanged.
+
+        The user's question is not in `text`: a placeholder that it spells is none.
+        """
         return text
 
     def prompt_text(self, grid: TokenGrid, question: str) -> tuple[str, str] | None:  # noqa: ARG002
         """The prompt's text before and after the video, if the family writes all of it.
 
-        The two are tokenized separately. Default: None, the chat template writes the prompt.
+        The two are tokenized separately. The question stands once in one of them, as it is or without the space around
+        it, and nothing else depends on it. Default: None, the chat template writes the prompt.
         """
         return None
 

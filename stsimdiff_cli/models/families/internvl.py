@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ...records import TokenGrid
 from .base import Family
-from .preprocess import normalise, resize, square, video_settings
+from .preprocess import checked, normalise, resize, square, video_settings
 
 #: How the tokenizers of all these checkpoints spell the tokens of an image, and the chat templates a video.
 _IMAGE, _BEGIN, _END, _VIDEO = "<IMG_CONTEXT>", "<img>", "</img>", "<video>"
@@ -36,7 +36,7 @@ class InternVL(Family):
         if settings.get("size") != self._size:
             images = self.checkpoint.json("processor_config.json").get("image_processor")
             settings = images or self.checkpoint.json("preprocessor_config.json") or settings
-        return settings
+        return checked(settings, self.checkpoint)
 
     @cached_property
     def _size(self) -> dict[str, int]:

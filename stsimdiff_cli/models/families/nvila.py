@@ -19,10 +19,11 @@ from transformers import PretrainedConfig, Qwen2Config, SiglipVisionConfig
 from ...errors import ModelError, RequestError
 from ...records import Coverage, Layout, TokenGrid
 from ..loading.checkpoint import Checkpoint
+from ..loading.damage import reason
 from ..loading.tokenizer import read_tokenizer
 from .llava import Llava
 from .nvila_model import PROJECTORS, NvilaConfig
-from .preprocess import square
+from .preprocess import checked, square
 
 #: How a video is spelled in a prompt; the authors' code adds it to tokenizers that do not have it.
 _VIDEO = "<vila/video>"
@@ -152,7 +153,7 @@ class Nvila(Llava):
             )
         side = self.config.vision_config.image_size
         bicubic = {"resample": 3} if self.checkpoint.config.get("image_aspect_ratio") == "resize" else {}
-        return {**settings, **bicubic, "size": {"height": side, "width": side}}
+        return checked({**settings, **bicubic, "size": {"height": side, "width": side}}, self.checkpoint)
 
     @property
     def frames_per_slot(self) -> int:
@@ -209,21 +210,19 @@ class Nvila(Llava):
         """One turn of the chat template, in which the question follows the video immediately.
 
         The authors' template `qwen2` differs from the tokenizers' own in the system prompt, which has no full stop.
-        RequestError for a special token in the question that has no embedding, ModelError without a usable template.
+        ModelError without a usable template.
         """
-        for text, number in self.tokenizer.get_added_vocab().items():
-            if number >= self.config.text_config.vocab_size and text != _VIDEO and text in question:
-                raise RequestError(
-                    f"{text} has no embedding in this model.", "Leave special tokens out of the question."
-                )
         if self.checkpoint.config.get("chat_template"):
             before = "<|im_start|>system\nYou are a helpful assistant<|im_end|>\n<|im_start|>user\n"
             return before, f"{question.rstrip()}<|im_end|>\n<|im_start|>assistant\n"
         try:
             message = {"role": "user", "content": _VIDEO + question.rstrip()}
             text = self.tokenizer.apply_chat_template([message], add_generation_prompt=True, tokenize=False)
-        except (ValueError, TypeError) as error:
-            raise ModelError(f"{self.checkpoint.id} has no usable chat template: {error}") from error
+        except Exception as error:  # a template may fail in any way
+            raise ModelError(
+                f"{self.checkpoint.id} has no usable chat template: {reason(error)}.",
+                "Download the files of its tokenizer again.",
+            ) from error
         before, _, after = str(text).partition(_VIDEO)
         return before, after
 

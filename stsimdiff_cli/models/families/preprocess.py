@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -31,7 +32,68 @@ def video_settings(checkpoint: Checkpoint, crops: bool = False) -> dict[str, Any
         )
     if settings.get("do_center_crop") and not crops:
         raise ModelError(f"The checkpoint {checkpoint.id} crops its frames, which is not supported.")
-    return settings
+    return checked(settings, checkpoint)
+
+
+class Settings(dict[str, Any]):
+    """Settings of the preprocessing; ModelError for an entry that is needed and not there."""
+
+    def __init__(self, entries: dict[str, Any], model: str) -> None:
+        super().__init__(entries)
+        self.model = model
+
+    def __missing__(self, name: str) -> Any:
+        raise ModelError(f"The preprocessing settings of {self.model} lack {name!r}.", "Download them again.")
+
+
+def checked(settings: Any, checkpoint: Checkpoint) -> Settings:
+    """The settings; ModelError for an entry that is not what its name says."""
+    model = checkpoint.id
+    for name, value in settings.items() if isinstance(settings, dict) else [("the file", settings)]:
+        if value is not None and name in (*_KINDS, "the file") and not _KINDS.get(name, _never)(value):
+            raise ModelError(
+                f"The preprocessing settings of {model} have {name} = {str(value)[:80]!r}.", "Download them again."
+            )
+    sizes = {name: Settings(value, model) for name, value in settings.items() if isinstance(value, dict)}
+    return Settings({**settings, **sizes}, model)
+
+
+def _never(_: Any) -> bool:
+    return False
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _count(value: Any) -> bool:
+    return type(value) is int and value > 0
+
+
+def _channels(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(map(_number, value))
+
+
+def _sizes(value: Any) -> bool:
+    return isinstance(value, dict) and all(edge is None or _count(edge) for edge in value.values())
+
+
+#: What the values of settings must be.
+_KINDS: dict[str, Callable[[Any], bool]] = {
+    "size": _sizes,
+    "crop_size": _sizes,
+    "max_image_size": _sizes,
+    "video_sampling": lambda value: isinstance(value, dict),
+    "image_mean": _channels,
+    "image_std": lambda value: _channels(value) and all(value),
+    "rescale_factor": _number,
+    "resample": lambda value: type(value) is int,
+    "min_pixels": _count,
+    "max_pixels": _count,
+    **dict.fromkeys(
+        ("do_resize", "do_rescale", "do_normalize", "do_center_crop"), lambda value: isinstance(value, bool)
+    ),
+}
 
 
 def resize(frames: Tensor, height: int, width: int, settings: dict[str, Any]) -> Tensor:

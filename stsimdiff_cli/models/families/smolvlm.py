@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...errors import RequestError
 from ...records import Coverage, TokenGrid
 from .base import Family
 from .preprocess import normalise, resize, square, video_settings
@@ -94,15 +93,7 @@ class SmolVLM(Family):
         return int(self.config.image_token_id)
 
     def expand_placeholder(self, text: str, grid: TokenGrid) -> str:
-        """The number of frames and the video's duration, then every frame after its time.
-
-        RequestError if the question contains the placeholder too.
-        """
-        if text.count(_VIDEO) != 1:
-            raise RequestError(
-                f"The prompt holds {text.count(_VIDEO)} video placeholders instead of 1.",
-                "Leave special tokens out of the question.",
-            )
+        """The number of frames and the video's duration, then every frame after its time."""
         duration = timedelta(seconds=int(grid.source.seconds or grid.seconds[-1]))
         times = [divmod(int(max(second, 0)), 60) for second in grid.seconds]
         frames = [_FRAME.format(minutes=minutes, seconds=seconds) for minutes, seconds in times]

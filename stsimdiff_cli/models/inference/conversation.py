@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
+from transformers import DynamicCache, LogitsProcessorList
 from transformers.generation.streamers import BaseStreamer
 
 from ...layer_pruning import LayerPruner
+from ...memory import enough_memory
+from ...question import check_generation, check_text
 from ...records import Embeddings, Prompt, TokenGrid, VideoTokens
+from ..loading.damage import running
 from ..loading.quiet import quiet
+from .finite import FiniteLogits
 
 if TYPE_CHECKING:
     from .language_model import LanguageModel
@@ -50,7 +54,8 @@ class Conversation:
         prompt = self._prompt("")
         visual = (prompt.ids == self.language.family.placeholder).nonzero()
         if len(visual):  # none without the video, as in the control of a benchmark
-            self.language.prefill(prompt[: int(visual[-1]) + 1], self.tokens, self.cache)
+            with running(self.language.family.checkpoint.id, self.language.family.checkpoint.embedded):
+                self.language.prefill(prompt[: int(visual[-1]) + 1], self.tokens, self.cache)
 
     def _prompt(self, question: str) -> Prompt:
         return self.language.prompter.prompt(self.language.model, self.grid, question, self.index)
@@ -59,6 +64,10 @@ class Conversation:
         """A question's prompt, and a cache that holds its beginning with all visual tokens."""
         return self._prompt(question), self.cache
 
+    @enough_memory(
+        "answer the question",
+        "Lower --max-new-tokens, --ratio or --frames, or use --dtype bfloat16 or --quantize 4bit.",
+    )
     @torch.inference_mode()
     def ask(
         self,
@@ -68,7 +77,24 @@ class Conversation:
         seed: int = 0,
         on_text: Callable[[str], None] | None = None,
     ) -> Answer:
-        """Answer one question; `on_text` receives the text piece by piece. Temperature 0 is greedy."""
+        """Answer one question; `on_text` receives the text piece by piece. Temperature 0 is greedy.
+
+        RequestError for a question that is not text or longer than the context, and for settings out of range;
+        ModelError if the model computes no numbers.
+        """
+        check_text(question)
+        check_generation(max_new_tokens, temperature, seed)
+        with running(self.language.family.checkpoint.id, self.language.family.checkpoint.embedded):
+            return self._answer(question, max_new_tokens, temperature, seed, on_text)
+
+    def _answer(
+        self,
+        question: str,
+        max_new_tokens: int,
+        temperature: float,
+        seed: int,
+        on_text: Callable[[str], None] | None,
+    ) -> Answer:
         start = time.perf_counter()
         language = self.language
         prompt, cache = self._prompt_and_cache(question)
@@ -78,6 +104,9 @@ class Conversation:
             if temperature > 0
             else {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
         )
+        own = language.family.generate_kwargs(language.model, len(prompt.ids))
+        finite = FiniteLogits(language.family.checkpoint, language.model.dtype)
+        processors = LogitsProcessorList([finite, *own.get("logits_processor", [])])
         streamer = _TextStreamer(language.prompter.tokenizer, on_text)
         with torch.random.fork_rng(devices=[language.device] if language.device.type == "cuda" else []), quiet():
             torch.manual_seed(seed)
@@ -89,7 +118,7 @@ class Conversation:
                 max_new_tokens=max_new_tokens,
                 streamer=streamer,
                 **sampling,
-                **language.family.generate_kwargs(language.model, len(prompt.ids)),
+                **(own | {"logits_processor": processors}),
             )
         cache.crop(prefilled - cache.get_seq_length())  # negative: remove that many tokens
         seconds = {"first_token": streamer.first - start, "answer": time.perf_counter() - start}

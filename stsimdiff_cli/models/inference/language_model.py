@@ -15,6 +15,7 @@ from ..families.base import Family
 from ..loading.runtime import ResolvedRuntime
 from ..loading.weights import load_language
 from .attention_tap import allow_taps, attach_tap, last_query_attention
+from .finite import require_finite
 from .layer_loop import run_layers
 from .prompts import Prompter
 
@@ -98,7 +99,8 @@ class LanguageModel:
         attention = self.model.get_decoder().layers[layer].self_attn
         with attach_tap(attention, stop), contextlib.suppress(_EnoughAttention):
             self.prefill(sequence, tokens, self.new_cache())
-        return rows[0][(sequence.visual >= 0).to(self.device)]
+        weights = rows[0][(sequence.visual >= 0).to(self.device)]
+        return require_finite(weights, "The attention weights", self.family.checkpoint, self.model.dtype)
 
     @torch.inference_mode()
     def prune(
@@ -119,7 +121,8 @@ class LanguageModel:
         rotary = text.rotary_emb(inputs["inputs_embeds"], self.family.rotary_positions(inputs["position_ids"]))
         visual = (prompt.visual >= 0).to(self.device)
         deep = None if tokens.deepstack is None else tokens.deepstack.to(self.device)
-        run_layers(text, inputs["inputs_embeds"], rotary, visual, pruner, cache, deep)
+        hidden = run_layers(text, inputs["inputs_embeds"], rotary, visual, pruner, cache, deep)
+        require_finite(hidden, "The hidden states", self.family.checkpoint, self.model.dtype)
         return prompt
 
 

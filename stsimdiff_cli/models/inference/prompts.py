@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,6 +13,8 @@ from torch import Tensor
 from ...errors import ModelError, RequestError
 from ...records import Prompt, TokenGrid
 from ..families.base import Family
+from ..loading.damage import reason, running
+from .user_text import MARK, Passage, TextReader
 
 #: Text ids and the flat position p of a visual token: the text stands before it (after the last one if p = N).
 Insertion = tuple[int, list[int]]
@@ -23,14 +26,14 @@ class Prompter:
     def __init__(self, family: Family) -> None:
         self.family = family
         self.tokenizer = family.tokenizer
+        self._reader = TextReader(self.tokenizer)
         self._template = self._read_template()
 
     def _read_template(self) -> str | None:
         """The chat template from a file of its own, which has two possible names; None if it is the tokenizer's."""
         checkpoint = self.family.checkpoint
-        if (checkpoint.path / "chat_template.jinja").is_file():
-            return (checkpoint.path / "chat_template.jinja").read_text()
-        return checkpoint.json("chat_template.json").get("chat_template")
+        template = checkpoint.text("chat_template.jinja")
+        return checkpoint.json("chat_template.json").get("chat_template") if template is None else template
 
     def ids(self, grid: TokenGrid, question: str) -> tuple[Tensor, Tensor]:
         """Ids (L,) and visual positions (L,) of the whole prompt, with all N visual tokens in it.
@@ -42,15 +45,18 @@ class Prompter:
             one placeholder for the video            <user>  #  What?     ->  <user> 0 1 2 | 3 4 5 ! What?
             one placeholder for each slot     <user> 0s: # 1s: # What?     ->  <user> 0s: 0 1 2 1s: 3 4 5 What?
 
-        Text has -1 as its visual position. RequestError if the question contains placeholders of its own.
+        Text has -1 as its visual position. ModelError if the chat template does not write the placeholders; those that
+        a question spells are text, see user_text.py.
         """
-        rendered = self._rendered(grid, question)
+        with running(self.family.checkpoint.id, self.family.checkpoint.embedded):
+            rendered = self._rendered(grid, question)
         expected = grid.shape[0] if self.family.placeholder_per_slot else 1
         texts = _split(rendered, self.family.placeholder)
         if len(texts) != expected + 1:
-            raise RequestError(
-                f"The prompt holds {len(texts) - 1} video placeholders instead of {expected}.",
-                "Leave special tokens out of the question.",
+            raise ModelError(
+                f"The chat template of {self.family.checkpoint.id} writes {len(texts) - 1} video placeholders instead "
+                f"of {expected}.",
+                "Is it the one that was published with the checkpoint?",
             )
         share, layout = grid.tokens // expected, grid.layout
         own: list[Insertion] = [(share * number, text) for number, text in enumerate(texts)]
@@ -62,10 +68,20 @@ class Prompter:
 
     def _rendered(self, grid: TokenGrid, question: str) -> list[int]:
         """Ids of the prompt with its placeholders: one for the whole video, or one for each slot."""
-        parts = self.family.prompt_text(grid, question)
-        if parts is not None:
-            before, after = (self.tokenizer(text, add_special_tokens=False)["input_ids"] for text in parts)
+        texts, marked = self.family.prompt_text(grid, question), self.family.prompt_text(grid, MARK)
+        if texts is not None and marked is not None:
+            before, after = (self._reader.ids(Passage.find(*pair)) for pair in zip(texts, marked, strict=True))
             return [*before, self.family.placeholder, *after]
+        frame = self._from_template(MARK)
+        passage = Passage.find(self._from_template(question), frame)
+        around = Passage.find(*[self.family.expand_placeholder(frame, grid)] * 2)
+        begin = self.tokenizer.bos_token  # as transformers' processors: added, unless the template wrote it
+        return self._reader.ids(
+            replace(around, user=passage.user), add_special_tokens=not (begin and around.before.startswith(begin))
+        )
+
+    def _from_template(self, question: str) -> str:
+        """The prompt as the chat template writes it; ModelError if it cannot."""
         content: Any = [self.family.video_part, {"type": "text", "text": question}]
         try:
             text = self.tokenizer.apply_chat_template(
@@ -74,11 +90,12 @@ class Prompter:
                 add_generation_prompt=True,
                 tokenize=False,
             )
-        except (ValueError, TypeError) as error:
-            raise ModelError(f"{self.family.checkpoint.id} has no usable chat template: {error}") from error
-        text = self.family.expand_placeholder(str(text), grid)
-        begin = self.tokenizer.bos_token  # as transformers' processors: added, unless the template wrote it
-        return self.tokenizer(text, add_special_tokens=not (begin and text.startswith(begin)))["input_ids"]
+        except Exception as error:  # a template may fail in any way
+            raise ModelError(
+                f"{self.family.checkpoint.id} has no usable chat template: {reason(error)}.",
+                "Download the files of its tokenizer again.",
+            ) from error
+        return str(text)
 
     def unknown_words(self, question: str) -> list[str]:
         """Words that a closed vocabulary does not hold; [] for models that can spell anything."""
@@ -86,11 +103,32 @@ class Prompter:
         if unknown is None:
             return []
         words = re.findall(r"[\w'-]+", question)
-        return [word for word in words if unknown in self.tokenizer(word, add_special_tokens=False)["input_ids"]]
+        return [
+            word
+            for word in dict.fromkeys(words)
+            if unknown in self.tokenizer(word, add_special_tokens=False)["input_ids"]
+        ]
+
+    def check(self, question: str) -> None:
+        """RequestError for a question that is longer than the context by itself."""
+        self._check_length(len(self._reader.ids(Passage("", question))))
+
+    def _check_length(self, words: int) -> None:
+        """RequestError if that many tokens of text do not fit into the LLM's context."""
+        context = getattr(self.family.config.get_text_config(), "max_position_embeddings", None)
+        if context and words > context:
+            raise RequestError(
+                f"The question has {words:,} tokens, and the context of {self.family.checkpoint.id} has {context:,}.",
+                "Ask a shorter question.",
+            )
 
     def prompt(self, model: Any, grid: TokenGrid, question: str, index: Tensor) -> Prompt:
-        """The prompt with only the visual tokens of `index` (M,) in it; everything keeps its original position."""
+        """The prompt with only the visual tokens of `index` (M,) in it; everything keeps its original position.
+
+        RequestError for a question that is longer than the LLM's context.
+        """
         ids, visual = self.ids(grid, question)
+        self._check_length(int((visual < 0).sum()))
         positions = self.family.positions(model, ids.to(model.device), visual.to(model.device), grid).cpu()
         kept = torch.zeros(grid.tokens, dtype=torch.bool)
         kept[index.cpu()] = True

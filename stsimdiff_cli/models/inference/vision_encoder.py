@@ -11,9 +11,11 @@ from ...errors import RequestError
 from ...registry import unknown_name
 from .. import FAMILIES
 from ..families.base import Family
+from ..loading.damage import running
 from ..loading.runtime import ResolvedRuntime
 from ..loading.weights import load_vision
 from .attention_tap import allow_taps, attach_tap, attention_received
+from .finite import require_finite
 
 
 class VisionEncoder:
@@ -46,7 +48,11 @@ class VisionEncoder:
         in the model's dtype, `deepstack` (t, H, W, K, D) where the family has it, and, if asked for, `saliency`
         (t, H, W) and `keys` (t, H, W, heads, K), both float32, pooled, merged and ordered like the features.
         """
-        pixels = self.family.preprocess(frames, total or len(frames), self.device)
+        with running(self.family.checkpoint.id, self.family.checkpoint.embedded):
+            return self._encode(frames, total or len(frames))
+
+    def _encode(self, frames: Tensor, total: int) -> dict[str, Tensor]:
+        pixels = self.family.preprocess(frames, total, self.device)
         if not self.evidence:
             return self._tokens(pixels)
         attention = self.family.last_attention(self.model)
@@ -71,4 +77,8 @@ class VisionEncoder:
 
     def _tokens(self, pixels: dict[str, Tensor]) -> dict[str, Tensor]:
         """Features and deepstack features, copied because inference tensors may not leave inference mode."""
-        return {name: tensor.clone() for name, tensor in self.family.encode(self.model, pixels).items()}
+        checkpoint, dtype = self.family.checkpoint, self.model.dtype
+        return {
+            name: require_finite(tensor, "The features", checkpoint, dtype).clone()
+            for name, tensor in self.family.encode(self.model, pixels).items()
+        }

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+
+from safetensors import safe_open
 
 from ...errors import ModelError, RequestError
 from ...records import ModelRef
 from .. import EMBEDDED_FOLDERS, family_of
+from .damage import reading
 
 #: Files of a checkpoint that are downloaded; never code.
 _PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
 #: Entries of config.json that may change without changing the model.
 _VOLATILE = {"_name_or_path", "transformers_version", "torch_dtype", "dtype", "architectures", "use_cache"}
+#: Entries of config.json that say how many layers a part has, and more of them than any model has.
+_LAYERS, _MOST_LAYERS = {"num_hidden_layers", "num_layers", "depth"}, 1000
 _SAMPLE = 32  # bytes read from each tensor for the fingerprint
 #: Parts that may each be published in a folder of their own; config.json then has an entry `<part>_cfg`.
 _PARTS = ("llm", "vision_tower", "mm_projector")
@@ -39,6 +45,11 @@ class Checkpoint:
     def dummy(self) -> bool:
         """True for a folder without weights; loading fills the model with noise."""
         return bool(self.config.get(DUMMY))
+
+    @property
+    def embedded(self) -> bool:
+        """True for a checkpoint that comes with the package."""
+        return self.id in EMBEDDED_FOLDERS
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -68,33 +79,62 @@ class Checkpoint:
         tensors = []
         for shard in self.weight_files():
             part = f"{shard.parent.name}." if self.parts else ""
-            with shard.open("rb") as file:
-                size = int.from_bytes(file.read(8), "little")
-                header = json.loads(file.read(size))
-                header.pop("__metadata__", None)
-                for name, entry in header.items():
-                    begin, end = entry["data_offsets"]
-                    file.seek(8 + size + begin)
-                    tensors.append(
-                        (part + name, entry["dtype"], entry["shape"], file.read(min(_SAMPLE, end - begin)).hex())
-                    )
+            with reading(f"{shard.name} of the checkpoint {self.id}"):
+                with safe_open(shard, framework="pt"):  # checks the header, and that the file has all that it lists
+                    pass
+                tensors += _samples(shard, part)
         digest.update(json.dumps(sorted(tensors)).encode())
         return digest.hexdigest()[:32]
 
     def weight_files(self) -> list[Path]:
-        """The safetensors shards, none for a dummy; ModelError if one is missing."""
+        """The safetensors shards, none for a dummy; ModelError if one is missing, outside the folder, or a pickle."""
         if self.dummy:
             return []
+        if (self.path / "adapter_config.json").is_file():
+            raise ModelError(
+                f"The checkpoint {self.id} is an adapter, or has one, which is not supported.",
+                "Merge it into the model first, e.g. with peft's merge_and_unload.",
+            )
         names = [name for part in self.parts or (".",) for name in self._shards(Path(part))]
         missing = [name for name in names if not (self.path / name).is_file()]
         if missing:
-            raise ModelError(f"The checkpoint {self.id} lacks {missing[0]}.", "Download it completely.")
+            pickles = [*self.path.glob("*.bin"), *self.path.glob("*.pt*"), *self.path.glob("*.ckpt")]
+            raise ModelError(
+                f"The checkpoint {self.id} lacks {missing[0]}."
+                + (f" Its {pickles[0].name} is never opened, because it may run code." if pickles else ""),
+                "Convert its weights to safetensors." if pickles else "Download it completely.",
+            )
         return [self.path / name for name in names]
 
+    def require_whole(self) -> None:
+        """ModelError unless all shards are whole and hold weights as the configuration says; reads headers only."""
+        for shard in self.weight_files():
+            with reading(f"{shard.name} of the checkpoint {self.id}"), safe_open(shard, framework="pt") as file:
+                for name in () if "quantization_config" in self.config else file.keys():
+                    dtype = file.get_slice(name).get_dtype()
+                    if name.endswith((".weight", ".bias")) and not dtype.startswith(("F", "BF")):
+                        raise ValueError(f"{name} is of type {dtype}, which no weight is")
+
     def _shards(self, part: Path) -> list[str]:
+        """Names of a part's shards: one file if there is one, as transformers decides, or those of the index."""
+        if (self.path / part / "model.safetensors").is_file():
+            return [str(part / "model.safetensors")]
         index = self.json(str(part / "model.safetensors.index.json"))
-        files = sorted(set(index["weight_map"].values())) if index else ["model.safetensors"]
-        return [str(part / file) for file in files]
+        if not index:
+            return [str(part / "model.safetensors")]
+        files = index.get("weight_map")
+        if not isinstance(files, dict) or not files or not all(isinstance(file, str) for file in files.values()):
+            raise ModelError(
+                f"model.safetensors.index.json of the checkpoint {self.id} lists no files.", "Download it again."
+            )
+        for file in files.values():
+            if PurePosixPath(file).name != file or not file.endswith(".safetensors") or "\\" in file:
+                raise ModelError(
+                    f"model.safetensors.index.json of the checkpoint {self.id} names {file!r}, which is not a "
+                    "safetensors file in the same folder.",
+                    "Only use checkpoints from somebody you trust.",
+                )
+        return [str(part / file) for file in sorted(set(files.values()))]
 
     def part_config(self, part: str) -> dict[str, Any]:
         """The configuration of a part: config.json in the part's folder, or else the entry in the main config.json."""
@@ -103,11 +143,42 @@ class Checkpoint:
 
     def json(self, name: str) -> dict[str, Any]:
         """One of the folder's JSON files; {} if there is none. ModelError if it cannot be read."""
-        path = self.path / name
-        try:
-            return json.loads(path.read_text()) if path.is_file() else {}
-        except ValueError as error:
-            raise ModelError(f"{name} of the checkpoint {self.id} is not valid JSON.", "Download it again.") from error
+        text = self.text(name)
+        if text is None:
+            return {}
+        with reading(f"{name} of the checkpoint {self.id}"):
+            content = json.loads(text)
+        if not isinstance(content, dict):
+            raise ModelError(f"{name} of the checkpoint {self.id} does not hold a JSON object.", "Download it again.")
+        return content
+
+    def text(self, name: str) -> str | None:
+        """One of the folder's text files; None if there is none. ModelError if it cannot be read."""
+        with reading(f"{name} of the checkpoint {self.id}"):
+            path = self.path / name
+            return path.read_text(encoding="utf-8") if path.is_file() else None
+
+
+def _samples(shard: Path, prefix: str) -> list[tuple[str, str, list[int], str]]:
+    """Name, type, shape and first bytes of every tensor of a safetensors file that is known to be whole."""
+    with shard.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header.pop("__metadata__", None)
+        samples = []
+        for name, entry in header.items():
+            begin, end = entry["data_offsets"]
+            file.seek(8 + size + begin)
+            samples.append((prefix + name, entry["dtype"], entry["shape"], file.read(min(_SAMPLE, end - begin)).hex()))
+    return samples
+
+
+def _check_layers(config: Any, name: str) -> None:
+    """ModelError if a config.json asks for a number of layers that no model has: making it would take forever."""
+    for key, value in config.items() if isinstance(config, dict) else ():
+        if key in _LAYERS and value is not None and not (type(value) is int and 0 <= value <= _MOST_LAYERS):
+            raise ModelError(f"The config.json of {name} has {key} = {value!r}.", "Download it again.")
+        _check_layers(value, name)
 
 
 def _stable(value: Any) -> Any:
@@ -123,22 +194,42 @@ def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
     """
     if name in EMBEDDED_FOLDERS:
         path = Path(__file__).parents[1] / "tiny" / EMBEDDED_FOLDERS[name]
-    elif Path(name).is_dir():
+    elif _is_folder(name):
         path = Path(name).resolve()
         name = str(path)
-    elif name.startswith((".", "/", "~")) or name.count("/") != 1:
+    elif not _HUB_ID.fullmatch(name):
         raise RequestError(
-            f"There is no model named {name!r}.",
+            f"There is no model named {_short(name)}.",
             "Give tiny, tiny-choice, a folder with config.json, or a hub id owner/name.",
         )
     else:
         path, revision = _from_hub(name, revision)
-    if not (path / "config.json").is_file():
-        raise RequestError(f"The folder {name} holds no config.json.", "Give the folder of a Hugging Face checkpoint.")
     draft = Checkpoint(name, path, revision, "", {})
+    if draft.text("config.json") is None:
+        raise RequestError(f"The folder {name} holds no config.json.", "Give the folder of a Hugging Face checkpoint.")
     config = draft.json("config.json")
-    family = family_of(config, name)
-    return Checkpoint(name, path, revision, family, config)
+    with reading(f"The config.json of {name}"):
+        checkpoint = Checkpoint(name, path, revision, family_of(config, name), config)
+        for part in (config, *(checkpoint.part_config(part) for part in checkpoint.parts)):
+            _check_layers(part, name)
+    return checkpoint
+
+
+#: owner/name, as the hub allows them: no path begins like that.
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII)
+
+
+def _is_folder(name: str) -> bool:
+    """Whether there is a folder of that name. What is no name of a file at all is none either."""
+    try:
+        return bool(name) and Path(name).is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def _short(name: str) -> str:
+    """A name as it is shown in a sentence."""
+    return repr(name if len(name) <= 100 else name[:100] + "...")
 
 
 def _from_hub(name: str, revision: str | None) -> tuple[Path, str]:

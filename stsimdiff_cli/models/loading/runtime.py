@@ -79,13 +79,23 @@ def pick_device(name: str) -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    here = usable_devices()
+    refusal = RequestError(f"The device {name!r} is not available here.", f"Available here: auto, {', '.join(here)}.")
+    if name not in here:
+        raise refusal
+    device = torch.device(name)
     try:
-        device = torch.device(name)
         torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        hint = "Use auto, cpu, cuda, cuda:1 or mps."
-        raise RequestError(f"The device {name!r} is not available here.", hint) from error
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # it is there, but cannot be used
+        raise refusal from error
     return device
+
+
+def usable_devices() -> list[str]:
+    """The names of devices on this machine that models can run on."""
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    mps = ["mps"] if torch.backends.mps.is_available() else []
+    return ["cpu", *(["cuda"] if gpus else []), *(f"cuda:{number}" for number in range(gpus)), *mps]
 
 
 def pick_dtype(name: str, device: torch.device, checkpoint: Checkpoint) -> torch.dtype:

@@ -7,7 +7,9 @@ from typing import Any
 from transformers import AutoTokenizer, PretrainedConfig
 
 from ...errors import ModelError
+from ...memory import out_of_memory
 from .checkpoint import Checkpoint
+from .damage import reason
 from .quiet import quiet
 
 
@@ -18,13 +20,19 @@ def read_tokenizer(checkpoint: Checkpoint, config: PretrainedConfig) -> Any:
     """
     try:
         with quiet():
-            return AutoTokenizer.from_pretrained(
+            tokenizer = AutoTokenizer.from_pretrained(
                 checkpoint.tokenizer_path, config=config, local_files_only=True, trust_remote_code=False
             )
-    except (OSError, ValueError) as error:
+            tokenizer.decode(tokenizer("a")["input_ids"])  # some damage shows only when it is used
+            return tokenizer
+    except Exception as error:  # tokenizers raises plain Exceptions
+        if out_of_memory(error):
+            raise
         if "trust_remote_code" in str(error):
             raise ModelError(
                 f"The tokenizer of {checkpoint.id} is code of its own, which is never run.",
                 "Use a checkpoint whose tokenizer transformers supports.",
             ) from error
-        raise ModelError(f"The tokenizer of {checkpoint.id} cannot be loaded: {error}") from error
+        raise ModelError(
+            f"The tokenizer of {checkpoint.id} cannot be loaded: {reason(error)}.", "Download its files again."
+        ) from error

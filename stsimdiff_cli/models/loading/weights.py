@@ -13,8 +13,10 @@ from typing import Any, Protocol
 from safetensors import safe_open
 from transformers import PretrainedConfig
 
-from ...errors import ModelError, RequestError
+from ...errors import ModelError, RequestError, StsimdiffError
+from ...memory import out_of_memory
 from .checkpoint import Checkpoint
+from .damage import reason
 from .partial import Trim, only_first_layers, only_language, only_vision, partial_model
 from .quantize import quantization
 from .quiet import quiet
@@ -39,7 +41,7 @@ class WeightSource(Protocol):
 
 def load_vision(source: WeightSource, runtime: ResolvedRuntime) -> Any:
     """The model without its LLM; ModelError if tensors are missing."""
-    config = deepcopy(source.config)
+    config = _copy(source)
     _keep_text_layers(config, 0)
     for part in (config, config.text_config):
         part.tie_word_embeddings = False  # there is neither LM head nor input embeddings
@@ -51,7 +53,7 @@ def load_language(source: WeightSource, runtime: ResolvedRuntime, layers: int | 
 
     ModelError if tensors are missing, RequestError if the LLM has fewer layers. For quantisation see quantize.py.
     """
-    config = deepcopy(source.config)
+    config = _copy(source)
     config.vision_config.num_hidden_layers = 0
     if hasattr(config.vision_config, "depth"):  # Qwen's name for it
         config.vision_config.depth = 0
@@ -72,6 +74,14 @@ def require_layers(source: WeightSource, layers: int) -> None:
         )
 
 
+def _copy(source: WeightSource) -> PretrainedConfig:
+    """The configuration, to be trimmed; it does not choose the file of its weights."""
+    config = deepcopy(source.config)
+    if hasattr(config, "transformers_weights"):
+        config.transformers_weights = None
+    return config
+
+
 def _keep_text_layers(config: PretrainedConfig, layers: int) -> None:
     text = config.text_config
     text.num_hidden_layers = layers
@@ -90,6 +100,7 @@ def _load(source: WeightSource, config: PretrainedConfig, runtime: ResolvedRunti
         with quiet():
             return random_model(config, device, dtype, attention, trim).eval()
     more = quantization(quantize, device, dtype) if quantize else {}
+    source.checkpoint.require_whole()  # and nothing else is opened
     try:
         with quiet():
             loaded: Any = partial_model(config, trim).from_pretrained(
@@ -103,12 +114,15 @@ def _load(source: WeightSource, config: PretrainedConfig, runtime: ResolvedRunti
                 output_loading_info=True,
                 **more,
             )
-    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
+    except Exception as error:  # transformers, safetensors and torch raise dozens of types
+        if isinstance(error, StsimdiffError) or out_of_memory(error):
+            raise
         hint = "Try it without --quantize." if quantize else "Is it complete?"
-        raise ModelError(f"The checkpoint {name} cannot be loaded: {error}", hint) from error
+        raise ModelError(f"The checkpoint {name} cannot be loaded: {reason(error)}.", hint) from error
     model, report = loaded
     mismatched = [entry[0] if isinstance(entry, tuple) else entry for entry in report["mismatched_keys"]]
-    bad = sorted([*report["missing_keys"], *mismatched])
+    empty = [key for key, parameter in model.named_parameters() if parameter.is_meta]
+    bad = sorted({*report["missing_keys"], *mismatched, *empty})
     if bad:
         raise ModelError(f"The checkpoint {name} lacks {len(bad)} tensors, e.g. {bad[0]}.", "Download it completely.")
     return (model if quantize else model.to(device)).eval()

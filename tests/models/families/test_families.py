@@ -10,12 +10,10 @@ import pytest
 import torch
 
 from stsimdiff_cli.cli.app import main
-from stsimdiff_cli.errors import RequestError
 from stsimdiff_cli.models import FAMILIES
 from stsimdiff_cli.models.inference.attention_tap import TAPPED_SDPA
 from stsimdiff_cli.models.inference.conversation import Conversation
 from stsimdiff_cli.models.inference.language_model import LanguageModel
-from stsimdiff_cli.models.inference.prompts import Prompter
 from stsimdiff_cli.models.loading.runtime import ResolvedRuntime
 from stsimdiff_cli.models.loading.weights import load_language, load_vision
 from tests.support.checkpoints import CHECKPOINTS
@@ -182,13 +180,6 @@ def test_pixels_equal_transformers_video_processors_where_torchvision_exists(che
         expected = processor(clip, return_tensors="pt")
     name = "pixel_values" if family.name == "smolvlm" else "pixel_values_videos"
     torch.testing.assert_close(preprocess(family, frames[:6])[name], expected[name], rtol=1e-5, atol=1e-5)
-
-
-def test_special_tokens_in_a_question_are_refused(family, frames):
-    prompter = Prompter(family)
-    placeholder = prompter.tokenizer.convert_ids_to_tokens(family.placeholder)
-    with pytest.raises(RequestError, match="placeholders"):
-        prompter.ids(tokens_of(family, frames).grid, f"what is {placeholder} ?")
 
 
 def test_ids_between_visual_tokens_belong_to_the_prompt(family, frames):

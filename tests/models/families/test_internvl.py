@@ -13,7 +13,6 @@ import torch
 from PIL import Image
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 
-from stsimdiff_cli.errors import RequestError
 from stsimdiff_cli.models.families import open_family
 from stsimdiff_cli.models.families.internvl import InternVL
 from stsimdiff_cli.models.families.preprocess import video_settings
@@ -99,13 +98,6 @@ def test_frame_numbers_stay_when_all_tokens_of_a_frame_go(intern, frames):
         *("Frame2", ":", "<img>", "</img>"),
         *("Frame3", ":", *tag),
     ]
-
-
-@pytest.mark.parametrize("word", ["<video>", "<IMG_CONTEXT>"])
-def test_special_tokens_in_a_question_are_refused(intern, frames, word):
-    grid = grid_of(intern, encode(intern, frames[:2])["features"])
-    with pytest.raises(RequestError, match="placeholders"):
-        Prompter(intern).ids(grid, f"what is {word} ?")
 
 
 # --- evidence -------------------------------------------------------------------------------------------------------

@@ -12,7 +12,6 @@ import torch
 from transformers.models.smolvlm import processing_smolvlm
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
-from stsimdiff_cli.errors import RequestError
 from stsimdiff_cli.methods import METHODS
 from stsimdiff_cli.models.families import open_family
 from stsimdiff_cli.models.families.base import Family
@@ -105,12 +104,6 @@ def test_the_prompt_is_that_of_transformers_processor(count, smol, monkeypatch):
         )
         expected = prompter.tokenizer(text.replace("<video>", video), add_special_tokens=False)["input_ids"]
         assert prompter.ids(timed(smol, seconds, 3723.5), question)[0].tolist() == expected
-
-
-@pytest.mark.parametrize("question", ["what is <video> ?", "what is <image> ?"])
-def test_placeholders_in_a_question_are_refused(question, smol):
-    with pytest.raises(RequestError, match="placeholders"):
-        Prompter(smol).ids(timed(smol, (0.0, 1.0), 2.0), question)
 
 
 def test_numbers_in_words():
