@@ -5,10 +5,10 @@ The public names below are imported when they are first used, so that `import st
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # type checkers take it for true; typing itself is not imported, see __main__.py
 if TYPE_CHECKING:
+    from typing import Any
+
     from .errors import FileFormatError, ModelError, RequestError, StsimdiffError, VideoError
     from .methods.base import Method, parameter
     from .methods.spec import parse_method
@@ -122,6 +122,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
     return getattr(importlib.import_module(_MODULE_OF[name], __name__), name)
 
 

@@ -58,7 +58,7 @@ def compress(
 
     exact = parse_ratio(ratio)
     chosen = parse_method(method, **({} if importance is None else {"importance": importance}))
-    check_output(output_file, force)
+    check_output(output_file, force, common.inputs(model, file))
     from .. import pipeline
     from ..models.loading.runtime import Runtime
     from ..records import VideoTokens
