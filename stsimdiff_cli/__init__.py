@@ -7,8 +7,6 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # type checkers take it for true; typing itself is not imported, see __main__.py
 if TYPE_CHECKING:
-    from typing import Any
-
     from .errors import FileFormatError, ModelError, RequestError, StsimdiffError, VideoError
     from .methods.base import Method, parameter
     from .methods.spec import parse_method
@@ -119,7 +117,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib

@@ -2,7 +2,8 @@
 
 The first one raises Stopped in the main thread, so that what is open is closed and removed on the way out. While that
 goes on, others are waited out: `timeout` and batch systems like to send several. A signal that comes more than PATIENCE
-seconds later ends the program at once, but temporary files are removed even then. A signal that is ignored (nohup) stays ignored.
+seconds later ends the program at once, but temporary files are removed even then. A signal that is ignored (nohup)
+stays ignored.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """stdin, stdout and stderr as the program finds them: open or closed, in any encoding, on a full disk or a closed pipe.
 
 What cannot be written to stdout is an error with a sentence, for the result is lost. What cannot be written to stderr
-is dropped: a note that cannot be shown does not fail the work. Characters that the encoding lacks are written as escapes.
+is dropped: a note that cannot be shown does not fail the work. Characters that the encoding lacks are written as
+escapes.
 """
 
 from __future__ import annotations
