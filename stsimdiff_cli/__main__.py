@@ -27,8 +27,8 @@ def _code() -> int:
         stops.finish()
         return code
     except stops.Stopped as stopped:
-        stops.finish()
-        return stopped.exit_code
+        stops.end_now(stopped.exit_code)
+    return 1
 
 
 if __name__ == "__main__":

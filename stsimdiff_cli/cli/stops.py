@@ -12,10 +12,13 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from types import FrameType
-from typing import Any
+
+TYPE_CHECKING = False  # type checkers take it for true; typing itself is not imported, see __main__.py
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+    from typing import Any
 
 #: The signals that stop the program, as far as the system has them.
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -55,10 +58,10 @@ class _Handling:
 
     def handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         if self.finished:
-            _end_now(number)
+            end_now(128 + number)
         if self.first is not None:
             if time.monotonic() - self.since > PATIENCE:
-                _end_now(self.first)
+                end_now(128 + self.first)
             return
         self.first, self.since = number, time.monotonic()
         if hasattr(signal, "setitimer"):
@@ -125,16 +128,21 @@ def settle() -> None:
 
 
 def finish() -> None:
-    """From here on a signal ends the process at once: all that is left is to exit."""
+    """The work is done or given up. After a signal the process ends here; one that comes now ends it at once.
+
+    The interpreter's own exit waits for threads, and those of a video encoder that was stopped may never end.
+    """
     if _handling is not None:
         _handling.settle()
         _handling.finished = True
+        if _handling.first is not None:
+            end_now(128 + _handling.first)
 
 
-def _end_now(number: int) -> None:
-    """End without unwinding."""
+def end_now(code: int) -> None:
+    """End without unwinding and without waiting for threads, but remove temporary files."""
     atomic = sys.modules.get("stsimdiff_cli.storage.atomic")  # not imported: nothing was written
     with suppress(Exception):
         if atomic is not None:
             atomic.remove_temporaries()
-    os._exit(128 + number)
+    os._exit(code)

@@ -99,7 +99,7 @@ def serve() -> None:
     import av  # noqa: F401
     import matplotlib.figure  # noqa: F401
     import torch  # noqa: F401
-    import transformers.modeling_utils  # noqa: F401
+    import transformers.modeling_utils
     import transformers.models.qwen2_5_vl.modeling_qwen2_5_vl  # noqa: F401
 
     from stsimdiff_cli.cli import app  # noqa: F401
