@@ -1,8 +1,7 @@
 """Runs the program where little is as it should be: closed streams, full disks, limits, odd names, pipes for files.
 
 A case is what a user would type, as a line for bash, with the exit codes that are right and words that must be said.
-Besides, no case may show a traceback, change a file that was given, leave something behind or take more than two
-minutes.
+Besides, no case may show a traceback, change a file that was given, leave something behind or hang.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from tests.hostile.trials import Trial
 from tests.support.clip_factory import SAMPLES
 
 KIND = "environments"
-LONGEST = 120.0  # seconds
+LONGEST = 300.0  # seconds; machines may be busy
 IMPOSSIBLE = 77  # exit code of a case that this machine does not allow, as a mount
 
 

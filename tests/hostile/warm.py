@@ -5,6 +5,7 @@ As a program it reads one JSON object a line from stdin and answers with one. `W
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import subprocess
@@ -128,6 +129,7 @@ def _become(request: dict[str, Any]) -> None:
     os.dup2(nothing, 0)
     os.dup2(file, 1)
     os.dup2(file, 2)
+    faulthandler.enable(2)
     sys.argv = ["stsimdiff", *request["args"]]
 
     from stsimdiff_cli.__main__ import run
