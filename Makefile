@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 LMMS := .venv-lmms
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-lmms check docs reference dist bench bench-settings bench-eval bench-gpu pictures format lock train-tiny clean
+.PHONY: help install demo test test-hostile test-lmms check docs reference dist bench bench-settings bench-eval bench-gpu pictures format lock train-tiny clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -37,6 +37,10 @@ demo: $(READY)  ## Encode, compress and ask about a sample clip with the embedde
 
 test: $(READY)  ## Run the tests, on two processes
 	$(BIN)/python -m pytest -n 2
+
+test-hostile: $(READY)  ## Try to break the program: broken files, kills, odd environments (an hour)
+	$(BIN)/python -m tests.hostile --minutes 60 --report benchmarks/reports/hostile.json
+	$(BIN)/python docs/tables.py
 
 # lmms-eval wants other versions of some packages, so it has an environment of its own. Without CUDA in torch,
 # torchvision does not load, and breaks what imports it.

@@ -1,13 +1,15 @@
-"""Writes the tables of methods and model families into the pages that show them.
+"""Writes the tables of methods, model families and hostile tests into the pages that show them.
 
     python docs/tables.py
 
-A page marks the place of a table with `<!-- methods -->` or `<!-- models -->` before it and `<!-- end -->` after it.
-The tables come from the registries and the classes behind them; only built-in methods and families have a row.
+A page marks the place of a table with `<!-- methods -->`, `<!-- models -->` or `<!-- hostile -->` before it and
+`<!-- end -->` after it. The first two come from the registries and the classes behind them; only built-in methods and
+families have a row. The last one is the report of `make test-hostile`.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from dataclasses import fields
@@ -19,7 +21,7 @@ from stsimdiff_cli.registry import written
 
 ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-PLACE = re.compile(r"(<!-- (methods|models) -->\n)(.*?)(<!-- end -->)", re.S)
+PLACE = re.compile(r"(<!-- (methods|models|hostile) -->\n)(.*?)(<!-- end -->)", re.S)
 
 
 def methods_table() -> str:
@@ -46,6 +48,15 @@ def models_table() -> str:
     return _markdown(["`model_type`", "what it is", "checkpoints"], rows)
 
 
+def hostile_table() -> str:
+    """What the last full run of `make test-hostile` tried, and where."""
+    report = json.loads((ROOT / "benchmarks" / "reports" / "hostile.json").read_text())
+    rows = [[row["class"], f"{row['tried']:,}", f"{row['failed']:,}"] for row in report["classes"]]
+    versions = ", ".join(f"{name} {number}" for name, number in report["versions"].items())
+    about = f"{report['date'][:10]}, seed {report['seed']}, {report['minutes']:.0f} minutes, {versions}."
+    return f"{_markdown(['class', 'tried', 'failed'], rows)}\n\n{about}"
+
+
 def _markdown(header: list[str], rows: Iterable[list[str]]) -> str:
     """A table in Markdown, without the last line break."""
     lines = [header, ["---"] * len(header), *rows]
@@ -53,8 +64,8 @@ def _markdown(header: list[str], rows: Iterable[list[str]]) -> str:
 
 
 def filled(page: str) -> str:
-    """The text of a page with its tables as the registries have them."""
-    tables = {"methods": methods_table, "models": models_table}
+    """The text of a page with its tables as the registries and the report have them."""
+    tables = {"methods": methods_table, "models": models_table, "hostile": hostile_table}
     return PLACE.sub(lambda match: f"{match[1]}\n{tables[match[2]]()}\n\n{match[4]}", page)
 
 

@@ -5,9 +5,7 @@ The public names below are imported when they are first used, so that `import st
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # type checkers take it for true; typing itself is not imported, see __main__.py
 if TYPE_CHECKING:
     from .errors import FileFormatError, ModelError, RequestError, StsimdiffError, VideoError
     from .methods.base import Method, parameter
@@ -119,9 +117,11 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
     return getattr(importlib.import_module(_MODULE_OF[name], __name__), name)
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import sys
 
 import typer
 
 from .. import __version__
-from ..errors import StsimdiffError
-from . import output
+from . import output, stops, streams
 from .ask import ask
 from .bench import bench
+from .boundary import as_sentence
+from .command import Command
 from .compress import compress
 from .encode import encode
 from .evaluate import evaluate
@@ -29,16 +29,16 @@ app = typer.Typer(
     help="Offline video token compression for multimodal LLMs (ST-SimDiff).\n\n"
     "Encode a video once, keep the tokens that carry the story, ask from the file.",
 )
-app.command(no_args_is_help=True)(encode)
-app.command(no_args_is_help=True)(compress)
-app.command(no_args_is_help=True)(ask)
-app.command(no_args_is_help=True)(inspect)
-app.command(no_args_is_help=True)(view)
-app.command()(profile)
-app.command()(bench)
-app.command("eval", no_args_is_help=True)(evaluate)
-app.command()(methods)
-app.command()(models)
+app.command(no_args_is_help=True, cls=Command)(encode)
+app.command(no_args_is_help=True, cls=Command)(compress)
+app.command(no_args_is_help=True, cls=Command)(ask)
+app.command(no_args_is_help=True, cls=Command)(inspect)
+app.command(no_args_is_help=True, cls=Command)(view)
+app.command(cls=Command)(profile)
+app.command(cls=Command)(bench)
+app.command("eval", no_args_is_help=True, cls=Command)(evaluate)
+app.command(cls=Command)(methods)
+app.command(cls=Command)(models)
 
 
 def _version(wanted: bool) -> None:
@@ -59,26 +59,30 @@ def _root(
 def main(args: list[str] | None = None) -> int:
     """Run the program with `args` (default: the command line); returns the exit code.
 
-    0 done, 1 the work failed, 2 the request was wrong, 130 interrupted. A bug keeps its traceback.
+    0 done, 1 the work failed, 2 the request was wrong, 128 + n stopped by signal n (130 for Ctrl-C). A bug keeps its
+    traceback.
     """
+    try:
+        with stops.stoppable():
+            return _run(args)
+    except stops.Stopped as stopped:
+        stops.settle()
+        output.stderr.print("interrupted")
+        return stopped.exit_code
+
+
+def _run(args: list[str] | None) -> int:
     try:
         app(args=args, prog_name="stsimdiff")
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
-    except StsimdiffError as error:
-        if os.environ.get("STSIMDIFF_DEBUG") == "1":
-            raise
-        output.error(str(error), error.hint)
-        return error.exit_code
-    except KeyboardInterrupt:
-        output.stderr.print("interrupted")
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # whoever reads stdout has seen enough
+        streams.drop_stdout()
         return 1
+    except Exception as error:
+        known = as_sentence(error)
+        if known is None or os.environ.get("STSIMDIFF_DEBUG") == "1":
+            raise
+        output.error(str(known), known.hint)
+        return known.exit_code
     return 0
-
-
-def run() -> None:
-    """Entry point of the `stsimdiff` script."""
-    sys.exit(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -10,7 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..errors import RequestError
 from . import common, options, output
+
+#: What ends in one of these, without spaces, is meant as a file even if there is none.
+_SUFFIXES = (".safetensors", ".mp4", ".mkv", ".webm", ".mov", ".avi")
 
 if TYPE_CHECKING:
     from ..models.inference.conversation import Conversation
@@ -68,7 +73,6 @@ def ask(
     The kept tokens of a file enter the LLM once, and every question continues from there. The LLM is loaded once for
     all files. The vision encoder is loaded only for a video.
     """
-    from ..errors import RequestError
     from ..models.inference.model_cache import ModelCache, NoModelCache
     from ..models.loading.runtime import Runtime
     from ..question import check_generation, check_question
@@ -76,7 +80,7 @@ def ask(
     check_generation(max_new_tokens, temperature, seed)
     if (inside is None) != (ratio is None):
         raise RequestError("--inside and --ratio must be given together.", "Write e.g. --inside fastv --ratio 0.3")
-    files = _leading_files([file, *map(Path, questions or [])])
+    files = _leading_files(file, questions or [])
     asked = (questions or [])[len(files) - 1 :]
     several = len(files) > 1
     interactive = not asked and sys.stdin.isatty() and not json
@@ -110,22 +114,21 @@ def ask(
     common.each(files, lambda path: asker.ask_about(path, given, announce=announce, title=several))
 
 
-def _leading_files(names: list[Path]) -> list[Path]:
-    """The first name, and those after it that are existing files or end in .safetensors. The rest are questions."""
-    files = names[:1]
-    for name in names[1:]:
-        if not (name.suffix == ".safetensors" or _exists(name)):
-            break
-        files.append(name)
-    return files
+def _leading_files(first: Path, texts: list[str]) -> list[Path]:
+    """The first file, and the texts after it that name a file. The rest are questions.
+
+    RequestError if a file follows a question, which would be asked as one.
+    """
+    count = next((number for number, text in enumerate(texts) if not _names_a_file(text)), len(texts))
+    for text in filter(_names_a_file, texts[count:]):
+        raise RequestError(f"{text} is a file, but it follows a question.", "Name all files before the first question.")
+    return [first, *map(Path, texts[:count])]
 
 
-def _exists(name: Path) -> bool:
-    """Whether a file of this name exists. A question may be too long to be a name."""
-    try:
-        return name.is_file()
-    except OSError:
-        return False
+def _names_a_file(text: str) -> bool:
+    """Whether something of this name exists (it may be a folder by mistake), or it looks like the name of a file."""
+    looks = " " not in text and Path(text).suffix.lower() in _SUFFIXES
+    return bool(text) and (looks or Path(text).suffix == ".safetensors" or os.path.lexists(text))
 
 
 @dataclass(frozen=True)
@@ -191,7 +194,6 @@ class _Asker:
     def _conversation(self, file: Path, video: VideoTokens | CompressedVideo, context: Context) -> Conversation:
         """A conversation about the kept tokens, or about all tokens if a method prunes inside the LLM."""
         from .. import pipeline
-        from ..errors import RequestError
         from ..records import VideoTokens
 
         if self.inside:

@@ -58,6 +58,8 @@ def bench(
         typer.Option(
             "--output",
             "-o",
+            parser=options.new_file,
+            metavar="PATH",
             help="JSON report to write. Run an interrupted bench again to continue it.",
             show_default=False,
             rich_help_panel=options.OUTPUT,
@@ -65,11 +67,23 @@ def bench(
     ] = None,
     plot: Annotated[
         Path | None,
-        typer.Option(help="Picture to write, e.g. bench.png.", show_default=False, rich_help_panel=options.OUTPUT),
+        typer.Option(
+            parser=options.new_file,
+            metavar="PATH",
+            help="Picture to write, e.g. bench.png.",
+            show_default=False,
+            rich_help_panel=options.OUTPUT,
+        ),
     ] = None,
     markdown: Annotated[
         Path | None,
-        typer.Option(help="Markdown file for the tables.", show_default=False, rich_help_panel=options.OUTPUT),
+        typer.Option(
+            parser=options.new_file,
+            metavar="PATH",
+            help="Markdown file for the tables.",
+            show_default=False,
+            rich_help_panel=options.OUTPUT,
+        ),
     ] = None,
     force: options.Force = False,
     json: options.Json = False,
@@ -84,13 +98,14 @@ def bench(
     """
     from ..evaluation.plan import make_plan
     from ..question import check_generation
-    from ..storage.atomic import check_output, save_json
+    from ..storage.atomic import check_outputs, save_json
 
     plan = make_plan(methods, ratios, ablation, sweep)
     check_generation(max_new_tokens, seed=seed)
-    for path in (output_file, plot, markdown):
-        if path:
-            check_output(path, force)
+    unfinished = output_file and output_file.with_name(output_file.name + ".partial")
+    read = common.inputs(model, *(videos or []))
+    check_outputs((output_file, plot, markdown), force, read)
+    check_outputs((unfinished, plot, markdown), True, read)
     if plot:
         from ..plotting import check_plot
 
@@ -105,7 +120,6 @@ def bench(
 
     settings = Settings(model or EMBEDDED, frames, max_new_tokens, Runtime(device, dtype))
     request = bench_request(plan, settings, seed, question or (), videos or ())
-    unfinished = output_file and output_file.with_name(output_file.name + ".partial")
     log = SamplesLog.in_file(unfinished, request, force) if unfinished else SamplesLog()
     evaluate.ask_all(Evaluator(task, plan, settings, log), samples, "clips")
     report = bench_report(request, task, samples, plan, log)

@@ -32,6 +32,14 @@ def introduce(model: str) -> None:
         )
 
 
+def inputs(model: str | None, *paths: Path | None) -> list[Path]:
+    """The files and folders that a command reads, which its outputs must not replace; None for one not given."""
+    from ..models import EMBEDDED_FOLDERS
+
+    checkpoint = None if model is None or model in EMBEDDED_FOLDERS else Path(model)
+    return [path for path in (checkpoint, *paths) if path is not None]
+
+
 def report_source(source: Source) -> None:
     """Print the notes about a video, and warn of frames that could not be decoded, with their times."""
     name = printable(source.name)
@@ -89,7 +97,9 @@ def open_input(
     """
     from ..errors import RequestError
     from ..storage.reading import StoredVideo, is_stored
+    from ..storage.regular import check_file
 
+    check_file(path, "a video, a tokens file or a compressed file")
     if not is_stored(path):
         return encode(path, model, sampling_of(frames, fps), runtime, context, evidence=evidence)
     if frames is not None or fps is not None:
@@ -106,15 +116,19 @@ def each(files: list[Path], work: Callable[[Path], None]) -> None:
     With a single file its own error is raised.
     """
     from ..errors import StsimdiffError
+    from .boundary import as_sentence
 
     failed = 0
     for file in files:
         try:
             work(file)
-        except StsimdiffError as error:
-            if len(files) == 1:
+        except BrokenPipeError:
+            raise
+        except Exception as error:
+            known = as_sentence(error)
+            if known is None or len(files) == 1:
                 raise
             failed += 1
-            output.error(str(error), error.hint)
+            output.error(str(known), known.hint)
     if failed:
         raise StsimdiffError(f"{failed} of {len(files)} files failed.")

@@ -61,7 +61,7 @@ def compress(
     chosen = parse_method(method, **({} if importance is None else {"importance": importance}))
     if prompt is not None:
         check_question(prompt)
-    check_output(output_file, force)
+    check_output(output_file, force, common.inputs(model, file))
     from .. import pipeline
     from ..models.loading.runtime import Runtime
     from ..records import VideoTokens

@@ -57,7 +57,7 @@ def encode(
             "--revision works with Hub checkpoints only.", "Leave it out, or give a Hub id with --model."
         )
     wanted = _evidence(evidence, method)
-    check_output(output_file, force)
+    check_output(output_file, force, common.inputs(model, video))
     timer = Stopwatch(device)
     tokens = common.encode(
         video,

@@ -80,6 +80,7 @@ def evaluate(
     from ..evaluation.plan import make_plan
     from ..evaluation.tasks import TASKS
     from ..models.loading.quantize import check_quantize
+    from ..storage.atomic import check_folder
 
     task = TASKS.load(benchmark)
     plan = make_plan(methods, ratios)
@@ -91,6 +92,8 @@ def evaluate(
         raise RequestError(
             f"{task.title} has questions without public labels.", "Name a folder with -o for the submission file."
         )
+    if output_folder is not None:
+        check_folder(output_folder, data)
     from ..evaluation.answering import Settings
     from ..evaluation.report import eval_report, eval_request, save_results
     from ..evaluation.run import Evaluator

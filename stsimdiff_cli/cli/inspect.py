@@ -25,7 +25,9 @@ def inspect(
     from dataclasses import asdict
 
     from ..storage.reading import StoredVideo
+    from ..storage.regular import check_file
 
+    check_file(file, "a tokens file or a compressed file")
     stored = StoredVideo(file)
     for text in stored.notes:
         output.note(text)

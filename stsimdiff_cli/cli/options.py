@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +19,19 @@ def named(model: str | None) -> str | None:
     if model is not None and not model.strip():
         raise RequestError("--model is empty.", "Name a checkpoint, or leave out --model.")
     return model
+
+
+def new_file(text: str | Path) -> Path:
+    """The name of a file to write, as typed. RequestError for what cannot name a file."""
+    if str(text) == "-":
+        raise RequestError(
+            "- does not name a file, and a file is what is written.", "Give a file name; ./- is one as well."
+        )
+    if not str(text):
+        raise RequestError("The name of an output is empty.", "Give a file name.")
+    if str(text).endswith(tuple(filter(None, (os.sep, os.altsep)))):
+        raise RequestError(f"{text} is the name of a folder.", "Give a file name.")
+    return Path(text)
 
 
 Frames = Annotated[
@@ -96,7 +110,11 @@ MaxNewTokens = Annotated[
     int, typer.Option(min=1, help="Maximum length of an answer, in tokens.", rich_help_panel=ANSWERS)
 ]
 Output = Annotated[
-    Path, typer.Option("--output", "-o", help="File to write.", show_default=False, rich_help_panel=OUTPUT)
-]
+    Path,
+    typer.Option(
+        "--output", "-o", parser=new_file, metavar="PATH", help="File to write.", show_default=False,
+        rich_help_panel=OUTPUT,
+    ),
+]  # fmt: skip
 Force = Annotated[bool, typer.Option("--force", help="Overwrite the output if it exists.", rich_help_panel=OUTPUT)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.", rich_help_panel=OUTPUT)]

@@ -57,7 +57,13 @@ def stream(text: str) -> None:
 
 def result_json(data: dict[str, Any]) -> None:
     """Print one object on one line. Numbers that are not finite become null."""
-    print(printable(json.dumps(_plain(data), ensure_ascii=False, allow_nan=False)))
+    plain = _plain(data)
+    text = printable(json.dumps(plain, ensure_ascii=False, allow_nan=False))
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:  # JSON has its own escapes
+        text = json.dumps(plain, allow_nan=False)
+    print(text)
 
 
 def _plain(value: Any) -> Any:

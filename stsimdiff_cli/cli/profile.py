@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,12 +46,24 @@ def profile(
     output_file: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="JSON report to write.", show_default=False, rich_help_panel=options.OUTPUT
+            "--output",
+            "-o",
+            parser=options.new_file,
+            metavar="PATH",
+            help="JSON report to write.",
+            show_default=False,
+            rich_help_panel=options.OUTPUT,
         ),
     ] = None,
     plot: Annotated[
         Path | None,
-        typer.Option(help="Picture to write, e.g. profile.png.", show_default=False, rich_help_panel=options.OUTPUT),
+        typer.Option(
+            parser=options.new_file,
+            metavar="PATH",
+            help="Picture to write, e.g. profile.png.",
+            show_default=False,
+            rich_help_panel=options.OUTPUT,
+        ),
     ] = None,
     force: options.Force = False,
     json: options.Json = False,
@@ -64,10 +75,12 @@ def profile(
     """
     from ..profiling.request import parse_frames, parse_methods
     from ..question import check_generation
+    from ..storage.atomic import check_outputs, temporary_folder
 
     counts, specs = parse_frames(frames), parse_methods(methods, importance)
     check_generation(max_new_tokens)
-    _check(ratio, video, model, dummy_weights, [path for path in (output_file, plot) if path], force)
+    _check(ratio, video, model, dummy_weights)
+    check_outputs((output_file, plot), force, common.inputs(model, video))
     if plot:
         from ..plotting import check_plot
 
@@ -79,13 +92,13 @@ def profile(
 
     runtime = Runtime(device, dtype, attn)
     runtime.check()  # before a clip is rendered
-    with tempfile.TemporaryDirectory(prefix="stsimdiff-") as folder:
+    with temporary_folder() as folder:
         name = model or EMBEDDED
         if dummy_weights:
             from ..models.loading.random_weights import write_dummy
 
-            name = str(write_dummy(Path(folder) / "model", dummy_weights))
-        clip = video or _write_clip(Path(folder), max(counts))
+            name = str(write_dummy(folder / "model", dummy_weights))
+        clip = video or _write_clip(folder, max(counts))
         jobs = [
             Job(
                 video=str(clip),
@@ -129,20 +142,19 @@ def profile(
 # --- the request ----------------------------------------------------------------------------------------------------
 
 
-def _check(
-    ratio: str, video: Path | None, model: str | None, preset: str | None, outputs: list[Path], force: bool
-) -> None:
+def _check(ratio: str, video: Path | None, model: str | None, preset: str | None) -> None:
     """Refuse what cannot be done before any work. RequestError with the reason."""
     from ..errors import RequestError
     from ..ratio import parse_ratio
-    from ..storage.atomic import check_output
     from ..storage.reading import is_stored
+    from ..storage.regular import check_file
 
     parse_ratio(ratio)
-    for path in outputs:
-        check_output(path, force)
-    if video is not None and is_stored(video):
-        raise RequestError(f"{video} is not a video.", "profile measures decoding and encoding too: give it a video.")
+    if video is not None:
+        check_file(video, "a video")
+        if is_stored(video):
+            hint = "profile measures decoding and encoding too: give it a video."
+            raise RequestError(f"{video} is not a video.", hint)
     if preset is not None:
         find_preset(preset)
         if model is not None:

@@ -26,6 +26,8 @@ def view(
         typer.Option(
             "--output",
             "-o",
+            parser=options.new_file,
+            metavar="PATH",
             help="File to write: .png for a picture, .mp4 for a clip, .html for a page.",
             show_default=False,
             rich_help_panel=options.OUTPUT,
@@ -54,10 +56,14 @@ def view(
     tokens kept per slot, the change from slot to slot, and the events.
     """
     from ..storage.atomic import check_output
+    from ..storage.regular import check_file
     from ..view.token_map import read_token_map, same_video
 
     kind = _kind(output_file, files, slots)
-    check_output(output_file, force)
+    read = [*files, *(path for path in (video, tokens) if path)]
+    for path in read:
+        check_file(path)
+    check_output(output_file, force, read)
     if kind != "page":
         from ..plotting import check_installed
 
@@ -73,6 +79,8 @@ def view(
     from ..view.frames import find_video
 
     source = find_video(shown[0].grid.source, video, files[0])
+    if source.path is not None:
+        check_output(output_file, force, [source.path])  # a video that was found, not named
     if source.note:
         output.note(source.note)
     _note_what_is_missing(shown)

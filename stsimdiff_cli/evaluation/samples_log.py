@@ -16,6 +16,7 @@ from typing import Any
 
 from ..errors import RequestError
 from ..storage.atomic import append_text, save_json, whole_file
+from ..storage.regular import check_file
 from .tasks.base import Sample
 
 REQUEST, ITEMS = "request.json", "items.jsonl"
@@ -100,6 +101,7 @@ class SamplesLog:
         """
         request, responses = _as_stored(request), []
         if file.exists():
+            check_file(file)
             try:
                 header, *lines = _whole_lines(file)
                 stored, responses = json.loads(header), _responses(lines)
@@ -149,6 +151,7 @@ class SamplesLog:
 def _check_request(folder: Path, request: dict[str, Any]) -> None:
     """RequestError that names the differing settings if the folder holds another request."""
     path = folder / REQUEST
+    check_file(path)
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -163,6 +166,7 @@ def _check_request(folder: Path, request: dict[str, Any]) -> None:
 
 def _continued(file: Path) -> list[Response]:
     """The responses in a file of nothing else; a torn last line is cut off."""
+    check_file(file)
     lines = _whole_lines(file)
     try:
         responses = _responses(lines)

@@ -33,6 +33,8 @@ def parse_method(spec: str, **overrides: str) -> Method:
         if not equals:
             default = written(known[key].default)
             raise RequestError(f"The parameter {key} has no value.", f"Write {name}:{key}={default}")
+        if key in values:
+            raise RequestError(f"The parameter {key} of {name} is given twice.", "Give it once.")
         values[key] = _value(name, known[key], types[key], text.strip())
     for key, value in overrides.items():
         if key not in known:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -26,6 +25,7 @@ from ..models.inference.conversation import Answer
 from ..models.inference.model_cache import ModelCache
 from ..models.loading.runtime import pick_device
 from ..records import CompressedVideo, VideoTokens
+from ..storage.atomic import temporary_folder
 from ..storage.reading import StoredVideo
 from ..storage.writing import save_compressed
 from ..timing import Stopwatch, selection_seconds
@@ -56,8 +56,8 @@ class Cell:
 
     def measure(self) -> dict[str, Any]:
         """Run all parts one after the other and return the numbers, ready for JSON."""
-        with tempfile.TemporaryDirectory(prefix="stsimdiff-") as folder:
-            file = Path(folder) / "video.safetensors"
+        with temporary_folder() as folder:
+            file = folder / "video.safetensors"
             facts = self._write_file(file)
             answer = self._measure_part("ask", lambda timer: self._ask(file, timer))
         return facts | {

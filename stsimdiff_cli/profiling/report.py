@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import statistics
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 from .. import __version__
 from ..errors import RequestError
 from ..machine import describe
+from ..storage.atomic import temporary_folder
 from .job import BASELINE, PEAK, STAGES, TOTALS, Job
 
 FORMAT = "stsimdiff.profile/1"
@@ -61,7 +63,10 @@ def profile(jobs: list[Job], on_cell: Callable[[int, Job], None] = lambda *_: No
 
 def run_cell(job: Job) -> dict[str, Any]:
     """The numbers of one job, or its error."""
-    done = subprocess.run(COMMAND, input=json.dumps(job.to_json()), capture_output=True, text=True, check=False)
+    with temporary_folder() as folder:  # what the cell leaves there goes, even if it is killed
+        environment = {**os.environ, "TMPDIR": str(folder)}
+        text = json.dumps(job.to_json())
+        done = subprocess.run(COMMAND, input=text, capture_output=True, text=True, check=False, env=environment)
     if done.returncode == 0:
         cell = json.loads(done.stdout)
         if cell.get("exit_code") == RequestError.exit_code:  # every other cell would fail in the same way

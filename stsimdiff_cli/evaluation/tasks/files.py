@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...errors import RequestError
+from ...storage.regular import check_file
 from .base import Sample, letters
 
 #: Suffixes of videos; of two files with one name the first is taken.
@@ -96,6 +97,7 @@ def read_rows(files: Iterable[Path]) -> list[Row]:
 
 def read_json(file: Path) -> Any:
     """The content of a JSON file; RequestError if it is not JSON."""
+    check_file(file, "the file that was published")
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
