@@ -30,7 +30,8 @@ def decode_threads() -> int:
 
 
 #: Decoders that mark damage in what they return. They also complain in FFmpeg's log, but not of damage alone: after a
-#: seek, of pictures whose references are not there (open GOPs). The others say in the log alone what they met.
+#: seek, of pictures whose references are not there (open GOPs). The others say in the log alone what they met. Where
+#: frames are counted, there are no seeks, and all are listened to.
 FLAGGING = ("h264", "hevc", "av1")
 
 
@@ -130,7 +131,7 @@ class Decoding:
 
     def feed(self) -> None:
         """Decode one more packet into `pending`. Sets `ended` after the last one."""
-        if self.scan.codec in FLAGGING:
+        if self.scan.codec in FLAGGING and not self.scan.counted:
             self._feed()
             return
         position = self.next
