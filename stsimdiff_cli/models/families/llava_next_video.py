@@ -74,6 +74,9 @@ def _center_crop(x: Tensor, size: dict[str, int]) -> Tensor:
     """
     height, width = size["height"], size["width"]
     if x.shape[-2] < height or x.shape[-1] < width:
-        raise ModelError("The checkpoint crops frames to more than the size it resizes them to: not supported.")
+        raise ModelError(
+            "The checkpoint crops frames to more than the size it resizes them to.",
+            "Download its preprocessor_config.json again.",
+        )
     top, left = (x.shape[-2] - height) // 2, (x.shape[-1] - width) // 2
     return x[..., top : top + height, left : left + width]

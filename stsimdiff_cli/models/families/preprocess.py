@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from ...errors import ModelError
 from ..loading.checkpoint import Checkpoint
 
+_OTHER = "Use another checkpoint of its family, or download its preprocessor_config.json again."
 _MODES = {1: "lanczos", 2: "bilinear", 3: "bicubic"}  # PIL's numbers for resampling filters
 
 
@@ -31,7 +32,7 @@ def video_settings(checkpoint: Checkpoint, crops: bool = False) -> dict[str, Any
             f"The checkpoint {checkpoint.id} has no preprocessor_config.json.", "Download its processor files too."
         )
     if settings.get("do_center_crop") and not crops:
-        raise ModelError(f"The checkpoint {checkpoint.id} crops its frames, which is not supported.")
+        raise ModelError(f"The checkpoint {checkpoint.id} crops its frames, which is not supported.", _OTHER)
     return checked(settings, checkpoint)
 
 
@@ -107,7 +108,7 @@ def resize(frames: Tensor, height: int, width: int, settings: dict[str, Any]) ->
         return x
     mode = _MODES.get(settings.get("resample", 3))
     if mode is None:
-        raise ModelError(f"The resampling filter {settings['resample']} is not supported.")
+        raise ModelError(f"The resampling filter {settings['resample']} is not supported.", _OTHER)
     try:
         return F.interpolate(x, size=(height, width), mode=mode, antialias=True)
     except (NotImplementedError, ValueError):

@@ -45,7 +45,9 @@ class Qwen2VL(Family):
         VideoError for frames more than 200 times as long as wide.
         """
         if max(height, width) > 200 * min(height, width):
-            raise VideoError(f"Frames of {width} x {height} pixels are too narrow for Qwen-VL (200 : 1).")
+            raise VideoError(
+                f"Frames of {width} x {height} pixels are too narrow for Qwen-VL (200 : 1).", "Crop or pad the video."
+            )
         size = self._settings.get("size") or {}
         least = size.get("shortest_edge") or self._settings["min_pixels"]
         most = size.get("longest_edge") or self._settings["max_pixels"]

@@ -46,7 +46,9 @@ class Qwen3VL(Qwen2VL):
             scale = max(side / height, side / width)
             height, width = int(height * scale), int(width * scale)
         if max(height, width) > 200 * min(height, width):
-            raise VideoError(f"Frames of {width} x {height} pixels are too narrow for Qwen3-VL (200 : 1).")
+            raise VideoError(
+                f"Frames of {width} x {height} pixels are too narrow for Qwen3-VL (200 : 1).", "Crop or pad the video."
+            )
         return fit_area((height, width), side, self._bounds(frames), frames, depth)
 
     def _bounds(self, frames: int) -> tuple[int, int]:

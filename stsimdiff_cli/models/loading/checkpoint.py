@@ -23,7 +23,7 @@ _PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
 #: Entries of config.json that may change without changing the model.
 _VOLATILE = {"_name_or_path", "transformers_version", "torch_dtype", "dtype", "architectures", "use_cache"}
 #: Entries of config.json that say how many layers a part has, and more of them than any model has.
-_LAYERS, _MOST_LAYERS = {"num_hidden_layers", "num_layers", "depth"}, 1000
+_LAYERS, _MOST_LAYERS = {"num_hidden_layers", "num_layers", "depth"}, 256
 _SAMPLE = 32  # bytes read from each tensor for the fingerprint
 #: Parts that may each be published in a folder of their own; config.json then has an entry `<part>_cfg`.
 _PARTS = ("llm", "vision_tower", "mm_projector")
@@ -96,7 +96,8 @@ class Checkpoint:
                 "Merge it into the model first, e.g. with peft's merge_and_unload.",
             )
         names = [name for part in self.parts or (".",) for name in self._shards(Path(part))]
-        missing = [name for name in names if not (self.path / name).is_file()]
+        with reading(f"The weights of the checkpoint {self.id}"):  # a name may be too long, a folder unreadable
+            missing = [name for name in names if not (self.path / name).is_file()]
         if missing:
             pickles = [*self.path.glob("*.bin"), *self.path.glob("*.pt*"), *self.path.glob("*.ckpt")]
             raise ModelError(
