@@ -97,7 +97,7 @@ def test_a_foreign_file_is_refused_untouched(tmp_path, content):
 
 def test_a_folder_in_the_place_of_the_log_is_refused(tmp_path):
     (tmp_path / "r.partial").mkdir()
-    with pytest.raises(RequestError, match="not the log"):
+    with pytest.raises(RequestError, match="is a folder"):
         SamplesLog.in_file(tmp_path / "r.partial", REQUEST)
 
 
