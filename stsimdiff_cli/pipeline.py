@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import RequestError
-from .memory import enough_memory
 from .methods.base import Method
 from .methods.spec import parse_method, spelled
 from .models import EMBEDDED
 from .models.inference.early_layers import EarlyLayers, check_layout, matching_family
 from .models.inference.model_cache import ModelCache, NoModelCache
+from .models.loading.memory import enough_memory
 from .models.loading.runtime import Runtime
-from .question import check_question
+from .models.question import check_question
 from .ratio import ALL, Ratio, parse_ratio
 from .records import CompressedVideo, FrameStream, TokenGrid, VideoTokens
 from .storage.finite import check_encoded

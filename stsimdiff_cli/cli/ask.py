@@ -75,7 +75,7 @@ def ask(
     """
     from ..models.inference.model_cache import ModelCache, NoModelCache
     from ..models.loading.runtime import Runtime
-    from ..question import check_generation, check_question
+    from ..models.question import check_generation, check_question
 
     check_generation(max_new_tokens, temperature, seed)
     if (inside is None) != (ratio is None):
@@ -234,7 +234,7 @@ def _typed_questions() -> Iterator[str]:
 def _lines(prompt: Callable[[], None] = lambda: None) -> Iterator[str]:
     """The lines of stdin without the empty ones; RequestError for one that is not text."""
     from ..errors import RequestError
-    from ..question import LONGEST, check_question
+    from ..models.question import LONGEST, check_question
 
     while True:
         prompt()

@@ -97,7 +97,7 @@ def bench(
     all tokens with every question and prunes between its layers.
     """
     from ..evaluation.plan import make_plan
-    from ..question import check_generation
+    from ..models.question import check_generation
     from ..storage.atomic import check_outputs, save_json
 
     plan = make_plan(methods, ratios, ablation, sweep)

@@ -51,7 +51,7 @@ def compress(
     """
     from ..errors import RequestError
     from ..methods.spec import parse_method
-    from ..question import check_question
+    from ..models.question import check_question
     from ..ratio import parse_ratio
     from ..storage.atomic import check_output
     from ..storage.writing import save_compressed

@@ -73,8 +73,8 @@ def profile(
     Every stage is measured, for each number of frames and each method in a separate process: one warm-up run, then the
     repeats. The tables show medians. Loading the model is not counted.
     """
+    from ..models.question import check_generation
     from ..profiling.request import parse_frames, parse_methods
-    from ..question import check_generation
     from ..storage.atomic import check_outputs, temporary_folder
 
     counts, specs = parse_frames(frames), parse_methods(methods, importance)

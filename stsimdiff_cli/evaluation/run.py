@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import VideoError
-from ..question import check_text
+from ..models.question import check_text
 from ..records import VideoTokens
 from .answering import Answerer, Answers, Known, Settings, working
 from .fidelity import coverage, event_recall, largest_changes

@@ -77,7 +77,7 @@ def test_no_question_and_no_terminal_is_refused(capsys, kept, monkeypatch):
     assert "There is no question" in refused(capsys, "ask", kept)
 
 
-@pytest.mark.parametrize("question", ["What happens in this video? " * 50, "a/" * 3000, "what\0happens"])
+@pytest.mark.parametrize("question", ["What happens in this video? " * 50, "a/" * 3000])
 def test_a_question_that_can_be_no_file_name_is_a_question(capsys, kept, question):
     code, out, _ = run(capsys, "ask", kept, question, "--max-new-tokens", "1")
     assert code == 0

@@ -32,7 +32,7 @@ from stsimdiff_cli.models.inference.prompts import Prompter
 from stsimdiff_cli.models.inference.vision_encoder import VisionEncoder
 from stsimdiff_cli.models.loading.checkpoint import find_checkpoint
 from stsimdiff_cli.models.loading.runtime import pick_device
-from stsimdiff_cli.question import check_generation, check_question
+from stsimdiff_cli.models.question import check_generation, check_question
 from stsimdiff_cli.records import VideoTokens
 from tests.hostile.trials import Trial
 from tests.support.checkpoints import CHECKPOINTS

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ... import pipeline, video
 from ...errors import RequestError
-from ...question import check_question
+from ...models.question import check_question
 from .base import OpenQuestions, Sample
 
 

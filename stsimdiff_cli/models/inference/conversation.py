@@ -13,11 +13,11 @@ from transformers import DynamicCache, LogitsProcessorList
 from transformers.generation.streamers import BaseStreamer
 
 from ...layer_pruning import LayerPruner
-from ...memory import enough_memory
-from ...question import check_generation, check_text
 from ...records import Embeddings, Prompt, TokenGrid, VideoTokens
 from ..loading.damage import running
+from ..loading.memory import enough_memory
 from ..loading.quiet import quiet
+from ..question import check_generation, check_text
 from .finite import FiniteLogits
 
 if TYPE_CHECKING:

@@ -11,7 +11,6 @@ from ...errors import RequestError
 from ...layer_pruning import LayerPruner
 from ...records import Layout, ModelRef, TokenGrid, VideoTokens
 from ...timing import Stopwatch
-from ..loading.damage import running
 from ..loading.runtime import Runtime
 from .model_cache import ModelCache
 
@@ -83,8 +82,7 @@ class EarlyLayers:
         """See `methods.base.Llm`."""
         language = self._load(layer + 1)
         candidates = self.tokens.embeddings_at(index)
-        with running(language.family.checkpoint.id, language.family.checkpoint.embedded):
-            return language.importance(self.tokens.grid, candidates, index, self.question, layer)
+        return language.importance(self.tokens.grid, candidates, index, self.question, layer)
 
     def prefill(self, pruner: LayerPruner) -> None:
         """See `methods.base.Llm`."""

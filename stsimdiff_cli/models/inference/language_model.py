@@ -12,6 +12,7 @@ from transformers import Cache, DynamicCache
 from ...layer_pruning import LayerPruner
 from ...records import Embeddings, Prompt, TokenGrid
 from ..families.base import Family
+from ..loading.damage import running
 from ..loading.runtime import ResolvedRuntime
 from ..loading.weights import load_language
 from .attention_tap import allow_taps, attach_tap, last_query_attention
@@ -77,6 +78,10 @@ class LanguageModel:
             decoder(**inputs, past_key_values=cache, use_cache=True)
             done += count
 
+    def _running(self) -> contextlib.AbstractContextManager[None]:
+        """Within it, an LLM that cannot be run is a ModelError."""
+        return running(self.family.checkpoint.id, self.family.checkpoint.embedded)
+
     def new_cache(self) -> DynamicCache:
         """An empty cache."""
         return DynamicCache(config=self.model.config.get_text_config())
@@ -97,7 +102,7 @@ class LanguageModel:
             raise _EnoughAttention
 
         attention = self.model.get_decoder().layers[layer].self_attn
-        with attach_tap(attention, stop), contextlib.suppress(_EnoughAttention):
+        with self._running(), attach_tap(attention, stop), contextlib.suppress(_EnoughAttention):
             self.prefill(sequence, tokens, self.new_cache())
         weights = rows[0][(sequence.visual >= 0).to(self.device)]
         return require_finite(weights, "The attention weights", self.family.checkpoint, self.model.dtype)
@@ -121,7 +126,8 @@ class LanguageModel:
         rotary = text.rotary_emb(inputs["inputs_embeds"], self.family.rotary_positions(inputs["position_ids"]))
         visual = (prompt.visual >= 0).to(self.device)
         deep = None if tokens.deepstack is None else tokens.deepstack.to(self.device)
-        hidden = run_layers(text, inputs["inputs_embeds"], rotary, visual, pruner, cache, deep)
+        with self._running():
+            hidden = run_layers(text, inputs["inputs_embeds"], rotary, visual, pruner, cache, deep)
         require_finite(hidden, "The hidden states", self.family.checkpoint, self.model.dtype)
         return prompt
 

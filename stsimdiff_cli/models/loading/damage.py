@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ...errors import ModelError, StsimdiffError
-from ...memory import out_of_memory
+from .memory import out_of_memory
 
 _AGAIN = "Download it again."
 #: What a model raises if its configuration does not fit its weights. Not OSError: answers are printed meanwhile.

@@ -7,9 +7,9 @@ from typing import Any
 from transformers import AutoTokenizer, PretrainedConfig
 
 from ...errors import ModelError
-from ...memory import out_of_memory
 from .checkpoint import Checkpoint
 from .damage import reason
+from .memory import out_of_memory
 from .quiet import quiet
 
 

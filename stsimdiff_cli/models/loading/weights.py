@@ -14,9 +14,9 @@ from safetensors import safe_open
 from transformers import PretrainedConfig
 
 from ...errors import ModelError, RequestError, StsimdiffError
-from ...memory import out_of_memory
 from .checkpoint import Checkpoint
 from .damage import reason
+from .memory import out_of_memory
 from .partial import Trim, only_first_layers, only_language, only_vision, partial_model
 from .quantize import quantization
 from .quiet import quiet

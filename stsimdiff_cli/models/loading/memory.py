@@ -6,7 +6,7 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .errors import StsimdiffError
+from ...errors import StsimdiffError
 
 #: How torch's allocators for the CPU word it: they raise plain RuntimeErrors.
 _WORDS = ("can't allocate memory", "not enough memory", "DefaultCPUAllocator", "std::bad_alloc")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from .errors import RequestError
+from ..errors import RequestError
 
 #: Characters of a question, and tokens of an answer: far more than the context of any LLM here.
 LONGEST, MOST_NEW_TOKENS = 10_000_000, 1_000_000

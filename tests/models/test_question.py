@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from stsimdiff_cli import memory
 from stsimdiff_cli.errors import RequestError, StsimdiffError
-from stsimdiff_cli.question import check_generation, check_question, check_text
+from stsimdiff_cli.models.loading import memory
+from stsimdiff_cli.models.question import check_generation, check_question, check_text
 from tests.support.commands import refused
 
 QUESTIONS = {"": "empty", " \n": "empty", "a\0b": "NUL", "caf\udce9": "UTF-8", "\ud83d": "UTF-8"}
