@@ -179,7 +179,7 @@ OUTPUTS = (
 
 INPUTS = (
     *(
-        light(f"a pipe is read by {line.split()[0]}", f"mkfifo p; s {line}", 2, "is a pipe", "p")
+        light(f"a pipe is read: {line}", f"mkfifo p; s {line}", 2, "is a pipe", "p")
         for line in ("inspect p", "compress p -o out --ratio 0.3", "view p -o out.html",
                      "view given/kept.safetensors --tokens p -o out.html", "profile p")
     ),
