@@ -7,15 +7,18 @@ Besides, no case may show a traceback, change a file that was given, leave somet
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
+from stsimdiff_cli.cli.app import main
 from tests.hostile.kills import names, write_data
 from tests.hostile.trials import Trial
 from tests.support.clip_factory import SAMPLES
@@ -179,7 +182,7 @@ OUTPUTS = (
 
 INPUTS = (
     *(
-        light(f"a pipe is read by {line.split()[0]}", f"mkfifo p; s {line}", 2, "is a pipe", "p")
+        light(f"a pipe is read: {line}", f"mkfifo p; s {line}", 2, "is a pipe", "p")
         for line in ("inspect p", "compress p -o out --ratio 0.3", "view p -o out.html",
                      "view given/kept.safetensors --tokens p -o out.html", "profile p")
     ),
@@ -239,11 +242,15 @@ def prepare(folder: Path) -> Path:
     shutil.copy(SAMPLES / "flash.mp4", given / "clip.mp4")
     shutil.copy(SAMPLES / "flash.mp4", given / "flash.mp4")  # the name that the tokens know: `view` finds it
     write_data(given / "data")
-    for line in (
-        "encode given/flash.mp4 --frames 8 -o given/tokens.safetensors",
-        "compress given/tokens.safetensors --ratio 0.3 -o given/kept.safetensors",
+    tokens, kept = given / "tokens.safetensors", given / "kept.safetensors"
+    for args in (
+        ["encode", str(given / "flash.mp4"), "--frames", "8", "-o", str(tokens)],
+        ["compress", str(tokens), "--ratio", "0.3", "-o", str(kept)],
     ):
-        subprocess.run([sys.executable, "-m", "stsimdiff_cli", *line.split()], cwd=folder, check=True, env=_variables())
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()) as errors:
+            code = main(args)
+        if code:
+            raise RuntimeError(errors.getvalue())
     return given
 
 

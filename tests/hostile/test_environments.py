@@ -7,7 +7,7 @@ import pytest
 from tests.hostile.environments import CASES, prepare, trial
 
 #: One case in so many of those that import nothing heavy.
-EVERY = 6
+EVERY = 12
 SHORT = [case for case in CASES if case.light][::EVERY]
 
 
