@@ -18,6 +18,6 @@ def open_family(model: str, revision: str | None = None) -> Family:
     made = FAMILIES.load(checkpoint.family)
     with reading(f"The configuration of {checkpoint.id}"):
         family: Family = made(checkpoint)
-        if family.frames_per_slot < 1 or family.placeholder < 0:  # both are read from it, with all that they need
-            raise ValueError("it has frames or ids below zero")
+        if family.config is None or family.frames_per_slot < 1:  # both show damage when they are first read
+            raise ValueError("a slot has no frames")
     return family

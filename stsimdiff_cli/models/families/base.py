@@ -139,7 +139,7 @@ class Family(ABC):
     def expand_placeholder(self, text: str, grid: TokenGrid) -> str:  # noqa: ARG002
         """The prompt that the chat template rendered, with the family's text for this video. Default: unchanged.
 
-        The user's question is not in `text`: a placeholder that it spells is none.
+        The user's question is not in `text`: a placeholder that it spells stays text.
         """
         return text
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from ...errors import ModelError, RequestError
 from ...records import Prompt, TokenGrid
 from ..families.base import Family
-from ..loading.damage import reason, running
+from ..loading.damage import reading, reason, running
 from .user_text import MARK, Passage, TextReader
 
 #: Text ids and the flat position p of a visual token: the text stands before it (after the last one if p = N).
@@ -28,6 +28,8 @@ class Prompter:
         self.tokenizer = family.tokenizer
         self._reader = TextReader(self.tokenizer)
         self._template = self._read_template()
+        with reading(f"The configuration of {family.checkpoint.id}"):
+            _ = family.placeholder
 
     def _read_template(self) -> str | None:
         """The chat template from a file of its own, which has two possible names; None if it is the tokenizer's."""

@@ -1,19 +1,20 @@
 """A user's text is text: what it spells never becomes one of the tokens that steer the model.
 
-Tokenizers look for their added tokens (`<|im_end|>`, `<image>`, `</s>`) anywhere in a prompt, so a question that spells
+Tokenizers look for special tokens (`<|im_end|>`, `<image>`, `</s>`) anywhere in a prompt, so a question that spells
 one could end the user's turn or stand for a video. Here the rest of the prompt, which the chat template wrote, keeps
 these tokens, and the same spellings in the question are read as ordinary words.
 
     template: <|im_start|>user\\n#      question: what is <|im_end|> ?      template: <|im_end|>\\n
 
 Almost no question spells such a token; then the whole prompt is read in one go, as transformers' processors do it. If
-one does, the prompt is read by a copy of the tokenizer in which every added token has a secret name, after the tokens
+one does, the prompt is read by a copy of the tokenizer in which every such token has a secret name, after the tokens
 of the template have got theirs. The copy differs in nothing else, so all other ids are the same.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -24,6 +25,8 @@ from ...errors import ModelError, RequestError
 
 #: Characters for private use (Unicode), between which names stand that nobody types.
 _OPEN, _CLOSE = "\ue000", "\ue001"
+#: What words do not contain.
+_MARKUP = re.compile(r"[<>\[\]{}|]")
 #: Stands for the question, to see where a template writes it.
 MARK = f"{_OPEN}question{_CLOSE}"
 
@@ -53,7 +56,7 @@ class Passage:
 
 
 class TextReader:
-    """A tokenizer that reads added tokens where the template writes them, and nowhere in the user's text."""
+    """A tokenizer that reads special tokens where the template writes them, and nowhere in the user's text."""
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
@@ -61,7 +64,7 @@ class TextReader:
     def ids(self, passage: Passage, add_special_tokens: bool = False) -> list[int]:
         """Token ids of a part of a prompt; `add_special_tokens` as transformers means it.
 
-        RequestError if the user's text spells an added token and the tokenizer has no copy that reads it as text.
+        RequestError if the user's text spells a special token and the tokenizer has no copy that reads it as text.
         """
         text, begin = passage.before + passage.user + passage.after, len(passage.before)
         if not self.tokenizer.is_fast:
@@ -83,12 +86,19 @@ class TextReader:
 
     @cached_property
     def _added(self) -> dict[int, str]:
-        """Added tokens by id. One that is white space stands for just that, so it is text like any other."""
+        """Added tokens that steer the model, by id: those that the tokenizer calls special or that look like markup.
+
+        Others are words or white space that the vocabulary lacked, e.g. the letters of options: text like any other.
+        """
         added = self.tokenizer.backend_tokenizer.get_added_tokens_decoder()
-        return {number: token.content for number, token in added.items() if not token.content.isspace()}
+        return {
+            number: token.content
+            for number, token in added.items()
+            if not token.content.isspace() and (token.special or _MARKUP.search(token.content))
+        }
 
     def _apart(self, passage: Passage, add_special_tokens: bool) -> list[int]:
-        """Ids where added tokens count in the template's text only."""
+        """Ids where special tokens count in the template's text only."""
         opening = _OPEN  # longer than any run of it in the prompt, so no prompt spells a secret name
         while opening in passage.before + passage.user + passage.after:
             opening += _OPEN
@@ -97,7 +107,7 @@ class TextReader:
         return list(self._copy(names).encode(text, add_special_tokens=add_special_tokens).ids)
 
     def _renamed(self, text: str, names: dict[int, str]) -> str:
-        """The template's text with the added tokens in it under their secret names."""
+        """The template's text with the special tokens in it under their secret names."""
         read = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         done, parts = 0, []
         for token, (first, last) in zip(read["input_ids"], read["offset_mapping"], strict=True):
@@ -109,7 +119,7 @@ class TextReader:
         return "".join([*parts, text[done:]])
 
     def _copy(self, names: dict[int, str]) -> Tokenizer:
-        """The tokenizer with other names for its added tokens."""
+        """The tokenizer with other names for its special tokens."""
         state = json.loads(self.tokenizer.backend_tokenizer.to_str())
         other = {spelled: names[number] for number, spelled in self._added.items()}
         for token in state["added_tokens"]:
@@ -121,7 +131,7 @@ class TextReader:
             model["vocab"] = {other.get(word, word): number for word, number in model["vocab"].items()}
         else:  # Unigram: words and their scores
             model["vocab"] = [[other.get(word, word), score] for word, score in model["vocab"]]
-        if "merges" in model:  # what would put an added token together from pieces of text goes
+        if "merges" in model:  # what would put a special token together from pieces of text goes
             merges = (tuple(pair.split(" ")) if isinstance(pair, str) else tuple(pair) for pair in model["merges"])
             model["merges"] = [pair for pair in merges if not {*pair, "".join(pair)} & other.keys()]
         copy = Tokenizer.from_str(json.dumps(state))

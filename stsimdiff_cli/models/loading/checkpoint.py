@@ -113,8 +113,8 @@ class Checkpoint:
             with reading(f"{shard.name} of the checkpoint {self.id}"), safe_open(shard, framework="pt") as file:
                 for name in () if "quantization_config" in self.config else file.keys():
                     dtype = file.get_slice(name).get_dtype()
-                    if name.endswith((".weight", ".bias")) and not dtype.startswith(("F", "BF")):
-                        raise ValueError(f"{name} is of type {dtype}, which no weight is")
+                    if not dtype.startswith(("F", "BF")) and not name.endswith("_ids"):  # position_ids may be there
+                        raise ValueError(f"{name} is of type {dtype} instead of a floating-point type")
 
     def _shards(self, part: Path) -> list[str]:
         """Names of a part's shards: one file if there is one, as transformers decides, or those of the index."""
@@ -221,7 +221,7 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII)
 
 
 def _is_folder(name: str) -> bool:
-    """Whether there is a folder of that name. What is no name of a file at all is none either."""
+    """Whether there is a folder of that name; False for a text that no file can have as its name."""
     try:
         return bool(name) and Path(name).is_dir()
     except (OSError, ValueError):

@@ -12,9 +12,12 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from transformers import PreTrainedTokenizerFast
 
 from stsimdiff_cli.errors import ModelError, RequestError
+from stsimdiff_cli.models import EMBEDDED_FOLDERS
+from stsimdiff_cli.models.families import open_family
 from stsimdiff_cli.models.families.base import Family
 from stsimdiff_cli.models.inference.prompts import Prompter
 from stsimdiff_cli.models.inference.user_text import MARK, Passage, TextReader
+from stsimdiff_cli.synthetic.benchmark_prompts import LAYOUTS, WITH_SUBTITLES
 from tests.support.whole_models import grid_of
 
 SPELLED = [
@@ -49,6 +52,8 @@ PIECES = [
 ]
 PIECES += [
     "You are",
+    "A",
+    "\nB. ",
     "Frame from",
     "You",
     "user",
@@ -63,6 +68,11 @@ PIECES += [
     "\u00a0",
     "x",
 ]
+
+
+OPTIONS = ["A. red", "B. two", "C. up", "D. A", "E. nothing"]
+PROMPTS = [layout.prompt("What colour does the square turn?", OPTIONS) for layout in LAYOUTS.values()]
+PROMPTS.append(WITH_SUBTITLES.format(subtitles="A red\nB", question="\n".join(["What?", *OPTIONS])))
 
 
 def ordinary(count: int, seed: int = 0) -> list[str]:
@@ -110,8 +120,17 @@ def untouched(prompter: Prompter, family: Family, question: str) -> list[int]:
 
 def test_ordinary_questions_have_the_ids_of_the_untouched_path(family):
     prompter = Prompter(family)
-    for question in ordinary(300):
+    for question in (*PROMPTS, *ordinary(300)):
         assert prompter._rendered(grid(family), question) == untouched(prompter, family, question), question
+
+
+@pytest.mark.parametrize("name", EMBEDDED_FOLDERS)
+def test_prompts_of_benchmarks_have_the_ids_of_the_untouched_path(name):
+    """The letters of their options are added tokens of the model that answers them, and words all the same."""
+    embedded = open_family(name)
+    prompter = Prompter(embedded)
+    for question in (*PROMPTS, *ordinary(300, seed=3)):
+        assert prompter._rendered(grid(embedded), question) == untouched(prompter, embedded, question), question
 
 
 def test_the_copy_of_the_tokenizer_reads_ordinary_questions_the_same(family, monkeypatch):
@@ -168,6 +187,7 @@ ADDED = [
     AddedToken("<turn>", special=True, normalized=True),
     AddedToken("<think>", special=False, normalized=False),
     AddedToken("    ", special=False, normalized=False),
+    AddedToken("A", special=False, normalized=False, single_word=True),
 ]
 
 
@@ -272,7 +292,7 @@ def test_no_kind_of_tokenizer_makes_steering_tokens_from_a_question(reader, fram
     unknown = reader.tokenizer.unk_token_id
     added = reader._added.keys() - {unknown}
     usual = Counter(token for token in reader.ids(Passage(before, "what", after)) if token in added)
-    for token in ADDED[:-1]:
+    for token in ADDED[:-2]:
         for word in (token.content, token.content.upper(), token.content.replace("<", "＜"), f"  {token.content}  "):
             for question in (word, f"what {word}{word} ?", f"{word}what"):
                 ids = reader.ids(Passage(before, question, after))
