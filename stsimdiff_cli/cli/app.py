@@ -11,7 +11,6 @@ from . import output, stops, streams
 from .ask import ask
 from .bench import bench
 from .boundary import as_sentence
-from .command import Command
 from .compress import compress
 from .encode import encode
 from .evaluate import evaluate
@@ -29,16 +28,16 @@ app = typer.Typer(
     help="Offline video token compression for multimodal LLMs (ST-SimDiff).\n\n"
     "Encode a video once, keep the tokens that carry the story, ask from the file.",
 )
-app.command(no_args_is_help=True, cls=Command)(encode)
-app.command(no_args_is_help=True, cls=Command)(compress)
-app.command(no_args_is_help=True, cls=Command)(ask)
-app.command(no_args_is_help=True, cls=Command)(inspect)
-app.command(no_args_is_help=True, cls=Command)(view)
-app.command(cls=Command)(profile)
-app.command(cls=Command)(bench)
-app.command("eval", no_args_is_help=True, cls=Command)(evaluate)
-app.command(cls=Command)(methods)
-app.command(cls=Command)(models)
+app.command(no_args_is_help=True)(encode)
+app.command(no_args_is_help=True)(compress)
+app.command(no_args_is_help=True)(ask)
+app.command(no_args_is_help=True)(inspect)
+app.command(no_args_is_help=True)(view)
+app.command()(profile)
+app.command()(bench)
+app.command("eval", no_args_is_help=True)(evaluate)
+app.command()(methods)
+app.command()(models)
 
 
 def _version(wanted: bool) -> None:

@@ -11,7 +11,7 @@ import pytest
 from stsimdiff_cli.models.families import open_family
 
 ROOT = Path(__file__).parents[2]
-REPORTS = sorted((ROOT / "benchmarks" / "reports").glob("*.json"))
+REPORTS = sorted(p for p in (ROOT / "benchmarks" / "reports").glob("*.json") if p.stem != "hostile")
 EVALUATIONS = sorted((ROOT / "benchmarks" / "reports" / "eval").glob("*.json"))
 
 

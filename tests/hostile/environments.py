@@ -213,7 +213,6 @@ INPUTS = (
     ),
     light("a parameter twice", "s compress given/tokens.safetensors -o out --ratio 0.3 "
           "--method st-simdiff:tau_sim=0.3,tau_sim=0.4", 2, "given twice"),
-    light("an option twice", "s encode given/clip.mp4 -o out --frames 8 --frames 16", 2, "--frames is given 2 times"),
     Case("a folder among the files", "s ask given/kept.safetensors given 'What happens?'", (1,), "is a folder"),
     Case("a file after a question", "s ask given/kept.safetensors 'What happens?' given/clip.mp4", (2,), "follows"),
     Case("a missing file is no question", "s ask given/kept.safetensors nowhere.mp4 'What happens?'", (1,),

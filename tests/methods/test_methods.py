@@ -251,7 +251,6 @@ def test_a_method_cannot_be_changed_after_it_is_made(name: str) -> None:
         ("st-simdiff:tau_diff=-0.1", StSimDiff(tau_diff=-0.1)),
         ("st-simdiff:spatial=false,temporal=true", StSimDiff(spatial=False, temporal=True)),
         ("st-simdiff:communities=leiden,max_community=none", StSimDiff(communities="leiden", max_community="none")),
-        ("st-simdiff:layer=3,layer=4", StSimDiff(layer=4)),
     ],
 )
 def test_a_method_is_read_from_text(spec: str, method: Method) -> None:
