@@ -65,6 +65,15 @@ def report(trials: list[Trial], seed: int, seconds: float) -> dict[str, Any]:
     }
 
 
+def joined(new: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:
+    """The new report with the classes that only an older one of the same machine, versions and seed has."""
+    if any(new[key] != old.get(key) for key in ("format", "machine", "versions", "seed")):
+        return new
+    tried = {row["class"] for row in new["classes"]}
+    kept = {key: [row for row in old[key] if row["class"] not in tried] for key in ("classes", "failures")}
+    return new | {key: [*rows, *new[key]] for key, rows in kept.items()} | {"minutes": old["minutes"] + new["minutes"]}
+
+
 def main() -> int:
     """Run the machines asked for; 1 if anything failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.hostile", description="Try to break the program.")
@@ -72,7 +81,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=60, help="time for all machines together (60)")
     parser.add_argument("--only", choices=MACHINES, action="append", help="run this machine; may be repeated")
     parser.add_argument("--count", type=int, help="trials of each machine; default: as many as the time allows")
-    parser.add_argument("--report", type=Path, help="JSON file to write")
+    parser.add_argument("--report", type=Path, help="JSON file to write; classes that were not run stay")
     asked = parser.parse_args()
     names = asked.only or list(MACHINES)
     console, trials, made = Console(), [], defaultdict(list)
@@ -88,8 +97,10 @@ def main() -> int:
     show(console, trials, {kind: machines[0] for kind, machines in made.items()}, asked.seed)
     data = report(trials, asked.seed, time.monotonic() - began)
     if asked.report:
+        if asked.report.exists():
+            data = joined(data, json.loads(asked.report.read_text(encoding="utf-8")))
         asked.report.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    return int(bool(data["failures"]))
+    return int(any(trial.failure for trial in trials))
 
 
 def show(console: Console, trials: list[Trial], machines: dict[str, str], seed: int) -> None:
