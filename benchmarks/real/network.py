@@ -52,7 +52,7 @@ def _convolution(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, gr
 
 
 class Block(nn.Module):
-    """An inverted residual: widen, convolve each channel by itself, narrow; added to its input where the shape stays."""
+    """An inverted residual: widen, convolve each channel by itself, narrow; the input is added if the shape stays."""
 
     def __init__(self, inputs: int, outputs: int, expansion: int, kernel: int, stride: int) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
 """Features of a real encoder on real clips, as tokens files that every command and method reads.
 
-    python benchmarks/real_features.py [--cache build/real]
+    python -m benchmarks.real.features [--cache build/real]
 
 Each clip becomes 64 frames of 448 x 448 pixels (the whole frame, resized as LLaVA's encoders do), each frame a grid of
 14 x 14 cells with 1280 features of EfficientNet-Lite0 (ImageNet weights). There is no LLM behind them: these tokens can
@@ -18,12 +18,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks import real_clips
-from benchmarks.efficientnet import STRIDE, WIDTH, EfficientNetLite0, pretrained, weights_path
 from stsimdiff_cli.records import Layout, ModelRef, TokenGrid, VideoTokens
 from stsimdiff_cli.storage.reading import StoredVideo
 from stsimdiff_cli.storage.writing import save_tokens
 from stsimdiff_cli.video import Sampling, open_stream
+
+from . import clips
+from .network import STRIDE, WIDTH, EfficientNetLite0, pretrained, weights_path
 
 CACHE = Path("build/real")
 FRAMES, SIDE, CHUNK = 64, 448, 8
@@ -36,7 +37,9 @@ def resized(pixels: Tensor, side: int) -> Tensor:
 
 
 @torch.inference_mode()
-def encode(path: Path, network: EfficientNetLite0, model: ModelRef, frames: int = FRAMES, side: int = SIDE) -> VideoTokens:
+def encode(
+    path: Path, network: EfficientNetLite0, model: ModelRef, frames: int = FRAMES, side: int = SIDE
+) -> VideoTokens:
     """The tokens of a video: `frames` frames, evenly spaced, each a grid of side / 32 cells a side; bfloat16."""
     stream = open_stream(path, Sampling(frames=frames), CHUNK)
     parts, seconds = [], []
@@ -55,11 +58,12 @@ def reference(weights: Path) -> ModelRef:
     return ModelRef("efficientnet-lite0", "none", None, digest[:32])
 
 
-def features(cache: Path = CACHE) -> dict[str, VideoTokens]:
-    """The tokens of all clips that can be had, in files of the cache folder."""
-    clips = real_clips.fetch(cache / "clips")
+def features(cache: Path = CACHE, only: list[str] | None = None) -> dict[str, VideoTokens]:
+    """The tokens of all clips that can be had (or of those in `only`), in files of the cache folder."""
     found, network = {}, None
-    for name, path in clips.items():
+    for name, path in clips.fetch(cache / "clips").items():
+        if only is not None and name not in only:
+            continue
         file = cache / f"{name}.safetensors"
         if not file.exists():
             network = network or pretrained()
