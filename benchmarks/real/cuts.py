@@ -38,6 +38,7 @@ RATIO = "0.1"
 THRESHOLDS = ("0.2", "0.5", "p90", "p95", "p99")
 OTHERS = ("evs", "vidcom2", "random", "uniform")
 STRETCHES, LENGTH = 8, 8
+JOINED, SEED = 20, 0
 
 
 @dataclass(frozen=True)
@@ -143,8 +144,8 @@ def measure(cache: Path, count: int, seed: int) -> dict[str, Any]:
 def main() -> None:
     """Measure, print, and write the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--joined", type=int, default=20, metavar="COUNT")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--joined", type=int, default=JOINED, metavar="COUNT")
+    parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--cache", type=Path, default=features.CACHE)
     parser.add_argument("-o", "--output", type=Path)
     arguments = parser.parse_args()
