@@ -25,6 +25,9 @@ class Package:
     name: str
     version: str | None = None
 
+    def __str__(self) -> str:
+        return " ".join(filter(None, (self.registry, self.name, self.version)))
+
 
 @dataclass(frozen=True)
 class Clip:

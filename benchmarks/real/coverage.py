@@ -126,8 +126,9 @@ def measure(found: dict[str, VideoTokens], specs: list[str], ratios: list[Ratio]
     rows, clips = [], []
     for clip in (clip for clip in CLIPS if clip.name in found):
         measured = Measured(found[clip.name])
-        shape = measured.tokens.grid.shape
-        clips.append({"clip": clip.name, "what": clip.what, "shape": list(shape), **measured.graph()})
+        origin = {"what": clip.what, "package": str(clip.package), "licence": clip.licence}
+        shape = list(measured.tokens.grid.shape)
+        clips.append({"clip": clip.name, **origin, "shape": shape, **measured.graph()})
         for spec in specs:
             for ratio in ratios:
                 runs = [measured.coverage(one, ratio, seed) for seed, one in drawn(parse_method(spec), draws)]

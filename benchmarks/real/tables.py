@@ -20,7 +20,7 @@ SEED = 0  # of the bootstrap
 def tables(report: Json) -> list[TextTable]:
     """All tables of a report."""
     if report["format"] == coverage.FORMAT:
-        return [compared_table(report), clips_table(report), by_clip_table(report)]
+        return [compared_table(report), origins_table(report), graph_table(report), by_clip_table(report)]
     return [ranks_table(report), events_table(report)]
 
 
@@ -59,16 +59,23 @@ def compared_table(report: Json) -> TextTable:
     return TextTable(f"Coverage of real tokens, %: means over {clips} clips", header, lines)
 
 
-def clips_table(report: Json) -> TextTable:
-    """What the clips are, and what the graph is on each."""
+def origins_table(report: Json) -> TextTable:
+    """What the clips are, and their packages and licences."""
+    names = ("clip", "what", "package", "licence")
+    return TextTable(
+        "Clips: where they come from", [*names], [[clip[name] for name in names] for clip in report["clips"]], 4
+    )
+
+
+def graph_table(report: Json) -> TextTable:
+    """What the paper's graph is on each clip."""
     lines = []
     for clip in report["clips"]:
-        low, middle, high = clip["temporal_cosine"]
         shares = [f"{100 * clip[name]:.0f}" for name in ("largest_component", "alone")]
-        cosines = f"{low:.2f} / {middle:.2f} / {high:.2f}".replace("-", "−")
-        lines.append([clip["clip"], clip["what"], *shares, str(clip["components"]), cosines, str(clip["events"])])
-    header = ["clip", "what", "largest component, %", "alone, %", "components", "temporal cosine", "events"]
-    return TextTable("Clips: the graph at tau_sim 0.8 and tau_diff 0.2, 12544 tokens each", header, lines)
+        cosines = " / ".join(f"{value:.2f}".replace("-", "−") for value in clip["temporal_cosine"])
+        lines.append([clip["clip"], str(clip["components"]), *shares, cosines, str(clip["events"])])
+    header = ["clip", "components", "largest, %", "alone, %", "temporal cosine, 5 / 50 / 95 %", "events"]
+    return TextTable("Graph of each clip: tau_sim 0.8 and tau_diff 0.2, 12544 tokens", header, lines, left=1)
 
 
 def by_clip_table(report: Json, ratio: float = 0.1) -> TextTable:
