@@ -78,7 +78,8 @@ def joined(videos: list[CutVideo], seed: int) -> CutVideo:
         begin = rng.randrange(first, end - LENGTH + 1)
         parts.append(by_name[before].tokens.features.tensor()[begin : begin + LENGTH])
     whole = torch.cat(parts)  # (T, H, W, D)
-    grid = replace(videos[0].tokens.grid, shape=tuple(whole.shape[:3]), seconds=tuple(map(float, range(len(whole)))))
+    slots, rows, columns, _ = whole.shape
+    grid = replace(videos[0].tokens.grid, shape=(slots, rows, columns), seconds=tuple(map(float, range(slots))))
     cuts = tuple(range(LENGTH, len(whole), LENGTH))
     return CutVideo(f"joined-{seed}", VideoTokens.of(grid, {"features": whole}), cuts)
 

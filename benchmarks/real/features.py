@@ -42,7 +42,8 @@ def encode(
 ) -> VideoTokens:
     """The tokens of a video: `frames` frames, evenly spaced, each a grid of side / 32 cells a side; bfloat16."""
     stream = open_stream(path, Sampling(frames=frames), CHUNK)
-    parts, seconds = [], []
+    parts: list[Tensor] = []
+    seconds: list[float] = []
     for chunk in stream.chunks:
         parts.append(network.grid(resized(chunk.pixels, side)).bfloat16())
         seconds += chunk.seconds

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from stsimdiff_cli.video import Sampling, open_stream
@@ -58,7 +59,8 @@ def load_detector() -> Any:
 
 def detect(path: Path, detector: Any) -> list[float]:
     """The seconds of the first frame of every shot of a video but the first."""
-    parts, seconds = [], []
+    parts: list[Tensor] = []
+    seconds: list[float] = []
     for chunk in open_stream(path, Sampling(frames=ALL_FRAMES)).chunks:
         planes = chunk.pixels.permute(0, 3, 1, 2).float()
         small = F.interpolate(planes, (HEIGHT, WIDTH), mode="bilinear", antialias=True)
