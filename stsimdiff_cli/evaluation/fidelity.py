@@ -17,12 +17,20 @@ LARGEST = 0.01
 def coverage(features: Tensor, kept: Tensor, rows: int = 4096) -> float:
     """Mean over all tokens of the best cosine to a kept one; 1 if every token is there or has a twin.
 
+    Parameters as `best_cosines`.
+    """
+    return float(best_cosines(features, kept, rows).mean())
+
+
+def best_cosines(features: Tensor, kept: Tensor, rows: int = 4096) -> Tensor:
+    """(N,) float32: the best cosine of every token to a kept one.
+
     features (T, H, W, D) are all tokens, kept (M, D) those of a file; compared in float32, `rows` at a time.
     """
     everything = F.normalize(features.flatten(0, 2).float(), dim=-1)  # (N, D)
     those = F.normalize(kept.float(), dim=-1)  # (M, D)
     best = [(part @ those.T).amax(-1) for part in everything.split(rows)]
-    return float(torch.cat(best).clamp(-1, 1).mean())
+    return torch.cat(best).clamp(-1, 1)
 
 
 def largest_changes(tokens: VideoTokens) -> Tensor:
