@@ -67,6 +67,8 @@ class FitPrune(Method):
 
 
 class _Schedule(LayerPruner):
+    attention_only = True
+
     def after(self, state: LayerState, attention: LayerAttention) -> Keep | None:
         alive = alive_after(state.layer, state.layers, len(self.merged_into), self.budget)
         if alive == len(self.index):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import RequestError
+from ..graph.merging import means, similarity_of_neighbours
 from ..graph.numerics import at_resolution
 from ..layer_pruning import Keep, LayerAttention, LayerPruner, LayerState
 from ..ratio import Ratio
@@ -89,7 +90,7 @@ class _Fusion(LayerPruner):
     def _merge(self, hidden: Tensor) -> Keep:
         """Merge all pairs that are alike, or only the most similar ones if all would be more than the surplus."""
         order = torch.sort(self.index % self.cells, stable=True).indices  # by cell, then by time
-        similarity = self._similarity_to_previous(hidden.float(), order)  # (V,) in raster order
+        similarity = self._similarity_to_previous(hidden, order)  # (V,) in raster order
         alike = similarity >= at_resolution(torch.tensor(self.similarity))
         surplus = len(self.index) - self.budget
         if int(alike.sum()) >= surplus:
@@ -100,10 +101,9 @@ class _Fusion(LayerPruner):
 
     def _similarity_to_previous(self, hidden: Tensor, order: Tensor) -> Tensor:
         """Cosine of each token to the previous token of its cell, in units of the resolution: (V,) on the CPU."""
-        unit = torch.nn.functional.normalize(hidden, dim=-1)[order.to(hidden.device)]
         cosine = torch.full((len(order),), _NO_NEIGHBOUR, dtype=torch.float64)
         same = (self.index[order][1:] - self.index[order][:-1]) % self.cells == 0
-        cosine[order[1:][same]] = (unit[1:] * unit[:-1]).sum(-1).cpu().double()[same]
+        cosine[order[1:][same]] = similarity_of_neighbours(hidden, order).cpu().double()[same]
         return at_resolution(cosine)
 
     def _join(self, hidden: Tensor, order: Tensor, alike: Tensor) -> Keep:
@@ -116,11 +116,10 @@ class _Fusion(LayerPruner):
         survivor = torch.full((len(self.merged_into) + 1,), -1)  # the last for tokens already dropped
         survivor[self.index] = self.index[into]
         self.merged_into = survivor[self.merged_into]
-        sums = torch.zeros_like(hidden, dtype=torch.float32)
-        sums.index_add_(0, into.to(hidden.device), hidden.float())
-        size = torch.bincount(into, minlength=len(into)).to(hidden.device)
         keep = (~alike).nonzero().squeeze(1)
         self.index = self.index[keep]
-        place = keep.to(hidden.device)
-        mean = (sums[place] / size[place, None]).to(hidden.dtype)
-        return Keep(keep, torch.where((size[place] == 1)[:, None], hidden[place], mean))
+        grown = torch.bincount(run) > 1  # (K,) runs of more than one token: the others stay as they are
+        member = grown[run]  # (V,) by cell, then by time
+        number = torch.cumsum(grown, 0) - 1  # (K,)
+        mean = means(hidden, order[member], number[run[member]], int(grown.sum()))
+        return Keep(keep, mean, torch.searchsorted(keep, leader[grown]))

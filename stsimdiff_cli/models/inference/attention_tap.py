@@ -26,6 +26,11 @@ from ..loading.runtime import ResolvedRuntime
 TAPPED_SDPA, TAPPED_EAGER = "stsimdiff_tapped_sdpa", "stsimdiff_tapped_eager"
 _ATTRIBUTE = "_stsimdiff_tap"
 
+
+class EnoughAttention(Exception):  # noqa: N818 (it is not an error: it ends a forward pass early)
+    """Raised by a tap: the attention that was wanted has been read, the rest of the forward pass is not needed."""
+
+
 #: (query (B, heads, q, d), key (B, kv heads, k, d), mask or None, scaling)
 Tap = Callable[[Tensor, Tensor, Tensor | None, float], None]
 

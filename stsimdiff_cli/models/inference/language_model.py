@@ -14,7 +14,7 @@ from ...records import Embeddings, Prompt, TokenGrid
 from ..families.base import Family
 from ..loading.runtime import ResolvedRuntime
 from ..loading.weights import load_language
-from .attention_tap import allow_taps, attach_tap, last_query_attention
+from .attention_tap import EnoughAttention, allow_taps, attach_tap, last_query_attention
 from .layer_loop import run_layers
 from .prompts import Prompter
 
@@ -93,10 +93,10 @@ class LanguageModel:
             if key.shape[2] < len(sequence.ids):  # not the last piece of the prompt
                 return
             rows.append(last_query_attention(query, key, mask, scaling))
-            raise _EnoughAttention
+            raise EnoughAttention
 
         attention = self.model.get_decoder().layers[layer].self_attn
-        with attach_tap(attention, stop), contextlib.suppress(_EnoughAttention):
+        with attach_tap(attention, stop), contextlib.suppress(EnoughAttention):
             self.prefill(sequence, tokens, self.new_cache())
         return rows[0][(sequence.visual >= 0).to(self.device)]
 
@@ -121,7 +121,3 @@ class LanguageModel:
         deep = None if tokens.deepstack is None else tokens.deepstack.to(self.device)
         run_layers(text, inputs["inputs_embeds"], rotary, visual, pruner, cache, deep)
         return prompt
-
-
-class _EnoughAttention(Exception):  # noqa: N818 (it is not an error: it ends a forward pass early)
-    """The attention that was wanted has been read: the rest of the forward pass is not needed."""

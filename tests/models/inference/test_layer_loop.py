@@ -210,6 +210,28 @@ def test_both_forms_keep_the_same_tokens_for_the_same_prompt(name, ratio, langua
     assert compressed.features.shape == (count, tokens.grid.width)
 
 
+@pytest.mark.parametrize(
+    ("name", "attentions", "networks"),
+    [("fastv", 2, 1), ("fastv:k=1", 1, 0), ("fitprune", 3, 2), ("framefusion:similarity=-1", 0, 0)],
+)
+def test_the_form_for_files_ends_at_what_it_reads_last(name, attentions, networks, language, tokens, monkeypatch):
+    """The queries and keys of that layer are computed, its attention and its feed-forward network are not."""
+    ran = {"attention": 0, "network": 0}
+    for layer in language.model.get_decoder().layers:
+        for part, module in (("attention", layer.self_attn.q_proj), ("network", layer.mlp)):
+            call = module.forward
+
+            def counted(*arguments, part=part, call=call, **more):
+                ran[part] += 1
+                return call(*arguments, **more)
+
+            monkeypatch.setattr(module, "forward", counted)
+    pruner = parse_method(name).layer_pruner(tokens, parse_ratio("0.5"))
+    language.prune(tokens.grid, tokens.embeddings, QUESTIONS[0], pruner)
+    assert pruner.finished
+    assert (ran["attention"], ran["network"]) == (attentions, networks)
+
+
 def test_fastv_keeps_what_a_plain_transcription_keeps():
     for seed, ratio in CASES:
         tokens = make_tokens((4, 3, 5), seed=seed)
