@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -331,6 +332,22 @@ def test_framefusion_by_hand():
     # 2 of 5: all alike pairs merge into 0 and 2, which is the budget. 1 of 5: after them 2 joins 0 as nearest of all.
     got = parse_method("framefusion").select(tokens, parse_ratio("0.4"), llm, lambda _: None)
     assert got.index.tolist() == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("family", "threshold"),
+    [("qwen2_vl", 0.5), ("internvl", 0.5), ("nvila", 0.7), ("llava_video", 0.6), ("qwen2_5_vl", 0.6)],
+)
+def test_framefusions_threshold_is_that_of_the_authors_script_for_the_family(family, threshold):
+    tokens = make_tokens((4, 1, 1))
+    model = replace(tokens.grid.model, family=family)
+    tokens = replace(tokens, grid=replace(tokens.grid, model=model))
+    pruner = parse_method("framefusion").layer_pruner(tokens, parse_ratio("0.5"))
+    assert pruner.similarity == threshold
+    assert parse_method("framefusion:similarity=0.8").layer_pruner(tokens, parse_ratio("0.5")).similarity == 0.8
+    for wrong in ("1.5", "automatic", "nan"):
+        with pytest.raises(RequestError, match="between -1 and 1, or auto"):
+            parse_method(f"framefusion:similarity={wrong}")
 
 
 def test_fitprune_by_hand():
