@@ -24,7 +24,7 @@ from .models.inference.early_layers import EarlyLayers, matching_family
 from .models.inference.model_cache import ModelCache, NoModelCache
 from .models.loading.runtime import Runtime
 from .ratio import ALL, Ratio, parse_ratio
-from .records import CompressedVideo, FrameStream, TokenGrid, VideoTokens
+from .records import FROM_CLS, RECEIVED, CompressedVideo, FrameStream, TokenGrid, VideoTokens
 from .storage.sinks import open_sink
 from .timing import Stopwatch
 from .token_features import DenseFeatures
@@ -124,6 +124,7 @@ def encode_frames(
                     model=family.checkpoint.ref,
                     source=stream.source,
                     coverage=family.coverage_of(stream.source.width, stream.source.height),
+                    saliency=FROM_CLS if family.class_token else RECEIVED,
                 )
                 sink.begin(grid, count, new)
             sink.append(new)

@@ -2,8 +2,9 @@
 
     {"format": "stsimdiff.tokens/1", "versions": {...}, "grid": {...}, "checksums": {tensor: CRC-32}}
 
-`grid` is records.TokenGrid, of whose `coverage` only the fields that differ from a whole frame are written. A
-compressed file also has `method` (name, parameters, ratio, prompt) and `counts`.
+`grid` is records.TokenGrid, of whose `coverage` only the fields that differ from a whole frame are written; `saliency`
+is written where it is "cls" (attention from [CLS]), and a file without the entry has attention received. A compressed
+file also has `method` (name, parameters, ratio, prompt) and `counts`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FileFormatError, RequestError
-from ..records import Coverage, Layout, ModelRef, Source, TokenGrid
+from ..records import RECEIVED, Coverage, Layout, ModelRef, Source, TokenGrid
 from .formats import COMPRESSED, KEY, REMAKE, TOKENS, VERSION
 from .old_files import coverage_by_family
 
@@ -24,7 +25,10 @@ def encode_header(entries: Mapping[str, Any], grid: TokenGrid, checksums: Mappin
     """The metadata of a file: `entries` (format, versions and others), the grid and the checksums as one JSON text."""
     whole = asdict(Coverage())
     coverage = {name: value for name, value in asdict(grid.coverage).items() if value != whole[name]}
-    header = {**entries, "grid": {**asdict(grid), "coverage": coverage}, "checksums": dict(checksums)}
+    described = {**asdict(grid), "coverage": coverage}
+    if grid.saliency == RECEIVED:
+        del described["saliency"]
+    header = {**entries, "grid": described, "checksums": dict(checksums)}
     return {KEY: json.dumps(header, sort_keys=True, separators=(",", ":"))}
 
 
@@ -84,5 +88,6 @@ def decode_grid(data: dict[str, Any]) -> TokenGrid:
         model=ModelRef(**data["model"]),
         source=Source(**source),
         coverage=Coverage(**data.get("coverage", {})),
+        saliency=str(data.get("saliency", RECEIVED)),
     )
     return grid if "coverage" in data else coverage_by_family(grid)

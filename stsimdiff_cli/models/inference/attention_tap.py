@@ -115,6 +115,12 @@ def attention_received(query: Tensor, key: Tensor, _mask: Tensor | None, scaling
     return torch.stack(rows)
 
 
+def attention_from_first(query: Tensor, key: Tensor, _mask: Tensor | None, scaling: float) -> Tensor:
+    """Attention of the first query, [CLS], to each key, mean over heads: (B, k) float32."""
+    logits = query[:, :, :1].float() @ key.float().transpose(2, 3) * scaling  # (B, heads, 1, k)
+    return logits.softmax(-1).mean((1, 2))
+
+
 def attention_received_from(query: Tensor, key: Tensor, scaling: float, rows: Tensor, chunk: int = 128) -> Tensor:
     """Causal attention that each key receives from the queries `rows` (R,): maximum over heads, then mean over rows.
 
