@@ -45,10 +45,14 @@ class LayerState:
 
 
 class Keep(NamedTuple):
-    """The visual tokens that stay: their places (K,) among the V, ascending, and new hidden states (K, D) or None."""
+    """The visual tokens that stay: their places `keep` (K,) among the V, ascending, and their new hidden states.
+
+    `hidden` is (K, D), or (C, D) if only the tokens number `changed` (C,) of the K have new ones; None: none have.
+    """
 
     keep: Tensor
     hidden: Tensor | None = None
+    changed: Tensor | None = None
 
 
 class LayerPruner(ABC):
@@ -60,6 +64,8 @@ class LayerPruner(ABC):
     """
 
     depth: int | None = None  # number of layers after which nothing more is pruned; None if that is not known ahead
+    #: `after` reads attention and no hidden states: without a cache, the loop ends at the last attention that is read.
+    attention_only: bool = False
 
     def __init__(self, tokens: int, budget: int) -> None:
         self.budget = budget

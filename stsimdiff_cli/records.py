@@ -134,6 +134,10 @@ class Coverage:
     blank_columns: Amount = 0  # columns at the right of the grid that show no pixels, such as learned newlines
 
 
+#: What saliency is: attention that a token receives from all tokens of its slot, or from the encoder's [CLS] alone.
+RECEIVED, FROM_CLS = "received", "cls"
+
+
 @dataclass(frozen=True)
 class TokenGrid:
     """Everything that is known about a video's tokens except the tokens themselves."""
@@ -145,6 +149,7 @@ class TokenGrid:
     model: ModelRef
     source: Source
     coverage: Coverage = Coverage()
+    saliency: str = RECEIVED  # what the evidence of that name is, if there is any: RECEIVED or FROM_CLS
 
     @property
     def tokens(self) -> int:

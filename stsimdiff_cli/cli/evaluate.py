@@ -155,7 +155,8 @@ def show_tables(tables: Iterable[TextTable | None]) -> None:
 
 
 def _show(report: dict[str, Any], table: bool, json: bool) -> None:
-    from ..evaluation.tables import compared_table, paper_table, scores_table
+    from ..evaluation.tables import compared_table, inside_table, paper_table, scores_table
+    from ..evaluation.variants import shown
 
     if json:
         output.result_json(report)
@@ -163,6 +164,9 @@ def _show(report: dict[str, Any], table: bool, json: bool) -> None:
     videos = f"{report['videos']} videos of {report['frames']} frames"
     show_head(report, f"{videos}, {report['answered']} of {report['questions']} questions,")
     if any(row["without_letter"] for row in report["rows"]):
-        counts = ", ".join(f"{row['without_letter']} of {row['method']} {row['ratio']:g}" for row in report["rows"])
+        counts = ", ".join(
+            f"{row['without_letter']} of {shown(row['method'])} {row['ratio']:g}" for row in report["rows"]
+        )
         output.note(f"answers that name no letter ({report['no_letter']}): {counts}")
-    show_tables((scores_table(report), compared_table(report), paper_table(report) if table else None))
+    made = (scores_table(report), compared_table(report), inside_table(report))
+    show_tables((*made, paper_table(report) if table else None))

@@ -32,7 +32,8 @@ class Settings:
 class Answers:
     """Answers to some prompts about one video, from the same kept tokens.
 
-    `video` holds these tokens; None if tokens are pruned inside the LLM. Seconds: "select" the tokens, "prefill" them,
+    `video` holds these tokens; None if tokens are pruned inside the LLM: then `live` has for every prompt how many are
+    alive after each layer. Seconds: "select" the tokens, "prefill" them,
     and for every prompt the whole "answer"; loading is left out.
     """
 
@@ -41,6 +42,7 @@ class Answers:
     video: CompressedVideo | None = None
     select: float = 0.0
     prefill: float = 0.0
+    live: Sequence[list[int]] = ()
 
 
 #: Answers to a video's questions by `fingerprint`, so that equal tokens are asked once.
@@ -98,8 +100,11 @@ class Answerer:
         conversation = pipeline.converse_inside(
             tokens, ratio, variant.method, self.settings.runtime, context=self.context()
         )
-        answers = self._ask(conversation, prompts)
-        return Answers(conversation.alive_per_layer[-1], answers)
+        answers, live = [], []
+        for prompt in prompts:
+            answers += self._ask(conversation, [prompt])
+            live.append(list(conversation.alive_per_layer))
+        return Answers(live[-1][-1], answers, live=live)
 
     def without_video(self, tokens: VideoTokens, prompts: Sequence[str]) -> Answers:
         """Answers to the prompts without any visual token."""

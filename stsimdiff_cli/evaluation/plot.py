@@ -12,7 +12,7 @@ from typing import Any
 
 from ..machine import short
 from ..plotting import curve, name_ends, picture, plain_axes, room_for, shades
-from .variants import BASELINE
+from .variants import BASELINE, shown
 
 _TITLES = {"all": "All questions", "static": "What is there", "event": "What happens", "when": "When it happens"}
 _FIGURES = {"agreement": "Same answer as all tokens", "coverage": "Coverage", "event_recall": "Event recall"}
@@ -50,14 +50,14 @@ def panels(report: dict[str, Any]) -> list[Panel]:
     if report["ablation"] and len(report["methods"]) <= 2:
         names = report["ablation"]
     else:
-        names = {name: name for name in report["methods"] if name != BASELINE}
+        names = {shown(name): name for name in report["methods"] if name != BASELINE}
     wanted = list(_TITLES) if labelled else list(_FIGURES)
-    shown = []
+    made = []
     for key in wanted:
         curves = [_curve(report, label, name, _reader(key, labelled)) for label, name in names.items()]
         title = (_TITLES | _FIGURES)[key]
-        shown.append(Panel(title, "ratio of tokens kept", curves, key if labelled else None, logarithmic=True))
-    return shown
+        made.append(Panel(title, "ratio of tokens kept", curves, key if labelled else None, logarithmic=True))
+    return made
 
 
 def _reader(key: str, labelled: bool) -> Callable[[dict[str, Any]], dict[str, Any]]:
@@ -92,9 +92,9 @@ def _sweep(report: dict[str, Any], parameter: str, values: dict[str, str], label
 
 def save_plot(path: Path, report: dict[str, Any]) -> None:
     """Draw the report into a picture file, at once or not at all."""
-    shown = panels(report)
-    columns = min(2, len(shown))
-    rows = -(-len(shown) // columns)
+    drawn = panels(report)
+    columns = min(2, len(drawn))
+    rows = -(-len(drawn) // columns)
     foot = 0.75  # inches for the caption
     with picture(path, _WIDTH * columns, _HEIGHT * rows + foot) as figure:
         height = _HEIGHT * rows + foot
@@ -107,9 +107,9 @@ def save_plot(path: Path, report: dict[str, Any]) -> None:
             hspace=0.38,
         )
         grid = figure.subplots(rows, columns, squeeze=False).flatten()
-        for axes, panel in zip(grid, shown, strict=False):
+        for axes, panel in zip(grid, drawn, strict=False):
             _draw(axes, panel, "% right" if report["blind"] is not None else "%", report)
-        for axes in grid[len(shown) :]:
+        for axes in grid[len(drawn) :]:
             axes.set_visible(False)
         figure.text(0.012, 0.1 / height, caption(report, 85 * columns), fontsize=8, color=shades().caption, va="bottom")
 

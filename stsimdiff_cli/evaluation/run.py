@@ -99,6 +99,8 @@ class Evaluator:
                 seconds = {"encode": encode, "select": answers.select, "prefill": answers.prefill}
                 for number, answer in zip(numbers, answers.answers, strict=True):
                     seconds = {**seconds, "answer": answer.seconds["answer"]}
+                    if answers.live:
+                        more["live"] = answers.live[numbers.index(number)]
                     responses.append(self._response(cell, asked[number], answer.text, seconds=seconds, **more))
         return responses
 

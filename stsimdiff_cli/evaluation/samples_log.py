@@ -21,8 +21,8 @@ from .tasks.base import Sample
 
 REQUEST, ITEMS = "request.json", "items.jsonl"
 _DISCARD = "Choose another folder for -o, or discard it with --force."
-#: What only tasks with `fidelity` measure: left out of the lines of others.
-_FIDELITY = ("coverage", "event_recall")
+#: What not every answer has: left out of the lines of others.
+_OPTIONAL = ("coverage", "event_recall", "live")
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ class Response:
     `raw` is what the model said and `parsed` what it is scored by: words, or the letter that was extracted; where there
     is none, a guess or nothing, as the benchmark has it. `right` is null without a known answer. kept and tokens count
     visual tokens; seconds are those of "encode", "select" and "prefill" (of the whole video) and of the "answer".
-    coverage and event_recall: see fidelity.py; null inside the LLM, event_recall also if nothing changes.
+    coverage and event_recall: see fidelity.py; null inside the LLM, event_recall also if nothing changes. live: visual
+    tokens alive after each layer, inside the LLM only.
     """
 
     id: str
@@ -50,6 +51,7 @@ class Response:
     seconds: dict[str, float]
     coverage: float | None = None
     event_recall: float | None = None
+    live: list[int] | None = None
 
     @property
     def key(self) -> tuple[str, float, str]:
@@ -59,7 +61,7 @@ class Response:
     def line(self) -> str:
         """The response as a line of JSON."""
         fields = asdict(self)
-        return _line({name: value for name, value in fields.items() if value is not None or name not in _FIDELITY})
+        return _line({name: value for name, value in fields.items() if value is not None or name not in _OPTIONAL})
 
 
 class SamplesLog:

@@ -18,7 +18,21 @@ from .bootstrap import Accuracy, Bootstrap, Estimate, Numbers
 from .plan import WHOLE, Cell, Plan
 from .samples_log import Response, SamplesLog
 from .tasks.base import Part, Sample, Task, by_video
-from .variants import BASELINE, QUESTION, REFERENCE
+from .variants import BASELINE, INSIDE, QUESTION, REFERENCE
+
+
+@dataclass(frozen=True)
+class SameCompute:
+    """The form for files where as many tokens are alive, on average over the layers, as in a form inside the LLM.
+
+    Right answers are interpolated linearly between the two measured ratios `between`; `difference` is that of the form
+    inside from it.
+    """
+
+    method: str
+    between: list[float]
+    accuracy: Estimate
+    difference: Estimate
 
 
 @dataclass(frozen=True)
@@ -28,6 +42,10 @@ class Row:
     seconds are medians. agreement: with the answers that all tokens give. coverage, event_recall and agreement
     are None for tasks without `fidelity`, groups for those with it; accuracy, groups and of_vanilla are None, and
     difference is empty, if no answer is known.
+
+    live: visual tokens alive after each layer, mean over answers; None where the same tokens are in all layers, or if
+    some answers lack it. compute: tokens alive on average over all layers, those before the pruning included, as a
+    share of the video's, mean over answers. same_compute: see SameCompute; for forms inside the LLM.
     """
 
     method: str
@@ -43,6 +61,9 @@ class Row:
     groups: dict[str, dict[str, Accuracy]] | None = None
     of_vanilla: Estimate | None = None
     difference: dict[str, Estimate] = field(default_factory=dict)  # from the reference at this ratio, and from vanilla
+    live: list[float] | None = None
+    compute: float | None = None
+    same_compute: list[SameCompute] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -92,6 +113,7 @@ class Scores:
             tokens=_span([response.tokens for response in responses]),
             without_letter=sum(not response.extracted for response in responses),
             seconds=_median_seconds(responses),
+            **_alive(responses, self.plan.variants[name].form == INSIDE),
         )
         if self.task.fidelity:
             row = replace(row, **self._fidelity(cell, responses))
@@ -106,7 +128,32 @@ class Scores:
             groups=None if self.task.fidelity else self._groups(cell),
             of_vanilla=self.estimate(right, self.counts(WHOLE)[0]),
             difference={other[0]: self.estimate(right - self.counts(other)[0], asked) for other in compared},
+            same_compute=self._same_compute(cell, row.compute),
         )
+
+    def _same_compute(self, cell: Cell, compute: float | None) -> list[SameCompute]:
+        """The method's own form for files and the reference, at the mean of tokens alive of a form inside the LLM.
+
+        Left out where the run has no ratios on both sides of it.
+        """
+        if self.plan.variants[cell[0]].form != INSIDE or compute is None:
+            return []
+        right, asked = self.counts(cell)
+        found = []
+        for name in dict.fromkeys((cell[0].partition("@")[0], REFERENCE)):
+            ratios = {
+                1.0: WHOLE,
+                **{float(text): (method, text) for method, text in self.plan.cells() if method == name},
+            }
+            below = max((ratio for ratio in ratios if ratio <= compute), default=None)
+            above = min((ratio for ratio in ratios if ratio >= compute), default=None)
+            if name not in self.plan.variants or below is None or above is None:
+                continue
+            part = (compute - below) / (above - below) if above > below else 0.0
+            between = (1 - part) * self.counts(ratios[below])[0] + part * self.counts(ratios[above])[0]
+            accuracy, difference = self.estimate(between, asked), self.estimate(right - between, asked)
+            found.append(SameCompute(name, [below, above], accuracy, difference))
+        return found
 
     def accuracies(self, cell: Cell) -> dict[str, Accuracy]:
         """Percent of the labelled questions answered rightly, for every part."""
@@ -172,6 +219,17 @@ def _means(videos: Iterable[list[float | None]]) -> tuple[Numbers, Numbers]:
     known = [[value for value in values if value is not None] for values in videos]
     means = [sum(values) / len(values) if values else 0.0 for values in known]
     return np.array(means), np.array([bool(values) for values in known], dtype=float)
+
+
+def _alive(responses: list[Response], inside: bool) -> dict[str, Any]:
+    """The fields `live` and `compute` of a row."""
+    if not inside:
+        return {"compute": statistics.fmean(r.kept / r.tokens for r in responses) if responses else None}
+    live = [response.live for response in responses if response.live]
+    if not live or len(live) < len(responses):
+        return {}
+    shares = [statistics.fmean(each) / response.tokens for each, response in zip(live, responses, strict=True)]
+    return {"live": [statistics.fmean(layer) for layer in zip(*live, strict=True)], "compute": statistics.fmean(shares)}
 
 
 def _span(numbers: list[int]) -> list[int] | None:

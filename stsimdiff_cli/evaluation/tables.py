@@ -1,14 +1,20 @@
-"""A report as tables, for a terminal or as Markdown: of `stsimdiff bench`, or of `stsimdiff eval`."""
+"""A report as tables, for a terminal or as Markdown: of `stsimdiff bench`, or of `stsimdiff eval`.
+
+Methods that also work inside the LLM are written with their form: `fastv@file` and `fastv@inside`, as `--methods` reads
+them.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from itertools import groupby
 from typing import Any
 
 from ..synthetic.questions import GROUPS
 from . import paper_results
 from .text_table import TextTable, difference, interval, span
-from .variants import BASELINE, REFERENCE
+from .variants import BASELINE, INSIDE, REFERENCE, shown
 
 #: What the two commands call the form of their reports.
 BENCH, EVAL = "stsimdiff.bench/1", "stsimdiff.eval/1"
@@ -24,28 +30,31 @@ def tables(report: Json) -> list[TextTable]:
     """All tables of a report."""
     if report["format"] == BENCH:
         return bench_tables(report)
-    shown = (scores_table(report), compared_table(report), groups_table(report), paper_table(report))
-    return [table for table in shown if table]
+    made = (
+        scores_table(report), compared_table(report), inside_table(report), groups_table(report), paper_table(report),
+    )  # fmt: skip
+    return [table for table in made if table]
 
 
 def bench_tables(report: Json) -> list[TextTable]:
     """Where answers are known: accuracy of methods, ablation and sweeps; and what needs no known answers."""
     labelled = report["blind"] is not None
-    sections = [("method", {name: name for name in report["methods"]}, "Methods")]
+    sections = [("method", {shown(name): name for name in report["methods"]}, "Methods")]
     if len(report["methods"]) <= 2 and (report["ablation"] or report["sweep"]):
         sections = []  # nothing that the other tables do not have
     if report["ablation"]:
         sections.append(("components", report["ablation"], "Ablation"))
     sections += [(parameter, values, f"Sweep of {parameter}") for parameter, values in report["sweep"].items()]
-    shown = []
+    made = []
     if labelled and len(report["methods"]) > _MANY:
-        shown.append(overview_table(report))
+        made.append(overview_table(report))
     for what, names, title in sections:
         if labelled:
-            shown.append(accuracy_table(report, f"{title}: accuracy, % of questions", what, names))
+            made.append(accuracy_table(report, f"{title}: accuracy, % of questions", what, names))
         if not labelled or what == "method":
-            shown.append(figures_table(report, f"{title}: without right answers, %; seconds a clip", what, names))
-    return shown
+            made.append(figures_table(report, f"{title}: without right answers, %; seconds a clip", what, names))
+    cost = inside_table(report)
+    return [*made, cost] if cost else made
 
 
 def overview_table(report: Json) -> TextTable:
@@ -59,8 +68,10 @@ def overview_table(report: Json) -> TextTable:
     lines = []
     for name in names:
         rows = [by_cell.get((name, 1.0 if name == BASELINE else ratio)) for ratio in ratios]
-        lines.append([name, *("" if row is None else interval(row["accuracy"]["all"]) + _mark(row) for row in rows)])
-    title = f"Methods at a glance: % of all questions; ▲ ▼: paired 95 % interval above or below {REFERENCE}"
+        lines.append(
+            [shown(name), *("" if row is None else interval(row["accuracy"]["all"]) + _mark(row) for row in rows)]
+        )
+    title = f"Methods at a glance: % of all questions; ▲ ▼: paired 95 % interval above or below {shown(REFERENCE)}"
     return TextTable(title, ["method", *(f"ratio {ratio:g}" for ratio in ratios)], lines, left=1)
 
 
@@ -86,7 +97,7 @@ def accuracy_table(report: Json, title: str, what: str, names: dict[str, str]) -
         constant = [f"{report['constant'][group]:.1f}" for group in _COLUMNS]
         lines.append(["-", "no video", "0", *_intervals(report["blind"], _COLUMNS), "-", "-"])
         lines.append(["-", "best constant answers", "-", *constant, "-", "-"])
-    return TextTable(title, ["ratio", what, "kept", *_COLUMNS, "of vanilla", f"− {REFERENCE}"], lines)
+    return TextTable(title, ["ratio", what, "kept", *_COLUMNS, "of vanilla", f"− {shown(REFERENCE)}"], lines)
 
 
 def figures_table(report: Json, title: str, what: str, names: dict[str, str]) -> TextTable:
@@ -123,8 +134,54 @@ def compared_table(report: Json) -> TextTable | None:
         if row["of_vanilla"]:
             compared = [difference(row["difference"].get(other)) for other in (BASELINE, REFERENCE)]
             lines.append([*_name(row)[:2], interval(row["of_vanilla"]), *compared])
-    header = ["ratio", "method", f"% of {BASELINE}", f"− {BASELINE}", f"− {REFERENCE}"]
-    return TextTable(f"{report['title']}: beside all tokens and beside {REFERENCE}", header, lines) if lines else None
+    header = ["ratio", "method", f"% of {BASELINE}", f"− {BASELINE}", f"− {shown(REFERENCE)}"]
+    title = f"{report['title']}: beside all tokens and beside {shown(REFERENCE)}"
+    return TextTable(title, header, lines) if lines else None
+
+
+def inside_table(report: Json) -> TextTable | None:
+    """What the forms inside the LLM cost, and what the forms for files reach with as many tokens and as much compute.
+
+    Compute is the mean number of tokens alive over all layers, those before the pruning included. None if the report
+    has no such row.
+    """
+    by_cell = {(row["method"], row["ratio"]): row for row in report["rows"]}
+    reference = shown(REFERENCE)
+    lines = []
+    for row in report["rows"]:
+        method, _, form = row["method"].partition("@")
+        if form != INSIDE:
+            continue
+        compute, live = row.get("compute"), row.get("live")
+        cost = ["-", "-"] if compute is None else [_layers(live), f"{100 * compute:.1f}"]
+        same = {each["method"]: each for each in row.get("same_compute", ())}
+        cells = [_all(by_cell.get((method, row["ratio"]))), *_same(same.get(method)), *_same(same.get(REFERENCE))]
+        lines.append([*_name(row)[:2], *cost, _all(row), *cells])
+    header = [
+        *("ratio", "method", "tokens alive after each layer", "mean, % of all", "all"),
+        *("@file, same count", "@file, same compute", "− that"),
+        *(f"{reference}, same compute", "− that"),
+    ]
+    title = "Inside the LLM: cost, and forms for files at equal count and at equal compute"
+    return TextTable(title, header, lines, left=3) if lines else None
+
+
+def _layers(live: list[float]) -> str:
+    """Tokens alive after each layer, equal neighbours once: `1152, 346 x 3`."""
+    runs = [(count, len(list(same))) for count, same in groupby(f"{each:.0f}" for each in live)]
+    return ", ".join(count if times == 1 else f"{count} x {times}" for count, times in runs)
+
+
+def _all(row: Json | None) -> str:
+    """The accuracy over all questions of a row; in a bench `all`, in an evaluation the last column."""
+    if row is None or row["accuracy"] is None:
+        return "-"
+    return interval(row["accuracy"].get("all") or row["accuracy"]["Overall"])
+
+
+def _same(found: Json | None) -> list[str]:
+    """Accuracy at the same compute, and the difference from it."""
+    return ["-", "-"] if found is None else [interval(found["accuracy"]), difference(found["difference"])]
 
 
 def groups_table(report: Json) -> TextTable | None:
@@ -132,7 +189,7 @@ def groups_table(report: Json) -> TextTable | None:
     rows = [row for row in report["rows"] if row["groups"]]
     if not rows:
         return None
-    header = ["group", "", "questions", *(f"{row['method']} {row['ratio']:g}" for row in rows)]
+    header = ["group", "", "questions", *(f"{shown(row['method'])} {row['ratio']:g}" for row in rows)]
     lines = [
         [group, value, str(accuracy["asked"]), *(interval(row["groups"][group][value]) for row in rows)]
         for group, values in rows[0]["groups"].items()
@@ -153,7 +210,7 @@ def paper_table(report: Json) -> TextTable:
     theirs = {(row.method, float(row.ratio)): row.scores for row in paper_results.rows(model, frames)}
     lines = []
     for row in report["rows"]:
-        method, _, _ = row["method"].partition("@")  # the paper's FastV prunes inside the LLM
+        method = re.split("[@:]", row["method"])[0]  # in every form and with any parameters: the name says which
         known = theirs.get((method, row["ratio"]), {}).get(report["benchmark"], {})
         mine = {label: (row["accuracy"] or {}).get(label, {}).get("percent") for label in report["columns"]}
         figures = {"measured": mine, "published": known}
@@ -171,7 +228,7 @@ def paper_table(report: Json) -> TextTable:
 
 def _name(row: Json, label: str | None = None) -> list[str]:
     """The first cells of a row: ratio, method (or the row's label) and tokens kept."""
-    return [f"{row['ratio']:g}", label or row["method"], span(row["kept"]) if row["kept"] else "-"]
+    return [f"{row['ratio']:g}", label or shown(row["method"]), span(row["kept"]) if row["kept"] else "-"]
 
 
 def _intervals(estimates: Json | None, names: Iterable[str]) -> list[str]:

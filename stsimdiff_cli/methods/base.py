@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..errors import RequestError
+from ..graph.merging import means
 from ..layer_pruning import LayerPruner
 from ..ratio import Ratio, shares
 from ..records import Selection, VideoTokens
@@ -121,15 +122,16 @@ def pass_through(tokens: VideoTokens, pruner: LayerPruner, llm: Llm, step: Step)
     member = pruner.merged_into >= 0
     chosen = plain_selection(tokens, pruner.index, merged=int(member.sum()) - len(pruner.index))
     row = torch.searchsorted(pruner.index, pruner.merged_into[member])  # (N',) the kept token that each went into
-    size = torch.bincount(row, minlength=len(pruner.index))
-    if int(size.max()) == 1:
+    grown = torch.bincount(row, minlength=len(pruner.index)) > 1  # (M,) tokens that others went into
+    if not bool(grown.any()):
         return chosen
     flat = tokens.features.tensor().flatten(0, 2)
-    sums = torch.zeros((len(pruner.index), flat.shape[1]), dtype=torch.float32, device=flat.device)
-    sums.index_add_(0, row.to(flat.device), flat[member.to(flat.device)].float())
-    merged = (sums / size.to(flat.device)[:, None]).to(flat.dtype)
-    merged = torch.where((size == 1).to(flat.device)[:, None], flat[pruner.index.to(flat.device)], merged)
-    return replace(chosen, features=merged)
+    inside = grown[row]  # (N',)
+    number = torch.cumsum(grown, 0) - 1  # (M,)
+    mean = means(flat, member.nonzero().squeeze(1)[inside], number[row[inside]], int(grown.sum()))
+    features = flat[pruner.index.to(flat.device)]
+    features[grown.to(flat.device)] = mean
+    return replace(chosen, features=features)
 
 
 def slot_budgets(tokens: VideoTokens, ratio: Ratio) -> list[int]:

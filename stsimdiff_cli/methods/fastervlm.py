@@ -20,8 +20,9 @@ class FasterVLM(Method):
     Every slot of the grid corresponds to an image of the original: it keeps the tokens with the highest attention in
     the last vision layer that the model uses. Tokens stay as they are, in raster order. Where we differ:
 
-    1. The original ranks by the attention of [CLS]. The vision encoders of video models have no [CLS], so tokens are
-       ranked by the attention that they receive from all tokens of their slot, mean over heads and queries (saliency).
+    1. The original ranks by the attention of [CLS], mean over heads. So do we where the encoder has a [CLS]
+       (LLaVA-NeXT-Video, InternVL). In the others, tokens are ranked by the attention that they receive from all tokens
+       of their slot, mean over heads and queries. Both are the evidence `saliency`.
     2. The original ranks patches before the projector. Here attention is pooled or merged as the features are, and the
        tokens that the LLM receives are ranked.
     3. The original keeps a fixed number of tokens in every image. Here the video keeps ceil(r N), and the budgets of

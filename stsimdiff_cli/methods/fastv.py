@@ -50,6 +50,8 @@ class FastV(Method):
 
 
 class _FastVPruner(LayerPruner):
+    attention_only = True
+
     def __init__(self, tokens: int, budget: int, k: int) -> None:
         super().__init__(tokens, budget)
         self.depth = self.k = k

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import RequestError
+from ..graph.merging import means, similarity_of_neighbours
 from ..graph.numerics import at_resolution
 from ..layer_pruning import Keep, LayerAttention, LayerPruner, LayerState
 from ..ratio import Ratio
@@ -16,6 +18,9 @@ from ..records import Selection, VideoTokens
 from .base import Llm, Method, Step, parameter, pass_through
 
 _NO_NEIGHBOUR = -2.0  # below every cosine
+#: S_threshold in the authors' example scripts, by the `model_type` of a model; for others, the default of their class.
+THRESHOLDS = {"llava_video": 0.6, "nvila": 0.7, "qwen2_vl": 0.5, "internvl": 0.5}
+_OTHERS = 0.6
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,7 @@ class FrameFusion(Method):
 
     - Exactly ceil(r N) tokens are left after the last step. The authors' cost is the mean share of tokens alive over
       28 layers; it can be computed from `alive_per_layer` of the pruner.
+    - `similarity=auto` is the threshold of the authors' example script for the model's family (THRESHOLDS).
     - How many may still be merged is counted in tokens, not as a share. If more pairs are alike, the most similar ones
       are merged, as in the code, and ties go to the lower index. If the layers end before merging does, the last one
       prunes the surplus.
@@ -41,13 +47,18 @@ class FrameFusion(Method):
     name: ClassVar[str] = "framefusion"
     inside: ClassVar[bool] = True
 
-    similarity: float = parameter(0.6, "cosine from which tokens merge (S_threshold; 0.6 LLaVA-Video, 0.7 NVILA)")
+    similarity: float | str = parameter(
+        "auto", "cosine from which tokens merge (S_threshold); auto: 0.5 Qwen2-VL, InternVL, 0.7 NVILA, 0.6 others"
+    )
     least: float = parameter(0.1, "merging ends when a smaller share was merged (N_threshold, 0.1 in the code)")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not -1 <= self.similarity <= 1:
-            raise RequestError(f"similarity must be between -1 and 1, got {self.similarity}.", "The default is 0.6.")
+        number = math.nan if isinstance(self.similarity, str) else self.similarity
+        if self.similarity != "auto" and not -1 <= number <= 1:
+            raise RequestError(
+                f"similarity must be between -1 and 1, or auto, got {self.similarity}.", "The default is auto."
+            )
         if not 0 <= self.least <= 1:
             raise RequestError(f"least must be between 0 and 1, got {self.least}.", "The default is 0.1.")
 
@@ -59,9 +70,10 @@ class FrameFusion(Method):
     def layer_pruner(self, tokens: VideoTokens, ratio: Ratio) -> LayerPruner:
         """Merges while enough tokens are alike, then prunes."""
         _, height, width = tokens.grid.shape
-        return _Fusion(
-            tokens.grid.tokens, ratio.budget(tokens.grid.tokens), height * width, self.similarity, self.least
-        )
+        similarity = self.similarity
+        if isinstance(similarity, str):
+            similarity = THRESHOLDS.get(tokens.grid.model.family, _OTHERS)
+        return _Fusion(tokens.grid.tokens, ratio.budget(tokens.grid.tokens), height * width, similarity, self.least)
 
     def select(self, tokens: VideoTokens, ratio: Ratio, llm: Llm, step: Step) -> Selection:
         """Run as many layers as needed on the recorded prompt; keep the tokens that are left, merged."""
@@ -89,7 +101,7 @@ class _Fusion(LayerPruner):
     def _merge(self, hidden: Tensor) -> Keep:
         """Merge all pairs that are alike, or only the most similar ones if all would be more than the surplus."""
         order = torch.sort(self.index % self.cells, stable=True).indices  # by cell, then by time
-        similarity = self._similarity_to_previous(hidden.float(), order)  # (V,) in raster order
+        similarity = self._similarity_to_previous(hidden, order)  # (V,) in raster order
         alike = similarity >= at_resolution(torch.tensor(self.similarity))
         surplus = len(self.index) - self.budget
         if int(alike.sum()) >= surplus:
@@ -100,10 +112,9 @@ class _Fusion(LayerPruner):
 
     def _similarity_to_previous(self, hidden: Tensor, order: Tensor) -> Tensor:
         """Cosine of each token to the previous token of its cell, in units of the resolution: (V,) on the CPU."""
-        unit = torch.nn.functional.normalize(hidden, dim=-1)[order.to(hidden.device)]
         cosine = torch.full((len(order),), _NO_NEIGHBOUR, dtype=torch.float64)
         same = (self.index[order][1:] - self.index[order][:-1]) % self.cells == 0
-        cosine[order[1:][same]] = (unit[1:] * unit[:-1]).sum(-1).cpu().double()[same]
+        cosine[order[1:][same]] = similarity_of_neighbours(hidden, order).cpu().double()[same]
         return at_resolution(cosine)
 
     def _join(self, hidden: Tensor, order: Tensor, alike: Tensor) -> Keep:
@@ -116,11 +127,10 @@ class _Fusion(LayerPruner):
         survivor = torch.full((len(self.merged_into) + 1,), -1)  # the last for tokens already dropped
         survivor[self.index] = self.index[into]
         self.merged_into = survivor[self.merged_into]
-        sums = torch.zeros_like(hidden, dtype=torch.float32)
-        sums.index_add_(0, into.to(hidden.device), hidden.float())
-        size = torch.bincount(into, minlength=len(into)).to(hidden.device)
         keep = (~alike).nonzero().squeeze(1)
         self.index = self.index[keep]
-        place = keep.to(hidden.device)
-        mean = (sums[place] / size[place, None]).to(hidden.dtype)
-        return Keep(keep, torch.where((size[place] == 1)[:, None], hidden[place], mean))
+        grown = torch.bincount(run) > 1  # (K,) runs of more than one token: the others stay as they are
+        member = grown[run]  # (V,) by cell, then by time
+        number = torch.cumsum(grown, 0) - 1  # (K,)
+        mean = means(hidden, order[member], number[run[member]], int(grown.sum()))
+        return Keep(keep, mean, torch.searchsorted(keep, leader[grown]))

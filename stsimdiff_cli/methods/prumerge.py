@@ -29,9 +29,10 @@ class PruMerge(Method):
     2. The original puts the extra token last. Here it has the position of the most salient token that is not a centre,
        its largest term, so that it has a place in the video. A slot with a share of 1 has a centre and no extra token;
        `extra=off` drops it everywhere (ports do either).
-    3. Without [CLS], attention is what a token receives from all tokens of its slot. The original takes attention and
-       keys from the layer after the one of the features, as one head over the full width. Here they come from the last
-       layer that the model uses, and attention is the mean over heads. The keys of all heads are concatenated.
+    3. Attention is that of [CLS] where the encoder has one (LLaVA-NeXT-Video, InternVL), as in the original, and what a
+       token receives from all tokens of its slot in the others. The original takes attention and keys from the layer
+       after the one of the features, as one head over the full width. Here they come from the last layer that the model
+       uses, and attention is the mean over heads. The keys of all heads are concatenated.
     4. Attention, keys and features are first pooled or merged to the LLM's grid, and features are projected; the
        original works on patches, before the projector. So that weights mean the same for every family, attention is
        scaled to sum to 1 over a slot (in the original, to 1 minus the attention of [CLS] to itself).

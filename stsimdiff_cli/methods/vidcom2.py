@@ -34,9 +34,9 @@ class VidCom2(Method):
       to the others, every frame gets at least 1 if there are as many tokens as frames, and the largest remainders are
       rounded up (ties: the earlier frame). If the code's counts add up to the budget and none is clamped, ours are the
       same.
-    - The code keeps LLaVA-Video's newline column in addition to the budget and does not score it. Here its tokens are
-      scored and counted like any other; if they are far from the mean of their frame, they take budget from the
-      picture.
+    - Only cells that show a part of the picture are scored, as in the code. The code keeps LLaVA-Video's newline column
+      in addition to the budget. Here its tokens count in N, and the budget is the picture's: they are kept only after
+      every cell of the picture, in raster order.
     - Unit vectors and sums are in float64, and v + f is compared at `numerics.RESOLUTION`; ties go to the lower index.
       The code computes in the model's type and leaves ties to top-k.
     - Variances within a relative 1e-6 of each other are ties and go to the lower channel. At least one channel is used.
@@ -61,15 +61,21 @@ class VidCom2(Method):
     def select(self, tokens: VideoTokens, ratio: Ratio, llm: Llm, step: Step) -> Selection:  # noqa: ARG002
         """Choose ceil(r N) tokens."""
         slots, rows, columns = tokens.grid.shape
+        width = columns - tokens.grid.coverage.blank_columns  # P columns of the picture
+        cells = torch.arange(tokens.grid.tokens).view(slots, rows, columns)
+        budget = ratio.budget(tokens.grid.tokens)
         step("scores")
-        to_video, to_frame = self._similarities(tokens.features.tensor())  # (T, H W) each
+        to_video, to_frame = self._similarities(tokens.features.tensor()[:, :, :width])  # (T, H P) each
         step("select")
         common = to_video.mean(dim=1).cpu()  # (T,) how similar a frame is to the whole video
         distinct = torch.softmax((common.min() - common) / self.temperature, dim=0)  # (T,) p
-        share = bounded_shares(1 + distinct - 1 / slots, ratio.budget(tokens.grid.tokens), rows * columns)
-        slot = torch.arange(slots, device=to_video.device).repeat_interleave(rows * columns)  # (N,)
-        keep = top_by_score(-(to_video + to_frame).flatten(), slot, share.to(slot.device))
-        index = keep.nonzero().squeeze(1).cpu()
+        area = rows * width
+        share = bounded_shares(1 + distinct - 1 / slots, min(budget, slots * area), area)
+        slot = torch.arange(slots, device=to_video.device).repeat_interleave(area)  # (T H P,)
+        keep = top_by_score(-(to_video + to_frame).flatten(), slot, share.to(slot.device)).cpu()
+        picture = cells[:, :, :width].flatten()[keep]
+        newlines = cells[:, :, width:].flatten()[: budget - len(picture)]
+        index = torch.cat([picture, newlines]).sort().values
         return plain_selection(tokens, index, fewest_in_slot=int(share.min()), most_in_slot=int(share.max()))
 
     def _similarities(self, features: Tensor) -> tuple[Tensor, Tensor]:

@@ -25,9 +25,9 @@ class VisionZip(Method):
     target plus the mean of the tokens that joined it. That is a sum: if any joined, its norm roughly doubles, as
     published. A contextual token has the position of its target. Where we differ:
 
-    1. The original keeps [CLS] as one of its dominant tokens and ranks by its attention. The vision encoders of video
-       models have no [CLS]: all dominant tokens are from the grid, ranked by the attention that they receive from all
-       tokens of their slot.
+    1. The original keeps [CLS] as one of its dominant tokens and ranks by its attention. Here all dominant tokens are
+       from the grid. They are ranked by the attention of [CLS] where the encoder has one (LLaVA-NeXT-Video, InternVL),
+       and by what they receive from all tokens of their slot in the others.
     2. The original has fixed numbers for every image (54 + 10 of 576 in its README). Here they are parts of a slot's
        share of ceil(r N), and the remainder is contextual. One token of a slot is always dominant, unless dominant=0;
        otherwise a share of 1 would be one contextual token.

@@ -34,9 +34,10 @@ class VisPruner(Method):
 
     - Every slot corresponds to an image. Its budget is its even share of ceil(r N); the original gives every image the
       same.
-    - Attention is what a token receives from all others, mean over heads (the authors' advice for encoders without
-      [CLS], VisPruner issue 1), merged or pooled like the features, from the last vision layer that is used. The code
-      takes the [CLS] row of CLIP's second to last layer.
+    - Attention is that of [CLS] where the encoder has one (LLaVA-NeXT-Video, InternVL), as in the code. In others it is
+      what a token receives from all tokens of its slot (the authors' advice, VisPruner issue 1). It is the mean over
+      heads, merged or pooled like the features, from the last vision layer that is used; in LLaVA-NeXT-Video that is
+      the code's, the second to last of CLIP.
     - Cosines are of tokens as they enter the LLM, also the authors' advice for merged tokens. The code takes the
       features before LLaVA's projector.
     - The code fails if a list has an odd length or if more tokens are to be dropped than half of it. Here the last

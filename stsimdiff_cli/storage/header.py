@@ -2,8 +2,10 @@
 
     {"format": "stsimdiff.tokens/1", "versions": {...}, "grid": {...}, "checksums": {tensor: CRC-32}}
 
-`grid` is records.TokenGrid, of whose `coverage` only the fields that differ from a whole frame are written. A
-compressed file also has `method` (name, parameters, ratio, prompt) and `counts`. schema.py says what may be in it.
+`grid` is records.TokenGrid, of whose `coverage` only the fields that differ from a whole frame are written; `saliency`
+is written where it is "cls" (attention from [CLS]), and a file without the entry has attention received. A compressed
+file also has `method` (name, parameters, ratio, prompt) and `counts`. schema.py says what may
+be in it.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FileFormatError
-from ..records import Coverage, TokenGrid
+from ..records import RECEIVED, Coverage, TokenGrid
 from .directory import Directory, Entry, parse_json, read_directory
 from .formats import COMPRESSED, DIGEST, KEY, REMAKE, TOKENS, VERSION
 from .old_files import coverage_by_family
@@ -41,7 +43,10 @@ def encode_header(entries: Mapping[str, Any], grid: TokenGrid, checksums: Mappin
     """
     whole = asdict(Coverage())
     coverage = {name: value for name, value in asdict(grid.coverage).items() if value != whole[name]}
-    header = {**entries, "grid": {**asdict(grid), "coverage": coverage}, "checksums": dict(checksums)}
+    described = {**asdict(grid), "coverage": coverage}
+    if grid.saliency == RECEIVED:
+        del described["saliency"]
+    header = {**entries, "grid": described, "checksums": dict(checksums)}
     text = json.dumps(header, sort_keys=True, separators=(",", ":"))
     read_header_as_record(parse_json(text), header["format"].startswith(COMPRESSED), strict=True)
     return text

@@ -284,6 +284,7 @@ def test_inside_the_llm_every_question_reads_all_tokens():
     alone = pipeline.converse_inside(encoded(CLIP, NAME), "0.2", "fastv", runtime=Runtime("cpu"))
     assert [response.raw for response in responses] == [alone.ask(p, max_new_tokens=32).text for p in PROMPTS]
     assert {(each.kept, each.coverage, each.event_recall) for each in responses} == {(87, None, None)}
+    assert [response.live for response in responses] == [[432, 87, 87, 87]] * len(responses)
 
 
 def test_a_figure_that_is_not_measured_is_a_dash():

@@ -23,7 +23,15 @@ from stsimdiff_cli.evaluation.plan import make_plan
 from stsimdiff_cli.evaluation.report import eval_report, save_results
 from stsimdiff_cli.evaluation.run import Failure
 from stsimdiff_cli.evaluation.samples_log import ITEMS, Response, SamplesLog
-from stsimdiff_cli.evaluation.tables import EVAL, EXAMPLE, groups_table, paper_table, scores_table
+from stsimdiff_cli.evaluation.tables import (
+    EVAL,
+    EXAMPLE,
+    compared_table,
+    groups_table,
+    inside_table,
+    paper_table,
+    scores_table,
+)
 from stsimdiff_cli.evaluation.tasks import TASKS
 from stsimdiff_cli.evaluation.tasks.base import Benchmark, Sample
 from stsimdiff_cli.models.loading.runtime import Runtime
@@ -347,13 +355,27 @@ def test_the_paper_stands_beside_ours_with_the_difference():
     report = made(right)
     table = {(line[1], line[2]): line[3:] for line in paper_table(report).rows}
     known = {row.method: row.scores["egoschema"]["Overall"] for row in published.rows(*EXAMPLE) if row.ratio != "0.5"}
-    assert table["st-simdiff", "published"] == ["-", f"{known['st-simdiff']:.1f}"]
-    assert table["st-simdiff", "measured"] == ["100.0", "50.0"]
-    assert table["st-simdiff", "difference"] == ["-", f"−{known['st-simdiff'] - 50:.1f}"]
+    assert table["st-simdiff@file", "published"] == ["-", f"{known['st-simdiff']:.1f}"]
+    assert table["st-simdiff@file", "measured"] == ["100.0", "50.0"]
+    assert table["st-simdiff@file", "difference"] == ["-", f"−{known['st-simdiff'] - 50:.1f}"]
     assert ("random", "measured") in table and ("random", "published") not in table
     other = paper_table({**report, "paper_model": None})
     assert "no differences" in other.title and not [line for line in other.rows if line[2] == "difference"]
     assert "no differences" in paper_table({**report, "frames": 63}).title
+
+
+def test_rows_of_forms_inside_the_llm_are_in_every_table(monkeypatch):
+    names = ["fastv", "fastv@inside", "fastv:k=3@inside", "st-simdiff@inside"]
+    monkeypatch.setattr(f"{__name__}.PLAN", make_plan(",".join(names), "0.3"))
+    report = made(dict.fromkeys(["vanilla", *names], np.arange(200) % 2 == 0))
+    written = {"fastv@file", *names[1:]}
+    for table in (scores_table(report), compared_table(report), paper_table(report)):
+        assert {line[1] for line in table.rows} - {"vanilla"} == written
+    shown_beside = {(line[1], line[2]) for line in paper_table(report).rows}
+    for name in written:
+        assert {(name, what) for what in ("measured", "published", "difference")} <= shown_beside
+    assert {line[1] for line in inside_table(report).rows} == set(names[1:])
+    assert all(f"{name} 0.3" in groups_table(report).header for name in written)
 
 
 def test_one_video_has_no_interval():

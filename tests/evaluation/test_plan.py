@@ -60,6 +60,7 @@ def test_evidence_is_what_the_encoder_has_to_give():
         ("st-simdiff:tau=0.8", "parameter of st-simdiff named 'tau'"),
         ("st-simdiff@prompt", "no form named 'prompt'"),
         ("uniform@inside", "uniform does not work inside the LLM"),
+        ("uniform@file", "no other form than that for files"),
         ("random@question", "random does not look at the prompt"),
         ("st-simdiff:importance=centrality@question", "does not look at the prompt"),
         (",", "no method"),

@@ -10,7 +10,8 @@ import pytest
 from stsimdiff_cli.evaluation.plan import make_plan
 from stsimdiff_cli.evaluation.plot import Panel, caption, panels, save_plot
 from stsimdiff_cli.evaluation.run import NO_VIDEO
-from stsimdiff_cli.evaluation.tables import tables
+from stsimdiff_cli.evaluation.tables import inside_table, tables
+from stsimdiff_cli.evaluation.variants import parse_variant, shown
 from tests.support.made_up import MISTAKE, QUESTIONS, MadeUp, rows_of
 
 
@@ -110,6 +111,46 @@ def test_without_right_answers_there_is_agreement_and_nothing_else():
     assert [panel.group for panel in panels(report)] == [None] * 3
 
 
+def test_tables_say_which_form_a_row_is_in_words_that_are_read_back():
+    specs = ["fastv", "fastv:k=3", "fastv@inside", "st-simdiff@question", "random", "vanilla"]
+    assert [shown(parse_variant(spec).name) for spec in specs] == [
+        *("fastv@file", "fastv:k=3@file", "fastv@inside", "st-simdiff@question", "random", "vanilla")
+    ]
+    for spec in specs:
+        variant = parse_variant(spec)
+        assert parse_variant(shown(variant.name)) == variant
+
+
+def test_a_form_inside_the_llm_stands_beside_its_file_at_equal_count_and_at_equal_compute():
+    """Of 10 tokens 3 are kept, after 10 in the first of four layers: 4.75 alive, as in a file of ratio 0.475."""
+    inside, low, high = (("fastv@inside", "0.3"), ("fastv", "0.3"), ("fastv", "0.5"))
+    bench = MadeUp(make_plan("st-simdiff,fastv,fastv@inside", "0.3,0.5"))
+    for number, clip in enumerate(bench.clips):
+        bench.change(clip, inside, live=[10, 3, 3, 3 + number % 2])
+    report = bench.report()
+    rows = rows_of(report)
+    row = rows["fastv@inside", 0.3]
+    assert row["live"] == [10, 3, 3, 3.5]
+    assert row["compute"] == pytest.approx((10 + 3 + 3 + 3.5) / 4 / 10)
+    assert rows["fastv", 0.3]["live"] is None and rows["fastv", 0.3]["compute"] == pytest.approx(0.3)
+    assert rows["fastv@inside", 0.5]["live"] is rows["fastv@inside", 0.5]["compute"] is None  # an older log has none
+    own, reference = row["same_compute"]
+    assert (own["method"], reference["method"], own["between"]) == ("fastv", "st-simdiff", [0.3, 0.5])
+    part = (0.4875 - 0.3) / 0.2
+    expected = (1 - part) * bench.right(low) + part * bench.right(high)
+    assert own["accuracy"]["percent"] == pytest.approx(100 * expected / 60)
+    assert own["difference"]["percent"] == pytest.approx(100 * (bench.right(inside) - expected) / 60)
+    assert own["difference"]["low"] < own["difference"]["percent"] < own["difference"]["high"]
+    table = inside_table(report)
+    assert [line[:4] for line in table.rows] == [
+        ["0.3", "fastv@inside", "10, 3 x 2, 4", "48.8"],
+        ["0.5", "fastv@inside", "-", "-"],
+    ]
+    assert table.rows[0][5] == next(line[3] for line in tables(report)[0].rows if line[:2] == ["0.3", "fastv@file"])
+    assert table.rows[1][6:] == ["-"] * 4
+    assert inside_table(MadeUp(make_plan("fastv", "0.3")).report()) is None
+
+
 def points(panel: Panel) -> dict[str, list[tuple[float, float, float, float]]]:
     return {curve.name: curve.points for curve in panel.curves}
 
@@ -122,11 +163,11 @@ def expected_points(found: dict, name: str, key: str, ratios: list[float]) -> li
 def test_a_picture_of_methods_shows_the_numbers_of_the_report(tmp_path):
     plan = make_plan("st-simdiff,random,uniform", "0.1,0.5,1")
     found = MadeUp(plan).report()
-    shown = panels(found)
-    assert [panel.group for panel in shown] == ["all", "static", "event", "when"]
-    for panel in shown:
+    drawn = panels(found)
+    assert [panel.group for panel in drawn] == ["all", "static", "event", "when"]
+    for panel in drawn:
         assert points(panel) == {
-            name: expected_points(found, name, panel.group, [0.1, 0.5, 1.0])
+            shown(name): expected_points(found, name, panel.group, [0.1, 0.5, 1.0])
             for name in ("st-simdiff", "random", "uniform")
         }
         assert panel.logarithmic
@@ -173,8 +214,8 @@ def test_a_glance_marks_what_lies_wholly_above_or_below_the_reference():
     cells = {line[0]: line[1:] for line in glance.rows}
     assert (cells["random"][0][-1], cells["random"][1][-1], cells["uniform"][0][-1]) == ("▲", "▼", ")")
     assert cells["vanilla"][0] == cells["vanilla"][1] != ""
-    assert list(cells) == plan.methods
-    assert "▲" not in "".join(cells["st-simdiff"])
+    assert list(cells) == [shown(name) for name in plan.methods]
+    assert "▲" not in "".join(cells["st-simdiff@file"])
     few = make_plan("st-simdiff,random", "0.5")
     assert len(tables(MadeUp(few).report())) == 2
 
@@ -197,7 +238,7 @@ def test_a_table_shows_the_numbers_of_the_report():
     assert list(lines)[-2:] == [("-", "no video"), ("-", "best constant answers")]
     assert len(lines) == 2 * 3 + 1 + 2
     for (name, ratio), row in rows_of(found).items():
-        line = lines[f"{ratio:g}", name]
+        line = lines[f"{ratio:g}", shown(name)]
         for place, group in enumerate(("all", "static", "event", "when"), 3):
             each = row["accuracy"][group]
             low, high = math.floor(each["low"] + 1e-6), math.ceil(each["high"] - 1e-6)

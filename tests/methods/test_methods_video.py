@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -17,7 +18,7 @@ from stsimdiff_cli.methods.uniform import Uniform
 from stsimdiff_cli.methods.vidcom2 import VidCom2, bounded_shares, gaussian, least_varying
 from stsimdiff_cli.methods.vispruner import VisPruner, distinct
 from stsimdiff_cli.ratio import parse_ratio
-from stsimdiff_cli.records import Selection, VideoTokens
+from stsimdiff_cli.records import Coverage, Selection, VideoTokens
 from tests.support.references.st_simdiff import UndecidedError, cosine, video
 
 
@@ -372,6 +373,22 @@ def test_at_least_one_channel_is_compared() -> None:
     features[..., :2] = 1
     assert kept(VidCom2(), video(features), "0.25") == [0]
     assert kept(VidCom2(channel_ratio=0.6), video(features), "0.25") == [3]
+
+
+def test_vidcom2_scores_the_picture_and_never_its_newlines() -> None:
+    # A column of newlines, far from everything else. What is kept of the picture is what is kept without the column.
+    picture = noise(4, 3, 5, 12, seed=3)
+    tokens = video(torch.cat([picture, torch.full((4, 3, 1, 12), 50.0)], dim=2))
+    with_column = replace(tokens, grid=replace(tokens.grid, coverage=Coverage(blank_columns=1)))
+    for budget in (5, 17, 36, 60):
+        got = kept(VidCom2(), with_column, Fraction(budget, 72))
+        alone = kept(VidCom2(), video(picture), Fraction(budget, 60))
+        assert [i // 6 * 5 + i % 6 for i in got] == alone
+        assert all(i % 6 < 5 for i in got)
+    # With 62 of 72, all 60 cells of the picture and the first two newlines.
+    got = kept(VidCom2(), with_column, Fraction(62, 72))
+    assert [i for i in got if i % 6 == 5] == [5, 11]
+    assert kept(VidCom2(), with_column, "1") == list(range(72))
 
 
 @pytest.mark.parametrize("value", [0.0, 0.3])

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from stsimdiff_cli.errors import FileFormatError, RequestError, StsimdiffError
-from stsimdiff_cli.records import TRACES
+from stsimdiff_cli.records import FROM_CLS, RECEIVED, TRACES
 from stsimdiff_cli.storage.atomic import check_output
 from stsimdiff_cli.storage.reading import StoredVideo
 from stsimdiff_cli.storage.tensor_file import checksum
@@ -44,6 +45,15 @@ def test_a_tokens_file_gives_back_what_was_written(tmp_path, dtype):
     assert back.grid == tokens.grid
     assert back.features.dtype == dtype and torch.equal(back.features.tensor(), tokens.features.tensor())
     assert torch.equal(back.evidence["saliency"].tensor(), tokens.evidence["saliency"].tensor())
+
+
+def test_the_header_says_where_saliency_is_that_of_cls_and_old_files_have_what_is_received(tmp_path):
+    tokens = make_tokens(saliency=torch.rand(4, 3, 5))
+    for kind in (RECEIVED, FROM_CLS):
+        path = tmp_path / f"{kind}.safetensors"
+        save_tokens(path, replace(tokens, grid=replace(tokens.grid, saliency=kind)))
+        assert metadata(path)["grid"].get("saliency") == (None if kind == RECEIVED else "cls")
+        assert StoredVideo(path).tokens().grid.saliency == kind
 
 
 def test_a_compressed_file_gives_back_what_was_written(tmp_path):

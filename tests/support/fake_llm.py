@@ -73,7 +73,9 @@ class FakeLlm:
         """A state that merging has changed stays as it is, whatever the tables of later layers say."""
         if kept is None or kept.hidden is None:
             return
-        for place, old, new in zip(pruner.index.tolist(), states[kept.keep], kept.hidden, strict=True):
+        rows = torch.arange(len(kept.keep)) if kept.changed is None else kept.changed
+        places, before = pruner.index[rows].tolist(), states[kept.keep[rows]]
+        for place, old, new in zip(places, before, kept.hidden, strict=True):
             if not torch.equal(old, new):
                 merged[place] = new
 

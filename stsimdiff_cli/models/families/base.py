@@ -48,6 +48,8 @@ class Family(ABC):
     name: ClassVar[str]
     #: What the vision encoder can provide besides features.
     evidence: ClassVar[frozenset[str]] = frozenset({"saliency", "keys"})
+    #: Whether the encoder puts a [CLS] token before the patches of every frame. Then saliency is attention from it.
+    class_token: ClassVar[bool] = False
     #: Tensor names of the checkpoint (regular expressions) -> transformers' names for them.
     key_mapping: ClassVar[dict[str, str]] = {}
 

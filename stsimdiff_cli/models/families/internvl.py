@@ -23,6 +23,7 @@ class InternVL(Family):
     """
 
     name: ClassVar[str] = "internvl"
+    class_token: ClassVar[bool] = True
     placeholder_per_slot: ClassVar[bool] = True
 
     @cached_property

@@ -19,12 +19,12 @@ class LlavaNextVideo(Llava):
     """One frame a slot, the middle square of the frame; CLIP patches pooled 2 x 2 before the projector, no newline.
 
     Features come from the second to last layer of an encoder with a [CLS] token. [CLS] is not a token of the grid: it
-    is left out of the features and of the evidence, so its key and the attention that it receives are dropped. It
-    still is one of the queries: a patch's saliency is what it receives from all patches and from [CLS], so that a
-    frame's saliencies add up to less than 1 before pooling.
+    is left out of the features and of the evidence, so its key and the attention that it receives are dropped. A
+    patch's saliency is what it receives from [CLS], so that a frame's saliencies add up to less than 1 before pooling.
     """
 
     name: ClassVar[str] = "llava_next_video"
+    class_token: ClassVar[bool] = True
 
     @cached_property
     def _settings(self) -> dict[str, Any]:

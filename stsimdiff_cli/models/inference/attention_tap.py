@@ -26,6 +26,11 @@ from ..loading.runtime import ResolvedRuntime
 TAPPED_SDPA, TAPPED_EAGER = "stsimdiff_tapped_sdpa", "stsimdiff_tapped_eager"
 _ATTRIBUTE = "_stsimdiff_tap"
 
+
+class EnoughAttention(Exception):  # noqa: N818 (it is not an error: it ends a forward pass early)
+    """Raised by a tap: the attention that was wanted has been read, the rest of the forward pass is not needed."""
+
+
 #: (query (B, heads, q, d), key (B, kv heads, k, d), mask or None, scaling)
 Tap = Callable[[Tensor, Tensor, Tensor | None, float], None]
 
@@ -108,6 +113,12 @@ def attention_received(query: Tensor, key: Tensor, _mask: Tensor | None, scaling
     for q, k in zip(query.float(), key.float(), strict=True):  # (heads, n, d): memory stays that of one frame
         rows.append((q @ k.transpose(1, 2) * scaling).softmax(-1).mean((0, 1)))
     return torch.stack(rows)
+
+
+def attention_from_first(query: Tensor, key: Tensor, _mask: Tensor | None, scaling: float) -> Tensor:
+    """Attention of the first query, [CLS], to each key, mean over heads: (B, k) float32."""
+    logits = query[:, :, :1].float() @ key.float().transpose(2, 3) * scaling  # (B, heads, 1, k)
+    return logits.softmax(-1).mean((1, 2))
 
 
 def attention_received_from(query: Tensor, key: Tensor, scaling: float, rows: Tensor, chunk: int = 128) -> Tensor:

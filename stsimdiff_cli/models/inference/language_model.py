@@ -15,7 +15,7 @@ from ..families.base import Family
 from ..loading.damage import running
 from ..loading.runtime import ResolvedRuntime
 from ..loading.weights import load_language
-from .attention_tap import allow_taps, attach_tap, last_query_attention
+from .attention_tap import EnoughAttention, allow_taps, attach_tap, last_query_attention
 from .finite import require_finite
 from .layer_loop import run_layers
 from .prompts import Prompter
@@ -99,10 +99,10 @@ class LanguageModel:
             if key.shape[2] < len(sequence.ids):  # not the last piece of the prompt
                 return
             rows.append(last_query_attention(query, key, mask, scaling))
-            raise _EnoughAttention
+            raise EnoughAttention
 
         attention = self.model.get_decoder().layers[layer].self_attn
-        with self._running(), attach_tap(attention, stop), contextlib.suppress(_EnoughAttention):
+        with self._running(), attach_tap(attention, stop), contextlib.suppress(EnoughAttention):
             self.prefill(sequence, tokens, self.new_cache())
         weights = rows[0][(sequence.visual >= 0).to(self.device)]
         return require_finite(weights, "The attention weights", self.family.checkpoint, self.model.dtype)
@@ -130,7 +130,3 @@ class LanguageModel:
             hidden = run_layers(text, inputs["inputs_embeds"], rotary, visual, pruner, cache, deep)
         require_finite(hidden, "The hidden states", self.family.checkpoint, self.model.dtype)
         return prompt
-
-
-class _EnoughAttention(Exception):  # noqa: N818 (it is not an error: it ends a forward pass early)
-    """The attention that was wanted has been read: the rest of the forward pass is not needed."""

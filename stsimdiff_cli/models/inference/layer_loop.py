@@ -15,7 +15,7 @@ from transformers import Cache
 
 from ...errors import ModelError
 from ...layer_pruning import Keep, LayerPruner, LayerState
-from .attention_tap import attach_tap, attention_received_from, last_query_attention
+from .attention_tap import EnoughAttention, attach_tap, attention_received_from, last_query_attention
 
 
 def run_layers(
@@ -31,8 +31,9 @@ def run_layers(
 
     text is a decoder of transformers, loaded with `allow_taps`. hidden (1, L, D) are the prompt's embeddings, rotary
     the cosines and sines of all L positions, visual (L,) bool, deepstack (N, K, D) what is added to the N visual
-    tokens after the first K layers. Without a cache the run ends when the pruner is finished. ModelError for a model
-    in which some layers do not attend to the whole prompt.
+    tokens after the first K layers. ModelError for a model in which some layers do not attend to the whole prompt.
+
+    Without a cache the run ends when the pruner is finished, and nothing is computed that the pruner does not read.
     """
     types = set(getattr(text.config, "layer_types", None) or ["full_attention"])
     if types != {"full_attention"}:
@@ -42,21 +43,29 @@ def run_layers(
         )
     state = _PromptState(hidden, rotary, visual, deepstack)
     for number, layer in enumerate(text.layers):
-        if cache is None and pruner.finished:
-            break
         state.keep(pruner.before(state.view(number, len(text.layers))))
         if number == 0:
             pruner.entered = pruner.index
+        if cache is None and pruner.finished:
+            break
         attention = _TappedAttention(state.visual)
-        with attach_tap(layer.self_attn, attention.tap):
-            mixed, _ = layer.self_attn(
-                hidden_states=layer.input_layernorm(state.hidden),
-                attention_mask=None,  # one sequence without padding: the kernel's own causal order
-                position_embeddings=state.rotary,
-                past_key_values=cache,
-            )
+        ahead = None
+        if cache is None and pruner.attention_only:
+            ahead = _Ahead(pruner, state.view(number, len(text.layers)), attention)
+        try:
+            with attach_tap(layer.self_attn, (ahead or attention).tap):
+                mixed, _ = layer.self_attn(
+                    hidden_states=layer.input_layernorm(state.hidden),
+                    attention_mask=None,  # one sequence without padding: the kernel's own causal order
+                    position_embeddings=state.rotary,
+                    past_key_values=cache,
+                )
+        except EnoughAttention:
+            break
         state.hidden = state.hidden + mixed
-        state.keep(pruner.after(state.view(number, len(text.layers)), attention))
+        state.keep(ahead.choice if ahead else pruner.after(state.view(number, len(text.layers)), attention))
+        if cache is None and pruner.finished:
+            break
         state.hidden = state.hidden + layer.mlp(layer.post_attention_layernorm(state.hidden))
         state.add_deepstack(number)
         pruner.alive_per_layer.append(int(state.visual.sum()))
@@ -84,13 +93,14 @@ class _PromptState:
         kept = choice.keep.to(places.device)
         stays = ~self.visual
         stays[places[kept]] = True
-        if choice.hidden is not None:
-            self.hidden = self.hidden.clone()
-            self.hidden[0, places[kept]] = choice.hidden.to(self.hidden.dtype)
-        self.hidden = self.hidden[:, stays]
+        self.hidden = self.hidden[:, stays]  # a copy
         cos, sin = (table[..., stays, :] for table in self.rotary)
         self.rotary = (cos, sin)
         self.visual = self.visual[stays]
+        if choice.hidden is not None:
+            places = self.visual.nonzero().squeeze(1)
+            changed = places if choice.changed is None else places[choice.changed.to(places.device)]
+            self.hidden[0, changed] = choice.hidden.to(self.hidden.dtype)
         if self.deepstack is not None:
             self.deepstack = self.deepstack[kept.to(self.deepstack.device)]
 
@@ -124,3 +134,18 @@ class _TappedAttention:
             attention_received_from(self.query, self.key, self.scaling, rows)[places] for rows in (text, places)
         )
         return cross, own
+
+
+class _Ahead:
+    """Asks a pruner while the layer's attention is about to be computed, and ends the layer if that was all."""
+
+    def __init__(self, pruner: LayerPruner, state: LayerState, attention: _TappedAttention) -> None:
+        self.pruner, self.state, self.attention = pruner, state, attention
+        self.choice: Keep | None = None
+
+    def tap(self, query: Tensor, key: Tensor, mask: Tensor | None, scaling: float) -> None:
+        """Raise EnoughAttention if the pruner is finished with this layer's queries and keys."""
+        self.attention.tap(query, key, mask, scaling)
+        self.choice = self.pruner.after(self.state, self.attention)
+        if self.pruner.finished:
+            raise EnoughAttention

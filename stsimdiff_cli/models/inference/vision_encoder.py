@@ -14,7 +14,7 @@ from ..families.base import Family
 from ..loading.damage import running
 from ..loading.runtime import ResolvedRuntime
 from ..loading.weights import load_vision
-from .attention_tap import allow_taps, attach_tap, attention_received
+from .attention_tap import allow_taps, attach_tap, attention_from_first, attention_received
 from .finite import require_finite
 
 
@@ -56,13 +56,14 @@ class VisionEncoder:
         if not self.evidence:
             return self._tokens(pixels)
         attention = self.family.last_attention(self.model)
+        read = attention_from_first if self.family.class_token else attention_received
         saliency: list[Tensor] = []
         inputs: list[Tensor] = []
         hook = self.family.key_projection(self.model).register_forward_pre_hook(
             lambda _, arguments: inputs.append(arguments[0])
         )
         try:
-            with attach_tap(attention, lambda *qk: saliency.append(attention_received(*qk).flatten())):
+            with attach_tap(attention, lambda *qk: saliency.append(read(*qk).flatten())):
                 out = self._tokens(pixels)
         finally:
             hook.remove()

@@ -130,7 +130,7 @@ def test_importance_is_the_eager_attention_of_the_last_prompt_token(family, fram
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_saliency_is_the_attention_received_in_the_last_vision_layer(family, frames):
+def test_evidence_has_the_grids_shape_and_leaves_features_alone(family, frames):
     evidence = encode(family, frames, evidence=("saliency", "keys"))
     plain = encode(family, frames)["features"]
     torch.testing.assert_close(evidence["features"], plain, rtol=1e-4, atol=1e-4)

@@ -114,7 +114,7 @@ def test_evidence_equals_eager_attention_without_the_cls_token(either, frames, c
     tower.encoder.layer[-1].attention.k_norm.register_forward_hook(lambda *call: keys.append(call[2]))
     with torch.inference_mode():
         weights = tower(preprocess(either, clip)["pixel_values"], output_attentions=True).attentions[-1]
-    received = weights.mean((1, 2))  # (n, 37): what each patch receives from all 37, mean over heads
+    received = weights[:, :, 0].mean(1)  # (n, 37): what each patch receives from [CLS], mean over heads
     torch.testing.assert_close(received.sum(1), torch.ones(count))
     saliency, pooled = torch.zeros(count, 3, 3), torch.zeros(count, 3, 3, 32)
     for i in range(3):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -16,7 +17,7 @@ from stsimdiff_cli.cli.app import main
 from stsimdiff_cli.errors import ModelError, RequestError
 from stsimdiff_cli.layer_pruning import Keep, LayerAttention, LayerPruner, LayerState
 from stsimdiff_cli.methods import METHODS
-from stsimdiff_cli.methods.fitprune import SCHEDULE, alive_after
+from stsimdiff_cli.methods.fitprune import IMAGE, SCHEMES, alive_after
 from stsimdiff_cli.methods.spec import parse_method
 from stsimdiff_cli.models.inference.conversation import Conversation, PrunedConversation
 from stsimdiff_cli.models.inference.language_model import LanguageModel
@@ -210,6 +211,28 @@ def test_both_forms_keep_the_same_tokens_for_the_same_prompt(name, ratio, langua
     assert compressed.features.shape == (count, tokens.grid.width)
 
 
+@pytest.mark.parametrize(
+    ("name", "attentions", "networks"),
+    [("fastv", 2, 1), ("fastv:k=1", 1, 0), ("fitprune", 3, 2), ("framefusion:similarity=-1", 0, 0)],
+)
+def test_the_form_for_files_ends_at_what_it_reads_last(name, attentions, networks, language, tokens, monkeypatch):
+    """The queries and keys of that layer are computed, its attention and its feed-forward network are not."""
+    ran = {"attention": 0, "network": 0}
+    for layer in language.model.get_decoder().layers:
+        for part, module in (("attention", layer.self_attn.q_proj), ("network", layer.mlp)):
+            call = module.forward
+
+            def counted(*arguments, part=part, call=call, **more):
+                ran[part] += 1
+                return call(*arguments, **more)
+
+            monkeypatch.setattr(module, "forward", counted)
+    pruner = parse_method(name).layer_pruner(tokens, parse_ratio("0.5"))
+    language.prune(tokens.grid, tokens.embeddings, QUESTIONS[0], pruner)
+    assert pruner.finished
+    assert (ran["attention"], ran["network"]) == (attentions, networks)
+
+
 def test_fastv_keeps_what_a_plain_transcription_keeps():
     for seed, ratio in CASES:
         tokens = make_tokens((4, 3, 5), seed=seed)
@@ -311,11 +334,27 @@ def test_framefusion_by_hand():
     assert got.index.tolist() == [0, 2]
 
 
+@pytest.mark.parametrize(
+    ("family", "threshold"),
+    [("qwen2_vl", 0.5), ("internvl", 0.5), ("nvila", 0.7), ("llava_video", 0.6), ("qwen2_5_vl", 0.6)],
+)
+def test_framefusions_threshold_is_that_of_the_authors_script_for_the_family(family, threshold):
+    tokens = make_tokens((4, 1, 1))
+    model = replace(tokens.grid.model, family=family)
+    tokens = replace(tokens, grid=replace(tokens.grid, model=model))
+    pruner = parse_method("framefusion").layer_pruner(tokens, parse_ratio("0.5"))
+    assert pruner.similarity == threshold
+    assert parse_method("framefusion:similarity=0.8").layer_pruner(tokens, parse_ratio("0.5")).similarity == 0.8
+    for wrong in ("1.5", "automatic", "nan"):
+        with pytest.raises(RequestError, match="between -1 and 1, or auto"):
+            parse_method(f"framefusion:similarity={wrong}")
+
+
 def test_fitprune_by_hand():
-    # Two layers: half of the depth holds the first 16 entries of the schedule, 356 of 449 deletions. Of 10 tokens, 5
-    # go: floor(5 * 356 / 449) = 3 after layer 0, the rest after layer 1. The score is cross times self.
-    first, whole = sum(SCHEDULE[:16]), sum(SCHEDULE)
-    assert (first, whole) == (356, 449)
+    # Half of 576 tokens, 288, lie between the schemes for 30 % (264 deletions, 160 of them in the first half of the
+    # depth) and for 40 % (336 and 228): a third of the way, 160 + 68 / 3 = 182.7. So of 10 tokens in two layers
+    # floor(10 * 182.7 / 576) = 3 go after layer 0, and 2 after layer 1. The score is cross times self.
+    assert [(sum(SCHEMES[percent][:16]), sum(SCHEMES[percent])) for percent in (30, 40)] == [(160, 264), (228, 336)]
     assert [alive_after(layer, 2, 10, 5) for layer in (0, 1)] == [7, 5]
     cross = torch.tensor([9.0, 1, 5, 2, 8, 3, 7, 4, 6, 1])
     own = torch.tensor([1.0, 9, 1, 9, 1, 1, 1, 1, 1, 1])  # products 9 9 5 18 8 3 7 4 6 1: 9, 5 and 7 go first
@@ -335,15 +374,28 @@ def test_fitprune_by_hand():
     assert pruner.index.tolist() == [0, 1, 3, 4, 6]
 
 
+@pytest.mark.parametrize("budget", [1, 77, 300, 641, 999, 1000])
 @pytest.mark.parametrize("layers", [1, 2, 3, 4, 24, 28, 32, 40, 80])
-def test_fitprunes_schedule_ends_in_the_budget_at_any_depth(layers):
-    alive = [alive_after(layer, layers, 1000, 77) for layer in range(layers)]
-    assert alive[-1] == 77
+def test_fitprunes_schedule_ends_in_the_budget_at_any_depth(layers, budget):
+    alive = [alive_after(layer, layers, 1000, budget) for layer in range(layers)]
+    assert alive[-1] == budget
     assert alive == sorted(alive, reverse=True)
-    if layers == 32:
-        gone = [a - b for a, b in itertools.pairwise([1000, *alive])]
-        exact = [n * 923 / sum(SCHEDULE) for n in SCHEDULE]
-        assert all(abs(a - b) < 1 for a, b in zip(gone, exact, strict=True))
+
+
+@pytest.mark.parametrize("percent", SCHEMES)
+def test_fitprune_deletes_what_a_published_scheme_says_where_it_leaves_as_many(percent):
+    scheme, left = SCHEMES[percent], IMAGE
+    for layer, gone in enumerate(scheme):
+        left -= gone
+        assert alive_after(layer, 32, IMAGE, IMAGE - sum(scheme)) == left
+
+
+def test_between_two_schemes_every_layer_is_between_them():
+    for fewer, more in itertools.pairwise(SCHEMES.values()):
+        budget = IMAGE - (sum(fewer) + sum(more)) // 2
+        for layer in range(32):
+            upper, lower = (IMAGE - sum(scheme[: layer + 1]) for scheme in (fewer, more))
+            assert min(lower, upper) <= alive_after(layer, 32, IMAGE, budget) <= max(lower, upper) + 1
 
 
 def test_st_simdiffs_final_prune_inside_needs_attention():
