@@ -177,15 +177,15 @@ def squared_distances(x: Tensor, y: Tensor, unit: float) -> Tensor:
 def density_peaks(squares: Tensor, neighbors: int, count: int) -> Tensor:
     """The `count` density peaks (count,) of n tokens, highest first, from their `squares` (n, n) of distances.
 
-    The score of Du et al., 2016 (DPC-kNN): density, exp(-mean square of the distances to the `neighbors` nearest, the
+    The score of DPC-kNN (Du et al., 2016): density, exp(-mean square of the distances to the `neighbors` nearest, the
     token itself included), times the distance to the nearest denser token, or the largest of all distances if there is
-    none. Of equal densities, that of the lower index is the higher; so it is with scores.
+    none. Logarithms are compared, at RESOLUTION, so that low densities do not become 0. Of equal densities, that of the
+    lower index is the higher; so it is with scores.
     """
     size = len(squares)
-    density = torch.exp(-squares.sort(dim=-1).values[:, : max(1, neighbors)].mean(-1))  # (n,)
+    density = -squares.sort(dim=-1).values[:, : max(1, neighbors)].mean(-1)  # (n,) its logarithm
     rank = torch.empty(size, dtype=torch.int64, device=squares.device)
     rank[stable_topk(at_resolution(density), size)] = torch.arange(size, device=squares.device)
-    distance = squares.sqrt()
     denser = rank[None, :] < rank[:, None]  # (n, n): the column is denser than the row
-    nearest = distance.masked_fill(~denser, float(distance.max())).amin(-1)  # (n,)
-    return stable_topk(at_resolution(nearest * density), count)
+    nearest = squares.masked_fill(~denser, float(squares.max())).amin(-1)  # (n,)
+    return stable_topk(at_resolution(nearest.log() / 2 + density), count)
