@@ -54,6 +54,7 @@ class FastVID(Method):
       matter; the code takes them as they are, and adds random noise of 1e-6 to densities. Here the lower index is the
       denser of two. Cosines closer than 1e-6 are equal, and ties go to the lower index.
     - Tokens of a newline column are tokens like any other.
+    - Where budgets divide evenly, ours keeps the tokens of the code (a40a109) without its noise: see docs/methods.md.
     """
 
     name: ClassVar[str] = "fastvid"

@@ -42,7 +42,7 @@ class FLoC(Method):
     name: ClassVar[str] = "floc"
     streams: ClassVar[bool] = True
 
-    block: int = parameter(32, "slots of a block, which is compressed by itself (T in the paper)")
+    block: int = parameter(32, "slots of a block, which is compressed by itself (T; 32 by accounts of the paper)")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -18,8 +18,12 @@ from stsimdiff_cli.methods.flashvid import FlashVID
 from stsimdiff_cli.methods.floc import FLoC, representatives
 from stsimdiff_cli.ratio import parse_ratio
 from stsimdiff_cli.records import Coverage, Selection, VideoTokens
+from stsimdiff_cli.storage.file_features import FileFeatures
+from stsimdiff_cli.storage.reading import StoredVideo
+from stsimdiff_cli.storage.writing import save_tokens
 from tests.support.references import merging
 from tests.support.references.st_simdiff import video
+from tests.support.tokens import make_tokens as tiny_tokens
 
 RATIOS = ["0.03", "0.1", "0.25", "0.5", "0.8", "0.97"]
 
@@ -280,6 +284,25 @@ def test_blocks_are_shorter_where_they_would_hold_too_many_tokens(monkeypatch):
 def test_floc_refuses_a_block_of_nothing():
     with pytest.raises(RequestError, match="block must be at least 1, got 0"):
         FLoC(block=0)
+
+
+@pytest.mark.parametrize("method", [FLoC(block=3), Downsample()], ids=str)
+def test_a_method_that_streams_chooses_from_a_file_what_it_chooses_from_memory(tmp_path, monkeypatch, method):
+    tokens = tiny_tokens((10, 4, 5), 32, seed=3, dtype=torch.bfloat16)
+    save_tokens(tmp_path / "t", tokens)
+    sizes, real = [0], FileFeatures._read
+
+    def read(self, begin, out):
+        sizes.append(len(out) if self.name == "features" else 0)
+        real(self, begin, out)
+
+    monkeypatch.setattr(FileFeatures, "_read", read)
+    stored = StoredVideo(tmp_path / "t").tokens(in_memory=False)
+    file, memory = (choose(method, source, "0.3") for source in (stored, tokens))
+    assert max(sizes) == (3 if isinstance(method, FLoC) else 1), "slots at a time"
+    assert torch.equal(file.index, memory.index)
+    if memory.features is not None and file.features is not None:
+        assert torch.equal(file.features, memory.features)
 
 
 @pytest.mark.parametrize("method", [FLoC(block=2), Downsample(), FlashVID(), FastVID()], ids=str)
