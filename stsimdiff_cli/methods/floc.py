@@ -21,7 +21,10 @@ _LARGEST = 2**14
 
 @dataclass(frozen=True)
 class FLoC(Method):
-    """FLoC (Cho et al., ICLR 2026, arXiv 2511.00141). The authors have published no code: this follows the paper.
+    """FLoC (Cho et al., ICLR 2026, arXiv 2511.00141).
+
+    The authors have published no code, so nothing could be compared with it. This follows the abstract, the reviews and
+    notes that give the paper's formulas and steps.
 
     The video is cut into blocks of `block` slots, and each keeps its share of the budget. The tokens S of a block V are
     chosen one by one so that the facility location function f(S) = sum over v in V of max over u in S of cos(v, u)
