@@ -109,6 +109,23 @@ METHODS = Table(
             citation="Zhang et al., ICCV 2025",
             needs="saliency",
         ),
+        "flashvid": MethodEntry(
+            f"{_BASE}.flashvid:FlashVID",
+            "salient and diverse tokens, the rest merged along trees through time",
+            citation="Fan et al., ICLR 2026",
+            needs="saliency",
+        ),
+        "fastvid": MethodEntry(
+            f"{_BASE}.fastvid:FastVID",
+            "salient tokens, and density peaks that a segment's rest is merged into",
+            citation="Shen et al., NeurIPS 2025",
+            needs="saliency",
+        ),
+        "floc": MethodEntry(
+            f"{_BASE}.floc:FLoC",
+            "what stands for all other tokens best, stretch by stretch of time",
+            citation="Cho et al., ICLR 2026",
+        ),
         "vidcom2": MethodEntry(
             f"{_BASE}.vidcom2:VidCom2",
             "what stands out of frame and video; more of distinct frames",
@@ -118,6 +135,11 @@ METHODS = Table(
             f"{_BASE}.evs:Evs",
             "the first frame, then what differs most from the frame before",
             citation="Bagrov et al., 2025; vLLM",
+        ),
+        "downsample": MethodEntry(
+            f"{_BASE}.downsample:Downsample",
+            "every slot as a smaller picture",
+            citation="control; Liao et al., ACL 2026",
         ),
         "random": MethodEntry(
             f"{_BASE}.random:Random",
