@@ -1,0 +1,52 @@
+"""Ways to come from candidates to exactly the budget, besides the paper's final prune by importance (section 4.5)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .numerics import stable_topk
+
+
+def fit_representatives(rank: Tensor, community: Tensor, wanted: int, known: Tensor) -> Tensor:
+    """(N,) bool: the `wanted` representatives with which the rate of Eq. 5 fits the budget.
+
+    A token of place k (from 0) in a community of n is one of the ceil(r n) representatives of Eq. 5 as soon as r
+    exceeds k / n. So those with the lowest k / n are the representatives at the highest rate that fits. `rank` (N,) is
+    the place of each token in its `community` (N,). Ties go to the larger community, which represents more, then to
+    the lower index. Tokens that are `known` (N,) to be kept are left out.
+    """
+    size = torch.bincount(community)[community]  # (N,)
+    rate = torch.where(known, torch.inf, rank.double() / size)
+    order = torch.sort(size, descending=True, stable=True).indices
+    order = order[torch.sort(rate[order], stable=True).indices][:wanted]
+    keep = torch.zeros_like(known)
+    keep[order] = True
+    return keep
+
+
+def sharpest(sharpness: Tensor, event: Tensor, most: int) -> Tensor:
+    """(N,) bool: the `most` events (or all, if there are fewer) of the largest `sharpness` (N,)."""
+    order = stable_topk(torch.where(event, sharpness, -torch.inf), min(most, int(event.sum())))
+    keep = torch.zeros_like(event)
+    keep[order] = True
+    return keep
+
+
+def equal_shares(group: Tensor, budget: int) -> Tensor:
+    """(G,) int64: a budget divided over groups in proportion to their members; `group` (M,) numbers them from 0.
+
+    Largest remainder. Every group gets one at least, the larger ones first if there are more groups than tokens to
+    give; among equals the lower number comes first.
+    """
+    size = torch.bincount(group)  # (G,)
+    first = torch.zeros_like(size)
+    first[stable_topk(size, min(budget, int((size > 0).sum())))] = 1
+    left, rest = budget - int(first.sum()), size - first
+    if not left:
+        return first
+    total = int(rest.sum())
+    whole = rest * left // total
+    remainder = rest * left - whole * total
+    whole[stable_topk(remainder, left - int(whole.sum()))] += 1
+    return first + whole
