@@ -36,17 +36,23 @@ def sharpest(sharpness: Tensor, event: Tensor, most: int) -> Tensor:
 def equal_shares(group: Tensor, budget: int) -> Tensor:
     """(G,) int64: a budget divided over groups in proportion to their members; `group` (M,) numbers them from 0.
 
-    Largest remainder. Every group gets one at least, the larger ones first if there are more groups than tokens to
-    give; among equals the lower number comes first.
+    Every group gets one at least, the larger ones first if there are more groups than tokens to give. Remainders are
+    rounded up from the largest on; among equals the lower number comes first.
     """
     size = torch.bincount(group)  # (G,)
-    first = torch.zeros_like(size)
-    first[stable_topk(size, min(budget, int((size > 0).sum())))] = 1
-    left, rest = budget - int(first.sum()), size - first
-    if not left:
+    if len(size) >= budget:
+        first = torch.zeros_like(size)
+        first[stable_topk(size, budget)] = 1
         return first
-    total = int(rest.sum())
-    whole = rest * left // total
-    remainder = rest * left - whole * total
-    whole[stable_topk(remainder, left - int(whole.sum()))] += 1
-    return first + whole
+    single = torch.zeros_like(size, dtype=torch.bool)  # groups whose share would be less than one
+    while True:
+        left = budget - int(single.sum())
+        total = int(size[~single].sum())
+        fewer = ~single & (size * left < total)
+        if not bool(fewer.any()):
+            break
+        single |= fewer
+    whole = torch.where(single, 1, size * left // max(1, total))
+    remainder = torch.where(single, -1, size * left % max(1, total))
+    whole[stable_topk(remainder, budget - int(whole.sum()))] += 1
+    return whole

@@ -18,8 +18,10 @@ from ..token_features import TokenFeatures
 from . import kernels
 from .numerics import at_resolution
 
-#: Rows whose cosines are computed at a time, at least a community.
-ROWS = 4096
+#: Rows widened to float64 at a time: few enough for the cache of a CPU, enough to keep a GPU busy.
+ROWS = {"cpu": 96, "cuda": 4096}
+#: Cosines held at a time, at least those of one community.
+COSINES = 1 << 22
 
 
 def coverage_ranks(features: TokenFeatures, community: Tensor, norm: Tensor, quota: Tensor, known: Tensor) -> Tensor:
@@ -27,7 +29,7 @@ def coverage_ranks(features: TokenFeatures, community: Tensor, norm: Tensor, quo
 
     `community` (N,) are labels from 0, `norm` (T, H, W) the lengths in `Edges`, `quota` (C,) how many each community
     has, `known` (N,) bool tokens that are kept anyway: they come first, cover others, and count. Ties of gains at
-    `numerics.RESOLUTION` go to the lower index. Memory holds ROWS rows.
+    `numerics.RESOLUTION` go to the lower index. Memory holds COSINES numbers and a few rows.
     """
     count = len(community)
     rank = torch.where(known, 0, count)  # (N,)
@@ -37,23 +39,28 @@ def coverage_ranks(features: TokenFeatures, community: Tensor, norm: Tensor, quo
     start = torch.cumsum(size, 0) - size
     for n in torch.unique(size[quota > 0]).tolist():
         groups = ((size == n) & (quota > 0)).nonzero().squeeze(1)
-        for part in groups.split(max(1, ROWS // n)):
+        for part in groups.split(max(1, COSINES // (n * n))):
             member = order[start[part].unsqueeze(1) + torch.arange(n, device=order.device)]  # (b, n)
             if n > 1:
-                cosine = _cosines(features, member, inverse)
-                rank[member] = _greedy(cosine, known[member], quota[part], count)
+                rank[member] = _greedy(_cosines(features, member, inverse), known[member], quota[part], count)
             else:
                 rank[member] = 0
     return rank
 
 
 def _cosines(features: TokenFeatures, member: Tensor, inverse: Tensor) -> Tensor:
-    """Cosines (b, n, n) float32, at least 0, of the tokens `member` (b, n) of each community."""
-    position, place = torch.unique(member, return_inverse=True)  # ascending, as features are gathered
-    rows = features.gather(position).tensor().float()
-    rows = rows * inverse[position].float().unsqueeze(1)
-    x = rows[place.flatten()].view(*member.shape, -1)  # (b, n, D)
-    return torch.bmm(x, x.transpose(1, 2)).clamp_(min=0)
+    """Cosines (b, n, n) float64, at least 0, of the tokens `member` (b, n) of each community."""
+    b, n = member.shape
+    cosine = torch.empty((b, n, n), dtype=torch.float64, device=member.device)
+    block = max(1, ROWS["cuda" if member.is_cuda else "cpu"] // n)
+    for begin in range(0, b, block):
+        part = member[begin : begin + block]
+        position, place = torch.sort(part.flatten())  # a file is read in ascending order
+        rows = features.gather(position).tensor()
+        x = rows[torch.argsort(place)].double().view(*part.shape, -1)  # (block, n, D)
+        torch.bmm(x, x.transpose(1, 2), out=cosine[begin : begin + block])
+    weight = inverse[member]  # (b, n)
+    return cosine.mul_(weight.unsqueeze(2)).mul_(weight.unsqueeze(1)).clamp_(min=0)
 
 
 def _greedy(cosine: Tensor, known: Tensor, quota: Tensor, never: int) -> Tensor:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ..errors import RequestError
-from ..graph.centrality import centrality
 from ..graph.budgets import equal_shares, fit_representatives, sharpest
+from ..graph.centrality import centrality
 from ..graph.communities import ALGORITHMS, cell_by_cell, communities, most_coherent, split_large, sqrt_limit
 from ..graph.coverage import coverage_ranks
 from ..graph.edges import (
@@ -79,7 +79,7 @@ class StSimDiff(Method):
     temporal: bool = parameter(True, "temporal edges (Eq. 2); a row of Table 3")
     events: bool = parameter(True, "difference-based event tokens (4.4); a row of Table 3")
     communities: str = parameter("components", "how communities are found (4.3, 4.6)", ALGORITHMS)
-    max_community: str = parameter("sqrt", "larger communities are split: sqrt(N), or none (4.6)", ("sqrt", "none"))
+    max_community: str = parameter("sqrt", "larger communities are split: sqrt for sqrt(N), none (4.6), or a number")
     split: str = parameter(
         "time", "pieces of a large community: stretches of time, or patches of space (not in the paper)", SPLITS
     )
@@ -109,6 +109,10 @@ class StSimDiff(Method):
             )
         if self.layer < 0:
             raise RequestError(f"layer must be at least 0, got {self.layer}.", "Layers count from 0; the default is 1.")
+        if self.max_community not in ("sqrt", "none") and not _is_count(self.max_community):
+            raise RequestError(
+                f"max_community={self.max_community} is not one of the choices.", "Use sqrt, none, or a number, e.g. 32"
+            )
         if not 0 <= self.event_share <= 1:
             raise RequestError(f"event_share must be between 0 and 1, got {self.event_share}.", "Give e.g. 0.6")
         if self.representatives == "coverage" and self.prune != "fit" and self.importance == "centrality":
@@ -186,7 +190,7 @@ class StSimDiff(Method):
         strong, weights = strong_edges(edges, self.tau_sim, self.spatial, self.temporal)
         whole = communities(strong, weights, n, self.communities)
         place = cell_by_cell(tokens.grid.shape, whole.device) if self.split == "space" else None
-        community = split_large(whole, sqrt_limit(n) if self.max_community == "sqrt" else None, place)
+        community = split_large(whole, self._limit(n), place)
         size = torch.bincount(community)  # (C,)
         quota = (size * ratio.exact.numerator + ratio.exact.denominator - 1) // ratio.exact.denominator  # ceil(|c| r)
         if self.representatives == "coverage":
@@ -205,6 +209,12 @@ class StSimDiff(Method):
         if self.representatives == "coverage":
             representative &= ~event  # events took places of their community's quota
         return _Candidates(representative, event, whole, community, rank, score, size, change_signal(edges))
+
+    def _limit(self, tokens: int) -> int | None:
+        """The most tokens of a community; None without a limit."""
+        if self.max_community == "none":
+            return None
+        return sqrt_limit(tokens) if self.max_community == "sqrt" else int(self.max_community)
 
     def _events(self, edges: Edges, budget: int) -> Tensor:
         """(N,) bool: T_event."""
@@ -259,6 +269,10 @@ class StSimDiff(Method):
         else:
             best = stable_topk(rank, budget).sort().values
         return candidate[best], weight[best]
+
+
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdigit() and int(text[:10]) > 0
 
 
 @dataclass(frozen=True)
