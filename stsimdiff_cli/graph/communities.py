@@ -120,3 +120,18 @@ def cell_by_cell(shape: tuple[int, int, int], device: torch.device) -> Tensor:
 def sqrt_limit(nodes: int) -> int:
     """The largest whole number <= sqrt(N), at least 1, in exact arithmetic: the limit of section 4.6."""
     return max(1, math.isqrt(nodes))
+
+
+def most_coherent(coherence: Tensor, planned: Tensor, actual: Tensor, most: int) -> Tensor:
+    """(C,) bool: the communities that lose tokens in the authors' code.
+
+    They come in order of `coherence` (C,), their mean cosine, until the next one's `planned` loss (C,) would exceed
+    `most` together with the `actual` losses (C,), without events, of those before it. That one and all after it stay
+    whole.
+    """
+    order = torch.sort(coherence, descending=True, stable=True).indices
+    before = torch.cumsum(actual[order], 0) - actual[order]
+    fits = torch.cumprod((before + planned[order] <= most).long(), 0).bool()
+    losing = torch.zeros_like(fits)
+    losing[order] = fits
+    return losing

@@ -79,12 +79,23 @@ def strong_edges(edges: Edges, tau_sim: float, spatial: bool = True, temporal: b
     return torch.cat(ends, dim=1), torch.cat(weights)
 
 
-def event_mask(edges: Edges, threshold: float) -> Tensor:
-    """(T, H, W) bool: the later tokens of temporal edges of weight < `threshold` (Eq. 6)."""
+def weakest_edges(edges: Edges, ends: str = "later") -> Tensor:
+    """(T, H, W) float32: the weight of the temporal edge by which a token could be an event; 2 without such an edge.
+
+    `ends` is "later" for the later token of every edge (Eq. 6), or "both" for the tokens that frame it (section 4.1):
+    of a token's two edges the weaker counts.
+    """
     slots, rows, columns = edges.shape
-    mask = torch.zeros((slots, rows, columns), dtype=torch.bool, device=edges.later.device)
-    mask[1:] = edges.later < threshold - RESOLUTION
-    return mask
+    weakest = torch.full((slots, rows, columns), 2.0, device=edges.later.device)
+    weakest[1:] = edges.later
+    if ends == "both":
+        weakest[:-1] = torch.minimum(weakest[:-1], edges.later)
+    return weakest
+
+
+def event_mask(edges: Edges, threshold: float, ends: str = "later") -> Tensor:
+    """(T, H, W) bool: the ends of temporal edges of weight < `threshold` (Eq. 6); `ends` as in weakest_edges."""
+    return weakest_edges(edges, ends) < threshold - RESOLUTION
 
 
 def change_signal(edges: Edges) -> Tensor:

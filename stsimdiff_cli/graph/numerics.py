@@ -58,16 +58,23 @@ def stable_topk(score: Tensor, k: int) -> Tensor:
     return torch.sort(score, dim=-1, descending=True, stable=True).indices[..., :k]
 
 
-def top_by_score(score: Tensor, group: Tensor, quota: Tensor) -> Tensor:
-    """(N,) bool: the `quota[g]` highest scores of every group g; ties go to the lower index.
+def ranks_in_groups(score: Tensor, group: Tensor) -> Tensor:
+    """The place (N,) int64, from 0, of each token among the scores (N,) of its group (N,); ties go to the lower index.
 
-    Scores (N,) are compared at RESOLUTION. `group` (N,) int64 numbers the groups from 0; `quota` is (G,) int64.
+    Groups are numbered from 0.
     """
-    order = stable_topk(at_resolution(score), len(score))
+    order = stable_topk(score, len(score))
     order = order[torch.sort(group[order], stable=True).indices]  # by group, then score, then index
-    size = torch.bincount(group, minlength=len(quota))
+    size = torch.bincount(group)
     start = torch.cumsum(size, 0) - size  # (G,)
-    rank = torch.arange(len(score), device=score.device) - start[group[order]]
-    keep = torch.zeros(len(score), dtype=torch.bool, device=score.device)
-    keep[order] = rank < quota[group[order]]
-    return keep
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(len(score), device=score.device) - start[group[order]]
+    return rank
+
+
+def top_by_score(score: Tensor, group: Tensor, quota: Tensor) -> Tensor:
+    """(N,) bool: the `quota[g]` highest scores of every group g, a (G,) int64; ties go to the lower index.
+
+    Scores (N,) are compared at RESOLUTION. `group` (N,) int64 numbers the groups from 0.
+    """
+    return ranks_in_groups(at_resolution(score), group) < quota[group]

@@ -10,10 +10,20 @@ import torch
 from torch import Tensor
 
 from ..errors import RequestError
+from ..graph.budgets import equal_shares, fit_representatives, sharpest
 from ..graph.centrality import centrality
-from ..graph.communities import ALGORITHMS, cell_by_cell, communities, split_large, sqrt_limit
-from ..graph.edges import Edges, change_signal, edge_weights, event_mask, percentile_threshold, strong_edges
-from ..graph.numerics import at_resolution, stable_topk, top_by_score
+from ..graph.communities import ALGORITHMS, cell_by_cell, communities, most_coherent, split_large, sqrt_limit
+from ..graph.coverage import coverage_ranks
+from ..graph.edges import (
+    Edges,
+    change_signal,
+    edge_weights,
+    event_mask,
+    percentile_threshold,
+    strong_edges,
+    weakest_edges,
+)
+from ..graph.numerics import at_resolution, ranks_in_groups, stable_topk
 from ..layer_pruning import Keep, LayerAttention, LayerPruner, LayerState
 from ..ratio import Ratio
 from ..records import Kind, Selection, VideoTokens
@@ -21,6 +31,11 @@ from .base import Llm, Method, Step, parameter
 
 #: The orders of tokens in which a large community can be cut into consecutive runs.
 SPLITS = ("time", "space")
+#: Which ends of a broken temporal edge are events: the later one (Eq. 6), or the tokens that frame it (4.1).
+ENDS = ("later", "both")
+REPRESENTATIVES = ("central", "coverage")
+QUOTAS = ("ceil", "code")
+PRUNES = ("importance", "share", "fit")
 
 
 @dataclass(frozen=True)
@@ -37,6 +52,19 @@ class StSimDiff(Method):
       (`communities.split_large`).
     - `importance=centrality` needs no model: the centrality of Eq. 4 replaces attention in the final prune, and a token
       that is alone in its community has centrality 1.
+
+    The code forms its candidates otherwise than the paper; `quota=code, max_community=none` does as it does. Of each
+    community it drops ceil((1 - r) |c|) tokens that are no events, the most coherent communities first, and stops
+    before more than (1 - r) N are gone.
+
+    Parameters that are not in the paper; each is off by default:
+
+    - `ends=both`: both tokens of a broken edge are events, since what vanishes is seen only before.
+    - `representatives=coverage`: representatives are spread over their community (graph/coverage.py).
+    - `prune=share`: the final prune takes the same share of every community (before the split), at least one token of
+      each stays while the budget lasts, and importance ranks within.
+    - `prune=fit`: no final prune and no model. The sharpest events take at most `event_share` of the budget, and the
+      rate of Eq. 5 falls until the representatives fit the rest (graph/budgets.py).
     """
 
     name: ClassVar[str] = "st-simdiff"
@@ -51,9 +79,20 @@ class StSimDiff(Method):
     temporal: bool = parameter(True, "temporal edges (Eq. 2); a row of Table 3")
     events: bool = parameter(True, "difference-based event tokens (4.4); a row of Table 3")
     communities: str = parameter("components", "how communities are found (4.3, 4.6)", ALGORITHMS)
-    max_community: str = parameter("sqrt", "larger communities are split: sqrt(N), or none (4.6)", ("sqrt", "none"))
+    max_community: str = parameter("sqrt", "larger communities are split: sqrt for sqrt(N), none (4.6), or a number")
     split: str = parameter(
         "time", "pieces of a large community: stretches of time, or patches of space (not in the paper)", SPLITS
+    )
+    ends: str = parameter("later", "events: the later end of a broken edge (Eq. 6), or both ends", ENDS)
+    event_share: float = parameter(1.0, "below 1: events take at most this share of the budget, the sharpest first")
+    representatives: str = parameter(
+        "central", "of a community: the most central tokens (Eq. 4), or those that cover it", REPRESENTATIVES
+    )
+    quota: str = parameter("ceil", "of a community: ceil(r |c|) tokens (Eq. 5), or as the authors' code has it", QUOTAS)
+    prune: str = parameter(
+        "importance",
+        "final prune: by importance (4.5), an equal share of every community, or none: a rate that fits",
+        PRUNES,
     )
     importance: str = parameter(
         "llm", "what ranks candidates in the final prune (4.5)", ("llm", "saliency", "centrality")
@@ -70,6 +109,20 @@ class StSimDiff(Method):
             )
         if self.layer < 0:
             raise RequestError(f"layer must be at least 0, got {self.layer}.", "Layers count from 0; the default is 1.")
+        if self.max_community not in ("sqrt", "none") and not _is_count(self.max_community):
+            raise RequestError(
+                f"max_community={self.max_community} is not one of the choices.", "Use sqrt, none, or a number, e.g. 32"
+            )
+        if not 0 <= self.event_share <= 1:
+            raise RequestError(f"event_share must be between 0 and 1, got {self.event_share}.", "Give e.g. 0.6")
+        if self.representatives == "coverage" and self.prune != "fit" and self.importance == "centrality":
+            raise RequestError(
+                "representatives=coverage computes no centrality.", "Add prune=fit, or importance=saliency."
+            )
+        if self.quota == "code" and (self.max_community != "none" or self.representatives != "central"):
+            raise RequestError(
+                "quota=code needs whole communities and their most central tokens.", "Add max_community=none"
+            )
         if isinstance(self.tau_diff, str):
             self._percent(self.tau_diff)
         elif not -1 <= self.tau_diff <= 1:
@@ -77,8 +130,8 @@ class StSimDiff(Method):
 
     @property
     def needs(self) -> frozenset[str]:
-        """The evidence of the final prune; centrality comes from the features themselves."""
-        return frozenset() if self.importance == "centrality" else frozenset({self.importance})
+        """The evidence of the final prune, if there is one; centrality comes from the features themselves."""
+        return frozenset() if self.prune == "fit" or self.importance == "centrality" else frozenset({self.importance})
 
     @staticmethod
     def _percent(text: str) -> float:
@@ -92,27 +145,33 @@ class StSimDiff(Method):
 
     def select(self, tokens: VideoTokens, ratio: Ratio, llm: Llm, step: Step) -> Selection:
         """Sections 4.2 to 4.5, in order."""
+        budget = ratio.budget(tokens.grid.tokens)
         candidates = self._candidates(tokens, ratio, step)
         step("importance")  # 4.5
-        index, weight = self._prune(
-            candidates.candidate, ratio.budget(tokens.grid.tokens), tokens, candidates.score, llm
-        )
+        if self.prune == "fit":
+            index, weight = candidates.fit(budget), None
+        else:
+            index, weight = self._prune(candidates, budget, tokens, llm)
         kind = candidates.representative[index] * int(Kind.REPRESENTATIVE) + candidates.event[index] * int(Kind.EVENT)
+        traces = {
+            "change": candidates.change.cpu(),
+            "regions": candidates.community.view(tokens.grid.shape).to(torch.int32).cpu(),
+        }
+        if candidates.score is not None:
+            traces["centrality"] = candidates.score[index].float().cpu()
         return Selection(
             index=index.cpu(),
             kind=kind.to(torch.uint8).cpu(),
             community=candidates.community[index].cpu(),
             importance=None if weight is None else weight.cpu(),
             counts={"tokens": tokens.grid.tokens, "kept": len(index), **candidates.counts()},
-            traces={
-                "change": candidates.change.cpu(),
-                "regions": candidates.community.view(tokens.grid.shape).to(torch.int32).cpu(),
-                "centrality": candidates.score[index].float().cpu(),
-            },
+            traces=traces,
         )
 
     def layer_pruner(self, tokens: VideoTokens, ratio: Ratio) -> LayerPruner:
         """Only candidates enter the LLM; the final prune (4.5) is after the attention of `layer`, as in the code."""
+        if self.prune != "importance":
+            raise RequestError(f"prune={self.prune} does not work inside the LLM.", "Compress first, then ask.")
         if self.importance != "llm":
             raise RequestError(
                 f"importance={self.importance} does not look into the LLM.",
@@ -126,22 +185,38 @@ class StSimDiff(Method):
         features, n = tokens.features, tokens.grid.tokens
         step("graph")  # 4.2
         edges = edge_weights(features)
+        event = self._events(edges, ratio.budget(n))  # Eq. 6
         step("communities")  # 4.3, 4.6
         strong, weights = strong_edges(edges, self.tau_sim, self.spatial, self.temporal)
-        community = communities(strong, weights, n, self.communities)
-        place = cell_by_cell(tokens.grid.shape, community.device) if self.split == "space" else None
-        community = split_large(community, sqrt_limit(n) if self.max_community == "sqrt" else None, place)
-        step("centrality")  # Eq. 4
-        score = centrality(features, community, edges.norm)
-        step("select")
+        whole = communities(strong, weights, n, self.communities)
+        place = cell_by_cell(tokens.grid.shape, whole.device) if self.split == "space" else None
+        community = split_large(whole, self._limit(n), place)
         size = torch.bincount(community)  # (C,)
         quota = (size * ratio.exact.numerator + ratio.exact.denominator - 1) // ratio.exact.denominator  # ceil(|c| r)
-        representative = top_by_score(score, community, quota)  # Eq. 5
-        event = self._events(edges)  # Eq. 6
-        candidate = (representative | event).nonzero().squeeze(1)
-        return _Candidates(candidate, representative, event, community, score, size, change_signal(edges))
+        if self.representatives == "coverage":
+            step("coverage")
+            score = None
+            rank = coverage_ranks(features, community, edges.norm, quota, event)
+        else:
+            step("centrality")  # Eq. 4
+            score = centrality(features, community, edges.norm)
+            step("select")
+            rank = ranks_in_groups(at_resolution(score), community)
+            if self.quota == "code":
+                quota = self._quota_of_code(score, community, size, event, ratio)
+        step("select")
+        representative = rank < quota[community]  # Eq. 5
+        if self.representatives == "coverage":
+            representative &= ~event  # events took places of their community's quota
+        return _Candidates(representative, event, whole, community, rank, score, size, change_signal(edges))
 
-    def _events(self, edges: Edges) -> Tensor:
+    def _limit(self, tokens: int) -> int | None:
+        """The most tokens of a community; None without a limit."""
+        if self.max_community == "none":
+            return None
+        return sqrt_limit(tokens) if self.max_community == "sqrt" else int(self.max_community)
+
+    def _events(self, edges: Edges, budget: int) -> Tensor:
         """(N,) bool: T_event."""
         if not self.events:
             return torch.zeros(math.prod(edges.shape), dtype=torch.bool, device=edges.later.device)
@@ -149,16 +224,34 @@ class StSimDiff(Method):
             threshold = percentile_threshold(edges, self._percent(self.tau_diff))
         else:
             threshold = self.tau_diff
-        return event_mask(edges, threshold).flatten()
+        event = event_mask(edges, threshold, self.ends).flatten()
+        if self.event_share == 1 and self.prune != "fit":
+            return event
+        return sharpest(
+            -at_resolution(weakest_edges(edges, self.ends).flatten()), event, int(self.event_share * budget)
+        )
+
+    @staticmethod
+    def _quota_of_code(score: Tensor, community: Tensor, size: Tensor, event: Tensor, ratio: Ratio) -> Tensor:
+        """(C,) how many of its most central tokens each community keeps in the authors' code."""
+        kept = size * ratio.exact.numerator // ratio.exact.denominator  # |c| - ceil((1 - r) |c|)
+        lost = ranks_in_groups(at_resolution(score), community) >= kept[community]
+        planned = torch.where(size > 1, size - kept, len(score) + 1)  # single tokens are in none of its components
+        actual = torch.bincount(community[lost & ~event], minlength=len(size))
+        mean = torch.zeros(len(size), dtype=score.dtype, device=score.device).index_add(0, community, score) / size
+        coherence = torch.where(size > 1, at_resolution(mean), -torch.inf)
+        losing = most_coherent(coherence, planned, actual, len(score) - ratio.budget(len(score)))
+        return torch.where(losing, kept, size)
 
     def _prune(
-        self, candidate: Tensor, budget: int, tokens: VideoTokens, score: Tensor, llm: Llm
+        self, candidates: _Candidates, budget: int, tokens: VideoTokens, llm: Llm
     ) -> tuple[Tensor, Tensor | None]:
         """The `budget` candidates of highest importance, in raster order, and their importance (None: all were kept).
 
         Ties go to the lower index. There are never too few candidates: the sum of ceil(|c| r) over communities is at
-        least ceil(r N).
+        least ceil(r N), and the authors' code drops at most N - ceil(r N).
         """
+        candidate = candidates.candidate
         if len(candidate) == budget:
             return candidate, None
         if self.importance == "llm":
@@ -166,23 +259,45 @@ class StSimDiff(Method):
         elif self.importance == "saliency":
             rank = weight = tokens.evidence["saliency"].tensor().flatten()[candidate].float()
         else:
-            weight = score[candidate].float()
-            rank = at_resolution(score[candidate])
-        best = stable_topk(rank, budget).sort().values
+            assert candidates.score is not None
+            score = candidates.score[candidate]
+            weight, rank = score.float(), at_resolution(score)
+        if self.prune == "share":
+            group = torch.unique(candidates.whole[candidate], return_inverse=True)[1]
+            quota = equal_shares(group, budget)
+            best = (ranks_in_groups(rank, group) < quota[group]).nonzero().squeeze(1)
+        else:
+            best = stable_topk(rank, budget).sort().values
         return candidate[best], weight[best]
+
+
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdigit() and int(text[:10]) > 0
 
 
 @dataclass(frozen=True)
 class _Candidates:
     """Everything that sections 4.2 to 4.4 find out, before the final prune."""
 
-    candidate: Tensor  # (A,) flat positions of T_rep and T_event
     representative: Tensor  # (N,) bool
     event: Tensor  # (N,) bool
+    whole: Tensor  # (N,) labels of communities before the split
     community: Tensor  # (N,) labels from 0
-    score: Tensor  # (N,) centrality (Eq. 4)
+    rank: Tensor  # (N,) place among the representatives of the community
+    score: Tensor | None  # (N,) centrality (Eq. 4); None where representatives cover their community instead
     size: Tensor  # (C,) tokens in each community
     change: Tensor  # (T,) float32: edges.change_signal
+
+    @property
+    def candidate(self) -> Tensor:
+        """(A,) flat positions of T_rep and T_event, ascending."""
+        return (self.representative | self.event).nonzero().squeeze(1)
+
+    def fit(self, budget: int) -> Tensor:
+        """(M,) all events, and as many representatives as the budget has left, ascending."""
+        wanted = budget - int(self.event.sum())
+        fitting = fit_representatives(self.rank, self.community, wanted, self.event)
+        return (fitting | self.event).nonzero().squeeze(1)
 
     def counts(self) -> dict[str, int]:
         return {
