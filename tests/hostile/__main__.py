@@ -66,6 +66,13 @@ def report(trials: list[Trial], seed: int, seconds: float) -> dict[str, Any]:
     }
 
 
+def quiet() -> None:
+    """No progress bars of transformers between the failures."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+
+
 def joined(new: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:
     """The new report with the classes that only an older one of the same machine, versions and seed has."""
     if any(new[key] != old.get(key) for key in ("format", "machine", "versions", "seed")):
@@ -85,6 +92,7 @@ def main() -> int:
     parser.add_argument("--report", type=Path, help="JSON file to write; classes that were not run stay")
     asked = parser.parse_args()
     names = asked.only or list(MACHINES)
+    quiet()
     console, trials, made = Console(), [], defaultdict(list)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="hostile-") as folder:
