@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import RequestError, VideoError
+from .pyav_reader import PyavReader
 from .scanning import Scan
 
 # Read once, when decord is imported: how often it retries from further back after a decoding error (default 16).
@@ -29,8 +30,8 @@ class DecordReader:
 
     decord decodes ahead without limit while it is idle (2.2 GB after 7.5 s on a 10-minute 720p clip), so it is closed
     while a model works on the frames. Its frame count and times must match the packet scan. A frame that it cannot
-    decode is an error, and so is one that it replaced by a neighbour, because other frames may then have been repaired
-    without notice. Only PyAV can tell which frames of a damaged file are intact.
+    decode is an error, and so is one that it replaced by a neighbour. It paints over other damage without a word, so
+    PyAV decodes the same frames besides, and those that it finds damaged are missing.
     """
 
     name = "decord"
@@ -75,12 +76,17 @@ class DecordReader:
 
     def __init__(self, path: Path, scan: Scan) -> None:
         self._path, self._scan = path, scan
+        self._listener = PyavReader(path, scan)
 
     def close(self) -> None:
-        """Nothing to do: decord is closed after each chunk."""
+        """Close what listens; decord itself is closed after each chunk."""
+        self._listener.close()
 
     def read(self, indices: Sequence[int], pixels: Tensor) -> list[bool]:
-        """Write frame `indices[k]` to pixels[k] (height, width, 3) uint8. Raises VideoError if one is missing."""
+        """Write frame `indices[k]` to pixels[k] (height, width, 3) uint8; False where it is damaged.
+
+        Raises VideoError for a frame that decord cannot decode.
+        """
         import decord
 
         reader: Any = None
@@ -95,7 +101,7 @@ class DecordReader:
             ) from error
         finally:
             del reader  # closes the file at once
-        return [True] * len(indices)
+        return self._listener.intact(indices)
 
     def _check(self, reader: Any, indices: list[int]) -> None:
         times = np.asarray(reader.get_frame_timestamp(indices))[:, 0] if len(reader) == self._scan.frames else None

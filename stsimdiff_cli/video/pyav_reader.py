@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,30 +50,38 @@ class PyavReader:
 
     def read(self, indices: Sequence[int], pixels: Tensor) -> list[bool]:
         """Write frame `indices[k]` to pixels[k] (height, width, 3) uint8; False where it is missing."""
+        width, height = self._scan.stored_size
+        there = []
+        for out, frame in zip(pixels.numpy(), self._frames(indices), strict=True):
+            there.append(frame is not None)
+            if frame is not None:
+                out[...] = self._scan.orientation.apply(to_rgb(frame, width, height, self._rgb))
+        return there
+
+    def intact(self, indices: Sequence[int]) -> list[bool]:
+        """False where `read` would find a frame missing. For readers that paint over damage without a word."""
+        return [frame is not None for frame in self._frames(indices)]
+
+    def _frames(self, indices: Sequence[int]) -> Iterator[Any]:
         self._kept.clear()
         wanted = {self._stamp(i) for i in indices}
-        return [self._read_one(index, wanted, pixels[k]) for k, index in enumerate(indices)]
+        return (self._frame(index, wanted) for index in indices)
 
     def _stamp(self, index: int) -> int:
         """What identifies the frame in the decoder: its time in ticks, or its number if frames are counted."""
         return index if self._scan.counted else int(self._scan.packets.pts[self._scan.position[index]])
 
-    def _read_one(self, index: int, wanted: set[int], out: Tensor) -> bool:
+    def _frame(self, index: int, wanted: set[int]) -> Any:
+        """The decoded frame, or None if it is missing."""
         try:
-            frame = self._find(index, wanted)
+            return self._find(index, wanted)
         except AstrayError:
             self._kept.clear()
             self._decoding.seekable = False
             self._decoding.restart(0)
-            frame = self._find(index, wanted)
-        if frame is None:
-            return False
-        width, height = self._scan.stored_size
-        out.numpy()[...] = self._scan.orientation.apply(to_rgb(frame, width, height, self._rgb))
-        return True
+            return self._find(index, wanted)
 
     def _find(self, index: int, wanted: set[int]) -> Any:
-        """The decoded frame, or None if it is missing."""
         decoding, stamp = self._decoding, self._stamp(index)
         entry, position = int(self._scan.entry[index]), int(self._scan.position[index])
         if stamp not in self._kept:

@@ -120,7 +120,8 @@ def why_doubted(container: Any, stream: Any, packets: Packets, suspects: np.ndar
     """
     asked = np.zeros(len(packets), bool)
     for suspect in (suspects[0], suspects[len(suspects) // 2], suspects[-1]):
-        asked[max(int(packets.last_key[suspect]), 0) : suspect + ASKED] = True
+        key = packets.last_key[max(suspect - 1, 0)]  # with the frame before, which may have the same time
+        asked[max(int(key), 0) : suspect + ASKED] = True
     one_thread(stream)
     before: int | None = None
     position, asking = -1, False

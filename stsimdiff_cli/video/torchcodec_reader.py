@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import RequestError, VideoError
+from .pyav_reader import PyavReader
 from .scanning import Scan
 
 #: Codecs whose decoders return an error when they meet damage. The others paint over it, and tell in a log that
@@ -21,8 +22,8 @@ CONTAINERS = ("mp4", "matroska", "avi", "flv", "ivf")  # in damaged NUT files it
 class TorchcodecReader:
     """Reads frames with torchcodec's exact seeking, and checks the time of each against the packet scan.
 
-    A frame that it cannot decode is an error, because other frames may then have been repaired without notice. Only
-    PyAV can tell which frames of a damaged file are intact.
+    A frame that it cannot decode is an error. It paints over other damage without a word, so PyAV decodes the same
+    frames besides, and those that it finds damaged are missing.
     """
 
     name = "torchcodec"
@@ -74,14 +75,19 @@ class TorchcodecReader:
             raise _error(path, f"cannot open {str(path)!r}") from error
         if len(self._decoder) != scan.frames:
             raise _error(path, f"counts {len(self._decoder)} frames in {str(path)!r}, where there are {scan.frames}")
+        self._listener = PyavReader(path, scan)
         self._origin = float(scan.packets.pts[scan.position[0]]) * scan.tick
 
     def close(self) -> None:
         """Close the file."""
         self._decoder = None
+        self._listener.close()
 
     def read(self, indices: Sequence[int], pixels: Tensor) -> list[bool]:
-        """Write frame `indices[k]` to pixels[k] (height, width, 3) uint8. Raises VideoError if one is missing."""
+        """Write frame `indices[k]` to pixels[k] (height, width, 3) uint8; False where it is damaged.
+
+        Raises VideoError for a frame that torchcodec cannot decode.
+        """
         try:
             batch = self._decoder.get_frames_at(list(indices))
         except (RuntimeError, IndexError) as error:
@@ -90,7 +96,7 @@ class TorchcodecReader:
             if abs(seconds - self._origin - self._scan.seconds[index]) > self._scan.tick / 2 + 1e-6:
                 raise _error(self._path, f"delivered another frame than the one at {self._scan.seconds[index]:.3f} s")
         pixels.copy_(batch.data)
-        return [True] * len(indices)
+        return self._listener.intact(indices)
 
 
 def _error(path: Path, what: str) -> VideoError:

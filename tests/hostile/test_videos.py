@@ -15,6 +15,7 @@ HEALTHY = {
     109: "H.264 in Matroska: times of decoding",
     191: "wmv2 in ASF: decord was wrong",
     254: "MPEG-4 in fragmented MOV: decord was wrong by one frame",
+    746: "MPEG-4 in ASF: the last two pictures share a time",
     1107: "H.264 in a program stream: FFmpeg complains while it probes",
 }
 #: Damage that nobody was told of.
