@@ -58,6 +58,11 @@ METHODS = Table(
             needs="llm",
             runs=INSIDE,
         ),
+        "st-simdiff+": MethodEntry(
+            f"{_BASE}.st_simdiff:StSimDiffPlus",
+            "the sharpest events, then tokens that cover every community; no model",
+            citation="this project, after Luo et al.",
+        ),
         "fastv": MethodEntry(
             f"{_BASE}.fastv:FastV",
             "what the last prompt token attends to in an early layer",

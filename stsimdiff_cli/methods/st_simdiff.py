@@ -197,6 +197,7 @@ class StSimDiff(Method):
             step("coverage")
             score = None
             rank = coverage_ranks(features, community, edges.norm, quota, event)
+            step("select")
         else:
             step("centrality")  # Eq. 4
             score = centrality(features, community, edges.norm)
@@ -204,7 +205,6 @@ class StSimDiff(Method):
             rank = ranks_in_groups(at_resolution(score), community)
             if self.quota == "code":
                 quota = self._quota_of_code(score, community, size, event, ratio)
-        step("select")
         representative = rank < quota[community]  # Eq. 5
         if self.representatives == "coverage":
             representative &= ~event  # events took places of their community's quota
@@ -323,3 +323,35 @@ class _FinalPrune(LayerPruner):
         if state.layer != self.layer or self.finished:
             return None
         return self.drop_to(self.best(attention.last_query(), self.budget))
+
+
+@dataclass(frozen=True)
+class StSimDiffPlus(StSimDiff):
+    """ST-SimDiff with other parts in the same places: one pass over the features, no model.
+
+    Each part keeps to an idea of the paper where the published form loses it:
+
+    - `ends=both`: "the tokens framing these transitions" (4.1) are those before it as well as those after it.
+    - `prune=fit, event_share=0.6`: similarity and difference are "given equal importance" (section 1) also at the
+      budget, where the final prune by attention drops whole objects.
+    - `representatives=coverage`: a community is condensed (4.1), not shown by its middle many times over. What a chain
+      of similar neighbours adds to a background is represented besides it.
+    - `split=space`: a large community is cut cell by cell, so that what repeats over time is condensed over time.
+    - `tau_sim=0.6`: coverage does not need tight communities; a lower threshold leaves fewer tokens alone.
+    """
+
+    name: ClassVar[str] = "st-simdiff+"
+    inside: ClassVar[bool] = False
+
+    tau_sim: float = parameter(0.6, "an edge of G' is more similar than this (4.3)")
+    split: str = parameter("space", "pieces of a large community: stretches of time, or patches of space", SPLITS)
+    ends: str = parameter("both", "events: the later end of a broken edge (Eq. 6), or both ends", ENDS)
+    event_share: float = parameter(0.6, "events take at most this share of the budget, the sharpest first")
+    representatives: str = parameter(
+        "coverage", "of a community: the most central tokens (Eq. 4), or those that cover it", REPRESENTATIVES
+    )
+    prune: str = parameter(
+        "fit",
+        "final prune: by importance (4.5), an equal share of every community, or none: a rate that fits",
+        PRUNES,
+    )
