@@ -12,6 +12,7 @@ from ..records import TRACES, CompressedVideo, VideoTokens
 from ..token_features import DenseFeatures, TokenFeatures
 from .formats import REMAKE
 from .header import read_header
+from .regular import check_file
 from .schema import CompressedHeader, check_values
 
 if TYPE_CHECKING:
@@ -155,11 +156,8 @@ class StoredVideo:
 
 
 def is_stored(path: Path) -> bool:
-    """Whether a file is a tokens or compressed file rather than a video. Raises RequestError for a missing file."""
-    if not path.exists():
-        raise RequestError(f"There is no file {path}.", "Check the name.")
-    if path.is_dir():
-        raise RequestError(f"{path} is a folder.", "Give a video, a tokens file or a compressed file.")
+    """Whether a file is a tokens or compressed file rather than a video. Raises RequestError for what is no file."""
+    check_file(path, "a video, a tokens file or a compressed file")
     if path.suffix == ".safetensors":
         return True
     with path.open("rb") as file:
