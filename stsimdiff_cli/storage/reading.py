@@ -156,7 +156,7 @@ class StoredVideo:
 
 
 def is_stored(path: Path) -> bool:
-    """Whether a file is a tokens or compressed file rather than a video. RequestError for a pipe, a folder or no file."""
+    """Whether a file is a tokens or compressed file rather than a video. RequestError for a pipe or a folder."""
     check_file(path, "a video, a tokens file or a compressed file")
     if path.suffix == ".safetensors":
         return True
