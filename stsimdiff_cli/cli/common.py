@@ -97,9 +97,7 @@ def open_input(
     """
     from ..errors import RequestError
     from ..storage.reading import StoredVideo, is_stored
-    from ..storage.regular import check_file
 
-    check_file(path, "a video, a tokens file or a compressed file")
     if not is_stored(path):
         return encode(path, model, sampling_of(frames, fps), runtime, context, evidence=evidence)
     if frames is not None or fps is not None:

@@ -20,7 +20,8 @@ def inspect(
 ) -> None:
     """Show what is in a tokens file or a compressed file.
 
-    Source video, model, method, counts, and the number of tokens kept per slot. The model is not loaded.
+    Source video, model, method, counts, and the number of tokens kept per slot. The model is not loaded. The checksums
+    of all tensors are compared, for which the whole file is read.
     """
     from dataclasses import asdict
 
@@ -29,6 +30,7 @@ def inspect(
 
     check_file(file, "a tokens file or a compressed file")
     stored = StoredVideo(file)
+    stored.check()
     for text in stored.notes:
         output.note(text)
     data: dict[str, Any] = {

@@ -45,8 +45,8 @@ def error(text: str, hint: str | None) -> None:
 
 
 def result(text: str) -> None:
-    """Print a line of the result as it is."""
-    print(text)
+    """Print a line of the result as it is, before anything that follows on stderr."""
+    print(text, flush=True)
 
 
 def stream(text: str) -> None:

@@ -12,6 +12,7 @@ from ..records import TRACES, CompressedVideo, VideoTokens
 from ..token_features import DenseFeatures, TokenFeatures
 from .formats import REMAKE
 from .header import read_header
+from .regular import check_file
 from .schema import CompressedHeader, check_values
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ NUMPY = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "
 UNPROTECTED = (
     "{path} was written before files protected their header: damage to its times, names or counts may go unnoticed."
 )
+BLOCK = 1 << 20  # bytes read at a time where nothing is kept
 
 
 def load(path: str | Path) -> VideoTokens | CompressedVideo:
@@ -55,6 +57,17 @@ class StoredVideo:
     def names(self) -> list[str]:
         """The names of the tensors in the file."""
         return list(self._checksums)
+
+    def check(self) -> None:
+        """Compare the checksum of every tensor. FileFormatError for the first that does not match."""
+        with self.path.open("rb") as file:
+            for name, entry in self._entries.items():
+                file.seek(entry.begin)
+                crc, left = 0, entry.end - entry.begin
+                while left and (block := file.read(min(left, BLOCK))):
+                    crc, left = zlib.crc32(block, crc), left - len(block)
+                if left or f"{crc:08x}" != self._checksums[name]:
+                    raise self._damaged(name)
 
     def array(self, name: str) -> Any:
         """An integer or float32 tensor as a numpy array, read without torch and checked."""
@@ -143,11 +156,8 @@ class StoredVideo:
 
 
 def is_stored(path: Path) -> bool:
-    """Whether a file is a tokens or compressed file rather than a video. Raises RequestError for a missing file."""
-    if not path.exists():
-        raise RequestError(f"There is no file {path}.", "Check the name.")
-    if path.is_dir():
-        raise RequestError(f"{path} is a folder.", "Give a video, a tokens file or a compressed file.")
+    """Whether a file is a tokens or compressed file rather than a video. RequestError for a pipe or a folder."""
+    check_file(path, "a video, a tokens file or a compressed file")
     if path.suffix == ".safetensors":
         return True
     with path.open("rb") as file:

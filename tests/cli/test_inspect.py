@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 
 import pytest
 
@@ -29,3 +30,17 @@ def test_the_tensors_of_a_tokens_file_are_listed(capsys, tokens):
 
 def test_a_missing_file_is_refused(capsys, tmp_path):
     refused(capsys, "inspect", tmp_path / "no.safetensors")
+
+
+def test_a_flipped_bit_is_noticed_wherever_it_is(capsys, kept, tokens, tmp_path):
+    dice = random.Random(0)
+    for path in (kept, tokens):
+        whole = path.read_bytes()
+        for position in [8, len(whole) - 1, *(dice.randrange(len(whole)) for _ in range(20))]:
+            damaged = bytearray(whole)
+            damaged[position] ^= 1 << dice.randrange(8)
+            flipped = tmp_path / "flipped.safetensors"
+            flipped.write_bytes(damaged)
+            code, _, err = run(capsys, "inspect", flipped)
+            assert code == 1, position
+            assert "error:" in err

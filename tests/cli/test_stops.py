@@ -14,8 +14,17 @@ from stsimdiff_cli.cli import app, stops
 from stsimdiff_cli.cli.app import main
 
 
+@pytest.fixture
+def heeded():
+    """No signal is ignored, even if the tests run under `nohup` or in the background."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in stops.SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize("number", stops.SIGNALS)
-def test_a_signal_ends_a_command_with_its_code(number, monkeypatch, capsys):
+def test_a_signal_ends_a_command_with_its_code(number, monkeypatch, capsys, heeded):
     before = [signal.getsignal(each) for each in (*stops.SIGNALS, signal.SIGALRM)]
     monkeypatch.setattr(app, "app", lambda **_: signal.raise_signal(number))
     assert main([]) == 128 + number
@@ -32,7 +41,7 @@ def test_a_signal_that_is_ignored_stays_ignored(monkeypatch):
         signal.signal(signal.SIGHUP, before)
 
 
-def test_a_second_signal_does_not_disturb_the_way_out():
+def test_a_second_signal_does_not_disturb_the_way_out(heeded):
     steps = []
     with pytest.raises(stops.Stopped), stops.stoppable():
         try:
@@ -43,7 +52,7 @@ def test_a_second_signal_does_not_disturb_the_way_out():
     assert steps == ["closed"]
 
 
-def test_a_stop_that_was_swallowed_comes_again():
+def test_a_stop_that_was_swallowed_comes_again(heeded):
     class Deaf:
         def __del__(self):
             signal.raise_signal(signal.SIGTERM)  # Python drops what is raised here

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import signal
 import tempfile
 import time
 from collections import defaultdict
@@ -73,6 +74,12 @@ def quiet() -> None:
     logging.disable_progress_bar()
 
 
+def heed_signals() -> None:
+    """Signals act as in a terminal, also under `nohup` or in the background: programs started here inherit that."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+
 def joined(new: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:
     """The new report with the classes that only an older one of the same machine, versions and seed has."""
     if any(new[key] != old.get(key) for key in ("format", "machine", "versions", "seed")):
@@ -93,6 +100,7 @@ def main() -> int:
     asked = parser.parse_args()
     names = asked.only or list(MACHINES)
     quiet()
+    heed_signals()
     console, trials, made = Console(), [], defaultdict(list)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="hostile-") as folder:

@@ -441,7 +441,9 @@ def _guarded(judge: Callable[[], str | None], decoder: str, refused_well: type[E
     except RequestError as error:
         return REFUSED if decoder != "pyav" else f"refused: {error}"
     except StsimdiffError as error:
-        return REFUSED if decoder != "pyav" else None if refused_well else f"an error: {error}"
+        if refused_well:
+            return None
+        return REFUSED if decoder != "pyav" else f"an error: {error}"
     except Exception as error:
         return f"{type(error).__name__}: {error} ({traceback.format_exc().strip().splitlines()[-3].strip()})"
     finally:
