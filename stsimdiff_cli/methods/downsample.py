@@ -25,14 +25,14 @@ class Downsample(Method):
     Every slot keeps its even share of ceil(r N) as means of blocks of cells. Rows of cells are cut into h bands of
     equal height, h = sqrt(share H / W) to the nearest whole number, so that blocks are about as wide as high. The share
     is divided among the bands as evenly as whole numbers allow, and each band is cut into that many blocks of equal
-    width: a share that is no rectangle makes some bands one block richer than others. Sizes that do not divide evenly
+    width: a share that is not a rectangle makes some bands one block richer than others. Sizes that do not divide evenly
     differ by one cell. Every cell is in exactly one block, and a block stands at the cell in its middle (of two, the
     upper or left one).
 
     - VTC-Bench makes the picture smaller before the encoder sees it. A file holds tokens, so here their features are
       averaged, as in the pooling layers of LLaVA-OneVision and LLaVA-Video.
     - Columns that show no pixels (LLaVA-Video's newlines) are not mixed with the picture: they are blocks of their own,
-      counted in the band's share, and left out of a band that has but one token.
+      counted in the band's share, and left out of a band that has only one token.
     - Means are computed in float32. A block of one cell is left as it is.
     """
 

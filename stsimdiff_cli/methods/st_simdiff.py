@@ -54,7 +54,7 @@ class StSimDiff(Method):
       that is alone in its community has centrality 1.
 
     The code forms its candidates otherwise than the paper; `quota=code, max_community=none` does as it does. Of each
-    community it drops ceil((1 - r) |c|) tokens that are no events, the most coherent communities first, and stops
+    community it drops ceil((1 - r) |c|) tokens that are not events, the most coherent communities first, and stops
     before more than (1 - r) N are gone.
 
     Parameters that are not in the paper; each is off by default:
