@@ -25,7 +25,7 @@ class Downsample(Method):
     Every slot keeps its even share of ceil(r N) as means of blocks of cells. Rows of cells are cut into h bands of
     equal height, h = sqrt(share H / W) to the nearest whole number, so that blocks are about as wide as high. The share
     is divided among the bands as evenly as whole numbers allow, and each band is cut into that many blocks of equal
-    width: a share that is not a rectangle makes some bands one block richer than others. Sizes that do not divide evenly
+    width: a share that is not a rectangle makes some bands a block richer than others. Sizes that do not divide evenly
     differ by one cell. Every cell is in exactly one block, and a block stands at the cell in its middle (of two, the
     upper or left one).
 
