@@ -233,7 +233,6 @@ def _typed_questions() -> Iterator[str]:
 
 def _lines(prompt: Callable[[], None] = lambda: None) -> Iterator[str]:
     """The lines of stdin without the empty ones; RequestError for one that is not text."""
-    from ..errors import RequestError
     from ..models.question import LONGEST, check_question
 
     while True:

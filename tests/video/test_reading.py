@@ -16,6 +16,7 @@ import torch
 from stsimdiff_cli.errors import RequestError, VideoError
 from stsimdiff_cli.video import Sampling, Scan, choose_frames, pyav_reader, read_frames, scan, source_of
 from stsimdiff_cli.video.decoding import AstrayError, Decoding
+from tests.hostile.videos import copy_with_made_up_times
 from tests.support.clip_factory import (
     CLOSED_GOP,
     OPEN_GOP,
@@ -317,23 +318,12 @@ def test_a_large_video_that_names_no_matrix_is_bt709_as_in_players(tmp_path, hei
 # Times that are not those of showing.
 
 
-def with_made_up_times(source: Path, target: Path) -> Path:
-    """Like `ffmpeg -fflags +genpts -i source -c copy target`."""
-    with av.open(str(source), options={"fflags": "+genpts"}) as clip, av.open(str(target), "w") as out:
-        stream = out.add_stream_from_template(clip.streams.video[0])
-        for packet in clip.demux(clip.streams.video[0]):
-            if packet.size:
-                packet.stream = stream
-                out.mux(packet)
-    return target
-
-
 IN_ASF = {
     "h264 in asf": lambda p: render(p / "clip.asf", options=OPEN_GOP),
     "mpeg2 in asf": lambda p: render(p / "clip.asf", codec="mpeg2video", **MPEG),
-    "avi to mkv": lambda p: with_made_up_times(render(p / "clip.avi", options=OPEN_GOP), p / "clip.mkv"),
-    "avi to mp4": lambda p: with_made_up_times(render(p / "clip.avi", options=OPEN_GOP), p / "clip.mp4"),
-    "avi to mov": lambda p: with_made_up_times(render(p / "clip.avi", options=CLOSED_GOP), p / "clip.mov"),
+    "avi to mkv": lambda p: copy_with_made_up_times(render(p / "clip.avi", options=OPEN_GOP), p / "clip.mkv"),
+    "avi to mp4": lambda p: copy_with_made_up_times(render(p / "clip.avi", options=OPEN_GOP), p / "clip.mp4"),
+    "avi to mov": lambda p: copy_with_made_up_times(render(p / "clip.avi", options=CLOSED_GOP), p / "clip.mov"),
 }
 
 
