@@ -6,9 +6,9 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
+from stsimdiff_cli.evaluation.controls import NO_VIDEO
 from stsimdiff_cli.evaluation.plan import Cell, Plan
 from stsimdiff_cli.evaluation.report import bench_report
-from stsimdiff_cli.evaluation.run import NO_VIDEO
 from stsimdiff_cli.evaluation.samples_log import Response, SamplesLog
 from stsimdiff_cli.evaluation.tasks.base import Sample
 from stsimdiff_cli.evaluation.tasks.rendered_clips import RenderedClips
