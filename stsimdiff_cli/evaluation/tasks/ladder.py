@@ -118,7 +118,7 @@ class LadderClips(RenderedTask):
 
     @cached_property
     def _benchmark(self) -> Benchmark:
-        benchmark: Benchmark = TASKS.load(self.choices)
+        benchmark: Benchmark = TASKS.load(str(self.choices))
         return benchmark
 
     @cached_property
