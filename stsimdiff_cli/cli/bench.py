@@ -126,6 +126,9 @@ def bench(
     All methods get the same clips and questions; 95 % intervals are taken over clips. Rendered clips have known
     answers. On your own videos, answers are compared with those from all tokens.
 
+    Clips of --rung are hard in one way each, such as a moving camera. Controls are measured next to them: shuffled and
+    reversed frames, one frame, no video.
+
     METHOD@question measures importance with each question instead of the general prompt. METHOD@inside gives the LLM
     all tokens with every question and prunes between its layers.
     """
