@@ -295,6 +295,7 @@ def test_the_tables_are_shown_on_a_narrow_terminal(capsys, monkeypatch, written)
     monkeypatch.setattr("stsimdiff_cli.evaluation.rungs.report.rungs_report", lambda *_: report)
     code, out, _ = bench(capsys, *SMALL)
     assert code == 0 and max(map(len, out.splitlines()[3:])) <= 80
+    assert "\n\nControls, all tokens: % of questions right\n" in out
     assert all(word in out for word in ("control: single frame", "Ratio 0.2: % of questions", BEST, "over seeds"))
     code, out, _ = bench(capsys, *SMALL, "--json")
     assert code == 0 and set(json.loads(out)) == set(report) - {"sittings"}
