@@ -19,6 +19,7 @@ PURPOSE = {
     "cli": "one file a command",
     "integrations": "plug-in for lmms-eval",
     "evaluation": "answers, scores, intervals",
+    "archive": "whole folders, on many workers",
     "profiling": "time and memory",
     "view": "what was kept, and why",
     "pipeline": "the stages in a row",
@@ -42,6 +43,7 @@ PURPOSE = {
 ARROWS = (
     ("cli", "evaluation"),
     ("evaluation", "pipeline"),
+    ("archive", "pipeline"),
     ("pipeline", "methods"),
     ("pipeline", "models"),
     ("pipeline", "video"),

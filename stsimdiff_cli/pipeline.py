@@ -26,7 +26,7 @@ from .models.loading.memory import enough_memory
 from .models.loading.runtime import Runtime
 from .models.question import check_question
 from .ratio import ALL, Ratio, parse_ratio
-from .records import FROM_CLS, RECEIVED, CompressedVideo, FrameStream, TokenGrid, VideoTokens
+from .records import FROM_CLS, RECEIVED, ArchiveMark, CompressedVideo, FrameStream, TokenGrid, VideoTokens
 from .storage.finite import check_encoded
 from .storage.sinks import open_sink
 from .timing import Stopwatch
@@ -101,9 +101,13 @@ def encode_frames(
     revision: str | None = None,
     evidence: Iterable[str] = (),
     to: Path | None = None,
+    mark: ArchiveMark | None = None,
     context: Context = Context(),
 ) -> VideoTokens:
-    """Encode frames that arrive in chunks. Parameters and errors as `encode_video`."""
+    """Encode frames that arrive in chunks. Parameters and errors as `encode_video`.
+
+    `mark` is written into the file `to`: which item of an archive it is.
+    """
     from .models.families import open_family
 
     timer = context.timing(runtime)
@@ -115,7 +119,7 @@ def encode_frames(
     missing: list[float] = []
     seconds: list[float] = []
     grid: TokenGrid | None = None
-    with open_sink(to) as sink:
+    with open_sink(to, mark) as sink:
         timer.step("decode")
         for part in rechunked(prefetched(stream.chunks), chunk, missing):
             context.progress("decode", min(len(seconds) * depth + len(part.seconds), count), count)

@@ -134,6 +134,14 @@ class Coverage:
     blank_columns: Amount = 0  # columns at the right of the grid that show no pixels, such as learned newlines
 
 
+@dataclass(frozen=True)
+class ArchiveMark:
+    """Which item of an archive a file was made from, and with which settings: their hashes (archive/identity.py)."""
+
+    item: str
+    settings: str
+
+
 #: What saliency is: attention that a token receives from all tokens of its slot, or from the encoder's [CLS] alone.
 RECEIVED, FROM_CLS = "received", "cls"
 

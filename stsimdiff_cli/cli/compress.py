@@ -1,4 +1,4 @@
-"""`stsimdiff compress`: turn a tokens file into a compressed file."""
+"""`stsimdiff compress`: turn tokens files, or videos, into compressed files."""
 
 from __future__ import annotations
 
@@ -7,14 +7,20 @@ from typing import Annotated
 
 import typer
 
-from . import common, options, output
+from . import archive, common, options, output
 
 COUNTS = ("tokens", "kept", "candidates", "representatives", "events", "communities", "largest_community")
 
 
 def compress(
-    file: Annotated[Path, typer.Argument(help="Tokens file, or a video, which is encoded first.", show_default=False)],
-    output_file: options.Output,
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Tokens file, or a video, which is encoded first; or many: folders, files, patterns, lists.",
+            show_default=False,
+        ),
+    ],
+    output_path: options.Outputs,
     ratio: Annotated[
         str,
         typer.Option(help="Fraction of tokens to keep: above 0, up to 1, e.g. 0.3.", rich_help_panel=options.METHOD),
@@ -41,13 +47,22 @@ def compress(
     dtype: options.Dtype = "auto",
     attn: options.Attn = "auto",
     quantize: options.Quantize = None,
-    force: options.Force = False,
+    workers: options.Workers = None,
+    devices: options.Devices = None,
+    decoders: options.Decoders = None,
+    shard: options.Shard = None,
+    attempts: options.Attempts = None,
+    timeout: options.Timeout = None,
+    retry_failed: options.RetryFailed = False,
+    checksum: options.Checksum = False,
+    force: options.ForceMany = False,
     json: options.Json = False,
 ) -> None:
     """Keep the tokens that carry the story of a video.
 
     At ratio r, exactly ceil(r N) of the N tokens are kept. For the methods and their parameters, see
-    `stsimdiff methods`.
+    `stsimdiff methods`. Many videos (a folder, several files, a pattern, a list in .txt, .jsonl, .csv or .parquet) are
+    written to a folder; the same command goes on where it was stopped.
     """
     from ..errors import RequestError
     from ..methods.spec import parse_method
@@ -61,13 +76,35 @@ def compress(
     chosen = parse_method(method, **({} if importance is None else {"importance": importance}))
     if prompt is not None:
         check_question(prompt)
-    check_output(output_file, force, common.inputs(model, file))
+    many = archive.Many(workers, devices, decoders, shard, attempts, timeout, retry_failed, checksum, force)
+    single = not archive.is_many(files)
+    if single:
+        many.check_one()
+        (file,), output_file = files, options.new_file(output_path)
+        check_output(output_file, force, common.inputs(model, file))
     from .. import pipeline
     from ..models.loading.runtime import Runtime
     from ..records import VideoTokens
 
     runtime = Runtime(device, dtype, attn, quantize)
     runtime.check()  # before a video is encoded
+    if not single:
+        from ..archive.job import Job
+
+        job = Job(
+            options.new_folder(output_path),
+            model,
+            None,
+            common.sampling_of(frames, fps),
+            chosen=frames is not None or fps is not None,
+            runtime=runtime,
+            evidence=tuple(sorted(chosen.evidence)),
+            method=chosen,
+            ratio=exact,
+            prompt=prompt,
+        )
+        archive.run(job, files, many, json)
+        return
     context = pipeline.Context(timer=Stopwatch(device))
     timer = context.timing(runtime)
     timer.step("read")

@@ -1,4 +1,4 @@
-"""`stsimdiff encode`: turn a video into a tokens file."""
+"""`stsimdiff encode`: turn videos into tokens files."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from typing import Annotated
 
 import typer
 
-from . import common, options, output
+from . import archive, common, options, output
 
 
 def encode(
-    video: Annotated[Path, typer.Argument(help="Video file to encode.", show_default=False)],
-    output_file: options.Output,
+    videos: Annotated[
+        list[Path],
+        typer.Argument(help="Video to encode; or many: folders, files, patterns, lists.", show_default=False),
+    ],
+    output_path: options.Outputs,
     model: options.VideoModel = None,
     revision: options.Revision = None,
     frames: options.Frames = None,
@@ -37,13 +40,22 @@ def encode(
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     attn: options.Attn = "auto",
-    force: options.Force = False,
+    workers: options.Workers = None,
+    devices: options.Devices = None,
+    decoders: options.Decoders = None,
+    shard: options.Shard = None,
+    attempts: options.Attempts = None,
+    timeout: options.Timeout = None,
+    retry_failed: options.RetryFailed = False,
+    checksum: options.Checksum = False,
+    force: options.ForceMany = False,
     json: options.Json = False,
 ) -> None:
     """Encode a video into visual tokens and write them to a file.
 
     Only the chosen frames are read, only the vision side of the model is loaded, and only a few frames are in memory
-    at a time.
+    at a time. Many videos (a folder, several files, a pattern, a list in .txt, .jsonl, .csv or .parquet) are written to
+    a folder; the same command goes on where it was stopped.
     """
     from ..errors import RequestError
     from ..models import EMBEDDED_FOLDERS
@@ -57,13 +69,31 @@ def encode(
             "--revision works with Hub checkpoints only.", "Leave it out, or give a Hub id with --model."
         )
     wanted = _evidence(evidence, method)
+    sampling, runtime = common.sampling_of(frames, fps, start, end, decoder), Runtime(device, dtype, attn)
+    many = archive.Many(workers, devices, decoders, shard, attempts, timeout, retry_failed, checksum, force)
+    if archive.is_many(videos):
+        from ..archive.job import Job
+
+        job = Job(
+            options.new_folder(output_path),
+            model,
+            revision,
+            sampling,
+            chosen=frames is not None or fps is not None,
+            runtime=runtime,
+            evidence=tuple(wanted),
+        )
+        archive.run(job, videos, many, json)
+        return
+    many.check_one()
+    (video,), output_file = videos, options.new_file(output_path)
     check_output(output_file, force, common.inputs(model, video))
     timer = Stopwatch(device)
     tokens = common.encode(
         video,
         model,
-        common.sampling_of(frames, fps, start, end, decoder),
-        Runtime(device, dtype, attn),
+        sampling,
+        runtime,
         Context(timer=timer),
         revision=revision,
         evidence=wanted,

@@ -11,7 +11,7 @@ import typer
 from ..errors import RequestError
 
 #: Panels of the help texts, in the order in which they appear.
-FRAMES, METHOD, MODEL, ANSWERS, OUTPUT = "Frames", "Method", "Model", "Answers", "Output"
+FRAMES, METHOD, MODEL, ANSWERS, OUTPUT, MANY = "Frames", "Method", "Model", "Answers", "Output", "Many videos"
 
 
 def named(model: str | None) -> str | None:
@@ -31,6 +31,13 @@ def new_file(text: str | Path) -> Path:
         raise RequestError("The name of an output is empty.", "Give a file name.")
     if str(text).endswith(tuple(filter(None, (os.sep, os.altsep)))):
         raise RequestError(f"{text} is the name of a folder.", "Give a file name.")
+    return Path(text)
+
+
+def new_folder(text: str) -> Path:
+    """The name of a folder to write to. RequestError for what cannot name a folder."""
+    if not text or text == "-":
+        raise RequestError("Many videos are written to a folder, and -o does not name one.", "Give e.g. -o kept/")
     return Path(text)
 
 
@@ -116,5 +123,82 @@ Output = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]  # fmt: skip
+Outputs = Annotated[
+    str,
+    typer.Option(
+        "--output", "-o", metavar="PATH", help="File to write; for many videos, the folder.", show_default=False,
+        rich_help_panel=OUTPUT,
+    ),
+]  # fmt: skip
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="Processes with a model. Default: one a GPU; without a GPU, one a core, as far as memory allows. 0: this "
+        "process alone.",
+        show_default=False,
+        rich_help_panel=MANY,
+    ),
+]
+Devices = Annotated[
+    str | None,
+    typer.Option(help="Devices of the workers, e.g. cuda:0,cuda:1. Default: all GPUs, or --device.",
+                 rich_help_panel=MANY),
+]  # fmt: skip
+Decoders = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="Processes that decode ahead of each worker. Default: the cores shared out with GPUs, else 0 (the worker "
+        "decodes).",
+        show_default=False,
+        rich_help_panel=MANY,
+    ),
+]
+Shard = Annotated[
+    str | None,
+    typer.Option(
+        help="Do only part i of n, e.g. 0/4, on each of n machines. Default: the task of a SLURM array, or all.",
+        rich_help_panel=MANY,
+    ),
+]
+Attempts = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Attempts at an item after memory ran out, a device failed, a process was killed or time was up. "
+        "Default: 2.",
+        show_default=False,
+        rich_help_panel=MANY,
+    ),
+]
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        help="Longest time for a video, in multiples of its duration; at least ten minutes. Default: 10.",
+        show_default=False,
+        rich_help_panel=MANY,
+    ),
+]
+RetryFailed = Annotated[
+    bool,
+    typer.Option("--retry-failed", help="Try again what failed for good in an earlier run.", rich_help_panel=MANY),
+]
+Checksum = Annotated[
+    bool,
+    typer.Option(
+        "--checksum",
+        help="Tell items apart by their content (SHA-256), not by path, size and time.",
+        rich_help_panel=MANY,
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite the output if it exists.", rich_help_panel=OUTPUT)]
+ForceMany = Annotated[
+    bool,
+    typer.Option(
+        "--force",
+        help="Overwrite the output if it exists; in a folder, replace files made with other settings.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.", rich_help_panel=OUTPUT)]

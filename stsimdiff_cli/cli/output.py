@@ -160,3 +160,35 @@ def frame_progress() -> Iterator[Callable[[str, int, int], None]]:
             bars.update(tasks[stage], completed=done, rate=f"{done / max(spent[stage], 1e-9):.0f} frames/s")
 
         yield update
+
+
+class Bar:
+    """How far something long is: without a terminal, a line a minute."""
+
+    def __init__(self) -> None:
+        self._last = time.perf_counter()
+
+    def show(self, done: float, total: float, text: Callable[[], str]) -> None:  # noqa: ARG002
+        """Show that `done` of `total` is done, and the text."""
+        now = time.perf_counter()
+        if now - self._last >= LOG_SECONDS:
+            self._last = now
+            note(text())
+
+
+@contextmanager
+def long_bar(what: str) -> Iterator[Bar]:
+    """A bar with a text next to it, on a terminal; elsewhere at most one line every LOG_SECONDS."""
+    if not stderr.is_terminal:
+        yield Bar()
+        return
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    with Progress(TextColumn(what), BarColumn(), TextColumn("{task.description}"), console=stderr) as bars:
+        task = bars.add_task("", total=None)
+
+        class OnTerminal(Bar):
+            def show(self, done: float, total: float, text: Callable[[], str]) -> None:
+                bars.update(task, completed=done, total=total or None, description=escape(text()))
+
+        yield OnTerminal()

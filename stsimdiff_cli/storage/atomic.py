@@ -144,7 +144,7 @@ def whole_file(path: Path, failure: type[Exception] = OSError) -> Iterator[Path]
     """
     _check_kind(path)
     try:
-        _remove_stale(path.parent)
+        remove_stale(path.parent)
         with _temporary(path.parent / _temporary_name(), _open_file, Path.unlink) as (temporary, handle):
             yield temporary
             os.fsync(handle)
@@ -157,7 +157,7 @@ def whole_file(path: Path, failure: type[Exception] = OSError) -> Iterator[Path]
 def temporary_folder() -> Iterator[Path]:
     """A folder for files that nobody needs after the block."""
     place = Path(tempfile.gettempdir())
-    _remove_stale(place)
+    remove_stale(place)
     with _temporary(place / _temporary_name(), _open_folder, shutil.rmtree) as (folder, _):
         yield folder
 
@@ -237,7 +237,7 @@ def _lock(handle: int) -> bool:
     return True
 
 
-def _remove_stale(folder: Path) -> None:
+def remove_stale(folder: Path) -> None:
     """Remove the temporary files and folders in `folder` whose process has ended."""
     if fcntl is None:
         return

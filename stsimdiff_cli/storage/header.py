@@ -4,8 +4,8 @@
 
 `grid` is records.TokenGrid, of whose `coverage` only the fields that differ from a whole frame are written; `saliency`
 is written where it is "cls" (attention from [CLS]), and a file without the entry has attention received. A compressed
-file also has `method` (name, parameters, ratio, prompt) and `counts`. schema.py says what may
-be in it.
+file also has `method` (name, parameters, ratio, prompt) and `counts`, and a file that was made among many has `archive`
+(the hashes of its item and of the settings). schema.py says what may be in it.
 """
 
 from __future__ import annotations

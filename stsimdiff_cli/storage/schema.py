@@ -10,14 +10,14 @@ import math
 import re
 import types
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from functools import lru_cache
 from itertools import pairwise
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from ..errors import RequestError
 from ..ratio import parse_ratio
-from ..records import Amount, TokenGrid, Within
+from ..records import Amount, ArchiveMark, TokenGrid, Within
 from .directory import Entry
 from .formats import COMPRESSED, MOST_PER_KEPT, MOST_TOKENS, REQUIRED, TENSORS, TOKENS, VALUES
 
@@ -43,6 +43,7 @@ class Header:
     versions: dict[str, str]
     grid: TokenGrid
     checksums: dict[str, str]  # CRC-32 of each tensor
+    archive: ArchiveMark | None = field(default=None, kw_only=True)  # of a file that was made among many
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ..records import TokenGrid, VideoTokens
+from ..records import ArchiveMark, TokenGrid, VideoTokens
 from .atomic import whole_file
 from .formats import TOKENS
 from .reading import StoredVideo
-from .writing import VideoFileWriter
+from .writing import VideoFileWriter, archive_entry
 
 _LONGEST_NUMBER = -1.2345678901234567e-100  # JSON needs no more characters for any other float
 
@@ -40,12 +40,15 @@ class TokenSink(Protocol):
 
 
 @contextmanager
-def open_sink(path: Path | None = None) -> Iterator[TokenSink]:
-    """A sink in memory, or one that writes the tokens file `path`, which appears only if the block succeeds."""
+def open_sink(path: Path | None = None, mark: ArchiveMark | None = None) -> Iterator[TokenSink]:
+    """A sink in memory, or one that writes the tokens file `path`, which appears only if the block succeeds.
+
+    `mark` names the item of the file if it is one of many.
+    """
     if path is None:
         yield MemorySink()
         return
-    with whole_file(path) as temporary, closing(FileSink(temporary, path)) as sink:
+    with whole_file(path) as temporary, closing(FileSink(temporary, path, mark)) as sink:
         yield sink
 
 
@@ -82,8 +85,8 @@ class MemorySink:
 class FileSink:
     """Writes the slots of a video to a tokens file; see TokenSink. `temporary` is the path until it is complete."""
 
-    def __init__(self, temporary: Path, path: Path) -> None:
-        self._temporary, self._path = temporary, path
+    def __init__(self, temporary: Path, path: Path, mark: ArchiveMark | None = None) -> None:
+        self._temporary, self._path, self._mark = temporary, path, mark
         self._writer: VideoFileWriter | None = None
 
     def begin(self, grid: TokenGrid, frames: int, first: Mapping[str, Tensor]) -> None:
@@ -91,7 +94,7 @@ class FileSink:
         specs = {name: (tensor.dtype, (grid.shape[0], *tensor.shape[1:])) for name, tensor in first.items()}
         source = replace(grid.source, missing_seconds=(_LONGEST_NUMBER,) * frames)
         draft = replace(grid, seconds=(_LONGEST_NUMBER,) * grid.shape[0], source=source)
-        self._writer = VideoFileWriter(self._temporary, TOKENS, draft, specs, {})
+        self._writer = VideoFileWriter(self._temporary, TOKENS, draft, specs, archive_entry(self._mark))
 
     def append(self, tensors: Mapping[str, Tensor]) -> None:
         """Write the next slots: (t, ...) each."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..errors import RequestError
-from ..records import CompressedVideo, TokenGrid, VideoTokens
+from ..records import ArchiveMark, CompressedVideo, TokenGrid, VideoTokens
 from ..token_features import DenseFeatures, TokenFeatures
 from .atomic import whole_file
 from .directory import LONGEST
@@ -29,8 +30,8 @@ def save_tokens(path: str | Path, tokens: VideoTokens) -> int:
     return _save(Path(path), TOKENS, tokens.grid, tokens.tensors, {})
 
 
-def save_compressed(path: str | Path, video: CompressedVideo) -> int:
-    """Write a compressed file atomically; returns its size in bytes."""
+def save_compressed(path: str | Path, video: CompressedVideo, mark: ArchiveMark | None = None) -> int:
+    """Write a compressed file atomically; returns its size in bytes. `mark` names its item if it is one of many."""
     if video.grid.tokens > most_tokens(len(video.index)):
         raise RequestError(
             f"{len(video.index)} of {video.grid.tokens} tokens are too few for a compressed file.",
@@ -43,7 +44,13 @@ def save_compressed(path: str | Path, video: CompressedVideo) -> int:
         **({} if video.deepstack is None else {"deepstack": video.deepstack}),
         **{name: DenseFeatures(tensor, tensor.ndim) for name, tensor in small.items()},
     }
-    return _save(Path(path), COMPRESSED, video.grid, tensors, {"method": video.method, "counts": video.counts})
+    entries = {"method": video.method, "counts": video.counts, **archive_entry(mark)}
+    return _save(Path(path), COMPRESSED, video.grid, tensors, entries)
+
+
+def archive_entry(mark: ArchiveMark | None) -> dict[str, Any]:
+    """The header's entry for a file that was made among many; none for any other, whose bytes stay what they were."""
+    return {} if mark is None else {"archive": asdict(mark)}
 
 
 def _save(path: Path, name: str, grid: TokenGrid, tensors: Mapping[str, TokenFeatures], entries: dict[str, Any]) -> int:

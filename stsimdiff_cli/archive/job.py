@@ -1,0 +1,248 @@
+"""The work for one item: from a video or a tokens file to an output, or to a row that says why there is none.
+
+It is the same in this process, in a worker on this machine, and on another: it returns a row and never raises.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import RequestError
+from ..methods.base import Method
+from ..models import EMBEDDED
+from ..models.inference.model_cache import ModelCache
+from ..models.loading.runtime import Runtime
+from ..pipeline import CHUNK, Context, compress_tokens, encode_frames
+from ..ratio import Ratio
+from ..records import ArchiveMark, FrameStream, VideoTokens
+from ..storage.reading import StoredVideo, is_stored
+from ..storage.writing import save_compressed
+from ..timing import Stopwatch
+from ..video import Sampling, open_stream
+from ..video.opening import open_video
+from .failures import ends_the_run, failure_of
+from .identity import Item
+from .log import FAILED, SKIPPED, SUCCESS, TIMEOUT, Row, host, now
+
+#: The log's names of a stopwatch's steps; all others are steps of the method.
+STAGES = {name: name for name in ("probe", "load", "decode", "encode", "read", "write")} | {"scan": "probe"}
+#: Bytes of video a second, if a file does not say how long it is.
+_BYTES_A_SECOND = 250_000
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is done with every item: encoded, or compressed if there is a method."""
+
+    out: Path
+    model: str | None = None
+    revision: str | None = None
+    sampling: Sampling = Sampling()
+    chosen: bool = False  # whether a user chose the frames, which a tokens file does not allow
+    runtime: Runtime = Runtime()
+    evidence: tuple[str, ...] = ()
+    method: Method | None = None
+    ratio: Ratio | None = None
+    prompt: str | None = None
+    settings: str = ""  # the hash of all this, see settings.py
+
+    @property
+    def command(self) -> str:
+        """The command in the program's words."""
+        return "encode" if self.method is None else "compress"
+
+    def sampling_of(self, item: Item) -> Sampling:
+        """Which frames of an item are read: an item that is a part of a video has its own start and end."""
+        if item.start is None and item.end is None:
+            return self.sampling
+        return replace(self.sampling, start=item.start, end=item.end)
+
+
+@dataclass(frozen=True)
+class Fatal:
+    """Every other item would fail in the same way, so the run ends."""
+
+    message: str
+    hint: str | None
+
+
+@dataclass(frozen=True)
+class Task:
+    """One attempt at one item. `output` is relative to the folder of outputs; a probe has none."""
+
+    item: Item
+    output: str
+    attempt: int = 1
+    probe: bool = False
+    limit: float | None = None  # seconds that it may take
+
+
+#: Opens the frames of an item.
+Opener = Callable[[Item, Sampling], FrameStream]
+
+
+def _open_here(item: Item, sampling: Sampling) -> FrameStream:
+    return open_stream(item.path, sampling, CHUNK)
+
+
+class Performer:
+    """Does the tasks of a job one after another. Each model is loaded once.
+
+    `tell` is called with each stage of a task when it begins; `open_frames` delivers the frames of a video.
+    """
+
+    def __init__(
+        self, job: Job, tell: Callable[[str], None] = lambda _: None, open_frames: Opener = _open_here
+    ) -> None:
+        self.job = job
+        self.models = ModelCache()
+        self._tell, self._open = tell, open_frames
+
+    def __call__(self, task: Task) -> Row | Fatal:
+        """The row of a task, whatever happens; Fatal if no other task would do better."""
+        timer = _Stages(self.job.runtime.device, self._tell)
+        began = now()
+        try:
+            found = _probe(task.item, timer) if task.probe else self._work(task, timer)
+        except Exception as error:
+            if ends_the_run(error, timer.stage, _is_tokens(task.item)):
+                return Fatal(str(error), getattr(error, "hint", None))
+            found = self._failure(task, error, timer.stage)
+        timer.stop()
+        return row_of(
+            task,
+            self.job,
+            seconds={name: round(value, 4) for name, value in timer.seconds.items()},
+            started=began,
+            finished=now(),
+            **found,
+        )
+
+    def _work(self, task: Task, timer: _Stages) -> dict[str, Any]:
+        job, item = self.job, task.item
+        path, target = Path(item.path), job.out / task.output
+        mark = ArchiveMark(item.id, job.settings)
+        context = Context(self.models, timer)
+        timer.step("read")
+        if item.size < 0:
+            raise RequestError(f"There is no file {item.path!r}.", "Check the list.")
+        tokens: VideoTokens
+        if job.method is not None and is_stored(path):
+            stored = StoredVideo(path)
+            if stored.compressed and not item.sure:
+                return {"status": SKIPPED, "error_message": "is already compressed"}
+            if job.chosen or item.start is not None or item.end is not None:
+                raise RequestError(f"{path} is already encoded, so its frames are fixed.", "Give the video.")
+            tokens = stored.tokens(in_memory=False)
+        else:
+            with timer.during("scan"):
+                stream = self._open(item, job.sampling_of(item))
+            target.parent.mkdir(exist_ok=True)
+            tokens = encode_frames(
+                stream,
+                job.model or EMBEDDED,
+                job.runtime,
+                revision=job.revision,
+                evidence=job.evidence,
+                to=target if job.method is None else None,
+                mark=mark,
+                context=context,
+            )
+        source = tokens.grid.source
+        known = {"status": SUCCESS, "sha256": source.sha256, "tokens": tokens.grid.tokens}
+        if job.method is not None:
+            video = compress_tokens(
+                tokens, job.ratio or "1", job.method, job.runtime, prompt=job.prompt, model=job.model, context=context
+            )
+            with timer.during("write"):
+                target.parent.mkdir(exist_ok=True)
+                save_compressed(target, video, mark)
+            known["kept"] = len(video.index)
+        missing = len(source.missing_seconds) or None
+        return known | {"duration": source.seconds, "missing": missing, "bytes": target.stat().st_size}
+
+    def _failure(self, task: Task, error: Exception, stage: str) -> dict[str, Any]:
+        failure = failure_of(error)
+        if failure.transient:
+            _free_memory()
+        late = failure.type == "LateError"
+        if task.probe and not task.item.sure and not failure.transient:
+            return {"status": SKIPPED, "error_message": "is not a video"}
+        return {
+            "status": TIMEOUT if late else FAILED,
+            "stage": stage,
+            "error_type": failure.type,
+            "error_message": failure.message.replace(task.item.path, task.item.name),
+            "transient": failure.transient,
+        }
+
+
+def row_of(task: Task, job: Job, **found: Any) -> Row:
+    """The row of a task: what is known of it beforehand, and what was `found`."""
+    item = task.item
+    output = task.output if found["status"] == SUCCESS and not task.probe else None
+    return Row(
+        item.id,
+        item.name,
+        settings=job.settings,
+        attempt=task.attempt,
+        output=output,
+        size=item.size,
+        mtime_ns=item.mtime_ns,
+        host=host(),
+        pid=os.getpid(),
+        device=None if task.probe else job.runtime.device,
+        **{"sha256": item.sha256} | found,
+    )
+
+
+def _probe(item: Item, timer: _Stages) -> dict[str, Any]:
+    """How long the item's video lasts, as its header says: good enough for an order."""
+    timer.step("probe")
+    if item.size < 0:
+        raise RequestError(f"There is no file {item.path!r}.", "Check the list.")
+    path = Path(item.path)
+    if is_stored(path):
+        return {"status": SUCCESS, "duration": StoredVideo(path).grid.source.seconds}
+    container, stream = open_video(path)
+    with container:
+        if container.format.name.endswith("_pipe") and not item.sure:
+            return {"status": SKIPPED, "error_message": "is a picture"}
+        seconds = (container.duration or 0) / 1e6
+        if not seconds and stream.duration and stream.time_base:
+            seconds = float(stream.duration * stream.time_base)
+    seconds = max(seconds, 0.0) or item.size / _BYTES_A_SECOND
+    end = seconds if item.end is None else min(item.end, seconds)
+    return {"status": SUCCESS, "duration": max(end - (item.start or 0.0), 0.0)}
+
+
+def _is_tokens(item: Item) -> bool:
+    return item.path.endswith(".safetensors")
+
+
+def _free_memory() -> None:
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+class _Stages(Stopwatch):
+    """A stopwatch that says what it times."""
+
+    def __init__(self, device: str, tell: Callable[[str], None]) -> None:
+        super().__init__(device)
+        self.stage = "probe"
+        self._tell = tell
+
+    def step(self, name: str) -> None:
+        """End the current step, and begin another."""
+        super().step(name)
+        self.stage = STAGES.get(name, "select")
+        self._tell(self.stage)

@@ -1,0 +1,165 @@
+"""What happened to every item: one JSON object a line, appended to a file that one process alone writes.
+
+The outputs are the truth about what is done; the log knows what failed, and how long everything took. Nothing depends
+on the order of files. A line that is torn (the power went) is left out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..errors import StsimdiffError
+
+FOLDER = "log"
+SUCCESS, FAILED, TIMEOUT, DUPLICATE, SKIPPED = "success", "failed", "timeout", "duplicate", "skipped"
+STATUSES = (SUCCESS, FAILED, TIMEOUT, DUPLICATE, SKIPPED)
+#: The key of lines that are about a start of the program, not about an item.
+START = "start"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What happened to one item at one attempt. What is unknown is None, and left out of the line."""
+
+    id: str
+    path: str  # the item's name
+    status: str
+    settings: str = ""
+    stage: str | None = None  # where it failed: probe, load, decode, encode, read, select, write
+    error_type: str | None = None
+    error_message: str | None = None
+    transient: bool | None = None  # of a failure: whether the next start tries again
+    attempt: int | None = None
+    seconds: dict[str, float] = field(default_factory=dict)  # of each stage
+    duration: float | None = None  # of the video, in seconds
+    tokens: int | None = None
+    kept: int | None = None
+    missing: int | None = None  # frames that could not be decoded
+    bytes: int | None = None
+    output: str | None = None  # relative to the folder of outputs
+    of: str | None = None  # of a duplicate: the id of the item that it equals
+    size: int | None = None
+    mtime_ns: int | None = None
+    sha256: str | None = None
+    host: str | None = None
+    pid: int | None = None
+    device: str | None = None
+    started: str | None = None
+    finished: str | None = None
+    version: str = __version__
+
+    @property
+    def failed(self) -> bool:
+        """Whether the item was tried, and there is no output."""
+        return self.status in (FAILED, TIMEOUT)
+
+    def line(self) -> str:
+        """The row as a line of JSON."""
+        return _line({name: value for name, value in asdict(self).items() if value not in (None, {})})
+
+
+_NAMES = {item.name for item in fields(Row)}
+
+
+def host() -> str:
+    """The name of this machine, as a file name has it."""
+    return re.sub(r"[^\w.-]", "_", platform.node()) or "machine"
+
+
+def now() -> str:
+    """The time, in UTC, to the millisecond: texts in the order of times."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class Log:
+    """The log file of this process in a folder of outputs; it is made with the first line."""
+
+    def __init__(self, out: Path) -> None:
+        self.path = out / FOLDER / f"{host()}-{os.getpid()}-{os.urandom(3).hex()}.jsonl"
+        self._handle: int | None = None
+
+    def start(self, **about: Any) -> None:
+        """Write that the program was started, and what it was asked for."""
+        self._append(_line({START: now(), **about, "host": host(), "pid": os.getpid(), "version": __version__}))
+
+    def add(self, row: Row) -> None:
+        """Write a row. It reaches the system at once, so that it outlives this process."""
+        self._append(row.line())
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+    def _append(self, line: str) -> None:
+        data = line.encode("utf-8", errors="backslashreplace")
+        try:
+            if self._handle is None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            while data:
+                data = data[os.write(self._handle, data) :]
+        except OSError as error:
+            raise StsimdiffError(
+                f"{self.path} cannot be written: {error.strerror}.",
+                "What is done is kept: make room, and start the same command again.",
+            ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What was asked for when the program was started."""
+
+    at: str
+    items: int  # of all shards
+    settings: str
+    shard: str | None = None
+
+
+def read_log(out: Path) -> Iterator[Row | Start]:
+    """All lines of all log files in a folder of outputs, without those that are torn or of another kind."""
+    folder = out / FOLDER
+    for path in sorted(folder.glob("*.jsonl")) if folder.is_dir() else ():
+        with path.open("rb") as file:
+            for line in file:
+                read = _read(line)
+                if read is not None:
+                    yield read
+
+
+def latest(out: Path, settings: str) -> dict[str, Row]:
+    """The last row of every item under the given settings; of two, the one that was finished later."""
+    rows: dict[str, Row] = {}
+    for row in read_log(out):
+        if isinstance(row, Row) and row.settings == settings:
+            other = rows.get(row.id)
+            if other is None or (row.finished or "") >= (other.finished or ""):
+                rows[row.id] = row
+    return rows
+
+
+def _read(line: bytes) -> Row | Start | None:
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        content = json.loads(line)
+        if START in content:
+            return Start(content[START], int(content["items"]), content["settings"], content.get("shard"))
+        row = Row(**{name: value for name, value in content.items() if name in _NAMES})
+    except (ValueError, TypeError, KeyError):
+        return None
+    return row if row.status in STATUSES else None
+
+
+def _line(content: dict[str, Any]) -> str:
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n"

@@ -1,0 +1,105 @@
+"""What runs in a worker process: it gets tasks through a pipe and sends back stages and rows."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from typing import Any
+
+from ..storage.reading import is_stored
+from .child import settle
+from .decoders import Decoders
+from .job import Job, Performer, Task
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a worker works: on which device, with how many threads of torch, and decoders ahead of it."""
+
+    job: Job
+    device: str
+    threads: int
+    decoders: int = 0
+
+    @property
+    def depth(self) -> int:
+        """How many tasks it may hold: what is decoded ahead, and what the model works on."""
+        return self.decoders + 1
+
+
+def main(pipe: Connection, plan: Plan) -> None:
+    """Do tasks until there are no more: None, or the end of the pipe."""
+    settle(plan.threads)
+    job = replace(plan.job, runtime=replace(plan.job.runtime, device=plan.device))
+    try:
+        if plan.decoders:
+            with Decoders(job, plan.decoders) as decoders:
+                _Ahead(pipe, job, decoders).run()
+        else:
+            _one_by_one(pipe, job)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        pass  # the parent has ended, and with it the reason to work
+
+
+def _one_by_one(pipe: Connection, job: Job) -> None:
+    current = ""
+    performer = Performer(job, lambda stage: pipe.send(("stage", current, stage)))
+    while (task := pipe.recv()) is not None:
+        current = task.item.id
+        pipe.send(("done", current, performer(task)))
+
+
+class _Ahead:
+    """Tasks are handed to decoders as they come, and done in the order in which their first frames are ready."""
+
+    def __init__(self, pipe: Connection, job: Job, decoders: Decoders) -> None:
+        self._pipe, self._decoders, self._job = pipe, decoders, job
+        self._current: Task | None = None
+        self._performer = Performer(job, self._tell, self._open)
+        self._waiting: deque[Task] = deque()  # for a decoder
+        self._ready: deque[Task] = deque()  # need none
+        self._over = False
+
+    def run(self) -> None:
+        while not self._over:
+            self._receive(block=False)
+            while self._waiting and self._decoders.free:
+                task = self._waiting.popleft()
+                self._decoders.start(task, self._job.sampling_of(task.item))
+            following = self._ready.popleft() if self._ready else self._decoders.next_ready()
+            if following is not None:
+                self._current = following
+                row = self._performer(following)
+                self._decoders.close(following)
+                self._pipe.send(("done", following.item.id, row))
+            elif not self._over:
+                self._decoders.wait_for_something(self._pipe)
+
+    def _receive(self, block: bool) -> None:
+        while block or self._pipe.poll():
+            task = self._pipe.recv()
+            if task is None:
+                self._over = True
+                return
+            (self._ready if task.probe or _needs_no_frames(task, self._job) else self._waiting).append(task)
+            block = False
+
+    def _tell(self, stage: str) -> None:
+        if self._current is not None:
+            self._pipe.send(("stage", self._current.item.id, stage))
+
+    def _open(self, item: Any, sampling: Any) -> Any:  # noqa: ARG002  the decoder was told when it began
+        if self._current is None:
+            raise ValueError("expected a task, got none")
+        return self._decoders.open(self._current)
+
+
+def _needs_no_frames(task: Task, job: Job) -> bool:
+    """Whether it is a tokens file, or will fail as soon as it is opened."""
+    from pathlib import Path
+
+    try:
+        return job.method is not None and is_stored(Path(task.item.path))
+    except Exception:
+        return True
