@@ -193,6 +193,8 @@ def row_of(task: Task, job: Job, **found: Any) -> Row:
         settings=job.settings,
         attempt=task.attempt,
         output=output,
+        begin=item.start,
+        end=item.end,
         size=item.size,
         mtime_ns=item.mtime_ns,
         host=host(),

@@ -47,6 +47,8 @@ class Row:
     bytes: int | None = None
     output: str | None = None  # relative to the folder of outputs
     of: str | None = None  # of a duplicate: the id of the item that it equals
+    begin: float | None = None  # of an item that is a part of a video: its start and end, in seconds
+    end: float | None = None
     size: int | None = None
     mtime_ns: int | None = None
     sha256: str | None = None
@@ -137,15 +139,36 @@ def read_log(out: Path) -> Iterator[Row | Start]:
                     yield read
 
 
-def latest(out: Path, settings: str) -> dict[str, Row]:
-    """The last row of every item under the given settings; of two, the one that was finished later."""
+@dataclass(frozen=True)
+class Folded:
+    """What the log tells about a set of settings."""
+
+    rows: dict[str, Row]  # the last row of every item, by id
+    start: Start | None  # the last one
+
+    def current(self) -> list[Row]:
+        """The rows without those of videos that were replaced since: their successors have other ids."""
+        newest: dict[tuple[str, float | None, float | None], Row] = {}
+        for row in self.rows.values():
+            key = (row.path, row.begin, row.end)
+            if key not in newest or (row.finished or "") >= (newest[key].finished or ""):
+                newest[key] = row
+        return list(newest.values())
+
+
+def fold(out: Path, settings: str) -> Folded:
+    """The last row of every item under the given settings (of two, the one that was finished later)."""
     rows: dict[str, Row] = {}
-    for row in read_log(out):
-        if isinstance(row, Row) and row.settings == settings:
-            other = rows.get(row.id)
-            if other is None or (row.finished or "") >= (other.finished or ""):
-                rows[row.id] = row
-    return rows
+    last: Start | None = None
+    for line in read_log(out):
+        if line.settings != settings:
+            continue
+        if isinstance(line, Start):
+            if last is None or line.at >= last.at:
+                last = line
+        elif line.id not in rows or (line.finished or "") >= (rows[line.id].finished or ""):
+            rows[line.id] = line
+    return Folded(rows, last)
 
 
 def _read(line: bytes) -> Row | Start | None:

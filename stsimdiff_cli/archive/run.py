@@ -13,7 +13,7 @@ from ..storage.atomic import check_folder, remove_stale
 from .failures import LateError, failure_of
 from .identity import contents_of, identified
 from .job import Job, Performer, Task, row_of
-from .log import FAILED, SUCCESS, TIMEOUT, Log, Row, latest, now
+from .log import FAILED, SUCCESS, TIMEOUT, Log, Row, fold, now
 from .loop import Loop
 from .plan import Plan, make_plan
 from .pool import LocalPool, Pool
@@ -106,7 +106,7 @@ def process(job: Job, sources: list[str], options: Options, watcher: Watcher | N
     job = replace(job, settings=settings.id)
     out.mkdir(parents=True, exist_ok=True)
     keep(out, settings, sources, options.force)
-    rows = latest(out, settings.id)
+    rows = fold(out, settings.id).rows
     items = identified(found, _contents(found, rows) if options.by_content else None)
     plan = make_plan(items, out, settings.id, rows, options.shard, options.retry_failed)
     log = Log(out)

@@ -44,7 +44,7 @@ def is_many(texts: list[str]) -> bool:
     return path.is_dir() or _is_list(path) or _is_pattern(texts[0])
 
 
-def find(texts: Iterable[str], out: Path, stored: bool) -> list[Found]:
+def find(texts: Iterable[str], out: Path | None, stored: bool) -> list[Found]:
     """All files that the sources name, in order; `stored`: tokens files and compressed files are among them.
 
     What is in the folder `out` is left out, because it is written there. Raises RequestError for a source that names
@@ -94,10 +94,10 @@ def _in_list(path: Path) -> Iterator[Found]:
         yield _named(entry.path, path.parent / entry.path, entry.start, entry.end)
 
 
-def _in_folder(folder: Path, out: Path, stored: bool) -> Iterator[Found]:
+def _in_folder(folder: Path, out: Path | None, stored: bool) -> Iterator[Found]:
     """The files below a folder, in order of their names. Links are followed, but no folder is entered twice."""
     entered: set[tuple[int, int]] = set()
-    if (place := _place(out)) is not None:
+    if out is not None and (place := _place(out)) is not None:
         entered.add(place)
     stack = [folder]
     while stack:

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 
 def ask(
-    file: Annotated[Path, typer.Argument(help="Compressed file, tokens file or video.", show_default=False)],
+    file: Annotated[
+        Path, typer.Argument(help="Compressed file, tokens file or video; or a folder of them.", show_default=False)
+    ],
     questions: Annotated[
         list[str] | None,
         typer.Argument(
@@ -71,7 +73,7 @@ def ask(
     """Answer questions about one or more videos.
 
     The kept tokens of a file enter the LLM once, and every question continues from there. The LLM is loaded once for
-    all files. The vision encoder is loaded only for a video.
+    all files. The vision encoder is loaded only for a video. For a folder, the result is JSON, one line for every file.
     """
     from ..models.inference.model_cache import ModelCache, NoModelCache
     from ..models.loading.runtime import Runtime
@@ -82,6 +84,9 @@ def ask(
         raise RequestError("--inside and --ratio must be given together.", "Write e.g. --inside fastv --ratio 0.3")
     files = _leading_files(file, questions or [])
     asked = (questions or [])[len(files) - 1 :]
+    lines = any(path.is_dir() for path in files)
+    if lines:
+        files, json = _with_contents(files), True
     several = len(files) > 1
     interactive = not asked and sys.stdin.isatty() and not json
     if not asked and not interactive:
@@ -111,6 +116,9 @@ def ask(
         return
     given = list(_given_questions(asked)) if several else _given_questions(asked)  # stdin can be read only once
     announce = len(asked) != 1 or asked == ["-"]
+    if lines:
+        common.each(files, lambda path: asker.write_line(path, given))
+        return
     common.each(files, lambda path: asker.ask_about(path, given, announce=announce, title=several))
 
 
@@ -123,6 +131,22 @@ def _leading_files(first: Path, texts: list[str]) -> list[Path]:
     for text in filter(_names_a_file, texts[count:]):
         raise RequestError(f"{text} is a file, but it follows a question.", "Name all files before the first question.")
     return [first, *map(Path, texts[:count])]
+
+
+def _with_contents(paths: list[Path]) -> list[Path]:
+    """The paths, and in the place of each folder the videos, tokens files and compressed files below it."""
+    from ..archive.sources import STORED, VIDEOS, find
+
+    files: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            files.append(path)
+            continue
+        below = [Path(file.path) for file in find([str(path)], None, stored=True)]
+        files += [file for file in below if file.suffix.lower() in (STORED, *VIDEOS)]
+    if not files:
+        raise RequestError(f"There is nothing to ask about in {paths[0]}.", "Name a folder of compressed files.")
+    return files
 
 
 def _names_a_file(text: str) -> bool:
@@ -190,6 +214,18 @@ class _Asker:
                     "seconds": {**timer.seconds, "total": timer.total()},
                 }
             )
+
+    def write_line(self, file: Path, questions: Iterable[str]) -> None:
+        """Ask every question about a file of many, and print the answers as one line, or why there are none."""
+        from .boundary import as_sentence
+
+        try:
+            self.ask_about(file, questions, announce=False)
+        except Exception as error:
+            known = as_sentence(error)
+            if known is not None:
+                output.result_json({"file": str(file), "error": str(known)})
+            raise
 
     def _conversation(self, file: Path, video: VideoTokens | CompressedVideo, context: Context) -> Conversation:
         """A conversation about the kept tokens, or about all tokens if a method prunes inside the LLM."""

@@ -63,7 +63,7 @@ def result_json(data: dict[str, Any]) -> None:
         text.encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:  # JSON has its own escapes
         text = json.dumps(plain, allow_nan=False)
-    print(text)
+    print(text, flush=True)
 
 
 def _plain(value: Any) -> Any:

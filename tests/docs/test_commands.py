@@ -24,7 +24,19 @@ def test_the_page_is_up_to_date(script):
 
 def test_the_page_has_every_command_and_shows_values_that_look_like_nothing(script):
     page = script.page()
-    for name in ("encode", "compress", "ask", "inspect", "view", "profile", "bench", "eval", "methods", "models"):
+    for name in (
+        "encode",
+        "compress",
+        "ask",
+        "inspect",
+        "status",
+        "view",
+        "profile",
+        "bench",
+        "eval",
+        "methods",
+        "models",
+    ):
         assert f"\n## {name}\n" in page
     assert "| `--temperature` | `0.0` |" in page
     assert "| `--force` |  |" in page
