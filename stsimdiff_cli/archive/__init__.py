@@ -12,6 +12,7 @@ schedule.py     which item is next, and what follows when a worker is late or di
 loop.py         lets a pool of workers do what the schedule says
 pool.py         what a pool is, and the one that works in this process
 processes.py    the pool of worker processes; worker.py is what runs in one, decoders.py decodes ahead of it
+child.py        what each of these processes does first (preload.py: what they import)
 run.py          all of it in order
 status.py       a folder of outputs in numbers
 """

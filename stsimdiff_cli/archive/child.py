@@ -10,6 +10,20 @@ import threading
 from contextlib import suppress
 from multiprocessing.connection import wait
 from types import FrameType
+from typing import Any
+
+
+def context() -> Any:
+    """How processes are started. On Linux they are forked from a server that has imported torch, once for all.
+
+    Nothing has run in that server, so there is no GPU and no thread that a fork would break. Elsewhere every process
+    starts anew.
+    """
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    made = multiprocessing.get_context("forkserver")
+    made.set_forkserver_preload(["stsimdiff_cli.archive.preload"])
+    return made
 
 
 def settle(threads: int = 1) -> None:

@@ -10,7 +10,6 @@ AHEAD bytes are waiting.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import threading
 import time
@@ -25,7 +24,7 @@ import torch
 from ..pipeline import CHUNK
 from ..records import Frames, FrameStream
 from ..video import Sampling, open_stream
-from .child import how_it_ended, settle
+from .child import context, how_it_ended, settle
 from .failures import LateError, LostError, RemoteError, failure_of
 from .identity import Item
 from .job import Job, Task
@@ -89,10 +88,10 @@ class _Decoder:
     """One process that decodes, seen from the worker."""
 
     def __init__(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        asked, self._ask = context.Pipe(duplex=False)
-        self.frames, sent = context.Pipe(duplex=False)
-        self._process = context.Process(target=_main, args=(asked, sent), name="decoder")
+        started = context()
+        asked, self._ask = started.Pipe(duplex=False)
+        self.frames, sent = started.Pipe(duplex=False)
+        self._process = started.Process(target=_main, args=(asked, sent), name="decoder")
         self._process.start()
         asked.close()
         sent.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import time
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from ..models import EMBEDDED
 from ..models.families import open_family
 from ..models.loading.runtime import usable_devices
 from . import worker
-from .child import how_it_ended
+from .child import context, how_it_ended
 from .job import Job, Task
 from .pool import Done, Event, Gone, Joined, Stage
 from .schedule import Worker
@@ -103,7 +102,7 @@ class ProcessPool:
 
     def __init__(self, worker_plans: Sequence[worker.Plan]) -> None:
         self.depth = worker_plans[0].depth
-        self._context = multiprocessing.get_context("spawn")
+        self._context = context()
         self._workers: dict[Worker, _Process] = {}
         self._count = 0
         for plan in worker_plans:

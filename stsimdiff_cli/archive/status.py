@@ -67,7 +67,7 @@ def status_of(out: Path) -> Status:
         if row.failed:
             status.errors[row.stage or "", anonymous(row)] += 1
         if row.status == SUCCESS:
-            status.stages.update(row.seconds)  # type: ignore[arg-type]  # a Counter adds up floats as well
+            status.stages.update(row.seconds)
     if status.items is not None:
         status.counts[LEFT] = max(status.items - len(status.rows) - status.counts[MOVED], 0)
     return status
