@@ -176,12 +176,15 @@ def _read(line: bytes) -> Row | Start | None:
         return None
     try:
         content = json.loads(line)
+        if not isinstance(content, dict):
+            return None
         if START in content:
             return Start(content[START], int(content["items"]), content["settings"], content.get("shard"))
         row = Row(**{name: value for name, value in content.items() if name in _NAMES})
     except (ValueError, TypeError, KeyError):
         return None
-    return row if row.status in STATUSES else None
+    texts = (row.id, row.path, row.settings, row.finished or "")
+    return row if row.status in STATUSES and all(isinstance(text, str) for text in texts) else None
 
 
 def _line(content: dict[str, Any]) -> str:

@@ -105,7 +105,7 @@ class _Ended(Gone):
 def simulate(
     durations: dict[str, float], pool: SimulatedPool, attempts: int = 2, limit: Limit = LIMIT
 ) -> list[tuple[Row, bool]]:
-    """Run the real schedule and the real loop over a simulated pool: all reports, with whether there was another try."""
+    """All reports of the real schedule and loop over a simulated pool, each with whether another attempt followed."""
     reports: list[tuple[Row, bool]] = []
 
     def lost(entry: Entry[str], stage: str, error: Exception) -> Row:
