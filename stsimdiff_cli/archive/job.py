@@ -157,6 +157,7 @@ class Performer:
         source = tokens.grid.source
         known = {"status": SUCCESS, "sha256": source.sha256, "tokens": tokens.grid.tokens}
         if job.method is not None:
+            timer.step("select")
             video = compress_tokens(
                 tokens, job.ratio or "1", job.method, job.runtime, prompt=job.prompt, model=job.model, context=context
             )
