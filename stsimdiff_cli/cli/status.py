@@ -76,7 +76,8 @@ def _print(folder: Path, found: Status) -> None:
 
     items = "an unknown number of" if found.items is None else str(found.items)
     rows = [[state, str(found.counts[state]), text] for state, text in STATES.items() if found.counts[state]]
-    output.table(rows, ["status", "items", "meaning"], f"{printable(str(folder))}: {items} items")
+    output.result(f"{printable(str(folder))}: {items} items")
+    output.table(rows, ["status", "items", "meaning"])
     tokens, kept = found.total("tokens"), found.total("kept")
     amounts = f"{kept} of {tokens} tokens kept" if kept else f"{tokens} tokens"
     output.result(f"{found.video_seconds:.0f} s of video, {amounts}, {output.size(found.total('bytes'))}")
