@@ -108,11 +108,9 @@ def encode_frames(
 
     `mark` is written into the file `to`: which item of an archive it is.
     """
-    from .models.families import open_family
-
     timer = context.timing(runtime)
     timer.step("load")
-    family = open_family(model, revision)
+    family = context.models.family(model, revision)
     encoder = context.models.vision_encoder(family, runtime.resolve(family.checkpoint), frozenset(evidence))
     depth, count = family.frames_per_slot, stream.count
     chunk = max(depth, CHUNK // depth * depth)
@@ -249,7 +247,7 @@ def converse(
 
     timer = context.timing(runtime)
     timer.step("load")
-    family = matching_family(video.grid.model, model)
+    family = matching_family(video.grid.model, model, context.models)
     check_layout(family, video.grid)
     language = context.models.language_model(family, runtime.resolve(family.checkpoint))
     timer.step("prefill")
@@ -282,7 +280,7 @@ def converse_inside(
     runtime.check()
     timer = context.timing(runtime)
     timer.step("load")
-    family = matching_family(tokens.grid.model, model)
+    family = matching_family(tokens.grid.model, model, context.models)
     check_layout(family, tokens.grid)
     require_layers(family, depth or 0)
     language = context.models.language_model(family, runtime.resolve(family.checkpoint), attention_rows=True)

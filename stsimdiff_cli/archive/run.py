@@ -25,6 +25,8 @@ from .sources import STORED, Found, find
 
 #: The work before the work, in words.
 PROBING = "videos looked into"
+#: The part of a time limit after which a worker gives up on a decoder, before it is given up itself.
+_INNER = 0.9
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,8 @@ class _Run:
         ).run()
 
     def _task(self, entry: Entry[str], probe: bool, limit: float | None = None) -> Task:
-        return Task(self.items[entry.thing], self.plan.outputs[entry.thing], entry.attempt, probe, limit)
+        inner = None if limit is None else _INNER * limit
+        return Task(self.items[entry.thing], self.plan.outputs[entry.thing], entry.attempt, probe, inner)
 
     def _lost(self, task: Task, stage: str, error: Exception) -> Row:
         """The row of an item whose worker did not live to write it."""

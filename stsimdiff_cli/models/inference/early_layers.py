@@ -19,14 +19,12 @@ if TYPE_CHECKING:  # these import transformers, which is needed only when a meth
     from .language_model import LanguageModel
 
 
-def matching_family(made_by: ModelRef, model: str | None = None) -> Family:
+def matching_family(made_by: ModelRef, model: str | None, models: ModelCache) -> Family:
     """The family of the model that made a file.
 
     RequestError if `model` is another one, or if the model has changed since.
     """
-    from ..families import open_family
-
-    family = open_family(model or made_by.id, made_by.revision if model is None else None)
+    family = models.family(model or made_by.id, made_by.revision if model is None else None)
     if family.checkpoint.fingerprint != made_by.fingerprint:
         if model is not None and model != made_by.id:
             problem = f"The tokens were made by {made_by.id}; {model} is another model and cannot read them."
@@ -71,7 +69,7 @@ class EarlyLayers:
     def _load(self, layers: int | None) -> LanguageModel:
         self.asked = True
         self.timer.step("load")
-        family = matching_family(self.tokens.grid.model, self.model)
+        family = matching_family(self.tokens.grid.model, self.model, self.models)
         check_layout(family, self.tokens.grid)
         runtime = self.runtime.resolve(family.checkpoint)
         language = self.models.language_model(family, runtime, layers, attention_rows=True)

@@ -24,6 +24,13 @@ class ModelCache:
     def __init__(self) -> None:
         self._kept: dict[Any, Any] = {}
 
+    def family(self, model: str, revision: str | None = None) -> Family:
+        """The family object of a model name. Finding a checkpoint on the Hub may ask the network; here it does once."""
+        if ("family", model, revision) not in self._kept:
+            self._kept["family", model, revision] = _open_family(model, revision)
+        family: Family = self._kept["family", model, revision]
+        return family
+
     def vision_encoder(
         self, family: Family, runtime: ResolvedRuntime, evidence: frozenset[str] = frozenset()
     ) -> VisionEncoder:
@@ -51,5 +58,15 @@ class ModelCache:
 class NoModelCache(ModelCache):
     """Loads a part every time it is asked for, and keeps nothing."""
 
+    def family(self, model: str, revision: str | None = None) -> Family:
+        """The family object of a model name."""
+        return _open_family(model, revision)
+
     def _get(self, build: Callable[..., Part], family: Family, *settings: Any) -> Part:
         return build(family, *settings)
+
+
+def _open_family(model: str, revision: str | None) -> Family:
+    from ..families import open_family
+
+    return open_family(model, revision)
