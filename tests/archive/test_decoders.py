@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -101,26 +102,39 @@ def test_a_stream_that_is_given_up_does_not_disturb_the_next(corpus, decoders):
     decoders.close(one)
 
 
-def test_a_decoder_does_not_hold_more_than_it_may(monkeypatch, corpus):
-    """In this process: the sender waits for room, and one message always has some."""
+def test_a_decoder_does_not_hold_more_than_it_may(monkeypatch):
+    """In this process: the sender waits for room, and the first message always has some."""
     receiver, sender = module.context().Pipe(duplex=False)
     monkeypatch.setattr(module, "AHEAD", 100)
-    sending = module._Sender(sender)
-    part = torch.zeros(1 << 20, dtype=torch.uint8)
-    sending.put(("chunk",), part)
-    began = time.monotonic()
-    import threading
+    large, small = (torch.arange(size).to(torch.uint8) for size in (1 << 20, 10))
+    taken: list[bytes] = []
 
-    threading.Timer(0.3, lambda: (receiver.recv(), os.read(receiver.fileno(), 1 << 16), drain(receiver))).start()
-    sending.put(("chunk",), part[:10])
-    assert time.monotonic() - began > 0.2
+    def take() -> None:
+        time.sleep(0.3)
+        for part in (large, small):
+            receiver.recv()
+            left = part.numel()
+            while left:
+                taken.append(os.read(receiver.fileno(), left))
+                left -= len(taken[-1])
+
+    reader = threading.Thread(target=take)
+    reader.start()
+    sending, began = module._Sender(sender), time.monotonic()
+    sending.put(("chunk",), large)
+    assert time.monotonic() - began < 0.25, "nothing was waiting"
+    sending.put(("chunk",), small)
+    assert time.monotonic() - began > 0.25, "there was no room before the first part was taken"
+    sending.finish()
+    reader.join()
+    assert b"".join(taken) == bytes(large.numpy()) + bytes(small.numpy())
+
+
+def test_a_decoder_whose_worker_has_ended_stops():
+    receiver, sender = module.context().Pipe(duplex=False)
     receiver.close()
-    with pytest.raises((BrokenPipeError, OSError)):
-        for _ in range(100):
-            sending.put(("chunk",), part)
-
-
-def drain(pipe) -> None:
-    left = (1 << 20) - (1 << 16)
-    while left:
-        left -= len(os.read(pipe.fileno(), left))
+    sending = module._Sender(sender)
+    with pytest.raises(OSError):
+        for _ in range(1000):
+            sending.put(("chunk",), torch.zeros(1 << 16, dtype=torch.uint8))
+            time.sleep(0.001)
