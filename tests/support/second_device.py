@@ -37,7 +37,6 @@ from unittest import mock
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils import _device as default_device
-from torch.utils._pytree import tree_leaves, tree_map
 
 CPU = torch.device("cpu")
 COUNT = 2
@@ -122,13 +121,15 @@ def placed(device: Any) -> torch.device:
 
 def _call(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """A function of torch, on whatever devices its tensors are."""
-    tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+    tensors = list(_tensors((args, kwargs)))
     on_device = [tensor for tensor in tensors if isinstance(tensor, DeviceTensor)]
     wanted = _wanted(func, args, kwargs)
     if not on_device and (wanted is None or wanted.type != "cuda"):
         return func(*args, **kwargs)
     own = on_device[0].place if on_device else CPU
     name = getattr(func, "__name__", "")
+    if func is torch.histc and not args[0].is_floating_point():  # CUDA counts whole numbers, too
+        return _call(func, (args[0].float(), *args[1:]), kwargs).to(args[0].dtype)
     if name == "__get__":
         return _attribute(func, args)
     if name in _POINTERS and on_device:
@@ -198,13 +199,9 @@ def _moved(func: Any, args: Any, kwargs: Any, source: torch.device, target: torc
 
 def _run(func: Any, args: Any, kwargs: Any, place: torch.device) -> Any:
     """The function on what is inside the tensors. Tensors that come back, as of `add_`, are the same objects again."""
-    known = {id(leaf.inside): leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, DeviceTensor)}
-    args, kwargs = tree_map(inside, (args, kwargs))
-
-    def outside(out: Any) -> Any:
-        return known[id(out)] if id(out) in known else _wrapped(out, place) if isinstance(out, torch.Tensor) else out
-
-    return tree_map(outside, func(*args, **kwargs))
+    known = {id(tensor.inside): tensor for tensor in _tensors((args, kwargs)) if isinstance(tensor, DeviceTensor)}
+    args, kwargs = _changed((args, kwargs), inside)
+    return _changed(func(*args, **kwargs), lambda out: known.get(id(out)) if id(out) in known else _wrapped(out, place))
 
 
 def _wrapped(tensor: torch.Tensor, place: torch.device) -> torch.Tensor:
@@ -220,12 +217,33 @@ def _generator(given: torch.Generator | None, place: torch.device) -> torch.Gene
     return given
 
 
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    """All tensors in a value: one itself, or those in containers."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, tuple | list | dict):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _tensors(item)
+
+
+def _changed(value: Any, change: Callable[[torch.Tensor], Any]) -> Any:
+    """The same value with changed tensors."""
+    if isinstance(value, torch.Tensor):
+        return change(value)
+    if isinstance(value, dict):
+        return {name: _changed(item, change) for name, item in value.items()}
+    if isinstance(value, tuple | list) and not isinstance(value, torch.Size):
+        items = [_changed(item, change) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+    return value
+
+
 # --- torch's operators, where devices mix ----------------------------------------------------------------------------
 
 
 def _operator(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """One operator with tensors of several devices; RuntimeError where CUDA refuses them."""
-    tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+    tensors = list(_tensors((args, kwargs)))
     place = next(tensor.place for tensor in tensors if isinstance(tensor, DeviceTensor))
     packet = func.overloadpacket
     if packet in _COPIES:
