@@ -190,12 +190,12 @@ def compress_tokens(
     used = {name: tokens.evidence[name] for name in method.evidence}
     on_device = replace(tokens, evidence=used).to(device).in_memory(features=not method.streams)
     llm = EarlyLayers(on_device, question, model, runtime, context.models, timer)
-    selection = method.select(on_device, ratio, llm, timer.step)
+    selection = method.select(on_device, ratio, llm, timer.step).cpu()
     timer.stop()
     if selection.features is None:
         features = on_device.features.gather(selection.index).to("cpu")
     else:
-        features = DenseFeatures(selection.features.cpu(), token_dims=1)
+        features = DenseFeatures(selection.features, token_dims=1)
     return CompressedVideo(
         grid=tokens.grid,
         features=features,
