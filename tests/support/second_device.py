@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -324,6 +324,16 @@ def _set_current(device: Any) -> None:
     _current = placed(device).index
 
 
+@contextmanager
+def _current_device(device: Any) -> Iterator[None]:
+    before = _current
+    _set_current(device)
+    try:
+        yield
+    finally:
+        _set_current(before)
+
+
 def _cuda(seen: SimpleNamespace) -> dict[str, Any]:
     """What replaces the functions of torch.cuda."""
 
@@ -348,7 +358,7 @@ def _cuda(seen: SimpleNamespace) -> dict[str, Any]:
         "device_count": lambda: COUNT,
         "current_device": lambda: _current,
         "set_device": _set_current,
-        "device": lambda device: nullcontext(),
+        "device": _current_device,
         "synchronize": lambda device=None: seen.waited.append(placed("cuda" if device is None else device)),
         "get_device_properties": properties,
         "get_device_name": lambda device="cuda": properties(device).name,
