@@ -23,7 +23,7 @@ from .models import EMBEDDED
 from .models.inference.early_layers import EarlyLayers, check_layout, matching_family
 from .models.inference.model_cache import ModelCache, NoModelCache
 from .models.loading.memory import enough_memory
-from .models.loading.runtime import Runtime
+from .models.loading.runtime import Runtime, selection_device
 from .models.question import check_question
 from .ratio import ALL, Ratio, parse_ratio
 from .records import FROM_CLS, RECEIVED, CompressedVideo, FrameStream, TokenGrid, VideoTokens
@@ -176,7 +176,7 @@ def compress_tokens(
     Raises RequestError if the method needs evidence that the tokens do not carry, if `model` is not the one that made
     the tokens, or if the prompt is empty or not text.
     """
-    device = runtime.check()  # a wrong device is refused even if no LLM is needed
+    device = selection_device(runtime.check())  # a wrong device is refused even if no LLM is needed
     timer = context.timing(runtime)
     method = parse_method(method) if isinstance(method, str) else method
     ratio = ALL if method.keeps_all else parse_ratio(ratio)

@@ -91,11 +91,11 @@ def assert_same(here: Any, there: Any) -> None:
         assert here == there
 
 
-def assert_same_on_both(work: Callable[[str], Any]) -> Any:
+def assert_same_on_both(work: Callable[[str], Any], device: str = DEVICE) -> Any:
     """`work` gives the same on the CPU and on the device; returns it."""
     here = work("cpu")
-    with second_device():
-        there = work(DEVICE)
+    with second_device(torch.device(device).type):
+        there = work(device)
     assert_same(here, there)
     return here
 
@@ -228,12 +228,13 @@ def test_encoding_gives_the_same_tokens_and_evidence():
     assert set(assert_same_on_both(encode)) == {"features", *EVIDENCE}
 
 
+@pytest.mark.parametrize("device", [DEVICE, "mps"])
 @pytest.mark.parametrize("method", [*METHODS, *SWITCHES])
-def test_every_method_keeps_the_same_tokens(method, tokens, models):
+def test_every_method_keeps_the_same_tokens(method, device, tokens, models):
     def compress(device: str) -> dict[str, Any]:
         return numbers_of(pipeline.compress_tokens(tokens, "0.3", method, on(device), context=Context(models)))
 
-    assert_same_on_both(compress)
+    assert_same_on_both(compress, device)
 
 
 def test_tokens_in_a_file_are_compressed_piece_by_piece_on_the_device(tokens, models, tmp_path, monkeypatch):
@@ -258,18 +259,22 @@ def test_tokens_in_a_file_are_compressed_piece_by_piece_on_the_device(tokens, mo
     assert_same_on_both(compress)
 
 
-def test_answers_to_several_questions_are_the_same_greedy_and_drawn(kept, models):
-    answers = assert_same_on_both(lambda device: asked(pipeline.converse(kept, on(device), context=Context(models))))
-    assert len(set(answers)) > 2
+@pytest.mark.parametrize("device", [DEVICE, "mps"])
+def test_answers_to_several_questions_are_the_same_greedy_and_drawn(device, kept, models):
+    def ask(device: str) -> list[str]:
+        return asked(pipeline.converse(kept, on(device), context=Context(models)))
+
+    assert len(set(assert_same_on_both(ask, device))) > 2
 
 
+@pytest.mark.parametrize("device", [DEVICE, "mps"])
 @pytest.mark.parametrize("method", INSIDE)
-def test_answers_are_the_same_if_a_method_prunes_inside_the_llm(method, tokens, models):
+def test_answers_are_the_same_if_a_method_prunes_inside_the_llm(method, device, tokens, models):
     def ask(device: str) -> tuple[list[str], list[int]]:
         talk = pipeline.converse_inside(tokens, "0.3", method, on(device), context=Context(models))
         return asked(talk), list(talk.alive_per_layer)
 
-    assert_same_on_both(ask)
+    assert_same_on_both(ask, device)
 
 
 def test_every_family_encodes_compresses_and_answers_the_same(family: Family, tmp_path_factory):
@@ -352,25 +357,39 @@ def test_a_dummy_has_the_same_weights_on_the_device(tmp_path):
     assert_same_on_both(weights)
 
 
-@pytest.mark.parametrize("device", ["cpu", "cuda:0", "cuda:1"])
+@pytest.mark.parametrize("device", ["cpu", "cuda:0", "cuda:1", "mps"])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_an_answer_leaves_the_random_numbers_of_all_devices_as_they_were(device, temperature, kept, models):
-    with second_device():
+    everywhere = ("cpu", "mps") if device == "mps" else ("cpu", "cuda:0", "cuda:1")
+    with second_device("mps" if device == "mps" else "cuda"):
         talk = pipeline.converse(kept, on(device), context=Context(models))
-        torch.manual_seed(7)
-        expected = [torch.rand(3, device=each).cpu() for each in ("cpu", "cuda:0", "cuda:1")]
-        torch.manual_seed(7)
+        states = [place.clone() for place in _random_states(everywhere)]
         talk.ask(QUESTIONS[0], max_new_tokens=2, temperature=temperature, seed=5)
-        drawn = [torch.rand(3, device=each).cpu() for each in ("cpu", "cuda:0", "cuda:1")]
-    assert_same(dict(enumerate(expected)), dict(enumerate(drawn)))
+        assert all(map(torch.equal, states, _random_states(everywhere)))
 
 
-def test_a_stopwatch_waits_for_the_device_that_it_names():
-    with second_device() as seen:
-        timer = Stopwatch(DEVICE)
-        timer.step("encode")
-        timer.stop()
-    assert seen.waited and set(seen.waited) == {torch.device(DEVICE)}
+def _random_states(devices: tuple[str, ...]) -> list[torch.Tensor]:
+    modules = {"cpu": torch, "mps": torch.mps}
+    return [
+        torch.cuda.get_rng_state(device) if device.startswith("cuda") else modules[device].get_rng_state()
+        for device in devices
+    ]
+
+
+@pytest.mark.parametrize("named", [DEVICE, "mps", "auto"])
+def test_a_stopwatch_waits_for_the_device_that_it_names(named):
+    for kind in {"cuda", "mps"} if named == "auto" else {torch.device(named).type}:
+        with second_device(kind) as seen:
+            timer = Stopwatch(named)
+            timer.step("encode")
+            timer.stop()
+        expected = torch.device(DEVICE if named == DEVICE else f"{kind}:0")
+        assert seen.waited and set(seen.waited) == {expected}
+
+
+def test_a_number_of_float64_does_not_exist_on_mps():
+    with second_device("mps"), pytest.raises(TypeError, match="float64"):
+        torch.ones(1, device="mps").double()
 
 
 @dataclass(frozen=True)

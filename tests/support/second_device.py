@@ -1,9 +1,11 @@
-"""A second device on a machine that has none: `cuda:0` and `cuda:1`, whose tensors lie on the CPU after all.
+"""A second device on a machine that has none: its tensors lie on the CPU after all.
 
-    with second_device() as device:
+    with second_device() as device:        # two GPUs, cuda:0 and cuda:1
         main(["ask", "clip.mp4", "What happens?", "--device", "cuda:1"])
+    with second_device("mps"):             # that of an Apple computer
+        main(["ask", "clip.mp4", "What happens?"])
 
-Within the block torch says that there are two GPUs, and the program takes the way to them that it takes on a real
+Within the block torch says that the device is there, and the program takes the way to it that it takes on a real
 one. A tensor there is a DeviceTensor, which holds an ordinary tensor and can do nothing without it:
 
     torch function --> _call --> all tensors on one device?  yes: the same function on the tensors inside
@@ -15,7 +17,8 @@ So numbers are those of the CPU, bit for bit, and a tensor on the wrong device i
 - tensors of two devices do not mix, except for a 0-dimensional one on the CPU in elementwise arithmetic, and `copy_`;
 - `numpy()` and whatever else needs the CPU's memory is refused, also to C++ that takes a DeviceTensor by surprise;
 - `cpu()` and `to()` make copies, so what is written into one is not seen in the other;
-- a device has random numbers of its own, and takes no generator of another device.
+- a device has random numbers of its own, and takes no generator of another device;
+- mps has no float64.
 
 One rule is stricter: an index on the CPU into a tensor on a device is refused, though not to transformers. torch would
 copy it, on every call.
@@ -39,6 +42,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _device as default_device
 
 CPU = torch.device("cpu")
+#: All devices besides the CPU. Their numbers in this list are their names for C++: the last is meta:2.
+DEVICES = [torch.device("cuda", 0), torch.device("cuda", 1), torch.device("mps", 0)]
 COUNT = 2
 #: Functions that read or hand out the CPU's memory of a tensor.
 _POINTERS = {"numpy", "__array__", "data_ptr", "untyped_storage", "storage", "__dlpack__", "share_memory_"}
@@ -65,7 +70,7 @@ class DeviceTensor(torch.Tensor):
     def __new__(cls, inside: torch.Tensor, place: torch.device) -> DeviceTensor:
         """For C++ it is on the device `meta`, which has no memory: so no operator can run on it by mistake."""
         out = torch.Tensor._make_wrapper_subclass(
-            cls, inside.shape, strides=inside.stride(), dtype=inside.dtype, device=f"meta:{place.index}"
+            cls, inside.shape, strides=inside.stride(), dtype=inside.dtype, device=f"meta:{DEVICES.index(place)}"
         )
         out.inside, out.place = inside, place
         return out
@@ -101,7 +106,20 @@ class _Everything(TorchFunctionMode):
         return _call(func, args, kwargs or {})
 
 
-_generators: list[DeviceGenerator] = []
+class _Event(torch.Event):
+    """An event of a device that computes at once."""
+
+    def __new__(cls, device: Any = None, **_: Any) -> _Event:
+        return super().__new__(cls, CPU)
+
+    def record(self, stream: Any = None) -> None:
+        pass
+
+    def synchronize(self) -> None:
+        pass
+
+
+_generators: dict[torch.device, DeviceGenerator] = {}
 _current = 0  # number of the device that "cuda" means
 
 
@@ -113,7 +131,9 @@ def inside(tensor: Any) -> Any:
 def placed(device: Any) -> torch.device:
     """A device with its number, from any way to name it."""
     device = torch.device("cuda", device) if isinstance(device, int) else torch.device(device)
-    return torch.device("cuda", _current) if device == torch.device("cuda") else device
+    if device.index is not None or device.type not in ("cuda", "mps"):
+        return device
+    return torch.device(device.type, _current if device.type == "cuda" else 0)
 
 
 # --- torch's functions -----------------------------------------------------------------------------------------------
@@ -124,7 +144,7 @@ def _call(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     tensors = list(_tensors((args, kwargs)))
     on_device = [tensor for tensor in tensors if isinstance(tensor, DeviceTensor)]
     wanted = _wanted(func, args, kwargs)
-    if not on_device and (wanted is None or wanted.type != "cuda"):
+    if not on_device and (wanted is None or wanted not in DEVICES):
         return func(*args, **kwargs)
     own = on_device[0].place if on_device else CPU
     name = getattr(func, "__name__", "")
@@ -143,7 +163,7 @@ def _call(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if name in _RANDOM:
         kwargs = {**kwargs, "generator": _generator(kwargs.get("generator"), place)}
     if wanted is not None:
-        kwargs = {**kwargs, "device": CPU if wanted.type == "cuda" else wanted}
+        kwargs = {**kwargs, "device": CPU if wanted in DEVICES else wanted}
     return _run(func, args, kwargs, place)
 
 
@@ -173,7 +193,12 @@ def _place(tensor: torch.Tensor) -> torch.device:
 def _attribute(func: Any, args: tuple[Any, ...]) -> Any:
     """An attribute such as `x.device` or `x.T`."""
     owner = args[0]
-    facts = {torch.Tensor.device: owner.place, torch.Tensor.is_cuda: True, torch.Tensor.is_cpu: False}
+    facts = {
+        torch.Tensor.device: owner.place,
+        torch.Tensor.is_cpu: False,
+        torch.Tensor.is_cuda: owner.place.type == "cuda",
+        torch.Tensor.is_mps: owner.place.type == "mps",
+    }
     for attribute, value in facts.items():
         if func == attribute.__get__:
             return value
@@ -205,13 +230,15 @@ def _run(func: Any, args: Any, kwargs: Any, place: torch.device) -> Any:
 
 
 def _wrapped(tensor: torch.Tensor, place: torch.device) -> torch.Tensor:
-    return DeviceTensor(tensor, place) if place.type == "cuda" else tensor
+    if place.type == "mps" and tensor.dtype == torch.float64:
+        raise TypeError("Cannot convert a MPS Tensor to float64: the device mps doesn't support it. Use float32.")
+    return DeviceTensor(tensor, place) if place in DEVICES else tensor
 
 
 def _generator(given: torch.Generator | None, place: torch.device) -> torch.Generator | None:
     """The generator that draws on a device; RuntimeError for one of another device."""
     if given is None:
-        return _generators[place.index] if place.type == "cuda" else None
+        return _generators.get(place)
     if placed(given.device) != place:
         raise RuntimeError(f"Expected a '{place}' device type for generator but found '{given.device}'")
     return given
@@ -258,7 +285,7 @@ def _copy_target(packet: Any, args: Any, kwargs: Any) -> torch.device:
     device = kwargs.get("device")
     if packet is not _aten._to_copy or device is None:
         return _place(args[0])
-    return torch.device("cuda", device.index) if device.type == "meta" else placed(device)
+    return DEVICES[device.index] if device.type == "meta" else placed(device)
 
 
 def _check_devices(func: Any, args: Any, kwargs: Any, tensors: list[torch.Tensor], place: torch.device) -> None:
@@ -301,16 +328,22 @@ def _arguments(func: Any, args: Any, kwargs: Any) -> Iterator[tuple[Any, Any]]:
             yield argument, kwargs[argument.name]
 
 
-# --- torch.cuda ------------------------------------------------------------------------------------------------------
+# --- torch.cuda and torch.mps ----------------------------------------------------------------------------------------
 
 
 @contextmanager
-def second_device() -> Iterator[SimpleNamespace]:
-    """Within the block there are two devices. `waited` collects the devices that were synchronised."""
+def second_device(kind: str = "cuda") -> Iterator[SimpleNamespace]:
+    """Within the block there are two GPUs, or with "mps" that one. `waited` collects devices that were synchronised."""
     seen = SimpleNamespace(waited=[])
-    _generators[:] = [DeviceGenerator(torch.device("cuda", number)) for number in range(COUNT)]
+    _generators.update({place: DeviceGenerator(place) for place in DEVICES if place.type == kind})
     with ExitStack() as stack:
-        stack.enter_context(mock.patch.multiple(torch.cuda, **_cuda(seen)))
+        stack.callback(_generators.clear)
+        if kind == "cuda":
+            stack.enter_context(mock.patch.multiple(torch.cuda, **_cuda(seen)))
+        else:
+            stack.enter_context(mock.patch.multiple(torch.mps, **_mps(seen)))
+            stack.enter_context(mock.patch.object(torch.backends.mps, "is_available", lambda: True))
+            stack.enter_context(mock.patch.object(torch, "Event", _Event))  # transformers makes some on mps
         stack.enter_context(mock.patch.object(torch, "Generator", DeviceGenerator))
         # No kernel can read a DeviceTensor: as if Triton were not installed.
         stack.enter_context(mock.patch.dict(sys.modules, {"stsimdiff_cli.graph.kernels.fused": None}))
@@ -338,10 +371,10 @@ def _cuda(seen: SimpleNamespace) -> dict[str, Any]:
     """What replaces the functions of torch.cuda."""
 
     def generator(device: Any = "cuda") -> DeviceGenerator:
-        return _generators[placed(device).index]
+        return _generators[placed(device)]
 
     def each(work: Callable[[DeviceGenerator], Any]) -> None:
-        for one in _generators:
+        for one in _generators.values():
             work(one)
 
     def properties(device: Any = "cuda") -> SimpleNamespace:
@@ -363,9 +396,21 @@ def _cuda(seen: SimpleNamespace) -> dict[str, Any]:
         "get_device_properties": properties,
         "get_device_name": lambda device="cuda": properties(device).name,
         "get_device_capability": lambda device="cuda": (8, 0),
-        "default_generators": tuple(_generators),
+        "default_generators": tuple(_generators.values()),
         "get_rng_state": lambda device="cuda": generator(device).get_state(),
         "set_rng_state": lambda state, device="cuda": generator(device).set_state(state),
         "manual_seed": lambda seed: generator().manual_seed(seed),
         "manual_seed_all": lambda seed: each(lambda one: one.manual_seed(seed)),
+    }
+
+
+def _mps(seen: SimpleNamespace) -> dict[str, Any]:
+    """What replaces the functions of torch.mps."""
+    ((place, generator),) = _generators.items()
+    return {
+        "synchronize": lambda: seen.waited.append(place),
+        "empty_cache": lambda: None,
+        "get_rng_state": lambda device="mps": generator.get_state(),
+        "set_rng_state": lambda state, device="mps": generator.set_state(state),
+        "manual_seed": generator.manual_seed,
     }

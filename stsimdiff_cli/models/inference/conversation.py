@@ -160,10 +160,9 @@ def _seeded(device: torch.device, seed: int) -> Iterator[None]:
 
     Other GPUs are left alone: `torch.manual_seed` would start the caller's random numbers on all of them anew.
     """
-    gpu = device.type == "cuda"
-    with torch.random.fork_rng(devices=[device] if gpu else []):
+    with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device], device_type=device.type):
         torch.default_generator.manual_seed(seed)
-        if gpu:
+        if device.type == "cuda":
             with torch.cuda.device(device):
                 torch.cuda.manual_seed(seed)
         elif device.type == "mps":
