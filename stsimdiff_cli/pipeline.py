@@ -23,7 +23,7 @@ from .models import EMBEDDED
 from .models.inference.early_layers import EarlyLayers, check_layout, matching_family
 from .models.inference.model_cache import ModelCache, NoModelCache
 from .models.loading.memory import enough_memory
-from .models.loading.runtime import Runtime
+from .models.loading.runtime import Runtime, selection_device
 from .models.question import check_question
 from .ratio import ALL, Ratio, parse_ratio
 from .records import FROM_CLS, RECEIVED, CompressedVideo, FrameStream, TokenGrid, VideoTokens
@@ -176,7 +176,7 @@ def compress_tokens(
     Raises RequestError if the method needs evidence that the tokens do not carry, if `model` is not the one that made
     the tokens, or if the prompt is empty or not text.
     """
-    device = runtime.check()  # a wrong device is refused even if no LLM is needed
+    device = selection_device(runtime.check())  # a wrong device is refused even if no LLM is needed
     timer = context.timing(runtime)
     method = parse_method(method) if isinstance(method, str) else method
     ratio = ALL if method.keeps_all else parse_ratio(ratio)
@@ -190,12 +190,12 @@ def compress_tokens(
     used = {name: tokens.evidence[name] for name in method.evidence}
     on_device = replace(tokens, evidence=used).to(device).in_memory(features=not method.streams)
     llm = EarlyLayers(on_device, question, model, runtime, context.models, timer)
-    selection = method.select(on_device, ratio, llm, timer.step)
+    selection = method.select(on_device, ratio, llm, timer.step).cpu()
     timer.stop()
     if selection.features is None:
         features = on_device.features.gather(selection.index).to("cpu")
     else:
-        features = DenseFeatures(selection.features.cpu(), token_dims=1)
+        features = DenseFeatures(selection.features, token_dims=1)
     return CompressedVideo(
         grid=tokens.grid,
         features=features,
