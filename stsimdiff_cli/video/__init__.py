@@ -5,7 +5,9 @@
 
 scanning.py     what is in a file, from its packets (opening, packets, nal_units, orientation, timeline)
 sampling.py     which frames to read
-reading.py      reads them with pyav_reader.py (and its decoding.py), decord_reader.py or torchcodec_reader.py
+reading.py      reads them with pyav_reader.py (and its finding, decoding), decord_reader.py or torchcodec_reader.py
+workers.py      reads them with several of these at a time, each a part (dividing.py)
+chunks.py       delivers them in order
 source.py       the record of the file that frames came from
 rechunk.py      regroups frames into chunks of one size
 prefetch.py     decodes the next chunk while the last one is used
@@ -45,5 +47,5 @@ def open_stream(path: str | Path, sampling: Sampling, chunk: int = 8) -> FrameSt
     video = scan(path)
     decoder = decoder_for(video, sampling.decoder)
     indices = choose_frames(video, sampling)
-    source = source_of(path, video, decoder)
-    return FrameStream(source, len(indices), read_frames(path, video, indices, chunk=chunk, decoder=decoder))
+    chunks = read_frames(path, video, indices, chunk, decoder, sampling.workers)
+    return FrameStream(source_of(path, video, decoder), len(indices), chunks)

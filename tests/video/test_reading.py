@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from stsimdiff_cli.errors import RequestError, VideoError
-from stsimdiff_cli.video import Sampling, Scan, choose_frames, pyav_reader, read_frames, scan, source_of
+from stsimdiff_cli.video import Sampling, Scan, choose_frames, read_frames, scan, source_of
 from stsimdiff_cli.video.decoding import AstrayError, Decoding
 from tests.hostile.videos import copy_with_made_up_times
 from tests.support.clip_factory import (
@@ -32,6 +32,7 @@ from tests.support.clip_factory import (
     truncate,
     turn,
 )
+from tests.support.decoding import decode_with
 
 N = 60
 VARIABLE = [6 * i for i in range(30)] + [180 + i for i in range(30)]  # 10 frames a second, then 60; in sixtieths
@@ -85,7 +86,7 @@ def clip(tmp_path_factory):
 
 @pytest.fixture(params=[1, 4], ids=["one thread", "four threads"])
 def threads(request, monkeypatch):
-    monkeypatch.setattr(pyav_reader, "decode_threads", lambda: request.param)
+    decode_with(monkeypatch, request.param)
 
 
 def read(path: Path, scanned: Scan, indices, chunk: int = 8) -> tuple[list[int | None], list[float], list[float]]:
