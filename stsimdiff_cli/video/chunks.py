@@ -13,11 +13,12 @@ from torch import Tensor
 from ..errors import VideoError
 from ..records import Frames
 from .decoding import StoppedError
+from .ffmpeg_log import silenced
 from .scanning import Scan
 
 
 class FrameChunks(Iterator[Frames]):
-    """The chosen frames of a video in chunks: see `read_frames`. `stop` and `close` may be called from any thread."""
+    """The chosen frames of a video in chunks: see `read_frames`. `cancel` and `close` may be called from any thread."""
 
     def __init__(self, path: Path, scan: Scan, chosen: list[int], chunk: int, source: Source) -> None:
         self._path, self._scan, self._chosen, self._size, self._source = path, scan, chosen, chunk, source
@@ -54,10 +55,10 @@ class FrameChunks(Iterator[Frames]):
                 "The file is damaged: get it again, or choose other frames.",
             )
 
-    def stop(self) -> None:
+    def cancel(self) -> None:
         """End soon: a call of `next` that waits in another thread raises StopIteration."""
         self._ended = True
-        self._source.stop()
+        self._source.cancel()
 
     def close(self) -> None:
         """End, and close the file. No thread is left."""
@@ -65,7 +66,7 @@ class FrameChunks(Iterator[Frames]):
         self._source.close()
 
     def __del__(self) -> None:
-        self.stop()
+        self.cancel()
 
 
 class Source(Protocol):
@@ -74,7 +75,7 @@ class Source(Protocol):
     def chunk(self, number: int) -> tuple[Tensor, list[bool]]:
         """The pixels of a chunk (n, height, width, 3), and for each frame whether it is there."""
 
-    def stop(self) -> None:
+    def cancel(self) -> None:
         """Let a call of `chunk` in another thread end soon, with StoppedError."""
 
     def close(self) -> None:
@@ -114,9 +115,10 @@ class OneReader:
                 raise StoppedError
             indices = self._chosen[number * self._size : (number + 1) * self._size]
             pixels = torch.empty((len(indices), *self._shape, 3), dtype=torch.uint8)
-            return pixels, self._reader.read(indices, pixels)
+            with silenced():
+                return pixels, self._reader.read(indices, pixels)
 
-    def stop(self) -> None:
+    def cancel(self) -> None:
         """As `Source`."""
         self._stopped = True
         if self._reader is not None:
@@ -124,7 +126,7 @@ class OneReader:
 
     def close(self) -> None:
         """As `Source`."""
-        self.stop()
+        self.cancel()
         with self._reading:
             if self._reader is not None:
                 self._reader.close()

@@ -11,11 +11,7 @@ PATIENCE = 64  # packets after its own within which a frame must be delivered; H
 
 
 class Finder:
-    """Finds frames in increasing order, and decodes each group of pictures once.
-
-    What is found, and what is missing, does not depend on where the decoder was before: a frame that is not clean
-    because of damage before its group of pictures is decoded again from its own key frame.
-    """
+    """Finds frames in increasing order, and decodes each group of pictures once."""
 
     def __init__(self, scan: Scan, decoding: Decoding) -> None:
         self._scan, self.decoding = scan, decoding
@@ -50,10 +46,6 @@ class Finder:
         if stamp not in self._kept:
             self._go_to(entry, stamp)
         frame = self._advance(stamp, entry, position, wanted)
-        if not decoding.clean(entry, position) and decoding.seekable and decoding.start < entry:
-            # Damage that was noticed late may lie before the key frame: without it, the frame may be whole.
-            self._restart(entry)
-            frame = self._advance(stamp, entry, position, wanted)
         if frame is None and decoding.clean(entry, position) and decoding.seekable and 0 < entry <= decoding.start:
             # Some streams refresh the picture gradually, and decoding must start more than one key frame earlier.
             self._restart(int(self._scan.packets.last_key[entry - 1]))

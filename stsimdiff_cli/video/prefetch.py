@@ -20,10 +20,10 @@ class Closable(Protocol):
 
 
 @runtime_checkable
-class Stoppable(Protocol):
+class Cancellable(Protocol):
     """Items of which the one in work can be ended from another thread."""
 
-    def stop(self) -> None:
+    def cancel(self) -> None:
         """End them soon."""
 
 
@@ -31,7 +31,7 @@ def prefetched(items: Iterable[Item]) -> Iterator[Item]:
     """The same items, each made in a thread while the one before it is used; at most one is waiting.
 
     An exception raised while an item is made is raised in its place. If the consumer stops early, so does the thread:
-    at once if the items have a method `stop` that may be called from another thread, else after its current item. The
+    at once if the items have a method `cancel` that may be called from another thread, else after its current item. The
     items are then closed.
     """
     ready: Queue[Any] = Queue(maxsize=1)
@@ -70,6 +70,6 @@ def prefetched(items: Iterable[Item]) -> Iterator[Item]:
             yield item
     finally:
         stopped.set()
-        if isinstance(items, Stoppable):
-            items.stop()
+        if isinstance(items, Cancellable):
+            items.cancel()
         thread.join()

@@ -25,8 +25,9 @@ class PyavReader:
     from it until the next key frame, so all of them are missing. (A flipped bit that leaves a packet valid goes
     unnoticed: video has no checksums.)
 
-    One thread locates damage more exactly than several. Where several find a frame missing, its group of pictures is
-    therefore decoded again with one, so that frames do not depend on the number of threads.
+    What is found does not depend on what was read before, nor on the number of threads. Where a frame is missing, its
+    group of pictures is decoded again by a decoder that is new, because damage changes decoders for good (how many
+    pictures they hold back), and with one thread, because it locates damage more exactly.
     """
 
     name = "pyav"
@@ -43,32 +44,38 @@ class PyavReader:
     def __init__(self, path: Path, scan: Scan, threads: int | None = None, scaling: int | None = None) -> None:
         """`threads` decode and `scaling` make RGB of frames; by default as many as suit the machine."""
         self._path, self._scan = path, scan
-        self._finder = Finder(scan, Decoding(path, scan, threads or decode_threads()))
-        self._careful: Finder | None = None  # decodes with one thread where several have found a frame missing
-        self._group: tuple[int, list[int]] = (-1, [])  # a key packet, and the frames read that are decoded from it
-        self._doubted = False  # whether this group is read with care
+        self._threads = threads or decode_threads()
+        self._finders: list[Finder] = []  # those that are open
         self._cancelled = False
+        self._finder = self._new(self._threads)
+        self._careful: Finder | None = None  # reads a group of pictures again in which a frame is missing
+        self._entry = -1  # the key packet of the group that is read
+        self._before: list[int] = []  # frames of this group that were read
         self._rgb = VideoReformatter()
         self._scaling = _scaling(scaling)
+
+    def _new(self, threads: int) -> Finder:
+        finder = Finder(self._scan, Decoding(self._path, self._scan, threads))
+        self._finders.append(finder)
+        if self._cancelled:
+            finder.decoding.cancelled = True
+        return finder
 
     @property
     def lost(self) -> bool:
         """True once seeks in the file have gone wrong, so that it is decoded from its beginning."""
-        finders = [finder for finder in (self._finder, self._careful) if finder]
-        return self._scan.counted is None and not all(finder.decoding.seekable for finder in finders)
+        return self._scan.counted is None and not all(finder.decoding.seekable for finder in self._finders)
 
     def cancel(self) -> None:
         """Let a read in progress, in another thread, end soon with StoppedError."""
         self._cancelled = True
-        for finder in (self._finder, self._careful):
-            if finder:
-                finder.decoding.cancelled = True
+        for finder in list(self._finders):
+            finder.decoding.cancelled = True
 
     def close(self) -> None:
         """Close the file."""
-        for finder in (self._finder, self._careful):
-            if finder:
-                finder.close()
+        while self._finders:
+            self._finders.pop().close()
 
     def read(self, indices: Sequence[int], pixels: Tensor) -> list[bool]:
         """Write frame `indices[k]` to pixels[k] (height, width, 3) uint8; False where it is missing."""
@@ -93,26 +100,39 @@ class PyavReader:
     def _frame(self, index: int, wanted: set[int]) -> Any:
         """The decoded frame, or None if it is missing."""
         entry = int(self._scan.entry[index])
-        if entry != self._group[0]:
-            self._group, self._doubted = (entry, []), False
-        if self._doubted and self._careful:
+        if entry != self._entry:
+            self._entry, self._before = entry, []
+            self._renew()
+        if self._careful:
             return self._careful.frame(index, wanted)
         frame = self._finder.frame(index, wanted)
-        if frame is None and self._finder.decoding.threads > 1:
-            self._doubted = True
-            return self._with_care(index, wanted)
-        self._group[1].append(index)
+        self._before.append(index)
+        if frame is None and not self.lost and not self._scan.counted:
+            return self._again(wanted)
+        if self.lost and self._finder.decoding.threads > 1:
+            self._replace(1, seekable=False)
+            return self._finder.frame(index, wanted)
         return frame
 
-    def _with_care(self, index: int, wanted: set[int]) -> Any:
-        """The frame decoded with one thread, after the frames of its group before it: None if it is missing."""
-        if self._careful is None:
-            self._careful = Finder(self._scan, Decoding(self._path, self._scan, 1))
-            self._careful.decoding.cancelled = self._cancelled
-        self._careful.forget()
-        for before in self._group[1]:
-            self._careful.frame(before, wanted)
-        return self._careful.frame(index, wanted)
+    def _again(self, wanted: set[int]) -> Any:
+        """The last frame read by a new decoder, after those of its group before it; None if it is missing."""
+        self._careful = self._new(1)
+        frame = None
+        for index in self._before:
+            frame = self._careful.frame(index, wanted)
+        return frame
+
+    def _renew(self) -> None:
+        """After a group with a missing frame, go on with a new decoder."""
+        if self._careful:
+            self._replace(self._threads, seekable=not self.lost)
+
+    def _replace(self, threads: int, seekable: bool) -> None:
+        self.close()
+        self._careful = None
+        self._threads = threads
+        self._finder = self._new(threads)
+        self._finder.decoding.seekable &= seekable
 
 
 def _scaling(threads: int | None) -> dict[str, int]:

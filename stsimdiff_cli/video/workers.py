@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .decoding import StoppedError
 from .dividing import Division
+from .ffmpeg_log import listening, silenced
 from .pyav_reader import PyavReader
 
 
@@ -57,7 +58,7 @@ class Workers:
     def chunk(self, number: int) -> tuple[Tensor, list[bool]]:
         """The pixels of a chunk (n, height, width, 3), and for each frame whether it is there.
 
-        To be called for each chunk once, in order. Raises what a reader raised, and StoppedError after `stop`.
+        To be called for each chunk once, in order. Raises what a reader raised, and StoppedError after `cancel`.
         """
         with self._change:
             self._asked = number
@@ -67,7 +68,7 @@ class Workers:
                 self._change.wait()
             return self._chunks.pop(number)
 
-    def stop(self) -> None:
+    def cancel(self) -> None:
         """Let all workers end soon. May be called from any thread."""
         with self._change:
             self._stopped = True
@@ -77,7 +78,7 @@ class Workers:
 
     def close(self) -> None:
         """Stop, and wait until the last worker has closed its file."""
-        self.stop()
+        self.cancel()
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join()
@@ -112,6 +113,11 @@ class Workers:
     # The workers' side.
 
     def _work(self, worker: int) -> None:
+        # With the log on as long as a worker lives, it is not switched off while another one writes to it.
+        with listening() if self._division.threads == 1 else silenced():
+            self._read_parts(worker)
+
+    def _read_parts(self, worker: int) -> None:
         reader: PyavReader | None = None
         try:
             while (part := self._take(worker)) is not None:
