@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import threading
 import time
@@ -238,7 +239,7 @@ def test_codecs_that_are_listened_to_are_decoded_without_threads(clip):
 def test_groups_share_no_key_packet_and_lie_one_after_the_other(entries):
     starts, ends = dividing._groups(np.array(entries))
     assert [*starts, len(entries)] == [0, *ends]
-    for a, b in zip(ends[:-1], ends[1:], strict=True):
+    for a, b in itertools.pairwise(ends):
         assert max(entries[:a]) < min(entries[a:b])
 
 
