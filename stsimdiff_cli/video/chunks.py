@@ -1,4 +1,4 @@
-"""Delivers the chosen frames of a video in chunks, whoever reads them."""
+"""Delivers the chosen frames of a video in chunks."""
 
 from __future__ import annotations
 
