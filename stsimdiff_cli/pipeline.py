@@ -11,6 +11,7 @@ Functions take records and return records. What several calls may share is in a 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -81,7 +82,7 @@ def encode_video(
     """Decode the chosen frames of a video and encode them into visual tokens, a few frames at a time.
 
     `evidence` names what the vision encoder should record for methods ("saliency", "keys"). Memory holds the tokens
-    and two chunks of frames; with `to`, the tokens are written to that tokens file while they are encoded, and stay
+    and a few chunks of frames; with `to`, the tokens are written to that tokens file while they are encoded, and stay
     there. Frames that cannot be decoded are left out; their times are in `grid.source.missing_seconds`.
 
     Raises RequestError for a wrong request, VideoError for a video that cannot be read, ModelError for a checkpoint
@@ -115,9 +116,9 @@ def encode_frames(
     missing: list[float] = []
     seconds: list[float] = []
     grid: TokenGrid | None = None
-    with open_sink(to) as sink:
+    with open_sink(to) as sink, closing(prefetched(stream.chunks)) as ahead:
         timer.step("decode")
-        for part in rechunked(prefetched(stream.chunks), chunk, missing):
+        for part in rechunked(ahead, chunk, missing):
             context.progress("decode", min(len(seconds) * depth + len(part.seconds), count), count)
             timer.step("encode")
             new = {name: tensor.cpu() for name, tensor in encoder.encode(part.pixels, count).items()}
