@@ -179,7 +179,7 @@ def make_batch(examples: list[Example], kept: list[Tensor], asked: list[list[Ask
         gather([e.raw.shift for e in examples]),
         gather([e.change for e in examples]),
         gather([torch.cat([e.features[:1], e.features[:-1]]) for e in examples]),
-        torch.stack([i // CELLS / slots for i in kept]),
+        torch.stack([p[0] for p in places]).float().log1p() / 4,
         options.to(device),
     )
 
@@ -295,11 +295,11 @@ class Hints(nn.Module):
         device = batch.news.device
         changed, shown = batch.change > 0.5, {}
         loss = F.binary_cross_entropy_with_logits(
-            self.changed(states[0])[..., 0], changed.float(), pos_weight=torch.tensor(4.0, device=device)
+            self.changed(states[0])[..., 0], changed.float(), pos_weight=torch.tensor(30.0, device=device)
         )
         if changed.any():
             guess = self.earlier(states[0][changed])
-            loss = loss + 1 - F.cosine_similarity(guess, batch.earlier[changed].float(), dim=-1).mean()
+            loss = loss + 3 - 3 * F.cosine_similarity(guess, batch.earlier[changed].float(), dim=-1).mean()
         for name, head, state, labels in zip(
             ("fresh", "news"), self.news, states[1:], (batch.fresh, batch.news), strict=True
         ):
