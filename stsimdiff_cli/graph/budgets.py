@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .numerics import stable_topk
+from .numerics import ranks_in_groups, stable_topk
 
 
 def fit_representatives(rank: Tensor, community: Tensor, wanted: int, known: Tensor) -> Tensor:
@@ -13,16 +13,34 @@ def fit_representatives(rank: Tensor, community: Tensor, wanted: int, known: Ten
 
     A token of place k (from 0) in a community of n is one of the ceil(r n) representatives of Eq. 5 as soon as r
     exceeds k / n. So those with the lowest k / n are the representatives at the highest rate that fits. `rank` (N,) is
-    the place of each token in its `community` (N,). Ties go to the larger community, which represents more, then to
-    the lower index. Tokens that are `known` (N,) to be kept are left out.
+    the place of each token in its `community` (N,). Ties go to the larger community, which represents more; among
+    equals they are spread over the video. Tokens that are `known` (N,) to be kept are left out.
     """
     size = torch.bincount(community)[community]  # (N,)
     rate = torch.where(known, torch.inf, rank.double() / size)
-    order = torch.sort(size, descending=True, stable=True).indices
+    order = spread_order(len(rank), rank.device)
+    order = order[torch.sort(size[order], descending=True, stable=True).indices]
     order = order[torch.sort(rate[order], stable=True).indices][:wanted]
     keep = torch.zeros_like(known)
     keep[order] = True
     return keep
+
+
+def spread_order(count: int, device: torch.device) -> Tensor:
+    """(N,) the numbers below `count` in an order whose every beginning is spread evenly: by multiples of the golden ratio.
+
+    In whole numbers (Knuth's multiplicative hashing), so that every device has the same order.
+    """
+    return torch.argsort(torch.arange(count, device=device) * 2654435769 % (1 << 32), stable=True)
+
+
+def varied(sharpness: Tensor, event: Tensor, community: Tensor) -> Tensor:
+    """(N,) float64: the n-th sharpest event of a `community` (N,) has 1/n of its `sharpness` (N,), 0 what is none.
+
+    So many events that resemble each other give way to others that are less sharp.
+    """
+    score = torch.where(event, sharpness.double(), -torch.inf)
+    return torch.where(event, sharpness / (ranks_in_groups(score, community) + 1), 0)
 
 
 def sharpest(sharpness: Tensor, event: Tensor, most: int) -> Tensor:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import max_pool3d
 
 from ..token_features import TokenFeatures
 from . import kernels
@@ -22,12 +23,14 @@ class Edges:
     """Cosine weights (Eq. 3), float32, of the edges of Eq. 1 and Eq. 2, each at the position of its earlier node.
 
     The lengths of the tokens, float64, are kept too: computing them again would take another pass over the features.
+    `far` are edges over several slots, where asked for: slow changes show in them.
     """
 
     right: Tensor  # (T, H, W-1) to the neighbour in the next column
     down: Tensor  # (T, H-1, W) to the neighbour in the next row
     later: Tensor  # (T-1, H, W) to the same cell in the next slot
     norm: Tensor  # (T, H, W)
+    far: Tensor | None = None  # (T-k, H, W) to the same cell k slots later
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -35,20 +38,27 @@ class Edges:
         return self.down.shape[0], self.right.shape[1], self.down.shape[2]
 
 
-def edge_weights(features: TokenFeatures, slots: int | None = None) -> Edges:
+def edge_weights(features: TokenFeatures, slots: int | None = None, far: int = 0) -> Edges:
     """Cosine of every spatial and temporal pair of neighbours (Eq. 1 to 3) in `features` (T, H, W, D).
 
-    One pass over chunks of `slots` slots (default: `features.chunk_rows`), each together with the last slot of the
-    chunk before. StsimdiffError with the position if a feature is NaN or infinite.
+    With `far`, also of every token and the one of its cell so many slots later. One pass over chunks of `slots` slots
+    (default: `features.chunk_rows`), each together with the last slot of the chunk before, or the last `far`.
+    StsimdiffError with the position if a feature is NaN or infinite.
     """
     parts, previous = [], None
+    distant: list[Tensor] = []
+    past: list[Tensor] = []
     for begin, chunk in features.chunks(slots):
-        products = kernels.choose(chunk, math.prod(features.shape)).products(chunk, previous)
+        kernel = kernels.choose(chunk, math.prod(features.shape))
+        products = kernel.products(chunk, previous)
         if not bool(torch.isfinite(products[..., 0]).all()):
             for t in range(len(chunk)):
                 refuse_non_finite(chunk[t], begin + t)
         parts.append(products)
         previous = chunk[-1].clone()  # a view would keep the whole chunk
+        if far:
+            distant += _far_products(kernel, [*past, *chunk], len(past), far)
+            past = [slot.clone() for slot in [*past, *chunk][-far:]]
     itself, right, down, earlier = torch.cat(parts).unbind(-1)  # (T, H, W)
     norm = itself.sqrt()
     inverse = kernels.inverse_of(norm)
@@ -57,7 +67,17 @@ def edge_weights(features: TokenFeatures, slots: int | None = None) -> Edges:
         down=(down * inverse)[:, :-1].mul(inverse[:, 1:]).float(),
         later=(earlier * inverse)[1:].mul(inverse[:-1]).float(),
         norm=norm,
+        far=torch.stack(distant).mul(inverse[far:]).mul(inverse[:-far]).float() if distant else None,
     )
+
+
+def _far_products(kernel: kernels.Kernels, slots: list[Tensor], known: int, far: int) -> list[Tensor]:
+    """Dot products (H, W) float64 of each of the `slots` (H, W, D), after the first `known`, with that `far` before."""
+    shape = slots[0].shape[:2]
+    return [
+        kernel.pairs(slots[i].flatten(0, 1), slots[i - far].flatten(0, 1)).view(shape)
+        for i in range(max(far, known), len(slots))
+    ]
 
 
 def strong_edges(edges: Edges, tau_sim: float, spatial: bool = True, temporal: bool = True) -> tuple[Tensor, Tensor]:
@@ -83,13 +103,22 @@ def weakest_edges(edges: Edges, ends: str = "later") -> Tensor:
     """(T, H, W) float32: the weight of the temporal edge by which a token could be an event; 2 without such an edge.
 
     `ends` is "later" for the later token of every edge (Eq. 6), or "both" for the tokens that frame it (section 4.1):
-    of a token's two edges the weaker counts.
+    of a token's edges the weaker counts. Of edges over several slots that overlap in a cell only the weakest counts:
+    one change lies under many of them.
     """
     slots, rows, columns = edges.shape
     weakest = torch.full((slots, rows, columns), 2.0, device=edges.later.device)
-    weakest[1:] = edges.later
-    if ends == "both":
-        weakest[:-1] = torch.minimum(weakest[:-1], edges.later)
+    for weight in (edges.later, edges.far):
+        if weight is None:
+            continue
+        span = slots - len(weight)
+        if span > 1:
+            reach = 2 * span - 1  # edges that share time with this one, and itself
+            lowest = -max_pool3d(-weight[None], (reach, 1, 1), stride=1, padding=(span - 1, 0, 0))[0]
+            weight = torch.where(weight <= lowest + RESOLUTION, weight, 2)
+        weakest[span:] = torch.minimum(weakest[span:], weight)
+        if ends == "both":
+            weakest[: slots - span] = torch.minimum(weakest[: slots - span], weight)
     return weakest
 
 
