@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from . import common, evaluate, options, output
+
+if TYPE_CHECKING:
+    from ..evaluation.tasks.base import Sample
+    from ..evaluation.tasks.ladder import LadderClips
 
 
 def bench(
@@ -25,7 +29,18 @@ def bench(
     ratios: Annotated[
         str, typer.Option(help="Fractions of tokens to keep, separated by commas.", rich_help_panel=options.METHOD)
     ] = "0.1,0.2,0.3,0.5,1.0",
-    clips: Annotated[int, typer.Option(min=2, help="Number of rendered clips.", rich_help_panel=options.FRAMES)] = 100,
+    rung: Annotated[
+        str | None,
+        typer.Option(
+            help="Rungs of the ladder of clips, separated by commas, or all: still, pan, shake, noise, background, "
+            "crowd, occluders, slow, long, several. Default: other clips, whose camera stands still.",
+            show_default=False,
+            rich_help_panel=options.FRAMES,
+        ),
+    ] = None,
+    clips: Annotated[
+        int, typer.Option(min=2, help="Number of rendered clips, of each rung.", rich_help_panel=options.FRAMES)
+    ] = 100,
     frames: Annotated[
         int, typer.Option(min=1, help="Number of frames per clip or video.", rich_help_panel=options.FRAMES)
     ] = 32,
@@ -47,6 +62,24 @@ def bench(
         list[str] | None,
         typer.Option(
             help="Question about your own videos. May be repeated.", show_default=False, rich_help_panel=options.ANSWERS
+        ),
+    ] = None,
+    pairs: Annotated[
+        bool,
+        typer.Option(
+            "--pairs",
+            help="With --rung: ask also about each clip backwards and without its event; a pair counts if both "
+            "answers are right.",
+            rich_help_panel=options.ANSWERS,
+        ),
+    ] = False,
+    choices: Annotated[
+        str | None,
+        typer.Option(
+            help="With --rung: ask also as multiple choice, in the prompt of videomme, longvideobench or egoschema; "
+            "a choice counts if it is right in every rotation of its options.",
+            show_default=False,
+            rich_help_panel=options.ANSWERS,
         ),
     ] = None,
     model: options.VideoModel = None,
@@ -93,6 +126,9 @@ def bench(
     All methods get the same clips and questions; 95 % intervals are taken over clips. Rendered clips have known
     answers. On your own videos, answers are compared with those from all tokens.
 
+    Clips of --rung are hard in one way each, such as a moving camera. Controls are measured next to them: shuffled and
+    reversed frames, one frame, no video.
+
     METHOD@question measures importance with each question instead of the general prompt. METHOD@inside gives the LLM
     all tokens with every question and prunes between its layers.
     """
@@ -110,19 +146,26 @@ def bench(
         from ..plotting import check_plot
 
         check_plot(plot)
-    task, samples = _questions(videos or [], question or [], clips, frames, seed)
+    if rung is None:
+        _only_with_rung(pairs, choices)
+        task, samples = _questions(videos or [], question or [], clips, frames, seed)
+    else:
+        task, samples = _ladder(rung, bool(videos or question), (clips, frames, seed, pairs, choices))
     from ..evaluation.answering import Settings
     from ..evaluation.report import bench_report, bench_request
     from ..evaluation.run import Evaluator
+    from ..evaluation.rungs.report import rungs_report
     from ..evaluation.samples_log import SamplesLog
     from ..models import EMBEDDED
     from ..models.loading.runtime import Runtime
 
     settings = Settings(model or EMBEDDED, frames, max_new_tokens, Runtime(device, dtype))
     request = bench_request(plan, settings, seed, question or (), videos or ())
+    if rung is not None:
+        request |= task.request
     log = SamplesLog.in_file(unfinished, request, force) if unfinished else SamplesLog()
     evaluate.ask_all(Evaluator(task, plan, settings, log), samples, "clips")
-    report = bench_report(request, task, samples, plan, log)
+    report = (bench_report if rung is None else rungs_report)(request, task, samples, plan, log)
     if output_file:
         save_json(output_file, report)
         log.discard()
@@ -151,7 +194,30 @@ def _questions(videos: list[Path], questions: list[str], clips: int, frames: int
     return own, own.load_samples()
 
 
+def _only_with_rung(pairs: bool, choices: str | None) -> None:
+    """Refuse options that nothing but the ladder has."""
+    from ..errors import RequestError
+
+    for option in ["--pairs"] * pairs + ["--choices"] * (choices is not None):
+        raise RequestError(f"{option} is about the ladder of clips.", "Name its rungs, e.g. --rung all.")
+
+
+def _ladder(rung: str, own: bool, settings: tuple[int, int, int, bool, str | None]) -> tuple[LadderClips, list[Sample]]:
+    """The task about clips of the ladder and its questions; refuses what does not fit together."""
+    from ..errors import RequestError
+    from ..evaluation.tasks.ladder import LadderClips, parse_rungs
+
+    rungs = parse_rungs(rung)
+    if own:
+        raise RequestError(
+            "--rung is about rendered clips, not about your own videos.", "Leave out --rung, or VIDEO and --question."
+        )
+    ladder = LadderClips(rungs, *settings)
+    return ladder, ladder.load_samples()
+
+
 def _show(report: dict[str, Any], markdown: Path | None, json: bool) -> None:
+    from ..evaluation.rungs.tables import LEGEND, RUNGS, rung_tables
     from ..evaluation.tables import tables
     from ..evaluation.text_table import save_markdown
 
@@ -160,6 +226,15 @@ def _show(report: dict[str, Any], markdown: Path | None, json: bool) -> None:
         save_markdown(markdown, shown)
     if json:
         output.result_json({key: value for key, value in report.items() if key != "sittings"})
+        return
+    if report["format"] == RUNGS:
+        asked = f"{report['clips']} clips of {report['frames']} frames, {report['asked']} questions,"
+        evaluate.show_head(report, f"{asked} seed {report['seed']};")
+        output.result(LEGEND)
+        width = output.stdout.width
+        for part in (part for table in rung_tables(report, details=False) for part in table.fitted(width)):
+            output.result(f"\n{part.title}")  # by itself: a table of few rungs is too narrow for it
+            output.table(part.rows, part.header)
         return
     what = "clips" if report["blind"] is not None else "videos"
     asked = (

@@ -12,6 +12,8 @@ from typing import Any
 
 from ..machine import short
 from ..plotting import curve, name_ends, picture, plain_axes, room_for, shades
+from .rungs.plot import save_rung_plot
+from .rungs.tables import RUNGS
 from .variants import BASELINE, shown
 
 _TITLES = {"all": "All questions", "static": "What is there", "event": "What happens", "when": "When it happens"}
@@ -92,6 +94,9 @@ def _sweep(report: dict[str, Any], parameter: str, values: dict[str, str], label
 
 def save_plot(path: Path, report: dict[str, Any]) -> None:
     """Draw the report into a picture file, at once or not at all."""
+    if report["format"] == RUNGS:
+        save_rung_plot(path, report)
+        return
     drawn = panels(report)
     columns = min(2, len(drawn))
     rows = -(-len(drawn) // columns)

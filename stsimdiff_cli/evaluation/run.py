@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from .. import pipeline
 from ..errors import VideoError
 from ..models.question import check_text
 from ..records import VideoTokens
 from .answering import Answerer, Answers, Known, Settings, working
+from .controls import CONTROLS, NO_VIDEO
 from .fidelity import coverage, event_recall, largest_changes
 from .plan import Cell, Plan
 from .samples_log import Response, SamplesLog
 from .tasks.base import Sample, Task, by_video
-
-#: The cell of the questions alone, without any visual token.
-NO_VIDEO: Cell = ("no video", "0")
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Evaluator:
 
     def missing(self, samples: Iterable[Sample]) -> dict[Cell, list[Sample]]:
         """The questions that have no response yet, by variant and ratio; {} if all is done."""
-        cells = self.plan.cells() + [NO_VIDEO] * self.task.blind
+        cells = [*self.plan.cells(), *self.task.controls]
         missing = {
             (name, ratio): [sample for sample in samples if (name, float(ratio), sample.id) not in self.log]
             for name, ratio in cells
@@ -91,7 +90,7 @@ class Evaluator:
         known: Known | None = {} if self.task.fidelity else None
         responses = []
         for cell, asked in self.missing(samples).items():
-            for numbers, answers in self._answers(cell, tokens, [sample.prompt for sample in asked], known):
+            for numbers, answers in self._answers(cell, tokens, asked, known):
                 more: dict[str, Any] = {"kept": answers.kept, "tokens": tokens.grid.tokens}
                 if changes is not None and answers.video is not None:
                     more["coverage"] = coverage(tokens.features.tensor(), answers.video.features.tensor())
@@ -105,10 +104,16 @@ class Evaluator:
         return responses
 
     def _answers(
-        self, cell: Cell, tokens: VideoTokens, prompts: list[str], known: Known | None
+        self, cell: Cell, tokens: VideoTokens, samples: list[Sample], known: Known | None
     ) -> Iterable[tuple[list[int], Answers]]:
+        prompts = [sample.prompt for sample in samples]
+        everything = list(range(len(prompts)))
         if cell == NO_VIDEO:
-            return [(list(range(len(prompts))), self.answerer.without_video(tokens, prompts))]
+            return [(everything, self.answerer.without_video(tokens, prompts))]
+        if cell in CONTROLS:
+            shown = self.task.encode_control(cell, samples[0], self.settings, self.answerer.context())
+            answers = self.answerer.answer(pipeline.all_tokens(shown), prompts)
+            return [(everything, replace(answers, video=None))]  # fidelity is that of methods
         name, ratio = cell
         return self.answerer.answers(tokens, self.plan.variants[name], ratio, prompts, known)
 

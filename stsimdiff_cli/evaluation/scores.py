@@ -1,7 +1,8 @@
 """What came out for a variant at a ratio, as estimates over the videos of a run.
 
-Questions about one video share its tokens, so they are not independent: whole videos are drawn (bootstrap.py). All
-estimates of a report share their draws, so that differences between variants are paired.
+Counted are bundles, most of them a single question (tasks/base.py). Questions about one video share its tokens, so they
+are not independent: whole clusters are drawn (bootstrap.py), which are videos, or all videos that were made from one
+source. All estimates of a report share their draws, so that differences between variants are paired.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .bootstrap import Accuracy, Bootstrap, Estimate, Numbers
 from .plan import WHOLE, Cell, Plan
 from .samples_log import Response, SamplesLog
-from .tasks.base import Part, Sample, Task, by_video
+from .tasks.base import Bundle, Part, Sample, Task
 from .variants import BASELINE, INSIDE, QUESTION, REFERENCE
+
+EVERYTHING: Part = {}
 
 
 @dataclass(frozen=True)
@@ -70,8 +74,8 @@ class Row:
 class Scores:
     """The responses of a run to some samples, counted for any cell and any part of the questions.
 
-    parts are those that rows show, by label; the bootstrap draws with `seed`. With `lone`, a figure that only one video
-    has gets an interval too: that figure alone.
+    parts are those that rows show, by label; the bootstrap draws with `seed`. With `lone`, a figure that only one
+    cluster has gets an interval too: that figure alone.
     """
 
     task: Task
@@ -88,9 +92,15 @@ class Scores:
         return [sample for sample in self.samples if sample.answer is not None]
 
     @cached_property
+    def bundles(self) -> list[Bundle]:
+        """What is counted."""
+        return self.task.bundles(self.samples)
+
+    @cached_property
     def number(self) -> dict[str, int]:
-        """The place of each video in arrays (videos,): those of labelled questions, if there are any."""
-        return {video: i for i, video in enumerate(by_video(self.labelled or self.samples))}
+        """The place of each cluster in arrays (clusters,): those of labelled questions, if there are any."""
+        clusters = dict.fromkeys(sample.cluster for sample in self.labelled or self.samples)
+        return {cluster: i for i, cluster in enumerate(clusters)}
 
     @cached_property
     def bootstrap(self) -> Bootstrap:
@@ -102,8 +112,8 @@ class Scores:
         name, ratio = cell
         return self.log[name, float(ratio), sample.id]
 
-    def row(self, cell: Cell) -> Row:
-        """Everything about a variant at a ratio."""
+    def plain_row(self, cell: Cell) -> Row:
+        """What is known of a variant at a ratio without any right answer."""
         name, ratio = cell
         responses = [self.response(cell, sample) for sample in self.samples]
         row = Row(
@@ -115,11 +125,15 @@ class Scores:
             seconds=_median_seconds(responses),
             **_alive(responses, self.plan.variants[name].form == INSIDE),
         )
-        if self.task.fidelity:
-            row = replace(row, **self._fidelity(cell, responses))
+        return replace(row, **self._fidelity(cell, responses)) if self.task.fidelity else row
+
+    def row(self, cell: Cell) -> Row:
+        """Everything about a variant at a ratio."""
+        name, ratio = cell
+        row = self.plain_row(cell)
         if not self.labelled:
             return row
-        right, asked = self.counts(cell)
+        right, _ = self.counts(cell)
         others = {(method, float(text)): (method, text) for method, text in self.plan.cells() if method != name}
         compared = [others[key] for key in ((REFERENCE, float(ratio)), (BASELINE, 1.0)) if key in others]
         return replace(
@@ -127,7 +141,7 @@ class Scores:
             accuracy=self.accuracies(cell),
             groups=None if self.task.fidelity else self._groups(cell),
             of_vanilla=self.estimate(right, self.counts(WHOLE)[0]),
-            difference={other[0]: self.estimate(right - self.counts(other)[0], asked) for other in compared},
+            difference={other[0]: self.difference(cell, other) for other in compared},
             same_compute=self._same_compute(cell, row.compute),
         )
 
@@ -159,18 +173,56 @@ class Scores:
         """Percent of the labelled questions answered rightly, for every part."""
         return {label: self.accuracy(cell, part) for label, part in self.parts.items()}
 
-    def counts(self, cell: Cell, part: Part = None) -> tuple[Numbers, Numbers]:
-        """Right and asked (videos,) of the labelled questions in a part."""
-        samples = [sample for sample in self.labelled if part is None or sample.groups.get(part[0]) in part[1:]]
-        return self._over_videos(samples, [bool(self.response(cell, sample).right) for sample in samples])
+    def counts(self, cell: Cell, part: Part = EVERYTHING) -> tuple[Numbers, Numbers]:
+        """Right and asked (clusters,) of the bundles in a part."""
+        chosen = self._in_part(part)
+        where, size = self._clusters[chosen], len(self.number)
+        return (
+            np.bincount(where, self._right(cell)[chosen], size).astype(float),
+            np.bincount(where, minlength=size).astype(float),
+        )
 
-    def accuracy(self, cell: Cell, part: Part = None) -> Accuracy:
-        """Percent of the labelled questions in a part that are answered rightly."""
+    def difference(self, cell: Cell, other: Cell, part: Part = EVERYTHING) -> Estimate:
+        """How many more percent of the bundles in a part are right in a cell than in another one, paired."""
+        (right, asked), (others, _) = self.counts(cell, part), self.counts(other, part)
+        return self.estimate(right - others, asked)
+
+    @cached_property
+    def _clusters(self) -> NDArray[np.int64]:
+        """The number of the cluster of each bundle."""
+        return np.array([self.number[bundle.cluster] for bundle in self.bundles], dtype=np.int64)
+
+    def _in_part(self, part: Part) -> NDArray[np.bool_]:
+        """Which of the bundles belong to a part."""
+        key = tuple(sorted(part.items()))
+        if key not in self._masks:
+            bundles = (all(b.groups.get(group) in values for group, values in key) for b in self.bundles)
+            self._masks[key] = np.fromiter(bundles, bool, len(self.bundles))
+        return self._masks[key]
+
+    def _right(self, cell: Cell) -> NDArray[np.bool_]:
+        """Which of the bundles are right as a whole in a cell."""
+        if cell not in self._wholly_right:
+            self._wholly_right[cell] = np.array(
+                [all(self.response(cell, sample).right for sample in bundle.samples) for bundle in self.bundles], bool
+            )
+        return self._wholly_right[cell]
+
+    @cached_property
+    def _masks(self) -> dict[Any, NDArray[np.bool_]]:
+        return {}
+
+    @cached_property
+    def _wholly_right(self) -> dict[Cell, NDArray[np.bool_]]:
+        return {}
+
+    def accuracy(self, cell: Cell, part: Part = EVERYTHING) -> Accuracy:
+        """Percent of the bundles in a part that are right."""
         right, asked = self.counts(cell, part)
         return Accuracy(int(right.sum()), int(asked.sum()), **asdict(self.estimate(right, asked)))
 
     def estimate(self, above: Numbers, below: Numbers) -> Estimate:
-        """A share in percent with its interval, from numbers (videos,)."""
+        """A share in percent with its interval, from numbers (clusters,)."""
         share = self.bootstrap.percent(above, below)
         return share if self.lone or (below > 0).sum() > 1 else replace(share, low=None, high=None)
 
@@ -178,16 +230,17 @@ class Scores:
         """Percent of the labelled questions answered rightly, by group and value."""
         groups: dict[str, dict[str, Accuracy]] = {}
         for group, value in sorted({part for sample in self.labelled for part in sample.groups.items()}):
-            groups.setdefault(group, {})[value] = self.accuracy(cell, (group, value))
+            groups.setdefault(group, {})[value] = self.accuracy(cell, {group: (value,)})
         return groups
 
-    def _over_videos(self, samples: list[Sample], good: list[bool]) -> tuple[Numbers, Numbers]:
-        """How many samples are good, and how many there are (videos,)."""
-        right, asked = np.zeros(len(self.number)), np.zeros(len(self.number))
-        for sample, one in zip(samples, good, strict=True):
-            right[self.number[sample.video]] += one
-            asked[self.number[sample.video]] += 1
-        return right, asked
+    def _over_clusters(self, of: Iterable[tuple[str, float | None]]) -> tuple[Numbers, Numbers]:
+        """Sum of the figures of each cluster, and how many there are (clusters,); those that are None are left out."""
+        total, count = np.zeros(len(self.number)), np.zeros(len(self.number))
+        for cluster, figure in of:
+            if figure is not None:
+                total[self.number[cluster]] += figure
+                count[self.number[cluster]] += 1
+        return total, count
 
     def _fidelity(self, cell: Cell, responses: list[Response]) -> dict[str, Any]:
         """The fields of a row that need no known answer, and the seconds that a video takes."""
@@ -200,10 +253,16 @@ class Scores:
             kept = {video: some[:1] for video, some in videos.items()}
         else:
             kept = videos
+        cluster = {sample.video: sample.cluster for sample in self.samples}
+        means = {
+            what: [(cluster[video], _mean(getattr(r, what) for r in some)) for video, some in kept.items()]
+            for what in ("coverage", "event_recall")
+        }
         return {
-            "agreement": self.estimate(*self._over_videos(self.samples, agree)),
-            "coverage": self.estimate(*_means([r.coverage for r in some] for some in kept.values())),
-            "event_recall": self.estimate(*_means([r.event_recall for r in some] for some in kept.values())),
+            "agreement": self.estimate(
+                *self._over_clusters((s.cluster, one) for s, one in zip(self.samples, agree, strict=True))
+            ),
+            **{what: self.estimate(*self._over_clusters(figures)) for what, figures in means.items()},
             "seconds": {
                 "select": statistics.median(sum(r.seconds["select"] for r in some) for some in kept.values()),
                 "answer": statistics.median(
@@ -214,11 +273,10 @@ class Scores:
         }
 
 
-def _means(videos: Iterable[list[float | None]]) -> tuple[Numbers, Numbers]:
-    """Numerators and denominators (videos,) of a mean over videos; those without the figure count for nothing."""
-    known = [[value for value in values if value is not None] for values in videos]
-    means = [sum(values) / len(values) if values else 0.0 for values in known]
-    return np.array(means), np.array([bool(values) for values in known], dtype=float)
+def _mean(values: Iterable[float | None]) -> float | None:
+    """The mean of the figures that there are; None without any."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def _alive(responses: list[Response], inside: bool) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..synthetic.questions import GROUPS
 from . import paper_results
+from .rungs.tables import RUNGS, rung_tables
 from .text_table import TextTable, difference, interval, span
 from .variants import BASELINE, INSIDE, REFERENCE, shown
 
@@ -30,6 +31,8 @@ def tables(report: Json) -> list[TextTable]:
     """All tables of a report."""
     if report["format"] == BENCH:
         return bench_tables(report)
+    if report["format"] == RUNGS:
+        return rung_tables(report)
     made = (
         scores_table(report), compared_table(report), inside_table(report), groups_table(report), paper_table(report),
     )  # fmt: skip

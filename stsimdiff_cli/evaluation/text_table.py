@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,39 @@ _ROUNDING = 1e-6  # percent; 100 x (a / b) is not always whole where it should b
 
 @dataclass(frozen=True)
 class TextTable:
-    """A table: a title, a header and rows of cells; the first `left` columns hold words, the others numbers."""
+    """A table: a title, a header and rows of cells; the first `left` columns hold words, the others numbers.
+
+    Words that are in `strong` are bold in Markdown.
+    """
 
     title: str
     header: list[str]
     rows: list[list[str]]
     left: int = 2
+    strong: frozenset[str] = frozenset()
+
+    def fitted(self, width: int) -> list[TextTable]:
+        """Tables with some of the columns each that fit a terminal, the first `left` in all of them."""
+        columns = list(zip(self.header, *self.rows, strict=True))
+        wide = [max(map(len, column)) + 2 for column in columns]
+        parts: list[list[int]] = []
+        for i in range(self.left, len(columns)):
+            used = sum(wide[: self.left]) + sum(wide[j] for j in parts[-1]) if parts else width
+            if used + wide[i] > width:
+                parts.append([])
+            parts[-1].append(i)
+        return [self._part(f"{self.title}{', continued' * bool(i)}", part) for i, part in enumerate(parts)]
+
+    def _part(self, title: str, columns: list[int]) -> TextTable:
+        """The table with some of its columns of numbers."""
+        chosen = [*range(self.left), *columns]
+        rows = [[row[i] for i in chosen] for row in self.rows]
+        return replace(self, title=title, header=[self.header[i] for i in chosen], rows=rows)
 
     def markdown(self) -> str:
         """The table in Markdown, columns aligned; words to the left, numbers to the right."""
-        lines = [self.header, *self.rows]
+        rows = [[f"**{c}**" if c in self.strong and i < self.left else c for i, c in enumerate(r)] for r in self.rows]
+        lines = [self.header, *rows]
         width = [max(len(line[i]) for line in lines) for i in range(len(self.header))]
 
         def written(cells: list[str]) -> str:
@@ -34,7 +57,7 @@ class TextTable:
             return f"| {' | '.join(padded)} |"
 
         rule = ["-" * w if i < self.left else "-" * (w - 1) + ":" for i, w in enumerate(width)]
-        return "\n".join([written(self.header), f"| {' | '.join(rule)} |", *map(written, self.rows)])
+        return "\n".join([written(self.header), f"| {' | '.join(rule)} |", *map(written, rows)])
 
 
 def save_markdown(path: Path, tables: Iterable[TextTable]) -> None:

@@ -276,7 +276,7 @@ class Made(Benchmark):
     """Some questions about each of many videos."""
 
     name, title, citation, lmms_task, max_new_tokens = "egoschema", "Made", "", "", 1
-    columns = {"Even": ("parity", "0"), "Overall": None}  # noqa: RUF012
+    columns = {"Even": {"parity": ("0",)}, "Overall": {}}  # noqa: RUF012
     guesses = False
 
     def load_samples(self, data: Path, subtitles: bool = False) -> list[Sample]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from stsimdiff_cli.evaluation.controls import NO_VIDEO
 from stsimdiff_cli.evaluation.plan import Cell, Plan
 from stsimdiff_cli.evaluation.report import bench_report
-from stsimdiff_cli.evaluation.run import NO_VIDEO
 from stsimdiff_cli.evaluation.samples_log import Response, SamplesLog
-from stsimdiff_cli.evaluation.tasks.base import Sample
+from stsimdiff_cli.evaluation.tasks.base import Sample, Task
 from stsimdiff_cli.evaluation.tasks.rendered_clips import RenderedClips
 
 REQUEST = {"model": "tiny", "frames": 32, "seed": 0, "device": "cpu"}
@@ -84,6 +84,17 @@ class MadeUp:
     def report(self) -> dict:
         """The report of the bench."""
         return bench_report(REQUEST, self.task, self.samples, self.plan, self.log)
+
+
+def made_up_log(task: Task, plan: Plan, share: Callable[[Sample, Cell], float]) -> SamplesLog:
+    """Answers to all questions of a task, right with a chance that `share` gives for a question and a cell."""
+    chance, log = random.Random(0), SamplesLog()
+    for sample in task.load_samples():
+        luck = chance.random()  # the same for all cells: methods differ by little on the same question
+        for cell in [*plan.cells(), *task.controls]:
+            right = 0.7 * luck + 0.3 * chance.random() < share(sample, cell)
+            log.add([respond(sample, cell, sample.answer if right else MISTAKE)])
+    return log
 
 
 def rows_of(report: dict) -> dict[tuple[str, float], dict]:

@@ -18,9 +18,10 @@ from ...errors import VideoError
 from ...records import VideoTokens
 from ...video import Sampling
 from ..answering import Settings
+from ..plan import Cell
 
-#: A part of the questions: a group and its values, e.g. ("duration", "short"); None for all questions.
-Part = tuple[str, ...] | None
+#: A part of the questions: the values of some groups, e.g. {"duration": ("short",)}; {} for all questions.
+Part = Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,30 @@ class Sample:
     options: tuple[str, ...]  # without the letters in front; () if the answer is open
     answer: str | None  # the right letter or words; None where they are not public
     groups: dict[str, str] = field(default_factory=dict)  # what the question belongs to, e.g. {"duration": "short"}
+    source: str = ""  # what several videos were made from, if they are not independent
+
+    @property
+    def cluster(self) -> str:
+        """What the bootstrap draws as a whole: all that was made from one source, by default the video."""
+        return self.source or self.video
 
     @property
     def letters(self) -> str:
         """The letters of the options: "ABCD" for four."""
         return letters(len(self.options))
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Questions that count as one: right if every one of them is answered rightly. Most hold a single question."""
+
+    samples: tuple[Sample, ...]
+    groups: dict[str, str]
+
+    @property
+    def cluster(self) -> str:
+        """What the bootstrap draws as a whole."""
+        return self.samples[0].cluster
 
 
 def letters(count: int) -> str:
@@ -58,11 +78,11 @@ class Task:
     """Questions about videos."""
 
     #: The columns of tables, in their order.
-    columns: ClassVar[dict[str, Part]] = {"all": None}
+    columns: ClassVar[dict[str, Part]] = {"all": {}}
     #: True if the kept tokens are compared with all tokens too: see fidelity.py. Equal tokens are then asked once.
     fidelity: ClassVar[bool] = False
-    #: True if the questions are also asked without any visual token.
-    blind: ClassVar[bool] = False
+    #: What the questions are also asked about: see controls.py.
+    controls: ClassVar[tuple[Cell, ...]] = ()
 
     def encode(
         self, sample: Sample, settings: Settings, evidence: Iterable[str], context: pipeline.Context
@@ -80,6 +100,16 @@ class Task:
             evidence=evidence,
             context=context,
         )
+
+    def encode_control(
+        self, control: Cell, sample: Sample, settings: Settings, context: pipeline.Context
+    ) -> VideoTokens:
+        """All tokens of what a control shows of a sample's video; for tasks that have such controls."""
+        raise NotImplementedError(f"{type(self).__name__} has no control {control[0]!r}")
+
+    def bundles(self, samples: Iterable[Sample]) -> list[Bundle]:
+        """What is counted, of questions whose answer is known. Default: every question by itself."""
+        return [Bundle((sample,), sample.groups) for sample in samples if sample.answer is not None]
 
     def extract(self, text: str, sample: Sample) -> str:  # noqa: ARG002
         """What the model's answer says; "" if nothing is found in it. Default: its words."""

@@ -30,7 +30,7 @@ class EgoSchema(Benchmark):
     citation: ClassVar[str] = "Mangalam et al., NeurIPS 2023"
     lmms_task: ClassVar[str] = "egoschema_subset"
     max_new_tokens: ClassVar[int] = 16
-    columns: ClassVar[dict[str, Part]] = {"Overall": None}
+    columns: ClassVar[dict[str, Part]] = {"Overall": {}}
     guesses: ClassVar[bool] = True
 
     def load_samples(self, data: Path, subtitles: bool = False) -> list[Sample]:

@@ -43,9 +43,9 @@ class LongVideoBench(Benchmark):
     lmms_task: ClassVar[str] = "longvideobench_val_v"
     max_new_tokens: ClassVar[int] = 32
     columns: ClassVar[dict[str, Part]] = {
-        "Relation": ("level", "relation"),
-        "Perception": ("level", "perception"),
-        "Overall": None,
+        "Relation": {"level": ("relation",)},
+        "Perception": {"level": ("perception",)},
+        "Overall": {},
     }
     guesses: ClassVar[bool] = True
 

@@ -40,10 +40,10 @@ class VideoMME(Benchmark):
     lmms_task: ClassVar[str] = "videomme"
     max_new_tokens: ClassVar[int] = 16
     columns: ClassVar[dict[str, Part]] = {
-        "Short": ("duration", "short"),
-        "Medium": ("duration", "medium"),
-        "Long": ("duration", "long"),
-        "Overall": None,
+        "Short": {"duration": ("short",)},
+        "Medium": {"duration": ("medium",)},
+        "Long": {"duration": ("long",)},
+        "Overall": {},
     }
     guesses: ClassVar[bool] = False
 

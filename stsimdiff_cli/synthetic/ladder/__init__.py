@@ -4,7 +4,7 @@ world.py holds what there is, script.py what happens when, rungs.py what a rung 
 questions.py what can be asked, clips.py joins them. numpy only; a clip is a function of its arguments.
 """
 
-from .clips import Clip, make_clip, twin_of
+from .clips import Clip, Outline, make_clip, outline_clip, twin_of
 from .rungs import RUNGS
 
-__all__ = ["RUNGS", "Clip", "make_clip", "twin_of"]
+__all__ = ["RUNGS", "Clip", "Outline", "make_clip", "outline_clip", "twin_of"]

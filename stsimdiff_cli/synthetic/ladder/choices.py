@@ -7,12 +7,12 @@ import numpy as np
 from ..choices import MultipleChoice
 from ..questions import DIRECTIONS, TIMES
 from . import questions as q
-from .clips import Clip
+from .clips import Outline
 from .script import Event
 from .world import COLOURS, SHAPES, Body
 
 
-def bodies_of(clip: Clip) -> list[Body]:
+def bodies_of(clip: Outline) -> list[Body]:
     """The asked-for bodies of a clip by name, each once: those of its scenes and events."""
     events = [b for e in clip.script.events for b in (e.body, e.to) if b is not None]
     return list({b.name: b for b in (*clip.script.scenes[0], *events, *clip.script.scenes[-1])}.values())
@@ -59,7 +59,7 @@ def _sentences(bodies: list[Body]) -> list[str]:
     return texts
 
 
-def choose(rng: np.random.Generator, fact: q.Fact, clip: Clip, count: int = 4) -> MultipleChoice:
+def choose(rng: np.random.Generator, fact: q.Fact, clip: Outline, count: int = 4) -> MultipleChoice:
     """A fact as a question with up to `count` options, the right one at a random place."""
     happened = [q.sentence(e) for e in clip.script.events if e.kind != "carry"]
     return choose_among(rng, fact, bodies_of(clip), happened, count)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -15,20 +15,20 @@ from .world import SPLITS
 
 FPS = 8.0
 ORDERS = ("forward", "reversed", "without")
+LEAST_FRAMES = {"several": 24, "long": 24}  # of rungs that need room for more than one event
 
 
 @dataclass(frozen=True)
-class Clip:
-    """frames (T, 112, 112, 3) uint8; script is what is there and happens, view how the rung shows it.
+class Outline:
+    """A clip without its pixels: script is what is there and happens, view how the rung shows it.
 
     kind is the kind of the event that the clip shares with its twin; order is one of ORDERS. depths are the middles
-    of its events as parts of the clip.
+    of its events as parts of the clip. questions are the facts, each in one of its wordings.
     """
 
     rung: str
     kind: str
     order: str
-    frames: np.ndarray
     fps: float
     script: Script
     view: View
@@ -39,6 +39,32 @@ class Clip:
     def depths(self) -> tuple[float, ...]:
         """Where in the clip its events lie, 0 to 1."""
         return tuple(e.middle / self.script.frames for e in self.script.events)
+
+
+@dataclass(frozen=True)
+class Clip(Outline):
+    """A clip with its frames (T, 112, 112, 3) uint8."""
+
+    frames: np.ndarray
+
+
+def outline_clip(
+    seed: int,
+    rung: str = "still",
+    split: str = "train",
+    frames: int = 32,
+    kind: str | None = None,
+    order: str = "forward",
+) -> Outline:
+    """What the clip of a seed on a rung shows and what can be asked about it. Parameters as `make_clip`."""
+    script, view, kind = _script_and_view(seed, rung, split, frames, kind, order)
+    shown = script.without_events() if order == "without" else script
+    if order == "reversed":
+        shown, view = script.reversed(), view.reversed()
+    rng = np.random.default_rng([seed, SPLITS.index(split), frames, 102, ORDERS.index(order)])
+    facts = facts_of(shown, rng)
+    fps = frames / view.seconds if view.seconds else FPS
+    return Outline(rung, kind, order, fps, shown, view, facts, [f.ask(rng) for f in facts])
 
 
 def make_clip(
@@ -54,28 +80,34 @@ def make_clip(
     kind is the kind of the event, "none", or None for a random one; order "reversed" plays the same frames
     backwards, "without" leaves the events out.
     """
+    outline = outline_clip(seed, rung, split, frames, kind, order)
+    script, view, _ = _script_and_view(seed, rung, split, frames, kind, order)
+    shown = script.without_events() if order == "without" else script
+    parts = [seed, SPLITS.index(split), frames]
+    cut, moving = shown.cut < frames, bool(view.drift.any())
+    look = make_look(np.random.default_rng([*parts, 100]), split, cut, moving)
+    images = np.stack(list(pictures(shown, view, look, np.random.default_rng([*parts, 101]))))
+    if order == "reversed":
+        images = images[::-1].copy()
+    return Clip(**{each.name: getattr(outline, each.name) for each in fields(outline)}, frames=images)
+
+
+def _script_and_view(
+    seed: int, rung: str, split: str, frames: int, kind: str | None, order: str
+) -> tuple[Script, View, str]:
+    """Script and view of the clip that runs forward, and the kind of its event."""
     for name, value, allowed in (("rung", rung, RUNGS), ("split", split, SPLITS), ("order", order, ORDERS)):
         if value not in allowed:
             raise ValueError(f"{name}: got {value!r}, expected one of {allowed}")
     if kind not in (None, "none", *EVENTS):
         raise ValueError(f"kind: got {kind!r}, expected one of {EVENTS} or 'none'")
-    if rung in ("several", "long") and frames < 24:
-        raise ValueError(f"rung {rung} needs 24 frames or more, got {frames}")
+    if frames < LEAST_FRAMES.get(rung, 1):
+        raise ValueError(f"rung {rung} needs {LEAST_FRAMES[rung]} frames or more, got {frames}")
     script, kind = write_script(seed, rung, split, frames, kind)
-    parts = [seed, SPLITS.index(split), frames]
-    view = make_view(np.random.default_rng([*parts, 2 + RUNGS.index(rung)]), rung, split, script)
-    shown = script.without_events() if order == "without" else script
-    cut, moving = shown.cut < frames, bool(view.drift.any())
-    look = make_look(np.random.default_rng([*parts, 100]), split, cut, moving)
-    images = np.stack(list(pictures(shown, view, look, np.random.default_rng([*parts, 101]))))
-    if order == "reversed":
-        shown, view, images = script.reversed(), view.reversed(), images[::-1].copy()
-    rng = np.random.default_rng([*parts, 102, ORDERS.index(order)])
-    facts = facts_of(shown, rng)
-    fps = frames / view.seconds if view.seconds else FPS
-    return Clip(rung, kind, order, images, fps, shown, view, facts, [f.ask(rng) for f in facts])
+    rng = np.random.default_rng([seed, SPLITS.index(split), frames, 2 + RUNGS.index(rung)])
+    return script, make_view(rng, rung, split, script), kind
 
 
 def twin_of(clip: Clip, seed: int, split: str) -> Clip:
     """The clip of rung `still` with the seed, event and order of a clip."""
-    return make_clip(seed, "still", split, len(clip.frames), clip.kind, clip.order)
+    return make_clip(seed, "still", split, clip.script.frames, clip.kind, clip.order)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stsimdiff_cli.synthetic.benchmark_prompts import LAYOUTS
-from stsimdiff_cli.synthetic.ladder import RUNGS, make_clip
+from stsimdiff_cli.synthetic.ladder import RUNGS, make_clip, outline_clip
 from stsimdiff_cli.synthetic.ladder import rungs as r
 from stsimdiff_cli.synthetic.ladder import world as w
 from stsimdiff_cli.synthetic.ladder.choices import choose, rotations
@@ -120,3 +120,12 @@ def test_wrong_arguments_are_named() -> None:
         make_clip(0, "stil")
     with pytest.raises(ValueError, match="needs 24 frames or more, got 16"):
         make_clip(0, "several", frames=16)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("rung", ["pan", "long"])
+def test_an_outline_is_the_clip_without_its_pixels(rung: str, order: str) -> None:
+    clip = make_clip(7, rung, "heldout", 24, "flash", order)
+    outline = outline_clip(7, rung, "heldout", 24, "flash", order)
+    assert (outline.script, outline.facts, outline.questions) == (clip.script, clip.facts, clip.questions)
+    assert (outline.fps, outline.kind, outline.depths) == (clip.fps, clip.kind, clip.depths)

@@ -1,0 +1,1 @@
+"""What `stsimdiff bench --rung` says of a run: a report for all rungs, its tables and its picture."""
