@@ -8,30 +8,36 @@ from torch import Tensor
 from .numerics import ranks_in_groups, stable_topk
 
 
-def fit_representatives(rank: Tensor, community: Tensor, wanted: int, known: Tensor) -> Tensor:
+def fit_representatives(rank: Tensor, piece: Tensor, whole: Tensor, wanted: int, known: Tensor) -> Tensor:
     """(N,) bool: the `wanted` representatives with which the rate of Eq. 5 fits the budget.
 
     A token of place k (from 0) in a community of n is one of the ceil(r n) representatives of Eq. 5 as soon as r
     exceeds k / n. So those with the lowest k / n are the representatives at the highest rate that fits. `rank` (N,) is
-    the place of each token in its `community` (N,). Ties go to the larger community, which represents more; among
-    equals they are spread over the video. Tokens that are `known` (N,) to be kept are left out.
+    the place of each token in its `piece` (N,) of a `whole` community (N,). The pieces of a community take turns, in an
+    order spread over it: of m pieces of n tokens, the token of place k in the j-th has the place k m + j in the whole,
+    and enters at (k + j / m) / n. Ties go to the larger community, which represents more; among equals they are spread
+    over the video. Tokens that are `known` (N,) to be kept are left out.
     """
-    size = torch.bincount(community)[community]  # (N,)
-    rate = torch.where(known, torch.inf, rank.double() / size)
-    order = spread_order(len(rank), rank.device)
-    order = order[torch.sort(size[order], descending=True, stable=True).indices]
+    size = torch.bincount(piece)  # (P,)
+    of_whole = torch.empty_like(size)
+    of_whole[piece] = whole
+    turn = ranks_in_groups(-_spread(len(size), size.device), of_whole)  # (P,)
+    later = turn.double() / torch.bincount(of_whole)[of_whole]
+    rate = torch.where(known, torch.inf, (rank + later[piece]) / size[piece])
+    order = torch.argsort(_spread(len(rank), rank.device))
+    order = order[torch.sort(torch.bincount(whole)[whole][order], descending=True, stable=True).indices]
     order = order[torch.sort(rate[order], stable=True).indices][:wanted]
     keep = torch.zeros_like(known)
     keep[order] = True
     return keep
 
 
-def spread_order(count: int, device: torch.device) -> Tensor:
-    """(N,) the numbers below `count` in an order whose every beginning is spread evenly: by multiples of the golden ratio.
+def _spread(count: int, device: torch.device) -> Tensor:
+    """(N,) multiples of the golden ratio, modulo one, as whole numbers: any first few of them are spread evenly.
 
-    In whole numbers (Knuth's multiplicative hashing), so that every device has the same order.
+    Knuth's multiplicative hashing, so that every device has the same numbers.
     """
-    return torch.argsort(torch.arange(count, device=device) * 2654435769 % (1 << 32), stable=True)
+    return torch.arange(count, device=device) * 2654435769 % (1 << 32)
 
 
 def varied(sharpness: Tensor, event: Tensor, community: Tensor) -> Tensor:

@@ -23,14 +23,21 @@ class Edges:
     """Cosine weights (Eq. 3), float32, of the edges of Eq. 1 and Eq. 2, each at the position of its earlier node.
 
     The lengths of the tokens, float64, are kept too: computing them again would take another pass over the features.
-    `far` are edges over several slots, where asked for: slow changes show in them.
+    `far` are edges over `span` slots, where asked for: slow changes show in them. They begin at every `stride`-th slot,
+    so that each stretch of time lies under two.
     """
 
     right: Tensor  # (T, H, W-1) to the neighbour in the next column
     down: Tensor  # (T, H-1, W) to the neighbour in the next row
     later: Tensor  # (T-1, H, W) to the same cell in the next slot
     norm: Tensor  # (T, H, W)
-    far: Tensor | None = None  # (T-k, H, W) to the same cell k slots later
+    far: Tensor | None = None  # (E, H, W) to the same cell `span` slots later
+    span: int = 0
+
+    @property
+    def stride(self) -> int:
+        """Slots from the beginning of one of the `far` edges to the next."""
+        return stride_of(self.span)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -38,10 +45,15 @@ class Edges:
         return self.down.shape[0], self.right.shape[1], self.down.shape[2]
 
 
+def stride_of(span: int) -> int:
+    """Slots between the beginnings of edges over `span` slots."""
+    return max(1, span // 2)
+
+
 def edge_weights(features: TokenFeatures, slots: int | None = None, far: int = 0) -> Edges:
     """Cosine of every spatial and temporal pair of neighbours (Eq. 1 to 3) in `features` (T, H, W, D).
 
-    With `far`, also of every token and the one of its cell so many slots later. One pass over chunks of `slots` slots
+    With `far`, also of tokens and those of their cells so many slots later. One pass over chunks of `slots` slots
     (default: `features.chunk_rows`), each together with the last slot of the chunk before, or the last `far`.
     StsimdiffError with the position if a feature is NaN or infinite.
     """
@@ -57,7 +69,7 @@ def edge_weights(features: TokenFeatures, slots: int | None = None, far: int = 0
         parts.append(products)
         previous = chunk[-1].clone()  # a view would keep the whole chunk
         if far:
-            distant += _far_products(kernel, [*past, *chunk], len(past), far)
+            distant += _far_products(kernel, [*past, *chunk], begin - len(past), begin, far)
             past = [slot.clone() for slot in [*past, *chunk][-far:]]
     itself, right, down, earlier = torch.cat(parts).unbind(-1)  # (T, H, W)
     norm = itself.sqrt()
@@ -67,17 +79,28 @@ def edge_weights(features: TokenFeatures, slots: int | None = None, far: int = 0
         down=(down * inverse)[:, :-1].mul(inverse[:, 1:]).float(),
         later=(earlier * inverse)[1:].mul(inverse[:-1]).float(),
         norm=norm,
-        far=torch.stack(distant).mul(inverse[far:]).mul(inverse[:-far]).float() if distant else None,
+        far=_far_weights(distant, inverse, far) if distant else None,
+        span=far,
     )
 
 
-def _far_products(kernel: kernels.Kernels, slots: list[Tensor], known: int, far: int) -> list[Tensor]:
-    """Dot products (H, W) float64 of each of the `slots` (H, W, D), after the first `known`, with that `far` before."""
-    shape = slots[0].shape[:2]
+def _far_products(kernel: kernels.Kernels, slots: list[Tensor], first: int, new: int, span: int) -> list[Tensor]:
+    """Dot products (H, W) float64 along the far edges that end in the slots from `new` on.
+
+    `slots` (H, W, D) are those from slot `first` of the video on.
+    """
+    starts = range(first, first + len(slots) - span)
     return [
-        kernel.pairs(slots[i].flatten(0, 1), slots[i - far].flatten(0, 1)).view(shape)
-        for i in range(max(far, known), len(slots))
+        kernel.pairs(slots[t - first].flatten(0, 1), slots[t - first + span].flatten(0, 1)).view(slots[0].shape[:2])
+        for t in starts
+        if t + span >= new and t % stride_of(span) == 0
     ]
+
+
+def _far_weights(products: list[Tensor], inverse: Tensor, span: int) -> Tensor:
+    """Cosines (E, H, W) float32 along the far edges."""
+    start = torch.arange(len(products), device=inverse.device) * stride_of(span)
+    return torch.stack(products).mul(inverse[start]).mul(inverse[start + span]).float()
 
 
 def strong_edges(edges: Edges, tau_sim: float, spatial: bool = True, temporal: bool = True) -> tuple[Tensor, Tensor]:
@@ -108,18 +131,19 @@ def weakest_edges(edges: Edges, ends: str = "later") -> Tensor:
     """
     slots, rows, columns = edges.shape
     weakest = torch.full((slots, rows, columns), 2.0, device=edges.later.device)
-    for weight in (edges.later, edges.far):
-        if weight is None:
-            continue
-        span = slots - len(weight)
-        if span > 1:
-            reach = 2 * span - 1  # edges that share time with this one, and itself
-            lowest = -max_pool3d(-weight[None], (reach, 1, 1), stride=1, padding=(span - 1, 0, 0))[0]
-            weight = torch.where(weight <= lowest + RESOLUTION, weight, 2)
-        weakest[span:] = torch.minimum(weakest[span:], weight)
-        if ends == "both":
-            weakest[: slots - span] = torch.minimum(weakest[: slots - span], weight)
+    _weaken(weakest, edges.later, torch.arange(slots - 1, device=weakest.device), 1, ends)
+    if edges.far is not None:
+        reach = (edges.span - 1) // edges.stride  # so many edges on each side overlap with one
+        lowest = -max_pool3d(-edges.far[None], (2 * reach + 1, 1, 1), stride=1, padding=(reach, 0, 0))[0]
+        weight = torch.where(edges.far <= lowest + RESOLUTION, edges.far, 2)
+        _weaken(weakest, weight, torch.arange(len(weight), device=weakest.device) * edges.stride, edges.span, ends)
     return weakest
+
+
+def _weaken(weakest: Tensor, weight: Tensor, start: Tensor, span: int, ends: str) -> None:
+    """Lower `weakest` (T, H, W) to the `weight` (E, H, W) of edges that begin in slots `start` (E,), at their ends."""
+    for slot in (start + span, start) if ends == "both" else (start + span,):
+        weakest[slot] = torch.minimum(weakest[slot], weight)
 
 
 def event_mask(edges: Edges, threshold: float, ends: str = "later") -> Tensor:

@@ -304,7 +304,7 @@ class _Candidates:
     def fit(self, budget: int) -> Tensor:
         """(M,) all events, and as many representatives as the budget has left, ascending."""
         wanted = budget - int(self.event.sum())
-        fitting = fit_representatives(self.rank, self.community, wanted, self.event)
+        fitting = fit_representatives(self.rank, self.community, self.whole, wanted, self.event)
         return (fitting | self.event).nonzero().squeeze(1)
 
     def counts(self) -> dict[str, int]:
