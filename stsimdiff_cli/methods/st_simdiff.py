@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import ClassVar
 
 import torch
@@ -231,13 +232,14 @@ class StSimDiff(Method):
             threshold = percentile_threshold(edges, self._percent(self.tau_diff))
         else:
             threshold = self.tau_diff
-        event = event_mask(edges, threshold, self.ends).flatten()
+        weakest = weakest_edges(edges, self.ends).flatten()
+        event = event_mask(weakest, threshold)
         if self.event_share == 1 and self.prune != "fit":
             return event
-        sharpness = at_resolution(1 - weakest_edges(edges, self.ends).flatten())
+        sharpness = at_resolution(1 - weakest.double())
         if self.varied:
             sharpness = varied(sharpness, event, community)
-        return sharpest(sharpness, event, int(self.event_share * budget))
+        return sharpest(sharpness, event, math.floor(Fraction(str(self.event_share)) * budget))
 
     @staticmethod
     def _quota_of_code(score: Tensor, community: Tensor, size: Tensor, event: Tensor, ratio: Ratio) -> Tensor:
@@ -304,7 +306,8 @@ class _Candidates:
     def fit(self, budget: int) -> Tensor:
         """(M,) all events, and as many representatives as the budget has left, ascending."""
         wanted = budget - int(self.event.sum())
-        fitting = fit_representatives(self.rank, self.community, self.whole, wanted, self.event)
+        others = self.representative & ~self.event
+        fitting = fit_representatives(self.rank, self.community, self.whole, others, wanted)
         return (fitting | self.event).nonzero().squeeze(1)
 
     def counts(self) -> dict[str, int]:
@@ -355,7 +358,7 @@ class StSimDiffPlus(StSimDiff):
     inside: ClassVar[bool] = False
 
     tau_sim: float = parameter(0.6, "an edge of G' is more similar than this (4.3)")
-    tau_diff: float | str = parameter(0.8, "an event is less similar to its past than this (Eq. 6), or p95 and the like")
+    tau_diff: float | str = parameter(0.8, "an event is less similar to its past than this (Eq. 6), or a percentile")
     split: str = parameter("space", "pieces of a large community: stretches of time, or patches of space", SPLITS)
     ends: str = parameter("both", "events: the later end of a broken edge (Eq. 6), or both ends", ENDS)
     far: int = parameter(8, "events: also the difference to the slot this many before, for slow changes; 0: not")

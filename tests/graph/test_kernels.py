@@ -151,10 +151,11 @@ class Slices(DenseFeatures):
 @pytest.mark.parametrize("slots", [1, 2, 9])
 def test_chunks_give_the_numbers_of_the_whole(chosen: ModuleType, content: str, slots: int) -> None:
     features = DenseFeatures(place(make_features(content, (5, 3, 2), 7, 4), chosen))
-    whole = graph.edge_weights(features)
-    parts = graph.edge_weights(features, slots)
-    for one, other in zip(vars(whole).values(), vars(parts).values(), strict=True):
-        assert torch.equal(one, other)
+    whole = graph.edge_weights(features, far=2)
+    parts = graph.edge_weights(features, slots, far=2)
+    assert len(whole.far) == 3
+    for name in ("right", "down", "later", "norm", "far"):
+        assert torch.equal(getattr(whole, name), getattr(parts, name))
     for label in (
         communities(*graph.strong_edges(whole, 0.8), 30),
         torch.zeros(30, dtype=torch.int64),
