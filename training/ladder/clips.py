@@ -18,7 +18,7 @@ from stsimdiff_cli.synthetic.ladder.questions import Fact, sentence
 from stsimdiff_cli.synthetic.ladder.world import Body
 
 from .labels import label_clip
-from .model import CELLS, TOKENS_PER_SECOND, encode, patches_of
+from .model import CELLS, TOKENS_PER_SECOND, encode, patches_of, working_type
 
 MIXED = {
     **{"still": 0.12, "pan": 0.14, "shake": 0.1, "noise": 0.08, "background": 0.08, "crowd": 0.1},
@@ -111,7 +111,7 @@ def encode_clip(visual: Any, raw: Raw, device: torch.device) -> Example:
     """Encodes a clip."""
     with torch.no_grad():
         chunks = raw.frames.to(device).split(64)
-        features = torch.cat([encode(visual, patches_of(c).bfloat16()) for c in chunks])
+        features = torch.cat([encode(visual, patches_of(c).to(working_type(device))) for c in chunks]).bfloat16()
     unit = F.normalize(features.float(), dim=-1)
     change = torch.zeros(len(features), CELLS, device=device)
     change[1:] = 1 - (unit[1:] * unit[:-1]).sum(-1)

@@ -23,7 +23,7 @@ from training.tiny.vision_tower import gated, linear, rms_norm
 
 from .clips import Example
 from .labels import NEWS
-from .model import CELLS, GRID, HIDDEN, turn
+from .model import CELLS, GRID, HIDDEN, turn, working_type
 from .tokenizer import vocabulary
 
 HEAD = ("<|im_start|>", "user", "\n", "<|vision_start|>")
@@ -208,11 +208,8 @@ def attend_segments(q: Tensor, k: Tensor, v: Tensor, shared: int, count: int) ->
 
 
 def read(model: Any, batch: Batch, middle: Middle | None = None) -> Tensor:
-    """(B, Q, L, vocabulary) logits: the sums of the language model, written out for packed questions.
-
-    In bfloat16 on a GPU, in float32 on a CPU, where products of bfloat16 took twice as long.
-    """
-    dtype = torch.bfloat16 if batch.visual.is_cuda else torch.float32
+    """(B, Q, L, vocabulary) logits: the sums of the language model, written out for packed questions."""
+    dtype = working_type(batch.visual.device)
     lm = model.model.language_model
     b, count, length = batch.ids.shape
     words = lm.embed_tokens.weight.to(dtype)

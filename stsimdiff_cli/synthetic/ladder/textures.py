@@ -1,10 +1,40 @@
-"""Procedural textures: muted backgrounds, and the patterns of lightness on bodies."""
+"""Textures, computed or from photographs: muted backgrounds, and the patterns of lightness on bodies."""
 
 from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 
 from .world import GROUNDS
+
+#: The photograph that lies on bodies of a surface.
+PRINTS = {"gravel": "gravel", "fur": "chelsea"}
+
+
+@cache
+def photographs() -> dict[str, np.ndarray]:
+    """Photographs (200, 200) float32 by name: lightness of mean 0 and deviation 1, between -2 and 2.
+
+    photographs.md says where they come from.
+    """
+    with np.load(Path(__file__).with_name("photographs.npz")) as file:
+        grey = {name: file[name].astype(np.float32) for name in file.files}
+    return {name: np.clip((g - g.mean()) / g.std(), -2, 2) for name, g in grey.items()}
+
+
+def sample(picture: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """A picture (h, w) at places (y, x) in pixels, interpolated; outside of it, its mirror image."""
+    parts = []
+    for at, size in ((y, picture.shape[0]), (x, picture.shape[1])):
+        at = (size - 1) - np.abs(at % (2 * (size - 1)) - (size - 1))
+        low = np.minimum(at.astype(int), size - 2)
+        parts.append((low, (at - low).astype(np.float32)))
+    (i, f), (j, g) = parts
+    upper = picture[i, j] * (1 - g) + picture[i, j + 1] * g
+    lower = picture[i + 1, j] * (1 - g) + picture[i + 1, j + 1] * g
+    return upper * (1 - f) + lower * f
 
 
 def clouds(rng: np.random.Generator, size: int, cells: int) -> np.ndarray:
@@ -39,6 +69,10 @@ def ground(rng: np.random.Generator, split: str, size: int) -> np.ndarray:
         row = np.floor(v / (scale / 2))
         across = np.abs((u / scale + 0.5 * row) % 1 - 0.5)
         t = np.where((across > 0.44) | (np.abs((v / (scale / 2)) % 1 - 0.5) > 0.4), -1.0, 0.5)
+    elif kind in photographs():
+        picture = photographs()[kind]
+        zoom, corner = rng.uniform(0.6, 1.4), rng.uniform(0, 200, 2)
+        t = 0.8 * sample(picture, yy / zoom + corner[0], (xx if rng.random() < 0.5 else -xx) / zoom + corner[1])
     elif kind == "waves":
         t = np.sin(a + 1.5 * np.sin(b))
     elif kind == "spots":
@@ -60,6 +94,11 @@ def pattern(surface: str, x: np.ndarray, y: np.ndarray, phase: float) -> np.ndar
         return np.sin(17 * x + phase) * np.sin(13 * y + 2 * phase)
     if surface == "dots":
         return 2.0 * (np.sin(6 * x + phase) * np.sin(6 * y + phase) > 0.3) - 1.0
+    if surface in PRINTS:
+        return (
+            sample(photographs()[PRINTS[surface]], 30 * (y + 4 * np.sin(phase) + 4), 30 * (x + 4 * np.cos(phase) + 4))
+            / 2
+        )
     if surface == "slope":
         return np.clip(x * np.cos(phase) + y * np.sin(phase), -1, 1)
     return 0.0

@@ -29,11 +29,12 @@ RGB = {
 # What train and held-out clips have apart, next to their random streams.
 RADII = {"train": ((8.0, 9.6), (10.7, 12.5)), "heldout": ((9.8, 10.5),)}  # pixels
 SPEEDS = {"train": ((1.6, 2.4), (3.0, 4.5)), "heldout": ((2.5, 2.9),)}  # pixels a frame, in clips of 16 frames or more
+PHOTOGRAPHS = {"train": ("brick", "camera", "coffee", "gravel", "rocket"), "heldout": ("astronaut", "chelsea", "grass")}
 GROUNDS = {
-    "train": ("gradient", "clouds", "stripes", "checks", "rings", "bricks"),
-    "heldout": ("waves", "spots", "weave"),
+    "train": ("gradient", "clouds", "stripes", "checks", "rings", "bricks", *PHOTOGRAPHS["train"]),
+    "heldout": ("waves", "spots", "weave", *PHOTOGRAPHS["heldout"]),
 }
-SURFACES = {"train": ("flat", "ball", "stripes", "grain"), "heldout": ("dots", "slope")}
+SURFACES = {"train": ("flat", "ball", "stripes", "grain", "gravel"), "heldout": ("dots", "slope", "fur")}
 
 
 @dataclass(frozen=True)
