@@ -29,7 +29,7 @@ def coverage_ranks(features: TokenFeatures, community: Tensor, norm: Tensor, quo
 
     `community` (N,) are labels from 0, `norm` (T, H, W) the lengths in `Edges`, `quota` (C,) how many each community
     has, `known` (N,) bool tokens that are kept anyway: they come first, cover others, and count. Ties of gains at
-    `numerics.RESOLUTION` go to the lower index. Memory holds COSINES numbers and a few rows.
+    `numerics.RESOLUTION` go to the lower index. Memory holds twice COSINES numbers and a few rows.
     """
     count = len(community)
     rank = torch.where(known, 0, count)  # (N,)
