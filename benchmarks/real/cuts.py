@@ -43,7 +43,7 @@ FORMAT = "stsimdiff.real-cuts/1"
 RATIO = "0.1"
 #: Thresholds of Eq. 6: the default, others, and the percentile form of 4.4.
 THRESHOLDS = ("0.2", "0.5", "p90", "p95", "p99")
-OTHERS = ("evs", "vidcom2", "random", "uniform")
+OTHERS = ("st-simdiff+", "evs", "vidcom2", "random", "uniform")
 STRETCHES, LENGTH = 8, 8
 JOINED, SEED = 20, 0
 

@@ -34,6 +34,7 @@ def encode(
         ),
     ] = None,
     decoder: options.Decoder = "auto",
+    decode_workers: options.DecodeWorkers = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     attn: options.Attn = "auto",
@@ -62,7 +63,7 @@ def encode(
     tokens = common.encode(
         video,
         model,
-        common.sampling_of(frames, fps, start, end, decoder),
+        common.sampling_of(frames, fps, start, end, decoder, decode_workers),
         Runtime(device, dtype, attn),
         Context(timer=timer),
         revision=revision,

@@ -111,7 +111,7 @@ class Recipe:
         return {
             "versions": [__version__, *map(version, ("torch", "transformers", "av"))],
             "model": [checkpoint.id, checkpoint.revision, checkpoint.fingerprint, _files_hash(checkpoint)],
-            "sampling": asdict(sampling),
+            "sampling": {name: value for name, value in asdict(sampling).items() if name != "workers"},
             "evidence": [_evidence(checkpoint, name) for name in sorted(self.method.evidence)],
             "runtime": [runtime.device.type, str(runtime.dtype), runtime.attention],
         }

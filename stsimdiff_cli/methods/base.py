@@ -86,7 +86,10 @@ class Method(ABC):
 
     @abstractmethod
     def select(self, tokens: VideoTokens, ratio: Ratio, llm: Llm, step: Step) -> Selection:
-        """Choose ceil(r N) of the tokens. `llm` may be asked only if "llm" is in `needs`."""
+        """Choose ceil(r N) of the tokens. `llm` may be asked only if "llm" is in `needs`.
+
+        The tokens may be on a GPU. The tensors of the selection may be there or on the CPU, each where it was made.
+        """
 
     def layer_pruner(self, tokens: VideoTokens, ratio: Ratio) -> LayerPruner:  # noqa: ARG002
         """The pruner that works between the LLM's layers; RequestError for a method that does not work there."""

@@ -120,6 +120,12 @@ def test_every_setting_changes_the_key(change):
     assert (recipe_with(recipe, change).tokens_key(path) == recipe.tokens_key(path)) == bool(of_selection)
 
 
+def test_who_decodes_does_not_change_the_key():
+    path = SAMPLES / "flash.mp4"
+    several = recipe_with(CPU_8, {"workers": 3})
+    assert (several.video_key(path), several.tokens_key(path)) == (CPU_8.video_key(path), CPU_8.tokens_key(path))
+
+
 def test_machine_and_version_change_the_key(monkeypatch):
     path, recipe = SAMPLES / "flash.mp4", Recipe(runtime=Runtime("cpu", dtype="float32"))
     keys = {recipe.video_key(path)}
