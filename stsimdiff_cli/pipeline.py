@@ -27,7 +27,7 @@ from .models.loading.memory import enough_memory
 from .models.loading.runtime import Runtime, selection_device
 from .models.question import check_question
 from .ratio import ALL, Ratio, parse_ratio
-from .records import FROM_CLS, RECEIVED, CompressedVideo, FrameStream, TokenGrid, VideoTokens
+from .records import CompressedVideo, FrameStream, TokenGrid, VideoTokens
 from .storage.finite import check_encoded
 from .storage.sinks import open_sink
 from .timing import Stopwatch
@@ -134,7 +134,7 @@ def encode_frames(
                     model=family.checkpoint.ref,
                     source=stream.source,
                     coverage=family.coverage_of(stream.source.width, stream.source.height),
-                    saliency=FROM_CLS if family.class_token else RECEIVED,
+                    saliency=family.saliency(),
                 )
                 sink.begin(grid, count, new)
             sink.append(new)

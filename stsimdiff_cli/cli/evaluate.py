@@ -157,7 +157,7 @@ def show_tables(tables: Iterable[TextTable | None]) -> None:
 
 def _show(report: dict[str, Any], table: bool, json: bool) -> None:
     from ..evaluation.tables import compared_table, inside_table, paper_table, scores_table
-    from ..evaluation.variants import shown
+    from ..methods.spec import shown
 
     if json:
         output.result_json(report)

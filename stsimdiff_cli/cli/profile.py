@@ -195,9 +195,8 @@ def _show(measured: dict[str, Any]) -> None:
     if not rows:
         return
     names = report.short_names(rows)
-    for method, name in names.items():
-        if method != name:
-            output.result(f"{name}: {method}")
+    for line in report.legend(rows):
+        output.result(line)
     stages = [name for name in STAGES if name not in ("answer", "read")]
     output.result("")
     output.table(
