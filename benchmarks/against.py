@@ -3,7 +3,8 @@
     git clone https://github.com/xuyang-liu16/VidCom2 && python benchmarks/against.py VidCom2
     python benchmarks/against.py CHECKOUT --method evs --ratios 0.1,0.3 --shapes 64x14x15 --dtype bfloat16
 
-CHECKOUT is a clone of a repository that published.py names. One file of it is loaded and run: look at it first.
+CHECKOUT is a clone of a repository that published.py names. One file of it is loaded and run, for FlashVID two: look
+at it first.
 What that file imports, except torch, numpy, scipy and Python's own modules, is replaced by stand-ins, so that no model
 and no other package is needed. Both sides run in one process on the same tensors: those of benchmarks/core.py, with
 random saliency and keys that are a projection of the features. Prints one JSON line for each method, shape and ratio.
@@ -143,7 +144,7 @@ def slots(tokens: VideoTokens, one: Tensor, other: Tensor) -> dict[str, int]:
 
 def difference(one: Outcome, other: Outcome) -> dict[str, float]:
     """If both merge: the largest difference between features of tokens that both keep, and the largest feature."""
-    if one.features is None or other.features is None:
+    if one.features is None or other.features is None or not torch.isin(one.index, other.index).any():
         return {}
     x = one.features[torch.isin(one.index, other.index)].float()
     y = other.features[torch.isin(other.index, one.index)].float()
@@ -171,7 +172,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     try:
         wanted = [name.strip() for name in arguments.method.split(",") if name.strip()]
-        modules = {name: load(path) for name, path in find(arguments.checkout, wanted).items()}
+        modules = {name: load(path, ADAPTERS[name].siblings) for name, path in find(arguments.checkout, wanted).items()}
         for text in arguments.shapes.split(","):
             slots, rows, columns = (int(size) for size in text.split("x"))
             tokens = scene((slots, rows, columns), arguments.width, getattr(torch, arguments.dtype))

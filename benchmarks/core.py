@@ -1,18 +1,20 @@
 """The cost of selecting tokens, compared with a memory copy of the same tensor in the same process.
 
-    python benchmarks/core.py [--video scenes noise still] [--max-community sqrt none] [--kernels plain]
-                              [--slots 64] [--threads 2] [--repeats 9] [--device cuda]
+    python benchmarks/core.py [--method st-simdiff:importance=centrality ...] [--video scenes noise still]
+                              [--max-community sqrt none] [--kernels plain] [--slots 64] [--threads 2] [--repeats 9]
+                              [--device cuda]
 
-Makes tokens of the size of 64 LLaVA-Video frames (14 x 15 x 3584, bfloat16) and selects 30 % with
-`--importance centrality`; copies and selections take turns. Prints one JSON object for each video and limit: seconds
-of the copy and of every step, as minimum, median and maximum, and the ratios of minima and medians to those of the
-copy. In `noise` nearly every token is alone in its community; `still` is one component that holds everything.
+Makes tokens of the size of 64 LLaVA-Video frames (14 x 15 x 3584, bfloat16) and selects 30 % with a form of ST-SimDiff
+that needs no evidence; copies and selections take turns. Prints one JSON object for each video, method and limit:
+seconds of the copy and of every step, as minimum, median and maximum, and the ratios of minima and medians to those of
+the copy. In `noise` nearly every token is alone in its community; `still` is one component that holds everything.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import itertools
 import json
 import platform
 import statistics
@@ -20,12 +22,14 @@ import time
 
 import torch
 
+from stsimdiff_cli.methods.base import Method
 from stsimdiff_cli.methods.spec import parse_method
 from stsimdiff_cli.ratio import parse_ratio
 from stsimdiff_cli.records import Layout, ModelRef, Source, TokenGrid, VideoTokens
 from stsimdiff_cli.timing import Stopwatch
 from stsimdiff_cli.token_features import DenseFeatures
 
+METHOD = "st-simdiff:importance=centrality"
 VIDEOS = ("scenes", "noise", "still")
 #: Seconds between a copy and a selection: the threads of one spin for some milliseconds before they sleep.
 REST = 0.02
@@ -55,9 +59,8 @@ def make_tokens(slots: int, video: str = "scenes", rows: int = 14, columns: int 
     )
 
 
-def measure(tokens: VideoTokens, limit: str, repeats: int) -> dict:
+def measure(tokens: VideoTokens, method: Method, repeats: int) -> dict:
     """Copies and selections in turn; the first of each does not count."""
-    method = parse_method("st-simdiff", importance="centrality", max_community=limit)
     target = torch.empty_like(tokens.features.tensor())
     runs = []
     for repeat in range(repeats + 1):
@@ -92,6 +95,7 @@ def processor(device: torch.device) -> str:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser()
+    parser.add_argument("--method", nargs="+", default=[METHOD], help="forms of st-simdiff, or st-simdiff+")
     parser.add_argument("--video", nargs="+", choices=VIDEOS, default=VIDEOS)
     parser.add_argument("--max-community", nargs="+", choices=("sqrt", "none"), default=("sqrt", "none"))
     parser.add_argument("--kernels", choices=("plain", "compiled", "fused"), help="instead of the library's choice")
@@ -107,19 +111,24 @@ def main() -> None:
         importlib.import_module("stsimdiff_cli.graph.kernels").choose = lambda *_: form
     for number, video in enumerate(arguments.video):
         tokens = make_tokens(arguments.slots, video)
+        placed = tokens.to(arguments.device)
         if arguments.save and not number:
             from stsimdiff_cli.storage.writing import save_tokens
 
             save_tokens(arguments.save, tokens)
-        for limit in arguments.max_community:
+        for spec, limit in itertools.product(arguments.method, arguments.max_community):
             head = {
                 "video": video,
+                "method": spec,
                 "max_community": limit,
                 "shape": list(tokens.features.shape),
                 "threads": arguments.threads,
                 "processor": processor(arguments.device),
             }
-            print(json.dumps(head | measure(tokens.to(arguments.device), limit, arguments.repeats)), flush=True)
+            print(
+                json.dumps(head | measure(placed, parse_method(spec, max_community=limit), arguments.repeats)),
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

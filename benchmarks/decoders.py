@@ -5,7 +5,7 @@
 
 Renders the clips into the folder unless they exist (minutes). Prints one JSON line for the machine, then one for each
 clip, number of frames and reader. Every measurement runs in its own process; a round measures all readers once, and
-ratios are taken within a round. `pyav:2` is PyAV with two decoding threads; plain `pyav` is what the program uses.
+ratios are taken within a round. `pyav:2` is PyAV with two workers, plain `pyav` with one; see decode_workers.py.
 Every frame is compared with that of a plain decode of the whole clip. The time of comparing is subtracted; peak memory
 includes the frames read for it (2.8 MB each).
 """
@@ -119,8 +119,6 @@ def child(job: dict[str, Any]) -> dict[str, Any]:
     from stsimdiff_cli.video import READERS, Sampling, choose_frames, pyav_reader, read_frames, scan, source_of
 
     path, (name, _, threads) = Path(job["path"]), job["reader"].partition(":")
-    if threads:
-        pyav_reader.decode_threads = lambda: int(threads)
     READERS.load(name).require()
     memory = PeakMemory(torch.device("cpu"))
     memory.reset()
@@ -131,7 +129,7 @@ def child(job: dict[str, Any]) -> dict[str, Any]:
     scanned = time.perf_counter() - start
     indices = choose_frames(video, Sampling(frames=job["frames"]))
     compared = Compared(reference, [job["rows"][str(i)] for i in indices] if reference is not None else [])
-    for part in read_frames(path, video, indices, decoder=name):
+    for part in read_frames(path, video, indices, decoder=name, workers=int(threads or 1)):
         compared.add(part.pixels.numpy())
         del part
     figures = {

@@ -1,11 +1,12 @@
 """Published implementations that benchmarks/against.py can call: where they are, their inputs and their outputs.
 
-None of their code is here: one file of the user's checkout is loaded and run.
+None of their code is here: one file of the user's checkout is loaded and run (with those next to it that it needs).
 """
 
 from __future__ import annotations
 
 import builtins
+import math
 import sys
 import types
 from collections.abc import Callable
@@ -16,6 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stsimdiff_cli.errors import RequestError
+from stsimdiff_cli.methods.fastvid import FastVID
+from stsimdiff_cli.methods.flashvid import FlashVID
 from stsimdiff_cli.methods.visionzip import VisionZip
 from stsimdiff_cli.ratio import Ratio
 from stsimdiff_cli.records import VideoTokens
@@ -42,23 +46,44 @@ class Adapter:
     setup: Callable[[Any, VideoTokens, Ratio], tuple[Callable[[], Any], Callable[[Any], Outcome]]]
     note: str = ""
     candidates: bool = False  # compare the tokens that enter the LLM in our method, at the requested ratio
+    siblings: tuple[str, ...] = ()  # modules next to the file that are loaded too
+
+
+class _Anything(type):
+    """Makes classes with every attribute: each is such a class."""
+
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _Anything(name, (_Name,), {})
+
+
+class _Name:
+    """What a stand-in for a function returns: as a decorator, it leaves alone what it is given."""
+
+    def __init__(self, *_: Any, **__: Any) -> None: ...
+
+    def __call__(self, decorated: Any) -> Any:
+        return decorated
 
 
 class StandIn(types.ModuleType):
-    """A module in which every name is a class."""
+    """A module in which every name is a class, whose objects can be decorators."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return type(name, (), {})
+        return _Anything(name, (_Name,), {})
 
 
-def load(path: Path) -> types.ModuleType:
-    """Run one file, with stand-ins for everything that it imports except REAL."""
+def load(path: Path, siblings: tuple[str, ...] = ()) -> types.ModuleType:
+    """Run one file, with stand-ins for everything that it imports except REAL and the files `siblings` next to it."""
 
     def bring(name: str, names: Any = None, scope: Any = None, wanted: Any = (), level: int = 0) -> Any:
         if level == 0 and name.partition(".")[0] in REAL:
             return __import__(name, names, scope, wanted, level)
+        if level == 1 and name in siblings:
+            return load(path.with_name(f"{name}.py"), siblings)
         return StandIn(name or "relative")
 
     module = types.ModuleType(f"published_{path.stem}")
@@ -205,6 +230,82 @@ def before_layer_0(merger: Any, tokens: VideoTokens, **size: int) -> Any:
     return run, lambda out: Outcome(out[1][0].flatten(), out[0][0])
 
 
+def flashvid(module: Any, tokens: VideoTokens, ratio: Ratio) -> Any:
+    """flashvid_compression(features (T, n, D), attention (T, n), settings) -> features, positions (N,), ascending."""
+    features = tokens.features.tensor().flatten(1, 2).clone()  # it works in place: `setup` is called before every run
+    attention = tokens.evidence["saliency"].tensor().flatten(1)
+    defaults = FlashVID()
+    settings = types.SimpleNamespace(
+        retention_ratio=float(ratio),
+        expansion=1,
+        alpha=defaults.alpha,
+        token_selection_method="attn_div_v2",
+        temporal_threshold=defaults.threshold,
+        do_segment=True,
+        segment_threshold=defaults.cut,
+        min_segment_num=defaults.segments,
+        complementary_segment=True,
+    )
+
+    def read(out: tuple[Tensor, Tensor]) -> Outcome:
+        saved, index = out
+        first = torch.cat([torch.ones(1, dtype=torch.bool), index[1:] > index[:-1]])
+        return Outcome(index[first], saved[first])
+
+    return lambda: module.flashvid_compression(features, attention, settings), read
+
+
+def fastvid(module: Any, tokens: VideoTokens, ratio: Ratio) -> Any:
+    """Qwen2Model.forward(embeddings (1, N, D)), whose only layer gets what is left, with its positions."""
+    (slots, rows, columns), count = tokens.grid.shape, tokens.grid.tokens
+    area, hidden, features = rows * columns, tokens.features.tensor().flatten(0, 2)[None], tokens.features.tensor()
+    defaults, place = FastVID(), torch.zeros(1, count, 1)
+    number = fitting(area, ratio)
+    seen: list[Tensor] = []
+
+    def layer(states: Tensor, position_ids: Tensor, **_: Any) -> tuple[Tensor]:
+        seen[:] = position_ids
+        return (states,)
+
+    host = types.SimpleNamespace(
+        gradient_checkpointing=False,
+        _update_causal_mask=lambda *_: None,
+        rotary_emb=lambda *_: (place, place),
+        layers=[layer],
+        norm=lambda states: states,
+        video_start_idx=0,
+        video_token_len=count,
+        frame_num=slots,
+        frame_attn_weights=tokens.evidence["saliency"].tensor(),
+        frame_global_features=torch.stack([slot.double().mean((0, 1)) for slot in features]),
+        fastvid_retention_ratio=(number + 0.5) / area,
+        fastvid_DySeg_c=defaults.segments,
+        fastvid_DySeg_tau=defaults.cut,
+        fastvid_STPrune_d=defaults.context,
+        fastvid_DTM_p=defaults.every,
+        fastvid_DTM_beta=defaults.beta,
+    )
+    switches = {"use_cache": False, "output_attentions": False, "output_hidden_states": False, "return_dict": False}
+    switches["past_key_values"] = None
+    return (
+        lambda: module.Qwen2Model.forward(host, inputs_embeds=hidden, **switches)[0],
+        lambda states: Outcome(seen[0], states[0]),
+    )
+
+
+def fitting(area: int, ratio: Ratio) -> int:
+    """The largest number of tokens of a frame, at most r H W, for which FastVID's code runs: its anchors have places.
+
+    Of every four slots of a segment one has all anchors. RequestError if each frame would have none.
+    """
+    wanted = math.floor(ratio.exact * area)
+    for number in range(wanted, 2, -1):
+        anchors = int(number * FastVID().context)
+        if number + (FastVID().every - 1) * anchors <= area:
+            return number
+    raise RequestError(f"FastVID's code needs three tokens a frame, got {wanted}.", "Give a higher ratio")
+
+
 #: Published methods: where they are, the name of ours, and how to call theirs.
 ADAPTERS = {
     "evs": Adapter("vllm-project/vllm", "vllm/multimodal/evs.py", "def compute_retention_mask", "evs", evs),
@@ -249,5 +350,23 @@ ADAPTERS = {
         "what is left for the prune by attention: graph, communities, centrality and events; theirs takes communities "
         "in the order of their centrality and stops at the first that would drop too much, ours keeps a share of each",
         candidates=True,
+    ),
+    "flashvid": Adapter(
+        "Fanziyang-v/FlashVID",
+        "flashvid/utils.py",
+        "def flashvid_compression",
+        "flashvid:aggregate=published",
+        flashvid,
+        "what enters the LLM, r of it (expansion 1); theirs rounds every frame up, adds noise to densities, and keeps "
+        "some positions twice, which are counted once",
+        siblings=("token_selection",),
+    ),
+    "fastvid": Adapter(
+        "LunarShen/FastVID",
+        "fastvid_llavaonevision/LLaVA-NeXT/llava/model/language_model/modeling_qwen2.py",
+        "fastvid_retention_ratio",
+        "fastvid",
+        fastvid,
+        "the same number in every frame, the largest for which theirs does not fail; theirs adds noise to densities",
     ),
 }

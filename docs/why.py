@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from stsimdiff_cli.methods.spec import shown
 from stsimdiff_cli.plotting import curve, name_ends, picture, plain_axes, shades
 
 HERE = Path(__file__).parent
@@ -50,7 +51,7 @@ def accuracy(axes: Any, report: dict[str, Any], vanilla: dict[str, Any]) -> None
         points = [row["accuracy"]["all"] for row in rows]
         middle, low, high = ([point[key] for point in points] for key in ("percent", "low", "high"))
         colour = curve(axes, number, [row["ratio"] for row in rows], middle, low, high, markersize=4)
-        ends.append((middle[0], rows[0]["ratio"], method, colour))
+        ends.append((middle[0], rows[0]["ratio"], shown(method), colour))
     axes.axhline(vanilla["accuracy"]["all"]["percent"], color=shades().curves[0], linewidth=0.8, linestyle=":")
     axes.set_xlim(-0.2, 1.03)
     axes.set_ylim(50, 104)

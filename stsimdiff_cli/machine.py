@@ -57,3 +57,16 @@ def _memory() -> int | None:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):  # Windows
         return None
+
+
+def available_memory() -> int:
+    """Bytes that may still be allocated without swapping, within the limit of a container; a guess where unknown."""
+    free = (_memory() or 8 << 30) // 2
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+        group = Path("/sys/fs/cgroup")
+        limit, used = (group / name for name in ("memory.max", "memory.current"))
+        return max(min(free, int(limit.read_text()) - int(used.read_text())), 0)
+    except (OSError, ValueError, StopIteration):  # no Linux, or no limit
+        return free

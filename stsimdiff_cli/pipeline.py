@@ -11,6 +11,7 @@ Functions take records and return records. What several calls may share is in a 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -23,10 +24,10 @@ from .models import EMBEDDED
 from .models.inference.early_layers import EarlyLayers, check_layout, matching_family
 from .models.inference.model_cache import ModelCache, NoModelCache
 from .models.loading.memory import enough_memory
-from .models.loading.runtime import Runtime
+from .models.loading.runtime import Runtime, selection_device
 from .models.question import check_question
 from .ratio import ALL, Ratio, parse_ratio
-from .records import FROM_CLS, RECEIVED, ArchiveMark, CompressedVideo, FrameStream, TokenGrid, VideoTokens
+from .records import ArchiveMark, CompressedVideo, FrameStream, TokenGrid, VideoTokens
 from .storage.finite import check_encoded
 from .storage.sinks import open_sink
 from .timing import Stopwatch
@@ -81,7 +82,7 @@ def encode_video(
     """Decode the chosen frames of a video and encode them into visual tokens, a few frames at a time.
 
     `evidence` names what the vision encoder should record for methods ("saliency", "keys"). Memory holds the tokens
-    and two chunks of frames; with `to`, the tokens are written to that tokens file while they are encoded, and stay
+    and a few chunks of frames; with `to`, the tokens are written to that tokens file while they are encoded, and stay
     there. Frames that cannot be decoded are left out; their times are in `grid.source.missing_seconds`.
 
     Raises RequestError for a wrong request, VideoError for a video that cannot be read, ModelError for a checkpoint
@@ -117,9 +118,9 @@ def encode_frames(
     missing: list[float] = []
     seconds: list[float] = []
     grid: TokenGrid | None = None
-    with open_sink(to, mark) as sink:
+    with open_sink(to, mark) as sink, closing(prefetched(stream.chunks)) as ahead:
         timer.step("decode")
-        for part in rechunked(prefetched(stream.chunks), chunk, missing):
+        for part in rechunked(ahead, chunk, missing):
             context.progress("decode", min(len(seconds) * depth + len(part.seconds), count), count)
             timer.step("encode")
             new = {name: tensor.cpu() for name, tensor in encoder.encode(part.pixels, count).items()}
@@ -135,7 +136,7 @@ def encode_frames(
                     model=family.checkpoint.ref,
                     source=stream.source,
                     coverage=family.coverage_of(stream.source.width, stream.source.height),
-                    saliency=FROM_CLS if family.class_token else RECEIVED,
+                    saliency=family.saliency(),
                 )
                 sink.begin(grid, count, new)
             sink.append(new)
@@ -178,7 +179,7 @@ def compress_tokens(
     Raises RequestError if the method needs evidence that the tokens do not carry, if `model` is not the one that made
     the tokens, or if the prompt is empty or not text.
     """
-    device = runtime.check()  # a wrong device is refused even if no LLM is needed
+    device = selection_device(runtime.check())  # a wrong device is refused even if no LLM is needed
     timer = context.timing(runtime)
     method = parse_method(method) if isinstance(method, str) else method
     ratio = ALL if method.keeps_all else parse_ratio(ratio)
@@ -192,12 +193,12 @@ def compress_tokens(
     used = {name: tokens.evidence[name] for name in method.evidence}
     on_device = replace(tokens, evidence=used).to(device).in_memory(features=not method.streams)
     llm = EarlyLayers(on_device, question, model, runtime, context.models, timer)
-    selection = method.select(on_device, ratio, llm, timer.step)
+    selection = method.select(on_device, ratio, llm, timer.step).cpu()
     timer.stop()
     if selection.features is None:
         features = on_device.features.gather(selection.index).to("cpu")
     else:
-        features = DenseFeatures(selection.features.cpu(), token_dims=1)
+        features = DenseFeatures(selection.features, token_dims=1)
     return CompressedVideo(
         grid=tokens.grid,
         features=features,

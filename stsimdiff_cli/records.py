@@ -13,7 +13,7 @@ and what it got). This module imports nothing heavy, so that the header of a fil
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import IntFlag
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -253,6 +253,18 @@ class Selection(TensorRecord):
         _check_kept(self, (None, None, None))
         if self.features is not None:
             _check_shape("features", self.features, len(self.index), None)
+
+    def cpu(self) -> Selection:
+        """The same selection on the CPU."""
+        return replace(
+            self,
+            index=self.index.cpu(),
+            kind=self.kind.cpu(),
+            community=self.community.cpu(),
+            importance=None if self.importance is None else self.importance.cpu(),
+            features=None if self.features is None else self.features.cpu(),
+            traces={name: tensor.cpu() for name, tensor in self.traces.items()},
+        )
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -42,12 +42,14 @@ class Stopwatch:
             self._current = None
 
     def _synchronise(self) -> None:
-        if self.device is None or not self.device.startswith(("auto", "cuda")):
+        if self.device is None or not self.device.startswith(("auto", "cuda", "mps")):
             return
         import torch
 
-        if torch.cuda.is_available():
+        if self.device != "mps" and torch.cuda.is_available():
             torch.cuda.synchronize(None if self.device == "auto" else self.device)
+        elif not self.device.startswith("cuda") and torch.backends.mps.is_available():
+            torch.mps.synchronize()
 
     @contextmanager
     def during(self, name: str) -> Iterator[None]:

@@ -28,7 +28,7 @@ from torch.nn import functional as F
 
 from stsimdiff_cli.evaluation.fidelity import best_cosines
 from stsimdiff_cli.graph.communities import communities
-from stsimdiff_cli.graph.edges import edge_weights, event_mask, strong_edges
+from stsimdiff_cli.graph.edges import edge_weights, event_mask, strong_edges, weakest_edges
 from stsimdiff_cli.methods.base import Method
 from stsimdiff_cli.methods.random import Random
 from stsimdiff_cli.methods.spec import parse_method, split_methods
@@ -41,8 +41,8 @@ from .clips import CLIPS
 
 FORMAT = "stsimdiff.real-coverage/1"
 METHODS = (
-    "st-simdiff, st-simdiff:importance=centrality, vidcom2, evs, fastervlm, prumerge, prumerge+, visionzip, vispruner,"
-    " random, uniform"
+    "st-simdiff, st-simdiff:importance=centrality, st-simdiff+, vidcom2, evs, fastervlm, prumerge, prumerge+,"
+    " visionzip, vispruner, flashvid, fastvid, floc, downsample, random, uniform"
 )
 RATIOS = "0.05,0.1,0.3"
 DRAWS = 1  # with 627 tokens and more, draws hardly differ in their mean
@@ -117,7 +117,7 @@ class Measured:
             "largest_component": float(size.max()) / n,
             "alone": float((size == 1).sum()) / n,
             "temporal_cosine": [round(float(torch.quantile(later, q)), 4) for q in (0.05, 0.5, 0.95)],
-            "events": int(event_mask(edges, TAU_DIFF).sum()),
+            "events": int(event_mask(weakest_edges(edges), TAU_DIFF).sum()),
         }
 
 

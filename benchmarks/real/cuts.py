@@ -23,7 +23,14 @@ from typing import Any
 
 import torch
 
-from stsimdiff_cli.graph.edges import Edges, change_signal, edge_weights, event_mask, percentile_threshold
+from stsimdiff_cli.graph.edges import (
+    Edges,
+    change_signal,
+    edge_weights,
+    event_mask,
+    percentile_threshold,
+    weakest_edges,
+)
 from stsimdiff_cli.graph.numerics import stable_topk
 from stsimdiff_cli.methods.spec import parse_method
 from stsimdiff_cli.ratio import parse_ratio
@@ -36,7 +43,7 @@ FORMAT = "stsimdiff.real-cuts/1"
 RATIO = "0.1"
 #: Thresholds of Eq. 6: the default, others, and the percentile form of 4.4.
 THRESHOLDS = ("0.2", "0.5", "p90", "p95", "p99")
-OTHERS = ("evs", "vidcom2", "random", "uniform")
+OTHERS = ("st-simdiff+", "evs", "vidcom2", "random", "uniform")
 STRETCHES, LENGTH = 8, 8
 JOINED, SEED = 20, 0
 
@@ -99,7 +106,7 @@ def look(video: CutVideo) -> dict[str, Any]:
     cut[list(video.cuts)] = True
     events = {}
     for text in THRESHOLDS:
-        mask = event_mask(edges, threshold_of(edges, text))
+        mask = event_mask(weakest_edges(edges), threshold_of(edges, text))
         events[text] = {"all": int(mask.sum()), "at_cuts": int(mask[cut].sum())}
     methods = [f"st-simdiff:tau_diff={text}" for text in THRESHOLDS] + ["st-simdiff:events=off", *OTHERS]
     kept = {}

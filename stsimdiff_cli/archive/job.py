@@ -58,10 +58,14 @@ class Job:
         return "encode" if self.method is None else "compress"
 
     def sampling_of(self, item: Item) -> Sampling:
-        """Which frames of an item are read: an item that is a part of a video has its own start and end."""
+        """Which frames of an item are read: an item that is a part of a video has its own start and end.
+
+        One decoder reads each video unless more are asked for: several videos are read at the same time.
+        """
+        sampling = replace(self.sampling, workers=self.sampling.workers or 1)
         if item.start is None and item.end is None:
-            return self.sampling
-        return replace(self.sampling, start=item.start, end=item.end)
+            return sampling
+        return replace(sampling, start=item.start, end=item.end)
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ def settings_of(job: Job, by_content: bool, videos: bool) -> Settings:
         "format": f"{TOKENS if job.method is None else COMPRESSED}/{VERSION}",
         "items": "content" if by_content else "path, size and time",
         "model": fingerprint,
-        "sampling": asdict(job.sampling),
+        "sampling": {name: value for name, value in asdict(job.sampling).items() if name != "workers"},
         "evidence": sorted(job.evidence),
         "dtype": dtype,
         "attention": job.runtime.attention,

@@ -40,6 +40,7 @@ def ask(
     model: options.Model = None,
     frames: options.Frames = None,
     fps: options.Fps = None,
+    decode_workers: options.DecodeWorkers = None,
     inside: Annotated[
         str | None,
         typer.Option(
@@ -105,6 +106,7 @@ def ask(
         model=model,
         frames=frames,
         fps=fps,
+        workers=decode_workers,
         runtime=runtime,
         inside=(inside, ratio) if inside and ratio else None,
         generation={"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed},
@@ -161,8 +163,9 @@ class _Asker:
 
     models: ModelCache
     model: str | None
-    frames: int | None  # frames and fps: only for a video
+    frames: int | None  # frames, fps and workers: only for a video
     fps: float | None
+    workers: int | None
     runtime: Runtime
     inside: tuple[str, str] | None  # method that prunes inside the LLM, and its ratio
     generation: dict[str, Any]  # keyword arguments of Conversation.ask
@@ -184,7 +187,7 @@ class _Asker:
             pipeline.check_length(self.given, self.model or EMBEDDED)
         timer = Stopwatch(self.runtime.device)
         context = Context(self.models, timer)
-        video = common.open_input(file, self.model, self.frames, self.fps, self.runtime, context)
+        video = common.open_input(file, self.model, self.frames, self.fps, self.runtime, context, workers=self.workers)
         common.introduce(video.grid.model.id)
         conversation = self._conversation(file, video, context)
         if title and not self.json:

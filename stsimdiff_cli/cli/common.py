@@ -51,7 +51,12 @@ def report_source(source: Source) -> None:
 
 
 def sampling_of(
-    frames: int | None, fps: float | None, start: float | None = None, end: float | None = None, decoder: str = "auto"
+    frames: int | None,
+    fps: float | None,
+    start: float | None = None,
+    end: float | None = None,
+    decoder: str = "auto",
+    workers: int | None = None,
 ) -> Sampling:
     """The Sampling record that the options describe; RequestError if both `frames` and `fps` are given."""
     from ..errors import RequestError
@@ -59,7 +64,7 @@ def sampling_of(
 
     if frames is not None and fps is not None:
         raise RequestError("--frames and --fps cannot be used together.", "Give one of them.")
-    return Sampling(frames or DEFAULT_FRAMES, fps, start, end, decoder)
+    return Sampling(frames or DEFAULT_FRAMES, fps, start, end, decoder, workers)
 
 
 def encode(
@@ -87,10 +92,11 @@ def open_input(
     runtime: Runtime,
     context: Context,
     *,
+    workers: int | None = None,
     stay: bool = False,
     evidence: Sequence[str] = (),
 ) -> VideoTokens | CompressedVideo:
-    """Open a tokens file or a compressed file, or encode a video.
+    """Open a tokens file or a compressed file, or encode a video, which `workers` decode.
 
     With `stay`, the tensors of a tokens file stay on disk and are read in pieces. `evidence` is what a video is encoded
     with. RequestError if frames are chosen for a file that is already encoded.
@@ -99,7 +105,8 @@ def open_input(
     from ..storage.reading import StoredVideo, is_stored
 
     if not is_stored(path):
-        return encode(path, model, sampling_of(frames, fps), runtime, context, evidence=evidence)
+        sampling = sampling_of(frames, fps, workers=workers)
+        return encode(path, model, sampling, runtime, context, evidence=evidence)
     if frames is not None or fps is not None:
         raise RequestError(f"{path} is already encoded, so its frames are fixed.", "Leave out --frames and --fps.")
     stored = StoredVideo(path)

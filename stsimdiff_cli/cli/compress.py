@@ -43,6 +43,7 @@ def compress(
     model: options.Model = None,
     frames: options.Frames = None,
     fps: options.Fps = None,
+    decode_workers: options.DecodeWorkers = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     attn: options.Attn = "auto",
@@ -95,7 +96,7 @@ def compress(
             options.new_folder(output_path),
             model,
             None,
-            common.sampling_of(frames, fps),
+            common.sampling_of(frames, fps, workers=decode_workers),
             chosen=frames is not None or fps is not None,
             runtime=runtime,
             evidence=tuple(sorted(chosen.evidence)),
@@ -109,7 +110,9 @@ def compress(
     timer = context.timing(runtime)
     timer.step("read")
     evidence = sorted(chosen.evidence)
-    tokens = common.open_input(file, model, frames, fps, runtime, context, stay=True, evidence=evidence)
+    tokens = common.open_input(
+        file, model, frames, fps, runtime, context, workers=decode_workers, stay=True, evidence=evidence
+    )
     if not isinstance(tokens, VideoTokens):
         raise RequestError(f"{file} is already compressed.", "Give the tokens file or the video.")
     video = pipeline.compress_tokens(tokens, exact, chosen, runtime, prompt=prompt, model=model, context=context)

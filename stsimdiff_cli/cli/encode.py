@@ -37,6 +37,7 @@ def encode(
         ),
     ] = None,
     decoder: options.Decoder = "auto",
+    decode_workers: options.DecodeWorkers = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     attn: options.Attn = "auto",
@@ -69,7 +70,10 @@ def encode(
             "--revision works with Hub checkpoints only.", "Leave it out, or give a Hub id with --model."
         )
     wanted = _evidence(evidence, method)
-    sampling, runtime = common.sampling_of(frames, fps, start, end, decoder), Runtime(device, dtype, attn)
+    sampling, runtime = (
+        common.sampling_of(frames, fps, start, end, decoder, decode_workers),
+        Runtime(device, dtype, attn),
+    )
     many = archive.Many(workers, devices, decoders, shard, attempts, timeout, retry_failed, checksum, force)
     if archive.is_many(videos):
         from ..archive.job import Job

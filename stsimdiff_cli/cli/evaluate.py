@@ -42,6 +42,7 @@ def evaluate(
     frames: Annotated[
         int, typer.Option(min=1, help="Number of frames per video.", rich_help_panel=options.FRAMES)
     ] = 64,
+    decode_workers: options.DecodeWorkers = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Ask only this many questions, the first ones.")] = None,
     subtitles: Annotated[
         bool, typer.Option("--subtitles", help="Add subtitles to the prompt (videomme only).")
@@ -102,7 +103,7 @@ def evaluate(
     from ..models.loading.runtime import Runtime
 
     runtime = Runtime(device, dtype, attn, quantize)
-    settings = Settings(model or EMBEDDED_CHOICE, frames, task.max_new_tokens, runtime, revision)
+    settings = Settings(model or EMBEDDED_CHOICE, frames, task.max_new_tokens, runtime, revision, decode_workers)
     request = eval_request(task, settings, subtitles)
     log = SamplesLog.in_folder(output_folder, request, force) if output_folder else SamplesLog()
     log.check(samples)
@@ -156,7 +157,7 @@ def show_tables(tables: Iterable[TextTable | None]) -> None:
 
 def _show(report: dict[str, Any], table: bool, json: bool) -> None:
     from ..evaluation.tables import compared_table, inside_table, paper_table, scores_table
-    from ..evaluation.variants import shown
+    from ..methods.spec import shown
 
     if json:
         output.result_json(report)

@@ -55,6 +55,15 @@ End = Annotated[float | None, typer.Option(help="End of the part to use, in seco
 Decoder = Annotated[
     str, typer.Option(help="Video decoder: auto (pyav), pyav, decord or torchcodec.", rich_help_panel=FRAMES)
 ]
+DecodeWorkers = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Workers that decode parts of the video at the same time. Default: one for each core but one.",
+        show_default=False,
+        rich_help_panel=FRAMES,
+    ),
+]
 Importance = Annotated[
     str | None,
     typer.Option(

@@ -21,6 +21,7 @@ def profile(
     frames: Annotated[
         str, typer.Option(help="Numbers of frames, separated by commas.", rich_help_panel=options.FRAMES)
     ] = "32,64,96,128",
+    decode_workers: options.DecodeWorkers = None,
     ratio: Annotated[str, typer.Option(help="Fraction of tokens to keep.", rich_help_panel=options.METHOD)] = "0.3",
     methods: Annotated[
         str,
@@ -111,6 +112,7 @@ def profile(
                 repeats=repeats,
                 runtime=runtime,
                 questions=questions,
+                workers=decode_workers,
             )
             for count in counts
             for spec in specs
@@ -193,9 +195,8 @@ def _show(measured: dict[str, Any]) -> None:
     if not rows:
         return
     names = report.short_names(rows)
-    for method, name in names.items():
-        if method != name:
-            output.result(f"{name}: {method}")
+    for line in report.legend(rows):
+        output.result(line)
     stages = [name for name in STAGES if name not in ("answer", "read")]
     output.result("")
     output.table(

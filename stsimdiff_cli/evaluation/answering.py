@@ -26,6 +26,7 @@ class Settings:
     max_new_tokens: int = 32
     runtime: Runtime = Runtime()
     revision: str | None = None
+    workers: int | None = None  # that decode a video; no answer depends on it
 
 
 @dataclass(frozen=True)

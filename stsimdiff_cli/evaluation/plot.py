@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from ..machine import short
+from ..methods.spec import shown
 from ..plotting import curve, name_ends, picture, plain_axes, room_for, shades
 from .rungs.plot import save_rung_plot
 from .rungs.tables import RUNGS
-from .variants import BASELINE, shown
+from .variants import BASELINE
 
 _TITLES = {"all": "All questions", "static": "What is there", "event": "What happens", "when": "When it happens"}
 _FIGURES = {"agreement": "Same answer as all tokens", "coverage": "Coverage", "event_recall": "Event recall"}

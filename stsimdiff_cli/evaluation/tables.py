@@ -11,11 +11,12 @@ from collections.abc import Iterable
 from itertools import groupby
 from typing import Any
 
+from ..methods.spec import shown
 from ..synthetic.questions import GROUPS
 from . import paper_results
 from .rungs.tables import RUNGS, rung_tables
 from .text_table import TextTable, difference, interval, span
-from .variants import BASELINE, INSIDE, REFERENCE, shown
+from .variants import BASELINE, INSIDE, REFERENCE
 
 #: What the two commands call the form of their reports.
 BENCH, EVAL = "stsimdiff.bench/1", "stsimdiff.eval/1"

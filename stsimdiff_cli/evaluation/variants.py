@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import RequestError
-from ..methods import INSIDE as RUNS_INSIDE
-from ..methods import METHODS
 from ..methods.base import Method
-from ..methods.spec import parse_method, spelled
+from ..methods.spec import FILE, parse_method, spelled
 
 #: The method that others are compared with, and the one without compression.
 REFERENCE, BASELINE = "st-simdiff", "vanilla"
@@ -16,8 +14,6 @@ REFERENCE, BASELINE = "st-simdiff", "vanilla"
 QUESTION = "question"
 #: After a method: all tokens enter the LLM with every question, and the method prunes between its layers.
 INSIDE = "inside"
-#: After a method that also works inside the LLM: one file for all questions. Tables write it; a name leaves it out.
-FILE = "file"
 
 
 @dataclass(frozen=True)
@@ -46,13 +42,3 @@ def parse_variant(spec: str) -> Variant:
     if form == FILE and not method.inside:
         raise RequestError(f"{text} has no other form than that for files.", f"Leave out @{FILE}")
     return Variant(method, "" if form == FILE else form)
-
-
-def shown(name: str) -> str:
-    """A variant's name as tables write it: with its form where the method has several, so that `fastv` is `fastv@file`.
-
-    `parse_variant` reads it as the same variant.
-    """
-    method, at, _ = name.partition("@")
-    entry = METHODS.entries.get(method.partition(":")[0])
-    return name if at or entry is None or entry.runs != RUNS_INSIDE else f"{name}@{FILE}"

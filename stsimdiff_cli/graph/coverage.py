@@ -29,7 +29,7 @@ def coverage_ranks(features: TokenFeatures, community: Tensor, norm: Tensor, quo
 
     `community` (N,) are labels from 0, `norm` (T, H, W) the lengths in `Edges`, `quota` (C,) how many each community
     has, `known` (N,) bool tokens that are kept anyway: they come first, cover others, and count. Ties of gains at
-    `numerics.RESOLUTION` go to the lower index. Memory holds COSINES numbers and a few rows.
+    `numerics.RESOLUTION` go to the lower index. Memory holds twice COSINES numbers and a few rows.
     """
     count = len(community)
     rank = torch.where(known, 0, count)  # (N,)
@@ -53,11 +53,12 @@ def _cosines(features: TokenFeatures, member: Tensor, inverse: Tensor) -> Tensor
     b, n = member.shape
     cosine = torch.empty((b, n, n), dtype=torch.float64, device=member.device)
     block = max(1, ROWS["cuda" if member.is_cuda else "cpu"] // n)
+    wide = torch.empty((block * n, features.shape[-1]), dtype=torch.float64, device=member.device)
     for begin in range(0, b, block):
         part = member[begin : begin + block]
         position, place = torch.sort(part.flatten())  # a file is read in ascending order
         rows = features.gather(position).tensor()
-        x = rows[torch.argsort(place)].double().view(*part.shape, -1)  # (block, n, D)
+        x = wide[: len(position)].copy_(rows[torch.argsort(place)]).view(*part.shape, -1)  # (block, n, D)
         torch.bmm(x, x.transpose(1, 2), out=cosine[begin : begin + block])
     weight = inverse[member]  # (b, n)
     return cosine.mul_(weight.unsqueeze(2)).mul_(weight.unsqueeze(1)).clamp_(min=0)
@@ -70,8 +71,10 @@ def _greedy(cosine: Tensor, known: Tensor, quota: Tensor, never: int) -> Tensor:
     rank = torch.where(known, 0, never)
     placed = known.sum(1)  # (b,)
     place = torch.arange(n, device=cosine.device)
+    better = torch.empty_like(cosine)
     for _ in range(int((quota - placed).clamp_min(0).max())):
-        gain = at_resolution((cosine - covered.unsqueeze(1)).relu_().sum(2))  # (b, n)
+        torch.maximum(cosine, covered.unsqueeze(1), out=better)
+        gain = at_resolution(better.sum(2) - covered.sum(1, keepdim=True))  # (b, n)
         gain.masked_fill_(rank < never, -1)
         best = torch.where(gain == gain.amax(1, keepdim=True), place, n).amin(1, keepdim=True)  # (b, 1)
         open_ = (placed < quota).unsqueeze(1)

@@ -40,6 +40,7 @@ class Arguments:
     quantize: str | None = None
     revision: str | None = None
     decoder: str = "auto"
+    decode_workers: int | None = None
     cache_dir: str | None = None
     cache_gb: float = 20.0
     batch_size: int = 1
@@ -62,6 +63,8 @@ class Arguments:
         arguments = cls(**values)
         if arguments.frames < 1:
             raise RequestError(f"frames={arguments.frames} is too few.", "Give at least 1, e.g. frames=64")
+        if arguments.decode_workers is not None and arguments.decode_workers < 1:
+            raise RequestError(f"decode_workers={arguments.decode_workers} is too few.", "Give at least 1.")
         if "frames" in values and arguments.fps is not None:
             raise RequestError("frames and fps cannot be used together.", "Give only one of them.")
         if arguments.batch_size != 1:
@@ -96,7 +99,7 @@ class Arguments:
             raise unknown_name(READERS.what, self.decoder, ["auto", *READERS])
         return Recipe(
             model=checkpoint.id if checkpoint.id in EMBEDDED_FOLDERS else str(checkpoint.path),
-            sampling=Sampling(frames=self.frames, fps=self.fps, decoder=self.decoder),
+            sampling=Sampling(frames=self.frames, fps=self.fps, decoder=self.decoder, workers=self.decode_workers),
             runtime=runtime,
             method=variant.method,
             ratio=parse_ratio(self.ratio),

@@ -23,7 +23,7 @@ from .. import __version__, pipeline
 from ..errors import RequestError
 from ..methods.base import Method
 from ..methods.st_simdiff import StSimDiff
-from ..models import EMBEDDED
+from ..models import EMBEDDED, FAMILIES
 from ..models.loading.runtime import Runtime
 from ..pipeline import Context
 from ..ratio import Ratio, parse_ratio
@@ -33,6 +33,7 @@ from ..storage.writing import save_compressed, save_tokens
 from ..video import Sampling
 
 if TYPE_CHECKING:
+    from ..models.families.base import Family
     from ..models.loading.checkpoint import Checkpoint
     from ..records import CompressedVideo, VideoTokens
 
@@ -110,8 +111,8 @@ class Recipe:
         return {
             "versions": [__version__, *map(version, ("torch", "transformers", "av"))],
             "model": [checkpoint.id, checkpoint.revision, checkpoint.fingerprint, _files_hash(checkpoint)],
-            "sampling": asdict(sampling),
-            "evidence": sorted(self.method.evidence),
+            "sampling": {name: value for name, value in asdict(sampling).items() if name != "workers"},
+            "evidence": [_evidence(checkpoint, name) for name in sorted(self.method.evidence)],
             "runtime": [runtime.device.type, str(runtime.dtype), runtime.attention],
         }
 
@@ -164,6 +165,14 @@ class VideoCache:
 
 def _digest(data: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:40]
+
+
+def _evidence(checkpoint: Checkpoint, name: str) -> list[str]:
+    """The name of some evidence, and what it is where models differ: see `Family.saliency`."""
+    if name != "saliency":
+        return [name]
+    family: type[Family] = FAMILIES.load(checkpoint.family)
+    return [name, family.saliency()]
 
 
 def _identity(path: Path) -> list[Any]:

@@ -12,21 +12,11 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from ..errors import RequestError
+from ..graph.clusters import density_peaks, mean_square, segments, squared_distances
 from ..graph.numerics import at_resolution, stable_topk, unit_slot
 from ..ratio import Ratio, shares
 from ..records import Selection, VideoTokens
-from .base import (
-    Llm,
-    Method,
-    Step,
-    density_peaks,
-    mean_square,
-    parameter,
-    plain_selection,
-    segments,
-    slot_budgets,
-    squared_distances,
-)
+from .base import Llm, Method, Step, parameter, plain_selection, slot_budgets
 
 #: Nearest tokens that make the density of a token (the code's constant).
 _NEIGHBORS = 4

@@ -8,8 +8,11 @@ from typing import Any, get_args, get_type_hints
 
 from ..errors import RequestError
 from ..registry import unknown_name, written
-from . import METHODS
+from . import INSIDE, METHODS
 from .base import Method
+
+#: After a method that also works inside the LLM: one file for all questions. Tables write it; a name leaves it out.
+FILE = "file"
 
 
 def parse_method(spec: str, **overrides: str) -> Method:
@@ -52,6 +55,13 @@ def spelled(method: Method) -> str:
         if (value := getattr(method, item.name)) != item.default
     ]
     return method.name + ":" * bool(given) + ",".join(given)
+
+
+def shown(name: str) -> str:
+    """A method's text as tables write it: with its form where it has several, so that `fastv` is `fastv@file`."""
+    method, at, _ = name.partition("@")
+    entry = METHODS.entries.get(method.partition(":")[0])
+    return name if at or entry is None or entry.runs != INSIDE else f"{name}@{FILE}"
 
 
 def split_methods(text: str) -> list[str]:

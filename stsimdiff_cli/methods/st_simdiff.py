@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from ..errors import RequestError
-from ..graph.budgets import equal_shares, fit_representatives, sharpest
+from ..graph.budgets import equal_shares, fit_representatives, sharpest, varied
 from ..graph.centrality import centrality
 from ..graph.communities import ALGORITHMS, cell_by_cell, communities, most_coherent, split_large, sqrt_limit
 from ..graph.coverage import coverage_ranks
@@ -60,6 +61,9 @@ class StSimDiff(Method):
     Parameters that are not in the paper; each is off by default:
 
     - `ends=both`: both tokens of a broken edge are events, since what vanishes is seen only before.
+    - `far=8`: an edge over so many slots can be broken, too: a slow change breaks none from slot to slot.
+    - `event_share` below 1: events take at most this share of the budget, the sharpest first; with `varied=on` the n-th
+      of a community counts with 1/n of its sharpness, so that what moves all the time does not take all places.
     - `representatives=coverage`: representatives are spread over their community (graph/coverage.py).
     - `prune=share`: the final prune takes the same share of every community (before the split), at least one token of
       each stays while the budget lasts, and importance ranks within.
@@ -84,7 +88,9 @@ class StSimDiff(Method):
         "time", "pieces of a large community: stretches of time, or patches of space (not in the paper)", SPLITS
     )
     ends: str = parameter("later", "events: the later end of a broken edge (Eq. 6), or both ends", ENDS)
+    far: int = parameter(0, "events: also the difference to the slot this many before, for slow changes; 0: not")
     event_share: float = parameter(1.0, "below 1: events take at most this share of the budget, the sharpest first")
+    varied: bool = parameter(False, "events: the n-th of a community counts with 1/n of its sharpness")
     representatives: str = parameter(
         "central", "of a community: the most central tokens (Eq. 4), or those that cover it", REPRESENTATIVES
     )
@@ -113,6 +119,8 @@ class StSimDiff(Method):
             raise RequestError(
                 f"max_community={self.max_community} is not one of the choices.", "Use sqrt, none, or a number, e.g. 32"
             )
+        if self.far < 0:
+            raise RequestError(f"far must be at least 0, got {self.far}.", "Give a number of slots, e.g. 8")
         if not 0 <= self.event_share <= 1:
             raise RequestError(f"event_share must be between 0 and 1, got {self.event_share}.", "Give e.g. 0.6")
         if self.representatives == "coverage" and self.prune != "fit" and self.importance == "centrality":
@@ -184,13 +192,13 @@ class StSimDiff(Method):
         """Sections 4.2 to 4.4: T_rep, T_event and their union."""
         features, n = tokens.features, tokens.grid.tokens
         step("graph")  # 4.2
-        edges = edge_weights(features)
-        event = self._events(edges, ratio.budget(n))  # Eq. 6
+        edges = edge_weights(features, far=self.far)
         step("communities")  # 4.3, 4.6
         strong, weights = strong_edges(edges, self.tau_sim, self.spatial, self.temporal)
         whole = communities(strong, weights, n, self.communities)
         place = cell_by_cell(tokens.grid.shape, whole.device) if self.split == "space" else None
         community = split_large(whole, self._limit(n), place)
+        event = self._events(edges, community, ratio.budget(n))  # Eq. 6
         size = torch.bincount(community)  # (C,)
         quota = (size * ratio.exact.numerator + ratio.exact.denominator - 1) // ratio.exact.denominator  # ceil(|c| r)
         if self.representatives == "coverage":
@@ -216,7 +224,7 @@ class StSimDiff(Method):
             return None
         return sqrt_limit(tokens) if self.max_community == "sqrt" else int(self.max_community)
 
-    def _events(self, edges: Edges, budget: int) -> Tensor:
+    def _events(self, edges: Edges, community: Tensor, budget: int) -> Tensor:
         """(N,) bool: T_event."""
         if not self.events:
             return torch.zeros(math.prod(edges.shape), dtype=torch.bool, device=edges.later.device)
@@ -224,12 +232,14 @@ class StSimDiff(Method):
             threshold = percentile_threshold(edges, self._percent(self.tau_diff))
         else:
             threshold = self.tau_diff
-        event = event_mask(edges, threshold, self.ends).flatten()
+        weakest = weakest_edges(edges, self.ends).flatten()
+        event = event_mask(weakest, threshold)
         if self.event_share == 1 and self.prune != "fit":
             return event
-        return sharpest(
-            -at_resolution(weakest_edges(edges, self.ends).flatten()), event, int(self.event_share * budget)
-        )
+        sharpness = at_resolution(1 - weakest.double())
+        if self.varied:
+            sharpness = varied(sharpness, event, community)
+        return sharpest(sharpness, event, math.floor(Fraction(str(self.event_share)) * budget))
 
     @staticmethod
     def _quota_of_code(score: Tensor, community: Tensor, size: Tensor, event: Tensor, ratio: Ratio) -> Tensor:
@@ -296,7 +306,8 @@ class _Candidates:
     def fit(self, budget: int) -> Tensor:
         """(M,) all events, and as many representatives as the budget has left, ascending."""
         wanted = budget - int(self.event.sum())
-        fitting = fit_representatives(self.rank, self.community, wanted, self.event)
+        others = self.representative & ~self.event
+        fitting = fit_representatives(self.rank, self.community, self.whole, others, wanted)
         return (fitting | self.event).nonzero().squeeze(1)
 
     def counts(self) -> dict[str, int]:
@@ -332,8 +343,11 @@ class StSimDiffPlus(StSimDiff):
     Each part keeps to an idea of the paper where the published form loses it:
 
     - `ends=both`: "the tokens framing these transitions" (4.1) are those before it as well as those after it.
-    - `prune=fit, event_share=0.6`: similarity and difference are "given equal importance" (section 1) also at the
-      budget, where the final prune by attention drops whole objects.
+    - `far=8`: a transition may take its time; it breaks the edge over eight slots, where it breaks none between two.
+    - `tau_diff=0.8`: every change is a candidate, since the sharpest come first and have their part of the budget.
+    - `prune=fit, event_share=0.4`: similarity and difference both have their say (section 1) also at the budget, where
+      the final prune by attention drops whole objects.
+    - `varied=on`: the same change in many tokens of a community is one thing that happens, not many.
     - `representatives=coverage`: a community is condensed (4.1), not shown by its middle many times over. What a chain
       of similar neighbours adds to a background is represented besides it.
     - `split=space`: a large community is cut cell by cell, so that what repeats over time is condensed over time.
@@ -344,9 +358,12 @@ class StSimDiffPlus(StSimDiff):
     inside: ClassVar[bool] = False
 
     tau_sim: float = parameter(0.6, "an edge of G' is more similar than this (4.3)")
+    tau_diff: float | str = parameter(0.8, "an event is less similar to its past than this (Eq. 6), or a percentile")
     split: str = parameter("space", "pieces of a large community: stretches of time, or patches of space", SPLITS)
     ends: str = parameter("both", "events: the later end of a broken edge (Eq. 6), or both ends", ENDS)
-    event_share: float = parameter(0.6, "events take at most this share of the budget, the sharpest first")
+    far: int = parameter(8, "events: also the difference to the slot this many before, for slow changes; 0: not")
+    event_share: float = parameter(0.4, "events take at most this share of the budget, the sharpest first")
+    varied: bool = parameter(True, "events: the n-th of a community counts with 1/n of its sharpness")
     representatives: str = parameter(
         "coverage", "of a community: the most central tokens (Eq. 4), or those that cover it", REPRESENTATIVES
     )

@@ -47,14 +47,14 @@ class Job:
     repeats: int
     runtime: Runtime = Runtime()
     questions: int = 1  # about the same video, which is prefilled once
+    workers: int | None = None  # that decode the video
 
     def to_json(self) -> dict[str, Any]:
-        """The job as one flat JSON object, without `quantize` if it is None."""
+        """The job as one flat JSON object, without `quantize` and `workers` if they are None."""
         job = asdict(self)
         runtime = job.pop("runtime")
-        if runtime["quantize"] is None:
-            del runtime["quantize"]
-        return job | runtime
+        job |= runtime
+        return {name: value for name, value in job.items() if value is not None or name not in ("quantize", "workers")}
 
     @classmethod
     def from_json(cls, job: dict[str, Any]) -> Job:

@@ -9,7 +9,7 @@ from typing import Any
 from ..machine import short
 from ..plotting import curve, name_ends, picture, plain_axes, room_for, shades
 from .job import BASELINE
-from .report import short_names
+from .report import legend, short_names
 
 #: Title, unit and key of the savings of each panel.
 _PANELS = (
@@ -41,8 +41,8 @@ def caption(report: dict[str, Any]) -> str:
         f"bars: minimum and maximum. Percentages: change against {BASELINE}. Loading is not counted. "
         f"Memory: {report['peak_source']}."
     )
-    legend = [f"{name}: {method}." for method, name in short_names(report["rows"]).items() if method != name]
-    return "\n".join(textwrap.wrap(" ".join([text, *legend]), 180, break_on_hyphens=False))
+    words = " ".join([text, *(f"{line}." for line in legend(report["rows"]))])
+    return "\n".join(textwrap.wrap(words, 180, break_on_hyphens=False))
 
 
 def _draw(axes: Any, title: str, unit: str, saving: str, rows: list[dict[str, Any]], methods: list[str]) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from .. import __version__
 from ..errors import RequestError
 from ..machine import describe
+from ..methods.spec import shown
 from ..storage.atomic import temporary_folder
 from .job import BASELINE, PEAK, STAGES, TOTALS, Job
 
@@ -117,12 +118,19 @@ def remarks(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def short_names(rows: list[dict[str, Any]]) -> dict[str, str]:
-    """A short name for each method: its name, with a number if parameters are given."""
+    """A short name for each method: as tables write it, or its name with a number if parameters are given."""
     names: dict[str, str] = {}
     for method in dict.fromkeys(row["method"] for row in rows):
         name, colon, _ = method.partition(":")
-        names[method] = f"{name} {1 + sum(other.startswith(name + ':') for other in names)}" if colon else name
+        number = 1 + sum(other.startswith(name + ":") for other in names)
+        names[method] = f"{name} {number}" if colon else shown(method)
     return names
+
+
+def legend(rows: list[dict[str, Any]]) -> list[str]:
+    """What the names with numbers stand for: `fastv 1: fastv:k=3@file`."""
+    names = short_names(rows)
+    return [f"{name}: {shown(method)}" for method, name in names.items() if shown(method) != name]
 
 
 def baseline_row(rows: list[dict[str, Any]], frames: int) -> dict[str, Any] | None:

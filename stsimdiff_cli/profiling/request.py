@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import RequestError
-from ..methods.spec import parse_method, split_methods
+from ..methods.spec import FILE, parse_method, shown, split_methods
 
 
 def parse_frames(text: str) -> list[int]:
@@ -18,11 +18,12 @@ def parse_frames(text: str) -> list[int]:
 
 
 def parse_methods(text: str, importance: str | None = None) -> list[str]:
-    """The methods of a list, all of them valid.
+    """The methods of a list, all of them valid, without the form that tables write: `fastv` for `fastv@file`.
 
     RequestError for an unknown method or parameter, or if `importance` is given and no method ranks tokens by it.
     """
-    specs = split_methods(text)
+    bare = {spec: spec.removesuffix(f"@{FILE}") for spec in split_methods(text)}
+    specs = list(dict.fromkeys(name if shown(name) == spec else spec for spec, name in bare.items()))
     ranking = [spec for spec in specs if "importance" in parse_method(spec).parameters()]
     if importance is not None:
         if not ranking:

@@ -5,7 +5,9 @@
 
 scanning.py     what is in a file, from its packets (opening, packets, nal_units, orientation, timeline)
 sampling.py     which frames to read
-reading.py      reads them with pyav_reader.py (and its decoding.py), decord_reader.py or torchcodec_reader.py
+reading.py      reads them with pyav_reader.py (and its finding, decoding), decord_reader.py or torchcodec_reader.py
+workers.py      reads them with several of these at a time, each a part (dividing.py)
+chunks.py       delivers them in order
 source.py       the record of the file that frames came from
 rechunk.py      regroups frames into chunks of one size
 prefetch.py     decodes the next chunk while the last one is used
@@ -16,10 +18,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..records import FrameStream
+from .opening import check_file
 from .reading import READERS, decoder_for, read_frames
 from .sampling import DEFAULT_FRAMES, Sampling, choose_frames
 from .scanning import Scan, scan
-from .source import source_of
+from .source import checksum_beside, source_of
 
 __all__ = [
     "DEFAULT_FRAMES",
@@ -36,14 +39,17 @@ __all__ = [
 
 
 def open_stream(path: str | Path, sampling: Sampling, chunk: int = 8) -> FrameStream:
-    """The chosen frames of a video, `chunk` at a time. The whole file is read once for its SHA-256.
+    """The chosen frames of a video, `chunk` at a time. The whole file is also read for its SHA-256, at the
+    same time as it is scanned.
 
     Raises RequestError for a wrong request, and VideoError for a video that cannot be read: here, or while the frames
     are consumed.
     """
     path = Path(path)
-    video = scan(path)
-    decoder = decoder_for(video, sampling.decoder)
-    indices = choose_frames(video, sampling)
-    source = source_of(path, video, decoder)
-    return FrameStream(source, len(indices), read_frames(path, video, indices, chunk=chunk, decoder=decoder))
+    check_file(path)  # a pipe must not be read for its checksum
+    with checksum_beside(path) as checksum:
+        video = scan(path)
+        decoder = decoder_for(video, sampling.decoder)
+        indices = choose_frames(video, sampling)
+        chunks = read_frames(path, video, indices, chunk, decoder, sampling.workers)
+        return FrameStream(source_of(path, video, decoder, sha256=checksum()), len(indices), chunks)

@@ -19,7 +19,9 @@ from .scanning import Scan
 
 
 def decode_threads() -> int:
-    """The number of threads that decode frames in parallel: up to 4 on a machine with 4 cores or more, else 1.
+    """The number of threads of a decoder that is given none: up to 4 on a machine with 4 cores or more, else 1.
+
+    It listens for decord or torchcodec, for which no workers are divided.
 
     For 32 frames of a 200-second 1280x720 H.264 clip with a key frame every 250, two shared cores took 3.0 to 4.7 s
     with one thread and 3.0 to 3.6 s with four, a difference smaller than the effect of other load. One thread locates
@@ -35,6 +37,11 @@ def decode_threads() -> int:
 FLAGGING = ("h264", "hevc", "av1")
 
 
+def threadable(scan: Scan) -> bool:
+    """True if several threads may decode: if nothing has to be heard in FFmpeg's log."""
+    return scan.counted is None and scan.codec in FLAGGING
+
+
 class Decoding:
     """A decoder that runs forward through a file.
 
@@ -45,10 +52,11 @@ class Decoding:
 
     def __init__(self, path: Path, scan: Scan, threads: int) -> None:
         self.path, self.scan = path, scan
-        self._most_threads = 1 if scan.counted or scan.codec not in FLAGGING else threads
+        self._most_threads = threads if threadable(scan) else 1
         self.threads = 1
         self.pending: deque[tuple[int, Any]] = deque()  # (time in ticks, or the count), frame
         self.seekable = scan.counted is None
+        self.cancelled = False  # set from another thread: the next packet is not decoded
         packets = scan.packets
         self.goal: tuple[int, int] | None = None  # packet and time of the frame that is wanted
         self._may_skip = scan.codec == "h264" and scan.counted is None  # HEVC marks only layers, other codecs nothing
@@ -130,7 +138,9 @@ class Decoding:
             yield self.shown, frame
 
     def feed(self) -> None:
-        """Decode one more packet into `pending`. Sets `ended` after the last one."""
+        """Decode one more packet into `pending`. Sets `ended` after the last one. StoppedError if cancelled."""
+        if self.cancelled:
+            raise StoppedError
         if self.scan.codec in FLAGGING and not self.scan.counted:
             self._feed()
             return
@@ -228,3 +238,7 @@ class Decoding:
 
 class AstrayError(Exception):
     """After a seek, the packets were not those of the scan."""
+
+
+class StoppedError(Exception):
+    """Nobody needs what was being read any more."""

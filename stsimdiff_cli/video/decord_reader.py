@@ -78,6 +78,10 @@ class DecordReader:
         self._path, self._scan = path, scan
         self._listener = PyavReader(path, scan)
 
+    def cancel(self) -> None:
+        """Let a read in progress, in another thread, end soon with StoppedError."""
+        self._listener.cancel()
+
     def close(self) -> None:
         """Close what listens; decord itself is closed after each chunk."""
         self._listener.close()

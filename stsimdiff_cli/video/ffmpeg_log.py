@@ -32,6 +32,13 @@ def listening() -> Iterator[list[Message]]:
         _end()
 
 
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Keep FFmpeg's errors in this thread from being printed while its log is on because another thread listens."""
+    with av.logging.Capture():
+        yield
+
+
 def threaded() -> bool:
     """Ask for a decoder with threads of its own; False if somebody listens. True must be ended by `not_threaded`.
 

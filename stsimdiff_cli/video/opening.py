@@ -34,7 +34,7 @@ def open_video(path: Path, heard: list[Message] | None = None) -> tuple[Any, Any
     to other files are not followed (FFmpeg's default). Raises RequestError if there is no such file or it is not a
     regular one, VideoError if it is not a video that can be read.
     """
-    _check_file(path)
+    check_file(path)
     with listening() as log:
         try:  # without "file:", a name with a colon is taken for a protocol
             container = av.open(f"file:{path}", options=LOCAL_ONLY)
@@ -51,7 +51,8 @@ def open_video(path: Path, heard: list[Message] | None = None) -> tuple[Any, Any
     return container, stream
 
 
-def _check_file(path: Path) -> None:
+def check_file(path: Path) -> None:
+    """Raise RequestError if there is no such file or it is not a regular one, VideoError if it is empty."""
     if path.is_dir():
         raise RequestError(f"{str(path)!r} is a folder, not a video.", "Name a video file in it.")
     try:

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from av import VideoFrame
 from av.video.reformatter import Colorspace, VideoReformatter
 from torch import Tensor
 
-from .decoding import AstrayError, Decoding, decode_threads
+from .decoding import Decoding, decode_threads
+from .finding import Finder
 from .packets import UNSPECIFIED
 from .scanning import HD_LINES, Scan
-
-PATIENCE = 64  # packets after its own within which a frame must be delivered; H.264 and HEVC hold back at most 16
 
 
 class PyavReader:
@@ -24,6 +24,10 @@ class PyavReader:
     and no packet on the way was damaged; else it is missing. Damage spreads: pictures after a damaged one are predicted
     from it until the next key frame, so all of them are missing. (A flipped bit that leaves a packet valid goes
     unnoticed: video has no checksums.)
+
+    What is found does not depend on what was read before, nor on the number of threads. Where a frame is missing, its
+    group of pictures is decoded again by a decoder that is new, because damage changes decoders for good (how many
+    pictures they hold back), and with one thread, because it locates damage more exactly.
     """
 
     name = "pyav"
@@ -37,16 +41,41 @@ class PyavReader:
     def require(cls) -> None:
         """Nothing to do: PyAV is always installed."""
 
-    def __init__(self, path: Path, scan: Scan) -> None:
-        self._scan = scan
-        self._decoding = Decoding(path, scan, decode_threads())
-        self._kept: dict[int, Any] = {}  # frames of this chunk that were decoded before their turn
+    def __init__(self, path: Path, scan: Scan, threads: int | None = None, scaling: int | None = None) -> None:
+        """`threads` decode and `scaling` make RGB of frames; by default as many as suit the machine."""
+        self._path, self._scan = path, scan
+        self._threads = threads or decode_threads()
+        self._finders: list[Finder] = []  # those that are open
+        self._cancelled = False
+        self._finder = self._new(self._threads)
+        self._careful: Finder | None = None  # reads a group of pictures again in which a frame is missing
+        self._entry = -1  # the key packet of the group that is read
+        self._before: list[int] = []  # frames of this group that were read
         self._rgb = VideoReformatter()
+        self._scaling = _scaling(scaling)
+
+    def _new(self, threads: int) -> Finder:
+        finder = Finder(self._scan, Decoding(self._path, self._scan, threads))
+        self._finders.append(finder)
+        if self._cancelled:
+            finder.decoding.cancelled = True
+        return finder
+
+    @property
+    def lost(self) -> bool:
+        """True once seeks in the file have gone wrong, so that it is decoded from its beginning."""
+        return self._scan.counted is None and not all(finder.decoding.seekable for finder in self._finders)
+
+    def cancel(self) -> None:
+        """Let a read in progress, in another thread, end soon with StoppedError."""
+        self._cancelled = True
+        for finder in list(self._finders):
+            finder.decoding.cancelled = True
 
     def close(self) -> None:
         """Close the file."""
-        self._kept.clear()
-        self._decoding.close()
+        while self._finders:
+            self._finders.pop().close()
 
     def read(self, indices: Sequence[int], pixels: Tensor) -> list[bool]:
         """Write frame `indices[k]` to pixels[k] (height, width, 3) uint8; False where it is missing."""
@@ -55,7 +84,8 @@ class PyavReader:
         for out, frame in zip(pixels.numpy(), self._frames(indices), strict=True):
             there.append(frame is not None)
             if frame is not None:
-                out[...] = self._scan.orientation.apply(to_rgb(frame, width, height, self._rgb))
+                rgb = to_rgb(frame, width, height, self._rgb, **self._scaling)
+                out[...] = self._scan.orientation.apply(rgb)
         return there
 
     def intact(self, indices: Sequence[int]) -> list[bool]:
@@ -63,68 +93,60 @@ class PyavReader:
         return [frame is not None for frame in self._frames(indices)]
 
     def _frames(self, indices: Sequence[int]) -> Iterator[Any]:
-        self._kept.clear()
-        wanted = {self._stamp(i) for i in indices}
+        self._finder.forget()
+        wanted = {self._finder.stamp(i) for i in indices}
         return (self._frame(index, wanted) for index in indices)
-
-    def _stamp(self, index: int) -> int:
-        """What identifies the frame in the decoder: its time in ticks, or its number if frames are counted."""
-        return index if self._scan.counted else int(self._scan.packets.pts[self._scan.position[index]])
 
     def _frame(self, index: int, wanted: set[int]) -> Any:
         """The decoded frame, or None if it is missing."""
-        try:
-            return self._find(index, wanted)
-        except AstrayError:
-            self._kept.clear()
-            self._decoding.seekable = False
-            self._decoding.restart(0)
-            return self._find(index, wanted)
+        entry = int(self._scan.entry[index])
+        if entry != self._entry:
+            self._entry, self._before = entry, []
+            self._renew()
+        if self._careful:
+            return self._careful.frame(index, wanted)
+        frame = self._finder.frame(index, wanted)
+        self._before.append(index)
+        if frame is None and not self.lost and not self._scan.counted:
+            return self._again(wanted)
+        if self.lost and self._finder.decoding.threads > 1:
+            self._replace(1, seekable=False)
+            return self._finder.frame(index, wanted)
+        return frame
 
-    def _find(self, index: int, wanted: set[int]) -> Any:
-        decoding, stamp = self._decoding, self._stamp(index)
-        entry, position = int(self._scan.entry[index]), int(self._scan.position[index])
-        if stamp not in self._kept:
-            self._go_to(entry, stamp)
-        frame = self._advance(stamp, entry, position, wanted)
-        if frame is None and decoding.clean(entry, position) and decoding.seekable and 0 < entry <= decoding.start:
-            # Some streams refresh the picture gradually, and decoding must start more than one key frame earlier.
-            self._kept.clear()
-            decoding.restart(int(self._scan.packets.last_key[entry - 1]))
-            entry = decoding.start
-            frame = self._advance(stamp, entry, position, wanted)
-        return frame if frame is not None and decoding.clean(entry, position) else None
+    def _again(self, wanted: set[int]) -> Any:
+        """The last frame read by a new decoder, after those of its group before it; None if it is missing."""
+        self._careful = self._new(1)
+        frame = None
+        for index in self._before:
+            frame = self._careful.frame(index, wanted)
+        return frame
 
-    def _go_to(self, entry: int, stamp: int) -> None:
-        """Continue if the frame is ahead in this group of pictures; else restart at its key frame."""
-        decoding = self._decoding
-        passed = decoding.shown is not None and decoding.shown >= stamp
-        ahead = entry > decoding.next
-        recovered = decoding.damaged_from is not None and entry > decoding.start
-        if passed or (decoding.seekable and (ahead or recovered)):
-            self._kept.clear()
-            decoding.restart(entry)
+    def _renew(self) -> None:
+        """After a group with a missing frame, go on with a new decoder."""
+        if self._careful:
+            self._replace(self._threads, seekable=not self.lost)
 
-    def _advance(self, stamp: int, entry: int, position: int, wanted: set[int]) -> Any:
-        """Decode until the frame `stamp` is out and can be trusted, or until it is overdue (None)."""
-        decoding = self._decoding
-        decoding.goal = position, stamp
-        frame = self._kept.pop(stamp, None)
-        while True:
-            if frame is None:
-                for time, picture in decoding.frames():
-                    if time == stamp:
-                        frame = picture
-                        break
-                    if time in wanted and time > stamp:
-                        self._kept[time] = picture
-            enough = decoding.next > position + (PATIENCE if frame is None else decoding.lateness)
-            if decoding.ended or enough or not decoding.clean(entry, position):
-                return frame
-            decoding.feed()
+    def _replace(self, threads: int, seekable: bool) -> None:
+        self.close()
+        self._careful = None
+        self._threads = threads
+        self._finder = self._new(threads)
+        self._finder.decoding.seekable &= seekable
 
 
-def to_rgb(frame: Any, width: int, height: int, reformatter: VideoReformatter) -> np.ndarray:
+def _scaling(threads: int | None) -> dict[str, int]:
+    """The argument that lets PyAV scale with so many threads; newer versions take one for each core without it."""
+    if threads is None:
+        return {}
+    try:
+        VideoReformatter().reformat(VideoFrame(16, 16, "yuv420p"), format="rgb24", threads=threads)
+    except TypeError:
+        return {}
+    return {"threads": threads}
+
+
+def to_rgb(frame: Any, width: int, height: int, reformatter: VideoReformatter, **scaling: int) -> np.ndarray:
     """A decoded frame as (height, width, 3) uint8 RGB.
 
     The matrix (BT.709, BT.601, BT.2020) and the range are those of the frame. A frame that does not state them is taken
@@ -144,5 +166,6 @@ def to_rgb(frame: Any, width: int, height: int, reformatter: VideoReformatter) -
         src_colorspace=matrix,
         dst_colorspace=Colorspace.ITU601,
         src_color_range=int(frame.color_range),
+        **scaling,
     )
     return rgb.to_ndarray()

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor
 
-from ..errors import RequestError, VideoError
-from ..records import Frames
+from ..errors import RequestError
 from ..registry import Entry, Table, unknown_name
+from .chunks import FrameChunks, OneReader, Source
+from .dividing import divide, workers_for
+from .pyav_reader import PyavReader
 from .scanning import Scan
+from .workers import Workers
 
 _BASE = "stsimdiff_cli.video"
 
@@ -52,6 +54,9 @@ class Reader(Protocol):
     def read(self, indices: Sequence[int], pixels: Tensor) -> list[bool]:
         """Write frame `indices[k]` to pixels[k] (height, width, 3) uint8; False where it cannot be decoded."""
 
+    def cancel(self) -> None:
+        """Let a read in progress, in another thread, end soon with StoppedError."""
+
     def close(self) -> None:
         """Close the file."""
 
@@ -83,17 +88,26 @@ def decoder_for(scan: Scan, wanted: str = AUTO) -> str:
 
 
 def read_frames(
-    path: Path | str, scan: Scan, indices: Sequence[int], chunk: int = 8, decoder: str = AUTO
-) -> Iterator[Frames]:
-    """Yield the frames at `indices` (strictly increasing, into `scan.seconds`), at most `chunk` at a time.
+    path: Path | str,
+    scan: Scan,
+    indices: Sequence[int],
+    chunk: int = 8,
+    decoder: str = AUTO,
+    workers: int | None = 1,
+) -> FrameChunks:
+    """The frames at `indices` (strictly increasing, into `scan.seconds`), at most `chunk` at a time.
 
     Each `Frames` covers the next `chunk` indices: `pixels` (n, height, width, 3) uint8 RGB with n <= chunk, rotation
     applied, their `seconds`, and the `missing_seconds` of frames that cannot be decoded; n may be 0. Pixels are as
-    stored: not scaled to the display aspect ratio, not deinterlaced, HDR not mapped to SDR. Only one chunk of pixels
-    is held, until the consumer releases it. The file is closed at the end, or when the iterator is closed.
+    stored: not scaled to the display aspect ratio, not deinterlaced, HDR not mapped to SDR. The file is closed at the
+    end, or when the iterator is closed.
 
-    Raises RequestError as `decoder_for`, before anything is read; VideoError at the end if no frame could be decoded,
-    or if the file changes while it is read.
+    `workers` decode at the same time (None: as many as there are cores but one), each other groups of pictures. What
+    is delivered does not depend on it. One worker holds one chunk of pixels, until the consumer releases it; more hold
+    two chunks each, or fewer where memory is scarce.
+
+    Raises RequestError as `decoder_for`, and for workers of another reader than PyAV, before anything is read;
+    VideoError at the end if no frame could be decoded, or if the file changes while it is read.
     """
     chosen = [int(i) for i in indices]
     if chunk < 1:
@@ -102,34 +116,18 @@ def read_frames(
         raise ValueError(f"expected strictly increasing indices, got {chosen}")
     if chosen and not 0 <= chosen[0] <= chosen[-1] < scan.frames:
         raise ValueError(f"expected indices from 0 to {scan.frames - 1}, got {chosen[0]} to {chosen[-1]}")
-    reader = READERS.load(decoder_for(scan, decoder))
-    return _chunks(reader, Path(path), scan, chosen, chunk)
+    name, path = decoder_for(scan, decoder), Path(path)
+    count = workers_for(workers)
+    if name != "pyav" and workers is not None and count > 1:
+        raise RequestError(f"{name} cannot decode with {count} workers.", "Use --decoder auto or --decode-workers 1.")
+    return FrameChunks(path, scan, chosen, chunk, _source(READERS.load(name), path, scan, chosen, chunk, count))
 
 
-def _chunks(reader_class: Any, path: Path, scan: Scan, chosen: list[int], chunk: int) -> Iterator[Frames]:
-    reader: Reader = reader_class(path, scan)
-    delivered = 0
-    try:
-        for first in range(0, len(chosen), chunk):
-            frames = _read_chunk(reader, scan, chosen[first : first + chunk])
-            delivered += len(frames.seconds)
-            yield frames
-            del frames  # release this chunk before the next is read
-    finally:
-        reader.close()
-    if chosen and not delivered:
-        raise VideoError(
-            f"None of the {len(chosen)} chosen frames of {str(path)!r} can be decoded.",
-            "The file is damaged: get it again, or choose other frames.",
-        )
-
-
-def _read_chunk(reader: Reader, scan: Scan, indices: list[int]) -> Frames:
-    pixels = torch.empty((len(indices), scan.height, scan.width, 3), dtype=torch.uint8)
-    decoded = reader.read(indices, pixels)
-    times = [float(scan.seconds[i]) for i in indices]
-    return Frames(
-        pixels=pixels if all(decoded) else pixels[torch.tensor(decoded)],
-        seconds=tuple(t for t, ok in zip(times, decoded, strict=True) if ok),
-        missing_seconds=tuple(t for t, ok in zip(times, decoded, strict=True) if not ok),
-    )
+def _source(reader: Any, path: Path, scan: Scan, chosen: list[int], chunk: int, workers: int) -> Source:
+    if reader is not PyavReader:
+        return OneReader(lambda: reader(path, scan), chosen, chunk, (scan.height, scan.width))
+    division = divide(scan, chosen, chunk, workers)
+    threads, shape = division.threads, (scan.height, scan.width)
+    if division.workers == 1:
+        return OneReader(lambda: PyavReader(path, scan, threads), chosen, chunk, shape)
+    return Workers(lambda: PyavReader(path, scan, threads, scaling=1), division, chosen, chunk, shape)

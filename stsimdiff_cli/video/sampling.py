@@ -16,13 +16,14 @@ DEFAULT_FRAMES = 32
 
 @dataclass(frozen=True)
 class Sampling:
-    """Which frames of a video to read, and with which decoder, as a user specifies it."""
+    """Which frames of a video to read, and how, as a user specifies it."""
 
     frames: int = DEFAULT_FRAMES  # uniformly over the clip; not used if there is a rate
     fps: float | None = None  # frames per second of video
     start: float | None = None  # seconds from the first frame
     end: float | None = None  # seconds from the first frame
     decoder: str = "auto"  # auto, pyav, decord or torchcodec
+    workers: int | None = None  # that decode at the same time; one for each core but one if None
 
 
 def choose_frames(scan: Scan, sampling: Sampling) -> tuple[int, ...]:

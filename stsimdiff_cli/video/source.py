@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..records import Source
@@ -12,8 +15,10 @@ from .scanning import Scan
 BLOCK = 1 << 20  # bytes read at a time
 
 
-def source_of(path: Path | str, scan: Scan, decoder: str, missing: Iterable[float] = ()) -> Source:
-    """The `Source` record of the video at `path`. Reads the whole file for its SHA-256.
+def source_of(
+    path: Path | str, scan: Scan, decoder: str, missing: Iterable[float] = (), sha256: str | None = None
+) -> Source:
+    """The `Source` record of the video at `path`. Reads the whole file for its SHA-256, unless that is given.
 
     `decoder` is the name of the reader, `missing` the times in seconds of chosen frames that it could not decode.
     """
@@ -21,7 +26,7 @@ def source_of(path: Path | str, scan: Scan, decoder: str, missing: Iterable[floa
     return Source(
         name=path.name,
         bytes=path.stat().st_size,
-        sha256=checksum_of(path),
+        sha256=checksum_of(path) if sha256 is None else sha256,
         seconds=scan.duration,
         fps=scan.fps,
         frames=scan.frames,
@@ -40,10 +45,24 @@ def _colours(scan: Scan, decoder: str) -> tuple[str, ...]:
     return (f"The file does not say how its colours are coded: {decoder} takes BT.601, where players take BT.709.",)
 
 
-def checksum_of(path: Path) -> str:
-    """The SHA-256 of a file, by which a video is recognised later."""
+def checksum_of(path: Path, stopped: Callable[[], bool] = lambda: False) -> str:
+    """The SHA-256 of a file, by which a video is recognised later; that of its beginning once it is `stopped`."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(BLOCK):
+        while (block := file.read(BLOCK)) and not stopped():
             digest.update(block)
     return digest.hexdigest()
+
+
+@contextmanager
+def checksum_beside(path: Path) -> Iterator[Callable[[], str]]:
+    """Read the SHA-256 of a file in a thread during the block, which gets it, or the error, by a call.
+
+    What else reads the file at the time finds it in memory, and hashing leaves Python to others.
+    """
+    stopped = threading.Event()
+    with ThreadPoolExecutor(1, thread_name_prefix="checksum") as thread:
+        try:
+            yield thread.submit(checksum_of, path, stopped.is_set).result
+        finally:
+            stopped.set()

@@ -78,6 +78,10 @@ class TorchcodecReader:
         self._listener = PyavReader(path, scan)
         self._origin = float(scan.packets.pts[scan.position[0]]) * scan.tick
 
+    def cancel(self) -> None:
+        """Let a read in progress, in another thread, end soon with StoppedError."""
+        self._listener.cancel()
+
     def close(self) -> None:
         """Close the file."""
         self._decoder = None

@@ -73,7 +73,7 @@ def _frames(token_map: TokenMap, source: Path | None) -> Iterator[tuple[float, n
     rate = min(FASTEST, scan.fps) if scan.fps > 0 else FASTEST
     start = max(0.0, seconds[0] - scan.tolerance)
     indices = video.choose_frames(scan, video.Sampling(fps=rate, start=start, end=end))
-    for part in video.read_frames(source, scan, indices):
+    for part in video.read_frames(source, scan, indices, workers=None):
         for pixels, second in zip(part.pixels, part.seconds, strict=True):
             yield second, shrunk(pixels.numpy(), LONGEST), len(indices)
 

@@ -88,7 +88,7 @@ def _pictures(
     path: Path, scan: video.Scan, indices: Sequence[int], longest: int
 ) -> Iterator[tuple[int, np.ndarray | None]]:
     """Each frame index with its picture, None if it cannot be decoded."""
-    for index, frames in zip(indices, video.read_frames(path, scan, indices, chunk=1), strict=True):
+    for index, frames in zip(indices, video.read_frames(path, scan, indices, chunk=1, workers=None), strict=True):
         yield index, None if not frames.seconds else shrunk(frames.pixels[0].numpy(), longest)
 
 

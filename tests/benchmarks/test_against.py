@@ -52,6 +52,45 @@ class FrameFusion(nn.Module):
         return hidden[:, : self.keep], [p[:, : self.keep] for p in positions], mask
 """
 
+#: Decorated by what is not there; the only layer gets the first two tokens of every frame.
+FASTVID = """
+import torch
+from transformers.utils import add_start_docstrings, is_available, logging
+from transformers import PreTrainedModel
+
+if is_available():
+    from flash import attention
+logger = logging.get_logger(__name__)
+marks = "fastvid_retention_ratio"
+
+
+@add_start_docstrings("text", "more text")
+class Qwen2Model(PreTrainedModel):
+    @add_start_docstrings("text")
+    def forward(self, inputs_embeds, **switches):
+        keep = torch.arange(self.video_token_len).view(self.frame_num, -1)[:, :2].flatten()
+        (layer,) = self.layers
+        return (self.norm(layer(inputs_embeds[:, keep], attention_mask=None, position_ids=keep[None])[0]),)
+"""
+FLASHVID = """
+from .configuration import Settings
+from .token_selection import first
+
+
+def flashvid_compression(features, attention, settings: Settings):
+    features += 1
+    index = first(features.flatten(0, 1), settings.retention_ratio)
+    return features.flatten(0, 1)[index], index
+"""
+FIRST = """
+import torch
+
+
+def first(features, ratio):
+    count = round(len(features) * ratio)
+    return torch.cat([torch.arange(count), torch.tensor([count - 1])])  # the last one twice
+"""
+
 
 def checkout(folder: Path, name: str, text: str) -> Path:
     path = folder / published.ADAPTERS[name].file
@@ -93,6 +132,22 @@ def test_a_function_that_works_in_place_leaves_our_tokens_alone(tmp_path, tokens
     assert line["largest_feature_difference"] >= 1, "theirs adds 1 to every feature"
 
 
+def test_a_method_of_a_decorated_class_is_called_and_its_positions_are_read_in_its_layer(tmp_path, tokens):
+    line = run(checkout(tmp_path, "fastvid", FASTVID), "fastvid", tokens)
+    assert (line["kept_theirs"], line["kept_ours"], line["slots_of_equal_count"]) == (8, 8, 4)
+
+
+def test_files_that_are_needed_next_to_a_file_are_loaded_and_a_position_counts_once(tmp_path, tokens):
+    checkout(tmp_path, "flashvid", FLASHVID)
+    path = against.find(tmp_path, ["flashvid"])["flashvid"]
+    path.with_name("token_selection.py").write_text(FIRST)
+    before = tokens.features.tensor().clone()
+    module = published.load(path, published.ADAPTERS["flashvid"].siblings)
+    line = against.compare("flashvid", module, tokens, parse_ratio("0.5"), 2)
+    assert torch.equal(tokens.features.tensor(), before)
+    assert (line["kept_theirs"], line["kept_ours"]) == (30, 30)
+
+
 def test_without_a_method_everything_that_the_checkout_holds_is_compared(tmp_path):
     checkout(checkout(tmp_path, "evs", EVS), "vidcom2", VIDCOM2)
     assert list(against.find(tmp_path, [])) == ["evs", "vidcom2"]
@@ -132,3 +187,10 @@ def test_vispruners_code_is_called_only_where_it_runs(area, number):
 def test_vispruner_gets_the_nearest_number_for_which_it_runs():
     assert parse_ratio("0.3").budget(196) == 59
     assert published.nearest(196, parse_ratio("0.3")) == 60
+
+
+def test_fastvid_gets_as_many_tokens_as_its_anchors_have_places_for():
+    # Of 196 tokens 0.45 are 88, of which 35 are anchors: 53 + 4 * 35 = 193 fit in. 90, 54 + 4 * 36 = 198, do not.
+    assert [published.fitting(196, parse_ratio(r)) for r in ("0.3", "0.45", "0.46", "0.6")] == [58, 88, 89, 89]
+    with pytest.raises(RequestError, match="three tokens a frame"):
+        published.fitting(15, parse_ratio("0.1"))

@@ -57,6 +57,18 @@ def test_a_clip_with_fewer_frames_than_asked_gives_what_it_has(capsys, encoded):
     assert encoded(capsys, "--frames", 100)[0]["grid"][0] == 24
 
 
+def test_the_number_of_workers_does_not_change_the_file(capsys, encoded):
+    files = [encoded(capsys, "--frames", 12, "--decode-workers", n)[1].read_bytes() for n in (1, 2, 5)]
+    assert files[0] == files[1] == files[2]
+
+
+@pytest.mark.parametrize("command", ["compress", "ask"])
+def test_other_commands_take_workers_for_a_video(capsys, clip, tmp_path, command):
+    more = ["-o", tmp_path / "c", "--ratio", 0.5] if command == "compress" else ["What happens?", "--json"]
+    code, _, err = run(capsys, command, clip, *more, "--frames", 8, "--decode-workers", 2)
+    assert code == 0, err
+
+
 def test_two_runs_give_the_same_bytes(capsys, clip, tmp_path):
     for name in ("a", "b"):
         assert run(capsys, "encode", clip, "-o", tmp_path / name, "--frames", 8)[0] == 0

@@ -26,7 +26,7 @@ def test_the_chart_is_drawn_from_the_report(script, tmp_path):
     vanilla = next(row for row in report["rows"] if row["method"] == "vanilla")["seconds"]["answer"]
     for row in script.rows_of(report, "st-simdiff"):
         assert f">{100 * (1 - row['seconds']['answer'] / vanilla):.0f} %<" in drawn
-    for text in ("st-simdiff", "evs", "random", "fastv", "1005 questions about 100 held-out rendered clips"):
+    for text in ("st-simdiff@file", "evs", "random", "fastv@file", "1005 questions about 100 held-out rendered clips"):
         assert text in drawn
 
 

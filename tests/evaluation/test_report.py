@@ -11,7 +11,8 @@ from stsimdiff_cli.evaluation.controls import NO_VIDEO
 from stsimdiff_cli.evaluation.plan import make_plan
 from stsimdiff_cli.evaluation.plot import Panel, caption, panels, save_plot
 from stsimdiff_cli.evaluation.tables import inside_table, tables
-from stsimdiff_cli.evaluation.variants import parse_variant, shown
+from stsimdiff_cli.evaluation.variants import parse_variant
+from stsimdiff_cli.methods.spec import shown
 from tests.support.made_up import MISTAKE, QUESTIONS, MadeUp, rows_of
 
 

@@ -96,6 +96,15 @@ def test_products_are_those_with_the_neighbours(form: ModuleType, shape: tuple[i
             torch.testing.assert_close(got[1 - begin :, ..., 3], (wide[1:] * wide[:-1]).sum(-1), **tolerance)
 
 
+@pytest.mark.parametrize(("count", "width"), [(0, 3), (1, 1), (20, 70), (3, 1030)])
+def test_pairs_are_products_row_by_row(chosen: ModuleType, count: int, width: int) -> None:
+    for dtype in DTYPES[name_of(chosen)]:
+        rows = torch.randn(2, count, width, generator=torch.Generator().manual_seed(3)).to(dtype)
+        expected = (rows[0].double() * rows[1].double()).sum(1)
+        got = chosen.pairs(place(rows[0], chosen), place(rows[1], chosen)).cpu()
+        torch.testing.assert_close(got, expected, rtol=0, atol=1e-12 * width)
+
+
 @pytest.mark.parametrize(("count", "groups"), [(1, 1), (40, 1), (40, 3), (40, 30), (9, 9)])
 def test_sums_and_dots_are_those_of_a_loop_over_groups(chosen: ModuleType, count: int, groups: int) -> None:
     order, start = random_groups(count, groups, seed=count + groups)
@@ -142,10 +151,11 @@ class Slices(DenseFeatures):
 @pytest.mark.parametrize("slots", [1, 2, 9])
 def test_chunks_give_the_numbers_of_the_whole(chosen: ModuleType, content: str, slots: int) -> None:
     features = DenseFeatures(place(make_features(content, (5, 3, 2), 7, 4), chosen))
-    whole = graph.edge_weights(features)
-    parts = graph.edge_weights(features, slots)
-    for one, other in zip(vars(whole).values(), vars(parts).values(), strict=True):
-        assert torch.equal(one, other)
+    whole = graph.edge_weights(features, far=2)
+    parts = graph.edge_weights(features, slots, far=2)
+    assert len(whole.far) == 3
+    for name in ("right", "down", "later", "norm", "far"):
+        assert torch.equal(getattr(whole, name), getattr(parts, name))
     for label in (
         communities(*graph.strong_edges(whole, 0.8), 30),
         torch.zeros(30, dtype=torch.int64),

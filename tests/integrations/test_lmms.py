@@ -194,6 +194,7 @@ def test_a_method_may_have_a_form(lmms):
         ("dtype=int4", "no dtype"),
         ("attn=fast", "no attention kernel"),
         ("decoder=vlc", "named 'vlc'"),
+        ("decode_workers=0", "too few"),
         ("quantize=2bit", "no quantisation"),
         ("device=abacus", "not available"),
     ],

@@ -14,7 +14,7 @@ from stsimdiff_cli.errors import RequestError, VideoError
 from stsimdiff_cli.integrations import video_cache as module
 from stsimdiff_cli.integrations.video_cache import Recipe, VideoCache, default_folder
 from stsimdiff_cli.methods.spec import parse_method
-from stsimdiff_cli.models import EMBEDDED
+from stsimdiff_cli.models import EMBEDDED, FAMILIES
 from stsimdiff_cli.models.loading import runtime
 from stsimdiff_cli.models.loading.checkpoint import find_checkpoint
 from stsimdiff_cli.models.loading.runtime import Runtime
@@ -120,6 +120,12 @@ def test_every_setting_changes_the_key(change):
     assert (recipe_with(recipe, change).tokens_key(path) == recipe.tokens_key(path)) == bool(of_selection)
 
 
+def test_who_decodes_does_not_change_the_key():
+    path = SAMPLES / "flash.mp4"
+    several = recipe_with(CPU_8, {"workers": 3})
+    assert (several.video_key(path), several.tokens_key(path)) == (CPU_8.video_key(path), CPU_8.tokens_key(path))
+
+
 def test_machine_and_version_change_the_key(monkeypatch):
     path, recipe = SAMPLES / "flash.mp4", Recipe(runtime=Runtime("cpu", dtype="float32"))
     keys = {recipe.video_key(path)}
@@ -138,6 +144,15 @@ def test_the_key_knows_a_checkpoint_by_what_is_in_it(tmp_path):
         file.write("\n")
     keys.append(replace(recipe).video_key(path))
     assert keys[0] == keys[1] != keys[2]
+
+
+def test_the_key_knows_what_the_saliency_of_an_encoder_is(monkeypatch):
+    path, saliency = SAMPLES / "flash.mp4", replace(PLAIN, method=parse_method("fastervlm"))
+    before = [recipe.video_key(path) for recipe in (saliency, PLAIN)]
+    monkeypatch.setattr(FAMILIES.load(find_checkpoint(EMBEDDED).family), "class_token", True)
+    after = [replace(recipe).video_key(path) for recipe in (saliency, PLAIN)]  # a copy has no key yet
+    assert before[0] != after[0], "attention from [CLS] is other evidence than attention received"
+    assert before[1] == after[1], "a method without saliency has the same tokens"
 
 
 def test_what_changes_nothing_is_not_in_the_key():

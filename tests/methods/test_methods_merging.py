@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from stsimdiff_cli.errors import RequestError, StsimdiffError
+from stsimdiff_cli.graph.clusters import density_peaks, segments, squared_distances
 from stsimdiff_cli.methods import floc
-from stsimdiff_cli.methods.base import Method, density_peaks, segments, slot_budgets, squared_distances
+from stsimdiff_cli.methods.base import Method, slot_budgets
 from stsimdiff_cli.methods.downsample import Downsample, cells
 from stsimdiff_cli.methods.fastvid import FastVID
 from stsimdiff_cli.methods.flashvid import FlashVID

@@ -43,7 +43,7 @@ def test_a_job_travels_as_flat_json():
         "attention": "eager",
         "questions": 5,
     }
-    quantized = make_job(runtime=Runtime(quantize="4bit"))
+    quantized = make_job(runtime=Runtime(quantize="4bit"), workers=2)
     assert [Job.from_json(json.loads(json.dumps(each.to_json()))) for each in (job, quantized)] == [job, quantized]
 
 

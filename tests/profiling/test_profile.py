@@ -108,7 +108,7 @@ def test_the_table_shows_stages_and_savings(profiled, monkeypatch, capsys):
     monkeypatch.setattr(report, "profile", lambda *_: measured)
     assert main(["profile", "--frames", "2,4"]) == 0
     shown = capsys.readouterr().out
-    assert all(word in shown for word in ("st-simdiff", "prefill", "importance", "cold %", "peak %"))
+    assert all(word in shown for word in ("st-simdiff@file", "prefill", "importance", "cold %", "peak %"))
     assert f"{measured['rows'][3]['saved_percent']['peak']:.1f}" in shown
     assert max(len(line) for line in shown.splitlines()) <= 130
 

@@ -37,7 +37,12 @@ def test_spreads_are_median_minimum_and_maximum():
 def test_methods_with_parameters_are_numbered():
     specs = ["vanilla", "st-simdiff", "st-simdiff:tau_sim=0.7", "random:seed=1", "st-simdiff:tau_sim=0.9"]
     names = report.short_names([{"method": spec} for spec in specs + specs])
-    assert list(names.values()) == ["vanilla", "st-simdiff", "st-simdiff 1", "random 1", "st-simdiff 2"]
+    assert list(names.values()) == ["vanilla", "st-simdiff@file", "st-simdiff 1", "random 1", "st-simdiff 2"]
+    assert report.legend([{"method": spec} for spec in specs]) == [
+        "st-simdiff 1: st-simdiff:tau_sim=0.7@file",
+        "random 1: random:seed=1",
+        "st-simdiff 2: st-simdiff:tau_sim=0.9@file",
+    ]
 
 
 def test_the_widest_spread_is_that_of_the_worst_row():

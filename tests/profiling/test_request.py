@@ -29,6 +29,13 @@ def test_parameters_stay_with_their_method():
     assert parse_methods(text) == ["vanilla", "st-simdiff:tau_sim=0.7,tau_diff=p95", "st-simdiff"]
 
 
+def test_methods_are_read_as_tables_write_them():
+    assert parse_methods("fastv@file,fastv,st-simdiff:layer=2@file") == ["fastv", "st-simdiff:layer=2"]
+    for other in ("evs@file", "fastv@inside"):
+        with pytest.raises(RequestError):
+            parse_methods(other)
+
+
 def test_importance_suits_only_methods_that_rank():
     assert parse_methods("vanilla,st-simdiff", "saliency") == ["vanilla", "st-simdiff"]
     assert method_of(make_job(method="st-simdiff", importance="centrality")).parameters()["importance"] == "centrality"

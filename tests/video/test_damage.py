@@ -10,10 +10,11 @@ import av
 import numpy as np
 import pytest
 
-from stsimdiff_cli.video import pyav_reader, read_frames, scan
+from stsimdiff_cli.video import read_frames, scan
 from stsimdiff_cli.video.endings import ends_early
 from stsimdiff_cli.video.ffmpeg_log import listening, not_threaded, threaded
 from tests.support.clip_factory import CLOSED_GOP, has_encoder, read_number, render, spoil
+from tests.support.decoding import decode_with
 
 N = 60
 VP9 = {"deadline": "realtime", "cpu-used": "8", "g": "20"}
@@ -100,7 +101,7 @@ def test_frames_lost_between_two_places_of_a_matroska_file_are_told(clip, tmp_pa
 @pytest.mark.skipif(not has_encoder("libvpx-vp9"), reason="this build of PyAV cannot encode VP9")
 @pytest.mark.parametrize("threads", [1, 4])
 def test_frames_of_which_only_the_log_says_that_they_are_damaged_are_missing(tmp_path, monkeypatch, threads):
-    monkeypatch.setattr(pyav_reader, "decode_threads", lambda: threads)
+    decode_with(monkeypatch, threads)
     path = render(tmp_path / "noisy.mp4", codec="libvpx-vp9", options=VP9)
     dice = random.Random(3)
     spoil(path, 24, 25, 26, fill=lambda size: bytes([0x86]) + dice.randbytes(size - 1))

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stsimdiff_cli.video import Scan, pyav_reader, read_frames, scan
+from stsimdiff_cli.video import Scan, read_frames, scan
 from stsimdiff_cli.video.decoding import Decoding
 from stsimdiff_cli.video.nal_units import begins_refresh, length_size, unreferenced
 from tests.support.clip_factory import (
@@ -26,6 +26,7 @@ from tests.support.clip_factory import (
     render,
     spoil,
 )
+from tests.support.decoding import decode_with
 
 N = 100
 UNEVEN = [int(t) for t in np.cumsum(np.resize([1, 1, 4, 2], N))]  # in ninetieths of a second
@@ -119,7 +120,7 @@ def test_a_refresh_of_one_frame_is_no_whole_picture(tmp_path):
 @pytest.mark.parametrize("threads", [1, 4])
 @pytest.mark.parametrize("gops", ["pyramid", "open", "refresh with B-frames"])
 def test_frames_of_varying_rate_are_those_of_a_full_decode(tmp_path, gops, threads, monkeypatch):
-    monkeypatch.setattr(pyav_reader, "decode_threads", lambda: threads)
+    decode_with(monkeypatch, threads)
     path = clip(tmp_path / "clip.mkv", gops, uneven=True)
     scanned, every = scan(path), decode(path)
     for group in (range(0, N, 7), [50], [61, 62, 99], range(N)):
@@ -278,7 +279,7 @@ FILLS = {
 @pytest.mark.parametrize("fill", FILLS)
 @pytest.mark.parametrize("bad", [24, 29, 30, 31, 32])
 def test_a_packet_without_its_picture_spoils_no_frame_in_silence(tmp_path, bad, fill, options, threads, monkeypatch):
-    monkeypatch.setattr(pyav_reader, "decode_threads", lambda: threads)
+    decode_with(monkeypatch, threads)
     path = spoil(render(tmp_path / "damaged.mp4", range(60), options=options), bad, fill=FILLS[fill])
     scanned = scan(path)
     for index in range(24, 48):

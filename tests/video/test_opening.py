@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +13,7 @@ import pytest
 from PIL import Image
 
 from stsimdiff_cli.errors import RequestError, VideoError
-from stsimdiff_cli.video import scan
+from stsimdiff_cli.video import Sampling, open_stream, scan, source
 from tests.support.clip_factory import CLOSED_GOP, render
 
 
@@ -71,6 +74,28 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
     with pytest.raises(RequestError, match="not a regular file") as caught:
         scan(path)
     assert "Write the video to a file" in caught.value.hint
+    with pytest.raises(RequestError, match="not a regular file"):
+        open_stream(path, Sampling())  # nor for its checksum
+
+
+def test_the_checksum_of_a_file_is_not_finished_if_it_is_no_video(tmp_path, monkeypatch):
+    path = tmp_path / "text.mp4"
+    path.write_bytes(b"no video" * 100)
+    blocks = []
+
+    def endless(path, stopped):
+        while not stopped():
+            blocks.append(time.sleep(0.01))
+        return ""
+
+    monkeypatch.setattr(source, "checksum_of", endless)
+    with pytest.raises(VideoError):
+        open_stream(path, Sampling())
+    assert not [t for t in threading.enumerate() if t.name.startswith("checksum")]
+
+
+def test_the_checksum_of_a_stream_is_that_of_its_file(private):
+    assert open_stream(private, Sampling()).source.sha256 == hashlib.sha256(private.read_bytes()).hexdigest()
 
 
 @pytest.mark.parametrize("path", ["/dev/null", "/dev/zero"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import weakref
-from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -14,9 +13,10 @@ import pytest
 import torch
 
 from stsimdiff_cli.errors import RequestError, VideoError
-from stsimdiff_cli.video import Sampling, Scan, choose_frames, pyav_reader, read_frames, scan, source_of
+from stsimdiff_cli.video import Sampling, Scan, choose_frames, read_frames, scan, source_of
 from stsimdiff_cli.video.decoding import AstrayError, Decoding
 from tests.hostile.videos import copy_with_made_up_times
+from tests.support.awkward_clips import FIRST_MOOV, HEVC, MPEG, RECIPES, VARIABLE, N, make_clip
 from tests.support.clip_factory import (
     CLOSED_GOP,
     OPEN_GOP,
@@ -32,39 +32,7 @@ from tests.support.clip_factory import (
     truncate,
     turn,
 )
-
-N = 60
-VARIABLE = [6 * i for i in range(30)] + [180 + i for i in range(30)]  # 10 frames a second, then 60; in sixtieths
-MPEG = {"gop_size": 12, "max_b_frames": 2}
-FAST_VPX = {"deadline": "realtime", "cpu-used": "8", "g": "20"}
-ALT_REF = {"deadline": "good", "cpu-used": "8", "g": "30", "auto-alt-ref": "1", "lag-in-frames": "16"}
-HEVC = {"codec": "libx265", "options": {"x265-params": "keyint=12:log-level=none"}}  # open GOPs by default
-REFRESH = {"x264-params": "intra-refresh=1:keyint=20"}
-FIRST_MOOV = {"movflags": "+faststart"}
-
-RECIPES = {
-    "closed.mp4": lambda p: render(p, options=CLOSED_GOP, audio=True),
-    "open.mp4": lambda p: render(p, options=OPEN_GOP),
-    "hevc.mp4": lambda p: render(p, **HEVC),
-    "variable.mp4": lambda p: render(p, ticks=VARIABLE, tick=Fraction(1, 60), options=CLOSED_GOP),
-    "late.mp4": lambda p: render(p, ticks=range(50, 50 + N), tick=Fraction(1, 30), options=CLOSED_GOP),
-    "fragmented.mp4": lambda p: render(
-        p, options=CLOSED_GOP, container_options={"movflags": "frag_keyframe+empty_moov"}
-    ),
-    "open.mkv": lambda p: render(p, options=OPEN_GOP, audio=True),
-    "refresh.mkv": lambda p: render(p, options=REFRESH),
-    "vp9.webm": lambda p: render(p, codec="libvpx-vp9", options=FAST_VPX),
-    "vp8.webm": lambda p: render(p, codec="libvpx", options=ALT_REF),
-    "av1.mp4": lambda p: render(p, codec="libsvtav1", options={"preset": "8", "crf": "5"}),
-    "open.ts": lambda p: render(p, options=OPEN_GOP),
-    "refresh.ts": lambda p: render(p, options=REFRESH),
-    "mpeg2.mpg": lambda p: render(p, codec="mpeg2video", format="vob", **MPEG),
-    "mpeg4.avi": lambda p: render(p, codec="mpeg4", **MPEG),
-    "h264.avi": lambda p: render(p, options=CLOSED_GOP),
-    "raw.h264": lambda p: render(p, options=CLOSED_GOP, format="h264"),
-    "odd.mp4": lambda p: render(p, size=(131, 97), pix_fmt="yuv444p"),
-}
-ENCODERS = {"hevc.mp4": "libx265", "vp9.webm": "libvpx-vp9", "vp8.webm": "libvpx", "av1.mp4": "libsvtav1"}
+from tests.support.decoding import decode_with
 
 
 @pytest.fixture(scope="session")
@@ -74,18 +42,14 @@ def clip(tmp_path_factory):
     os.environ.setdefault("SVT_LOG", "0")
 
     def make(name: str) -> Path:
-        encoder = ENCODERS.get(name)
-        if encoder and not has_encoder(encoder):
-            pytest.skip(f"this build of PyAV cannot encode with {encoder}")
-        path = folder / name
-        return path if path.exists() else RECIPES[name](path)
+        return make_clip(folder / name)
 
     return make
 
 
 @pytest.fixture(params=[1, 4], ids=["one thread", "four threads"])
 def threads(request, monkeypatch):
-    monkeypatch.setattr(pyav_reader, "decode_threads", lambda: request.param)
+    decode_with(monkeypatch, request.param)
 
 
 def read(path: Path, scanned: Scan, indices, chunk: int = 8) -> tuple[list[int | None], list[float], list[float]]:

@@ -17,8 +17,8 @@ from stsimdiff_cli.synthetic.ladder.choices import bodies_of
 from stsimdiff_cli.synthetic.ladder.questions import Fact, sentence
 from stsimdiff_cli.synthetic.ladder.world import Body
 
-from .labels import label_clip
-from .model import CELLS, TOKENS_PER_SECOND, encode, patches_of
+from .labels import fresh_news, label_clip
+from .model import CELLS, TOKENS_PER_SECOND, encode, patches_of, working_type
 
 MIXED = {
     **{"still": 0.12, "pan": 0.14, "shake": 0.1, "noise": 0.08, "background": 0.08, "crowd": 0.1},
@@ -28,20 +28,23 @@ KINDS = {"flash": 0.2, "vanish": 0.16, "appear": 0.12, "recolour": 0.16, "move":
 
 
 class Stage(NamedTuple):
-    """Until which step; frames of the clips and rungs with their weights; share of choices; whether tokens drop."""
+    """Until which step; frames of the clips and rungs with their weights; share of choices; which tokens drop.
+
+    "same" drops tokens that resemble their past: what happens stays in sight, or the answer could not be known.
+    """
 
     end: int
     lengths: dict[int, float]
     rungs: dict[str, float]
     choices: float
-    drop: bool
+    drop: str  # none, same or any
 
 
 STAGES = (
-    Stage(200, {1: 0.5, 2: 0.5}, {"still": 0.7, "crowd": 0.3}, 0.0, False),
-    Stage(800, {4: 0.2, 8: 0.4, 16: 0.4}, {"still": 0.6, "crowd": 0.1, "pan": 0.15, "shake": 0.15}, 0.0, True),
-    Stage(3600, {8: 0.1, 16: 0.3, 24: 0.25, 32: 0.35}, MIXED, 0.0, True),
-    Stage(10**9, {16: 0.2, 24: 0.15, 32: 0.35, 48: 0.15, 64: 0.15}, MIXED, 0.4, True),
+    Stage(200, {1: 0.5, 2: 0.5}, {"still": 0.7, "crowd": 0.3}, 0.0, "none"),
+    Stage(3600, {4: 0.3, 8: 0.5, 16: 0.2}, {"still": 0.7, "noise": 0.1, "pan": 0.1, "shake": 0.1}, 0.0, "same"),
+    Stage(7000, {8: 0.1, 16: 0.3, 24: 0.25, 32: 0.35}, MIXED, 0.0, "any"),
+    Stage(10**9, {16: 0.2, 24: 0.15, 32: 0.35, 48: 0.15, 64: 0.15}, MIXED, 0.4, "any"),
 )
 
 
@@ -55,7 +58,7 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True)
 class Raw:
-    """A rendered clip: frames (T, 112, 112, 3) uint8, news (T, 49), shift (T, 49, 2), and what can be asked.
+    """A rendered clip: frames (T, 112, 112, 3) uint8, news, fresh (T, 49), shift (T, 49, 2), and what can be asked.
 
     interval is the time between two frames in positions of the model.
     """
@@ -63,6 +66,7 @@ class Raw:
     rung: str
     frames: Tensor
     news: Tensor
+    fresh: Tensor
     shift: Tensor
     facts: list[Fact]
     bodies: list[Body]
@@ -88,9 +92,9 @@ def render(seed: int, rung: str, split: str, frames: int, kind: str | None = Non
     known = label_clip(clip)
     happened = [sentence(e) for e in clip.script.events if e.kind != "carry"]
     interval = TOKENS_PER_SECOND / clip.fps
-    news, shift = torch.as_tensor(known.news), torch.as_tensor(known.shift)
+    news, fresh, shift = (torch.as_tensor(v) for v in (known.news, fresh_news(clip, known.news), known.shift))
     images = torch.as_tensor(clip.frames)
-    return Raw(rung, images, news, shift, clip.facts, bodies_of(clip), happened, interval)
+    return Raw(rung, images, news, fresh, shift, clip.facts, bodies_of(clip), happened, interval)
 
 
 def render_key(key: Key, seed: int) -> Raw:
@@ -111,7 +115,7 @@ def encode_clip(visual: Any, raw: Raw, device: torch.device) -> Example:
     """Encodes a clip."""
     with torch.no_grad():
         chunks = raw.frames.to(device).split(64)
-        features = torch.cat([encode(visual, patches_of(c).bfloat16()) for c in chunks])
+        features = torch.cat([encode(visual, patches_of(c).to(working_type(device))) for c in chunks]).bfloat16()
     unit = F.normalize(features.float(), dim=-1)
     change = torch.zeros(len(features), CELLS, device=device)
     change[1:] = 1 - (unit[1:] * unit[:-1]).sum(-1)
@@ -132,9 +136,11 @@ class Plans:
     """The plan of every step, a function of its number alone: clips come from a window of running numbers that moves.
 
     A clip is read about `reuse` times, so that a slow renderer can feed the training; resuming finds the same window.
+    In a window of 64 clips, each read six times, the model learned the answers by heart: after 600 steps it had three
+    quarters of the questions about events right, and none about other clips.
     """
 
-    WINDOW = 64
+    WINDOW = 512
 
     def __init__(self, seed: int, budget: int, reuse: int) -> None:
         self.seed, self.budget, self.reuse = seed, budget, reuse
@@ -147,10 +153,12 @@ class Plans:
         frames = int(rng.choice(list(stage.lengths), p=list(stage.lengths.values())))
         choices = bool(rng.random() < stage.choices)
         ratio, structured = 1.0, False
-        if stage.drop and rng.random() > (0.1 if frames > 8 else 0.5):
+        if stage.drop == "same" and rng.random() < 0.5:
+            structured, ratio = True, float(rng.uniform(0.25, 0.7))
+        if stage.drop == "any" and rng.random() > (0.1 if frames > 8 else 0.5):
             structured = bool(rng.random() < 0.5)
             ratio = float(rng.uniform(0.08, 0.5) if structured else 0.15 + 0.75 * rng.random() ** 2)
-        length = ratio * frames * CELLS + (200 if choices else 150)
+        length = ratio * frames * CELLS + (260 if choices else 250)
         count = int(min(24, max(3, self.budget / length)))
         if self.reuse == 1:
             picks = step * 64 + np.arange(count)
@@ -177,7 +185,7 @@ class Steps(Dataset):
 class Shelf:
     """Encoded clips by key; the oldest go."""
 
-    def __init__(self, seed: int, capacity: int = 400) -> None:
+    def __init__(self, seed: int, capacity: int = 3000) -> None:
         self.seed, self.capacity = seed, capacity
         self.known: OrderedDict[Key, Example] = OrderedDict()
 

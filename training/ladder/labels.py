@@ -68,6 +68,20 @@ def label_clip(clip: Clip, outline: bool = False) -> Labels:
     return Labels(*columns, outline=np.stack(masks) if outline else None)
 
 
+def fresh_news(clip: Clip, news: np.ndarray) -> np.ndarray:
+    """(T, 49) what has just happened under each token, in the slot of an event or the one after it; 0 nothing.
+
+    `news` (T, 49) is what has happened since the first frame. What ends without leaving news is gone.
+    """
+    fresh = np.zeros_like(news)
+    for t in range(1, len(news)):
+        if any(e.first <= t <= e.last + 1 for e in clip.script.events):
+            ended = (news[t] == 0) & (news[t - 1] > 0)
+            fresh[t] = np.where(news[t] != news[t - 1], np.where(ended, NEWS.index("gone"), news[t]), 0)
+            fresh[t] = np.where(news[t - 1] < 0, np.minimum(fresh[t], UNDECIDED), fresh[t])
+    return fresh
+
+
 def _frame(clip: Clip, frame: int, first: tuple, late: bool, homes: dict, turned: set) -> tuple:
     scene, view = clip.script.scenes[frame], clip.view
     seen = visible(clip.script, view, frame)

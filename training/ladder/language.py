@@ -8,7 +8,7 @@ Engines differ in where text goes on after a video, so a step draws one of three
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from training.tiny.vision_tower import gated, linear, rms_norm
 
 from .clips import Example
 from .labels import NEWS
-from .model import CELLS, GRID, HIDDEN, turn
+from .model import CELLS, GRID, HIDDEN, turn, working_type
 from .tokenizer import vocabulary
 
 HEAD = ("<|im_start|>", "user", "\n", "<|vision_start|>")
@@ -32,7 +32,7 @@ TAIL = ("<|im_end|>", "\n", "<|im_start|>", "assistant", "\n")
 # after its last time too (vLLM), or the prompt as the first and the answer as the second (transformers' generate).
 AFTER = {"grid": 0.5, "time": 0.35, "jump": 0.15}
 LOOKER = 1  # the head of the fourth layer that finds the right option
-QUESTIONS, CHOICES = 7, 4  # for each clip of a batch
+QUESTIONS, CHOICES = 12, 5  # for each clip of a batch
 LIMITS = {"nothing": 1, "colour": 2, "shape": 2, "order": 2}  # of a kind in one batch of questions
 _IDS = vocabulary()
 
@@ -110,8 +110,9 @@ def keep_tokens(change: Tensor, ratio: float, structured: bool, generator: torch
 class Batch:
     """visual (B, M, 256) with places (3, B, M); ids (B, Q, L) with text_places (B, Q, L) and targets (B, Q, L).
 
-    A target is the next token where that is part of an answer, -100 elsewhere. news (B, M), shift (B, M, 2) as in
-    Labels, earlier (B, M, 256) what was in the cell before; options (B, Q, L) says in which option a token is.
+    A target is the next token where that is part of an answer, -100 elsewhere. news, fresh (B, M) and shift (B, M, 2)
+    as in labels.py, change (B, M) and earlier (B, M, 256) how a token differs from that of its cell in the slot before,
+    and what that was; options (B, Q, L) says in which option a token is.
     """
 
     visual: Tensor
@@ -120,7 +121,10 @@ class Batch:
     text_places: Tensor
     targets: Tensor
     news: Tensor
+    fresh: Tensor
     shift: Tensor
+    change: Tensor
+    earlier: Tensor
     time: Tensor
     options: Tensor
 
@@ -171,8 +175,11 @@ def make_batch(examples: list[Example], kept: list[Tensor], asked: list[list[Ask
         text.to(device),
         targets.to(device),
         gather([e.raw.news for e in examples]),
+        gather([e.raw.fresh for e in examples]),
         gather([e.raw.shift for e in examples]),
-        torch.stack([i // CELLS / slots for i in kept]),
+        gather([e.change for e in examples]),
+        gather([torch.cat([e.features[:1], e.features[:-1]]) for e in examples]),
+        torch.stack([p[0] for p in places]).float().log1p() / 4,
         options.to(device),
     )
 
@@ -208,11 +215,8 @@ def attend_segments(q: Tensor, k: Tensor, v: Tensor, shared: int, count: int) ->
 
 
 def read(model: Any, batch: Batch, middle: Middle | None = None) -> Tensor:
-    """(B, Q, L, vocabulary) logits: the sums of the language model, written out for packed questions.
-
-    In bfloat16 on a GPU, in float32 on a CPU, where products of bfloat16 took twice as long.
-    """
-    dtype = torch.bfloat16 if batch.visual.is_cuda else torch.float32
+    """(B, Q, L, vocabulary) logits: the sums of the language model, written out for packed questions."""
+    dtype = working_type(batch.visual.device)
     lm = model.model.language_model
     b, count, length = batch.ids.shape
     words = lm.embed_tokens.weight.to(dtype)
@@ -263,40 +267,52 @@ def answer_loss(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Hints(nn.Module):
-    """A reader for the training only: what has happened under a visual token so far, how far has its body moved, when?
+    """A reader for the training only: what has happened under a visual token, how far has its body moved, when?
 
+    After the first layer tokens are asked whether they differ from what was in their cell before, and what that was;
+    after the second what has just happened, after the third what has happened so far, how far they moved, and when.
     Without such hints the language model takes long to find out that comparing slots is worth while. What has happened
     is that of the scene, whatever the camera does. Words of options are asked for the letter of their option, and a
     head of the fourth layer is told to look at the right option before its letter is named.
     """
 
-    WEIGHTS = (0.3, 1.0, 1.0, 1.0, 1.0, 0.5)  # of NEWS: most tokens have none
+    # Weights of NEWS: most tokens have none so far, and hardly any have some that is fresh.
+    WEIGHTS: ClassVar = {"fresh": (0.03, 1.0, 1.0, 1.0, 1.0, 0.3), "news": (0.3, 1.0, 1.0, 1.0, 1.0, 0.5)}
 
     def __init__(self) -> None:
         super().__init__()
+        self.changed = nn.Linear(HIDDEN, 1)
+        self.earlier = nn.Linear(HIDDEN, HIDDEN)
         self.news = nn.ModuleList([nn.Linear(HIDDEN, len(NEWS)) for _ in range(2)])
         self.shift = nn.Linear(HIDDEN, 2)
         self.time = nn.Linear(HIDDEN, 1)
         self.letter = nn.Linear(HIDDEN, len(LETTERS))
 
     def forward(self, middle: Middle, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        """The loss of the guesses on the states after the second and third layer, and shares that are right."""
+        """The loss of the guesses on the states after the first three layers, and shares that are right."""
         visual = slice(len(HEAD), len(HEAD) + batch.visual.shape[1])
-        states = [F.rms_norm(middle.states[i][:, visual].float(), (HIDDEN,)) for i in (1, 2)]
-        weight = torch.tensor(self.WEIGHTS, device=batch.news.device)
-        target = torch.where(batch.news < 0, -100, batch.news)
-        loss = torch.zeros((), device=weight.device)
-        shown = {}
-        for head, state, share in zip(self.news, states, (0.5, 1.0), strict=True):
-            guess = head(state)
-            loss = loss + share * F.cross_entropy(guess.flatten(0, 1), target.flatten(), weight, ignore_index=-100)
-            news = target > 0
-            if news.any():
-                shown["news"] = float((guess.argmax(-1) == target)[news].float().mean())
+        states = [F.rms_norm(middle.states[i][:, visual].float(), (HIDDEN,)) for i in (0, 1, 2)]
+        device = batch.news.device
+        changed, shown = batch.change > 0.5, {}
+        loss = F.binary_cross_entropy_with_logits(
+            self.changed(states[0])[..., 0], changed.float(), pos_weight=torch.tensor(30.0, device=device)
+        )
+        if changed.any():
+            guess = self.earlier(states[0][changed])
+            loss = loss + 3 - 3 * F.cosine_similarity(guess, batch.earlier[changed].float(), dim=-1).mean()
+        for name, head, state, labels in zip(
+            ("fresh", "news"), self.news, states[1:], (batch.fresh, batch.news), strict=True
+        ):
+            guess, target = head(state), torch.where(labels < 0, -100, labels)
+            weight = torch.tensor(self.WEIGHTS[name], device=device)
+            loss = loss + F.cross_entropy(guess.flatten(0, 1), target.flatten(), weight, ignore_index=-100)
+            found = target > 0
+            if found.any():
+                shown[name] = float((guess.argmax(-1) == target)[found].float().mean())
         moved = batch.shift.abs().sum(-1) > 0
-        wrong = (self.shift(states[1]) - batch.shift).pow(2).sum(-1)
+        wrong = (self.shift(states[2]) - batch.shift).pow(2).sum(-1)
         loss = loss + 0.1 * wrong.mean() + 0.15 * wrong[moved].sum() / (1 + moved.sum())
-        loss = loss + 2 * F.mse_loss(self.time(states[1])[..., 0], batch.time)
+        loss = loss + 2 * F.mse_loss(self.time(states[2])[..., 0], batch.time)
         inside = batch.options.flatten(1) >= 0
         if inside.any():
             loss = loss + self._letters(middle, batch, inside)

@@ -34,7 +34,7 @@ from .state import Clock, learning_rate, load, save
 
 TESTED = 6  # clips a rung that show how training goes
 DECAY = 0.998  # of the running mean of the weights, which is the model that is tested and exported
-PEAK = 2e-3  # learning rate
+PEAK = 1.2e-3  # learning rate
 
 
 def compose(plan: Plan, examples: list[Example], step: int, seed: int) -> Batch:
@@ -87,13 +87,13 @@ def train_language(
         middle = Middle()
         loss, right = answer_loss(read(model, batch, middle=middle), batch.targets)
         hint, shown = hints(middle, batch)
-        optimizer.step(loss + 0.5 * hint, learning_rate(step, steps, PEAK))
+        optimizer.step(loss + hint, learning_rate(step, steps, PEAK))
         with torch.no_grad():
-            decay = min(DECAY, (step + 1) / (step + 20))
+            decay = min(DECAY, (step + 1) / (step + 10))
             for a, b in zip(mean.model.language_model.parameters(), lm.parameters(), strict=True):
                 a.lerp_(b, 1 - decay)
-        clock.count({"loss": float(loss.detach()), "right": float(right.float().mean()), "hint": float(hint.detach())})
-        clock.count(shown)
+        numbers = {"loss": float(loss.detach()), "right": float(right.float().mean()), "hint": float(hint.detach())}
+        clock.count(numbers | shown)
         last = step + 1 == steps
         if clock.due("log") or last:
             clock.say(step + 1, f"keep {plan.ratio:.2f} of {plan.keys[0].frames} frames")

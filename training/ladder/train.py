@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=30_000, help="of the language stage")
     parser.add_argument("--batch", type=int, default=32, help="frames a step of the vision stage")
     parser.add_argument("--budget", type=int, default=5000, help="tokens a step of the language stage")
-    parser.add_argument("--reuse", type=int, default=6, help="how often the language stage reads a clip")
+    parser.add_argument("--reuse", type=int, default=2, help="how often the language stage reads a clip")
     parser.add_argument("--out", type=Path, help="folder of the exported checkpoint")
     options = parser.parse_args()
     torch.set_num_threads(1)

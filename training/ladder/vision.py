@@ -21,7 +21,19 @@ from stsimdiff_cli.synthetic.ladder.questions import NUMBERS
 from stsimdiff_cli.synthetic.ladder.world import COLOURS, SHAPES
 
 from .labels import label_clip
-from .model import CELLS, GRID, HIDDEN, PATCH, WIDTH, cut_patches, encode, patches_of, place_code, place_directions
+from .model import (
+    CELLS,
+    GRID,
+    HIDDEN,
+    PATCH,
+    WIDTH,
+    cut_patches,
+    encode,
+    patches_of,
+    place_code,
+    place_directions,
+    working_type,
+)
 from .tokenizer import vocabulary
 
 NORM = 2.0 * HIDDEN**-0.5  # root mean square of a feature: about three word vectors and a place
@@ -106,7 +118,9 @@ def vision_loss(visual: Any, heads: Heads, words: Tensor, batch: dict[str, Tenso
     """The loss and the numbers worth printing. words is the (vocabulary, 256) table of word vectors."""
     ids = vocabulary()
     early: list[Tensor] = []
-    features = encode(visual, patches_of(batch["frames"]).bfloat16(), early).float()  # (F, 49, 256)
+    features = encode(
+        visual, patches_of(batch["frames"]).to(working_type(batch["frames"].device)), early
+    ).float()  # (F, 49, 256)
     target = cut_patches(batch["outline"].float()[:, None])
     outline = F.binary_cross_entropy_with_logits(heads.outline(early[0].float()), target)
     directions = place_directions().to(features.device)

@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
+from ...methods.spec import shown
 from ..plan import WHOLE, Cell, Plan
 from ..report_parts import Json, constant, interval_of, origin, sittings
 from ..samples_log import SamplesLog
 from ..scores import Scores
 from ..tasks.base import Part, Sample, by_video
 from ..tasks.ladder import LadderClips
-from ..variants import BASELINE, INSIDE, REFERENCE, shown
+from ..variants import BASELINE, INSIDE, REFERENCE
 from .tables import ALL, RUNGS
 
 #: The methods that others are compared with, at the same ratio; vanilla at its only one. evs is the strongest rival

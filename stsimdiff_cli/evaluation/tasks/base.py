@@ -94,7 +94,7 @@ class Task:
         return pipeline.encode_video(
             sample.path,
             settings.model,
-            Sampling(frames=settings.frames),
+            Sampling(frames=settings.frames, workers=settings.workers),
             settings.runtime,
             revision=settings.revision,
             evidence=evidence,

@@ -4,7 +4,7 @@
 - `compiled`: loops compiled by numba, for bfloat16 and float32 on the CPU; needs `stsimdiff[fast]`.
 - `fused`: Triton kernels, for a GPU.
 
-Each is a module with the four functions of `Kernels`. Rows are read in the type in which they are stored, and all sums
+Each is a module with the five functions of `Kernels`. Rows are read in the type in which they are stored, and all sums
 are in float64: there the product of two half-precision or float32 values is exact, nothing overflows, and tokens whose
 centralities tie by the rules of arithmetic have equal numbers. No result depends on the number of threads.
 """
@@ -39,6 +39,9 @@ class Kernels(Protocol):
         earlier, which is in `previous` (H, W, D) for the first slot. Where there is no such neighbour, the number means
         nothing.
         """
+
+    def pairs(self, rows: Tensor, others: Tensor) -> Tensor:
+        """The dot product (N,) float64 of each row of `rows` (N, D) with the same row of `others` (N, D)."""
 
     def sums(self, rows: Tensor, inverse: Tensor, order: Tensor, start: Tensor) -> Tensor:
         """The sum (G, D) float64 of each group's unit vectors."""

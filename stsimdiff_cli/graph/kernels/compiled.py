@@ -70,6 +70,16 @@ def _products(x, previous, columns, cells, begin, end, out):
 
 
 @_jit
+def _pairs(x, y, begin, end, out):
+    """Rows `begin` to `end` of x (N, D) with those of y."""
+    for i in range(begin, end):
+        a, b, dot = x[i], y[i], 0.0
+        for d in range(len(a)):
+            dot += _wide(a[d]) * _wide(b[d])
+        out[i] = dot
+
+
+@_jit
 def _add(x, inverse, order, begin, total):
     """Add channels of unit vectors, from `begin` on, to `total`: four vectors at a time, to access it less often."""
     end, k = begin + len(total), 0
@@ -130,6 +140,14 @@ def products(chunk: Tensor, previous: Tensor | None) -> Tensor:
     out = torch.empty((slots, height, columns, 4), dtype=torch.float64)
     flat, cells = out.view(-1, 4).numpy(), height * columns
     _share(len(x), PIECE, lambda begin, end: _products(x, before, columns, cells, begin, end, flat))
+    return out
+
+
+def pairs(rows: Tensor, others: Tensor) -> Tensor:
+    """See `Kernels.pairs`."""
+    out = torch.empty(len(rows), dtype=torch.float64)
+    x, y, target = _array(rows), _array(others), out.numpy()
+    _share(len(x), PIECE, lambda begin, end: _pairs(x, y, begin, end, target))
     return out
 
 

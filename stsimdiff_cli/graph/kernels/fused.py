@@ -50,6 +50,18 @@ def _products(x, previous, out, columns, cells, count, width, block: tl.constexp
 
 
 @triton.jit
+def _pairs(x, y, out, width, block: tl.constexpr):
+    """One row of x (N, D) and of y per program; out (N,)."""
+    i = tl.program_id(0).to(tl.int64)
+    dot = tl.zeros([block], tl.float64)
+    for begin in range(0, width, block):
+        d = begin + tl.arange(0, block)
+        value = tl.load(x + i * width + d, d < width, 0).to(tl.float64)
+        dot += value * tl.load(y + i * width + d, d < width, 0).to(tl.float64)
+    tl.store(out + i, tl.sum(dot))
+
+
+@triton.jit
 def _sums(x, inverse, order, start, out, width, block: tl.constexpr):
     """A block of channels of one group per program; out (G, D)."""
     group = tl.program_id(0).to(tl.int64)
@@ -82,6 +94,13 @@ def products(chunk: Tensor, previous: Tensor | None) -> Tensor:
     count, cells = slots * height * columns, height * columns
     out = torch.empty((slots, height, columns, 4), dtype=torch.float64, device=chunk.device)
     _launch(_products, (count,), x, before, out, columns, cells, count, width)
+    return out
+
+
+def pairs(rows: Tensor, others: Tensor) -> Tensor:
+    """See `Kernels.pairs`."""
+    out = torch.empty(len(rows), dtype=torch.float64, device=rows.device)
+    _launch(_pairs, (len(rows),), rows.contiguous(), others.contiguous(), out, rows.shape[1])
     return out
 
 

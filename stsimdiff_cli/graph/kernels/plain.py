@@ -41,6 +41,19 @@ def products(chunk: Tensor, previous: Tensor | None) -> Tensor:
     return out.view(slots, height, columns, 4)
 
 
+def pairs(rows: Tensor, others: Tensor) -> Tensor:
+    """See `Kernels.pairs`."""
+    out = torch.empty(len(rows), dtype=torch.float64, device=rows.device)
+    step = max(1, _rows(rows) // 2)
+    x, y = (torch.empty((step, rows.shape[1]), dtype=torch.float64, device=rows.device) for _ in range(2))
+    for begin in range(0, len(rows), step):
+        part = rows[begin : begin + step]
+        n = len(part)
+        x[:n], y[:n] = part, others[begin : begin + n]
+        torch.sum(x[:n].mul_(y[:n]), 1, out=out[begin : begin + n])
+    return out
+
+
 def sums(rows: Tensor, inverse: Tensor, order: Tensor, start: Tensor) -> Tensor:
     """See `Kernels.sums`."""
     out = torch.zeros((len(start) - 1, rows.shape[1]), dtype=torch.float64, device=rows.device)

@@ -37,7 +37,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, PretrainedConfig
 
-from ...records import Coverage, Layout, TokenGrid
+from ...records import FROM_CLS, RECEIVED, Coverage, Layout, TokenGrid
 from ..loading.checkpoint import Checkpoint
 from ..loading.tokenizer import read_tokenizer
 
@@ -55,6 +55,11 @@ class Family(ABC):
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
+
+    @classmethod
+    def saliency(cls) -> str:
+        """What saliency is in this family, as the grid of its tokens says: FROM_CLS or RECEIVED."""
+        return FROM_CLS if cls.class_token else RECEIVED
 
     @cached_property
     def config(self) -> PretrainedConfig:

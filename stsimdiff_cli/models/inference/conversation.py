@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -108,8 +109,7 @@ class Conversation:
         finite = FiniteLogits(language.family.checkpoint, language.model.dtype)
         processors = LogitsProcessorList([finite, *own.get("logits_processor", [])])
         streamer = _TextStreamer(language.prompter.tokenizer, on_text)
-        with torch.random.fork_rng(devices=[language.device] if language.device.type == "cuda" else []), quiet():
-            torch.manual_seed(seed)
+        with _seeded(language.device, seed), quiet():
             language.model.generate(
                 input_ids=prompt.ids.to(language.device)[None],
                 position_ids=language.position_ids(prompt),
@@ -152,6 +152,22 @@ class PrunedConversation(Conversation):
         entered[pruner.entered] = True
         keep = (prompt.visual < 0) | entered[prompt.visual.clamp_min(0)]
         return prompt[keep], cache
+
+
+@contextmanager
+def _seeded(device: torch.device, seed: int) -> Iterator[None]:
+    """Within the block, random numbers on the CPU and on the device begin at `seed`; after it, they go on as before.
+
+    Other GPUs are left alone: `torch.manual_seed` would start the caller's random numbers on all of them anew.
+    """
+    with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device], device_type=device.type):
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        elif device.type == "mps":
+            torch.mps.manual_seed(seed)
+        yield
 
 
 class _TextStreamer(BaseStreamer):

@@ -80,7 +80,7 @@ class EarlyLayers:
         """See `methods.base.Llm`."""
         language = self._load(layer + 1)
         candidates = self.tokens.embeddings_at(index)
-        return language.importance(self.tokens.grid, candidates, index, self.question, layer)
+        return language.importance(self.tokens.grid, candidates, index, self.question, layer).to(index.device)
 
     def prefill(self, pruner: LayerPruner) -> None:
         """See `methods.base.Llm`."""

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -233,9 +233,18 @@ def _short(name: str) -> str:
     return repr(name if len(name) <= 100 else name[:100] + "...")
 
 
+#: A commit, which never changes.
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
 def _from_hub(name: str, revision: str | None) -> tuple[Path, str]:
     from huggingface_hub import constants, snapshot_download
 
+    if revision and _COMMIT.fullmatch(revision):
+        with suppress(Exception):  # whatever is wrong with the cache: ask the hub
+            path = Path(snapshot_download(name, revision=revision, allow_patterns=_PATTERNS, local_files_only=True))
+            if _is_whole(name, path):
+                return path, path.name
     try:
         path = Path(snapshot_download(name, revision=revision, allow_patterns=_PATTERNS))
     except Exception as error:  # the hub raises a dozen types, from HTTP to name resolution
@@ -249,6 +258,18 @@ def _from_hub(name: str, revision: str | None) -> tuple[Path, str]:
             hint,
         ) from error
     return path, path.name
+
+
+def _is_whole(name: str, path: Path) -> bool:
+    """Whether a snapshot has files of every kind, since a download may have ended early; ModelError without weights."""
+    draft = Checkpoint(name, path, None, "", {})
+    checkpoint = replace(draft, config=draft.json("config.json"))
+    settings = ("processor_config.json", "video_preprocessor_config.json", "preprocessor_config.json")
+    return (
+        bool(checkpoint.weight_files())
+        and (checkpoint.tokenizer_path / "tokenizer_config.json").is_file()
+        and any((path / file).is_file() for file in settings)
+    )
 
 
 def _explain(error: Exception, name: str, offline: bool) -> tuple[str, str]:

@@ -91,6 +91,11 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
+def selection_device(device: torch.device) -> torch.device:
+    """Where tokens are selected: on the model's device, or on the CPU if that has no float64, as Apple's has none."""
+    return torch.device("cpu") if device.type == "mps" else device
+
+
 def usable_devices() -> list[str]:
     """The names of devices on this machine that models can run on."""
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0

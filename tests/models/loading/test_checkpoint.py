@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 from pathlib import Path
 
 import huggingface_hub
@@ -111,23 +112,68 @@ def test_offline_the_command_line_says_so_and_names_the_way_out(capsys, tmp_path
     assert f"hf download {NAME}" in words and "--model FOLDER" in words
 
 
-def test_a_model_in_the_cache_needs_no_network(tmp_path, monkeypatch):
-    """The cache's own layout: a snapshot of a commit, and a branch that points to it."""
-    commit = "0123456789abcdef0123456789abcdef01234567"
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def snapshot(tmp_path, monkeypatch) -> Path:
+    """The cache's own layout: a snapshot of a commit, and a branch that points to it. Returns the snapshot's folder."""
     home = tmp_path / f"models--{NAME.replace('/', '--')}"
     CHECKPOINTS["llava_onevision"](tmp_path / "model")
-    shutil.copytree(tmp_path / "model", home / "snapshots" / commit)
+    folder = home / "snapshots" / COMMIT
+    shutil.copytree(tmp_path / "model", folder)
     (home / "refs").mkdir()
-    (home / "refs" / "main").write_text(commit)
+    (home / "refs" / "main").write_text(COMMIT)
     real = huggingface_hub.snapshot_download
     monkeypatch.setattr(
         huggingface_hub, "snapshot_download", lambda *args, **options: real(*args, cache_dir=tmp_path, **options)
     )
-    for revision in (None, "main", commit):
+    return folder
+
+
+@pytest.fixture
+def looked_up(monkeypatch) -> list[str]:
+    """The hosts that are looked up, as if the computer had no network; HF_HUB_OFFLINE is not set."""
+    hosts: list[str] = []
+
+    def lookup(host, *_args, **_options):
+        hosts.append(str(host))
+        raise socket.gaierror("no network")
+
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    return hosts
+
+
+@pytest.mark.usefixtures("snapshot")
+def test_a_model_in_the_cache_needs_no_network():
+    for revision in (None, "main", COMMIT):
         checkpoint = find_checkpoint(NAME, revision)
-        assert (checkpoint.id, checkpoint.revision) == (NAME, commit)
+        assert (checkpoint.id, checkpoint.revision) == (NAME, COMMIT)
     with pytest.raises(ModelError, match="at revision other"):
         find_checkpoint(NAME, "other")
+
+
+@pytest.mark.usefixtures("snapshot")
+def test_a_commit_that_is_in_the_cache_needs_no_request(looked_up):
+    assert find_checkpoint(NAME, COMMIT).revision == COMMIT and looked_up == []
+    find_checkpoint(NAME, "main")  # which may have moved
+    assert looked_up
+
+
+@pytest.mark.parametrize("lost", ["model-00001-*", "tokenizer_config.json", "*processor_config.json"])
+def test_a_snapshot_that_is_not_whole_is_completed(lost, snapshot, monkeypatch):
+    for path in snapshot.glob(lost):
+        path.unlink()
+    local, asked = huggingface_hub.snapshot_download, []
+
+    def download(*args, local_files_only=False, **options):
+        asked.append(local_files_only)
+        return local(*args, local_files_only=True, **options)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    find_checkpoint(NAME, COMMIT)
+    assert asked == [True, False]
 
 
 # --- code in a checkpoint -------------------------------------------------------------------------------------------

@@ -222,7 +222,7 @@ def video(features: torch.Tensor, **evidence: torch.Tensor) -> VideoTokens:
         width=width,
         seconds=tuple(map(float, range(slots))),
         layout=Layout(),
-        model=ModelRef(id="none", family="none", revision=None, fingerprint=""),
-        source=Source("none", 0, "", float(slots), 1.0, slots, 0, 0, "none"),
+        model=ModelRef(id="none", family="none", revision=None, fingerprint="0"),
+        source=Source("none", 1, "00", float(slots), 1.0, slots, 1, 1, "none"),
     )
     return VideoTokens.of(grid, {"features": features, **evidence})
