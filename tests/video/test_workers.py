@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import os
+import signal
 import threading
 import time
 import weakref
@@ -320,10 +321,14 @@ def test_reading_that_is_given_up_ends_at_once_and_leaves_nothing(clip, workers,
     slowly(monkeypatch, 0.1)  # 5 s for the rest
     start = time.perf_counter()
     if how == "interrupt":
-        interrupt = threading.Timer(0.2, lambda: _interrupt_main())
-        interrupt.start()
-        with pytest.raises(KeyboardInterrupt):
-            list(chunks)
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
+        try:
+            main = threading.main_thread().ident
+            threading.Timer(0.2, lambda: signal.pthread_kill(main, signal.SIGINT)).start()
+            with pytest.raises(KeyboardInterrupt):
+                list(chunks)
+        finally:
+            signal.signal(signal.SIGINT, before)
     elif how == "close":
         chunks.close()
     elif how == "cancel":
@@ -336,12 +341,6 @@ def test_reading_that_is_given_up_ends_at_once_and_leaves_nothing(clip, workers,
         time.sleep(0.01)
     assert time.perf_counter() - start < 2
     assert path not in open_files()
-
-
-def _interrupt_main() -> None:
-    import signal
-
-    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
 
 def open_files() -> list[Path]:
