@@ -63,7 +63,7 @@ WORSE = {
     "pyramid.ts": lambda p: render(p, options={"x264-params": "keyint=10:bframes=7:b-pyramid=normal:b-adapt=0"}),
     "intra.mp4": lambda p: render(p, options={"x264-params": "keyint=1"}),
     "one group.mp4": lambda p: render(p, options={"x264-params": "keyint=250:scenecut=0:bframes=2"}),
-    "whole among refreshes.mp4": lambda p: _two_whole_pictures(p),
+    "whole among refreshes.mp4": lambda p: two_whole_pictures(p),
     "begins late.ts": lambda p: _without_its_first_third(render(p, options=OPEN_GOP)),
     "h264.asf": lambda p: render(p, options=OPEN_GOP),
     "made-up times.mkv": lambda p: copy_with_made_up_times(render(p.with_suffix(".avi"), options=OPEN_GOP), p),
@@ -120,8 +120,8 @@ def _without_its_first_third(path: Path) -> Path:
     return path
 
 
-def _two_whole_pictures(path: Path) -> Path:
-    """Refreshes, and whole pictures at 0 and 50 alone."""
+def two_whole_pictures(path: Path) -> Path:
+    """A clip of 100 frames with whole pictures at 0 and 50, and refreshes at 20, 40, 70 and 90."""
     parts = [
         render(path.with_name(f"from {n}.ts"), range(n, n + 50), options=INTRA_REFRESH, ticks=range(n, n + 50))
         for n in (0, 50)

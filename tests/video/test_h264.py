@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from stsimdiff_cli.video import Scan, read_frames, scan
 from stsimdiff_cli.video.decoding import Decoding
 from stsimdiff_cli.video.nal_units import begins_refresh, length_size, unreferenced
+from tests.support.awkward_clips import two_whole_pictures
 from tests.support.clip_factory import (
     CLOSED_GOP,
     INTRA_REFRESH,
@@ -50,17 +51,6 @@ GOPS = REFRESHES | {
 def clip(path: Path, gops: str, uneven: bool = False) -> Path:
     times = {"ticks": UNEVEN, "tick": Fraction(1, 90)} if uneven else {}
     return render(path, range(N), options={"x264-params": GOPS[gops]}, **times)
-
-
-def two_whole_pictures(path: Path) -> Path:
-    """A clip of 100 frames with whole pictures at 0 and 50, and refreshes at 20, 40, 70 and 90."""
-    parts = [
-        render(path.with_name(f"from{n}.ts"), range(n, n + 50), options=INTRA_REFRESH, ticks=range(n, n + 50))
-        for n in (0, 50)
-    ]
-    joined = path.with_name("joined.ts")
-    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
-    return remux(joined, path)
 
 
 def decode(path: Path) -> list[np.ndarray]:

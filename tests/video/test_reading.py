@@ -14,7 +14,7 @@ import torch
 
 from stsimdiff_cli.errors import RequestError, VideoError
 from stsimdiff_cli.video import Sampling, Scan, choose_frames, read_frames, scan, source_of
-from stsimdiff_cli.video.decoding import AstrayError, Decoding
+from stsimdiff_cli.video.decoding import Decoding
 from tests.hostile.videos import copy_with_made_up_times
 from tests.support.awkward_clips import FIRST_MOOV, HEVC, MPEG, RECIPES, VARIABLE, N, make_clip
 from tests.support.clip_factory import (
@@ -32,7 +32,7 @@ from tests.support.clip_factory import (
     truncate,
     turn,
 )
-from tests.support.decoding import decode_with
+from tests.support.decoding import decode_with, distrust
 
 
 @pytest.fixture(scope="session")
@@ -134,14 +134,7 @@ def test_a_file_that_cannot_be_entered_by_seeking_is_read_from_its_beginning_onc
 
 
 def test_packets_after_a_seek_that_are_not_those_of_the_scan_are_not_trusted(clip, monkeypatch):
-    check = Decoding._check_place
-
-    def doubtful(self, packet):
-        if self._sought and self.next > 40:
-            raise AstrayError
-        check(self, packet)
-
-    monkeypatch.setattr(Decoding, "_check_place", doubtful)
+    distrust(monkeypatch, 40)
     path = clip("open.mp4")
     assert read(path, scan(path), range(0, N, 7), chunk=2) == (
         list(range(0, N, 7)),

@@ -20,13 +20,13 @@ from hypothesis import strategies as st
 
 from stsimdiff_cli.errors import RequestError, VideoError
 from stsimdiff_cli.video import dividing, read_frames, reading, scan
-from stsimdiff_cli.video.decoding import AstrayError, Decoding
+from stsimdiff_cli.video.decoding import Decoding
 from stsimdiff_cli.video.dividing import divide, workers_for
 from stsimdiff_cli.video.prefetch import prefetched
 from stsimdiff_cli.video.pyav_reader import PyavReader
 from tests.support.awkward_clips import RECIPES, WORSE, N, make_clip
 from tests.support.clip_factory import CLOSED_GOP, read_number, render, spoil
-from tests.support.decoding import decode_with
+from tests.support.decoding import decode_with, distrust
 
 
 @pytest.fixture(scope="module")
@@ -143,14 +143,7 @@ def test_where_a_seek_fails_one_worker_goes_on_alone_from_the_beginning(clip, mo
 
 
 def test_packets_that_are_not_those_of_the_scan_are_not_trusted_by_any_worker(clip, monkeypatch):
-    check = Decoding._check_place
-
-    def doubtful(self, packet):
-        if self._sought and self.next > 40:
-            raise AstrayError
-        check(self, packet)
-
-    monkeypatch.setattr(Decoding, "_check_place", doubtful)
+    distrust(monkeypatch, 40)
     path = clip("open.mp4")
     numbers = [read_number(p.numpy()) for f in read_frames(path, scan(path), range(N), workers=3) for p in f.pixels]
     assert numbers == list(range(N))

@@ -58,13 +58,7 @@ def outline_clip(
 ) -> Outline:
     """What the clip of a seed on a rung shows and what can be asked about it. Parameters as `make_clip`."""
     script, view, kind = _script_and_view(seed, rung, split, frames, kind, order)
-    shown = script.without_events() if order == "without" else script
-    if order == "reversed":
-        shown, view = script.reversed(), view.reversed()
-    rng = np.random.default_rng([seed, SPLITS.index(split), frames, 102, ORDERS.index(order)])
-    facts = facts_of(shown, rng)
-    fps = frames / view.seconds if view.seconds else FPS
-    return Outline(rung, kind, order, fps, shown, view, facts, [f.ask(rng) for f in facts])
+    return _outline([seed, SPLITS.index(split), frames], rung, kind, order, script, view)
 
 
 def make_clip(
@@ -80,10 +74,10 @@ def make_clip(
     kind is the kind of the event, "none", or None for a random one; order "reversed" plays the same frames
     backwards, "without" leaves the events out.
     """
-    outline = outline_clip(seed, rung, split, frames, kind, order)
-    script, view, _ = _script_and_view(seed, rung, split, frames, kind, order)
-    shown = script.without_events() if order == "without" else script
+    script, view, kind = _script_and_view(seed, rung, split, frames, kind, order)
     parts = [seed, SPLITS.index(split), frames]
+    outline = _outline(parts, rung, kind, order, script, view)
+    shown = script.without_events() if order == "without" else script
     cut, moving = shown.cut < frames, bool(view.drift.any())
     look = make_look(np.random.default_rng([*parts, 100]), split, cut, moving)
     images = np.stack(list(pictures(shown, view, look, np.random.default_rng([*parts, 101]))))
@@ -106,6 +100,17 @@ def _script_and_view(
     script, kind = write_script(seed, rung, split, frames, kind)
     rng = np.random.default_rng([seed, SPLITS.index(split), frames, 2 + RUNGS.index(rung)])
     return script, make_view(rng, rung, split, script), kind
+
+
+def _outline(parts: list[int], rung: str, kind: str, order: str, script: Script, view: View) -> Outline:
+    """The outline of a clip from its forward script and view; `parts` seed what is asked."""
+    shown = script.without_events() if order == "without" else script
+    if order == "reversed":
+        shown, view = script.reversed(), view.reversed()
+    rng = np.random.default_rng([*parts, 102, ORDERS.index(order)])
+    facts = facts_of(shown, rng)
+    fps = len(script.scenes) / view.seconds if view.seconds else FPS
+    return Outline(rung, kind, order, fps, shown, view, facts, [f.ask(rng) for f in facts])
 
 
 def twin_of(clip: Clip, seed: int, split: str) -> Clip:
