@@ -17,7 +17,8 @@ def is_forbidden(reason: str, marks: Iterable[str] = ()) -> bool:
     if os.environ.get("STSIMDIFF_NO_SKIPS") != "1":
         return False
     allowed = [part.strip() for part in os.environ.get("STSIMDIFF_ALLOWED_SKIPS", "").split(",")]
-    return not any(part in reason or part in set(marks) for part in allowed if part)
+    names = set(marks)
+    return not any(part in reason or part in names for part in allowed if part)
 
 
 def _forbid(report: pytest.TestReport | pytest.CollectReport, marks: Iterable[str]) -> None:
