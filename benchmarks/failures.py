@@ -28,18 +28,13 @@ from stsimdiff_cli.pipeline import Context
 from stsimdiff_cli.ratio import parse_ratio
 from stsimdiff_cli.records import VideoTokens
 from stsimdiff_cli.synthetic.clips import Clip
+from stsimdiff_cli.synthetic.owners import CELLS, names_under
 from stsimdiff_cli.synthetic.questions import GROUPS
-from stsimdiff_cli.synthetic.shapes import token_labels
 
 
-def owners(clip: Clip) -> list[list[str]]:
-    """(T, 36): "red star" and the like under each token, "" for background, "?" for a border."""
-    known: dict[tuple, list[str]] = {}
-    for scene in clip.scenes:
-        if scene not in known:
-            names = [f"{t.colour} {t.name}" for t in scene]
-            known[scene] = ["?" if o == -2 else "" if o == -1 else names[o] for o in token_labels(scene)[0].flatten()]
-    return [known[scene] for scene in clip.scenes]
+def owners(clip: Clip) -> list[list[str | None]]:
+    """(T, 49): "red star" and the like under each token, "" for background, None for a border."""
+    return [names_under(clip, frame) for frame in range(clip.script.frames)]
 
 
 def asked_about(clip: Clip, kind: str, text: str) -> np.ndarray | None:
@@ -47,24 +42,24 @@ def asked_about(clip: Clip, kind: str, text: str) -> np.ndarray | None:
     table = owners(clip)
     if kind in ("colour", "shape"):
         words = text.replace("?", "").split()
-        names = {f"{t.colour} {t.name}" for t in clip.scenes[0] if t.colour in words or t.name in words}
+        names = {body.name for body in clip.script.scenes[0] if body.colour in words or body.shape in words}
         return np.array([cell in names for row in table for cell in row])
-    if kind in GROUPS["event"] + GROUPS["when"]:
-        cut = clip.event.first if clip.event and clip.event.kind == "cut" else len(table)
-        changed = [[t >= cut or (a != b and "?" not in (a, b)) for a, b in zip(row, table[0], strict=True)]
+    if kind in GROUPS["event"] + GROUPS["time"] and kind != "nothing":
+        changed = [[t >= clip.script.cut or (a != b and None not in (a, b)) for a, b in zip(row, table[0], strict=True)]
                    for t, row in enumerate(table)]  # fmt: skip
         return np.array(changed).flatten()
     return None
 
 
 def slots_of_object(clip: Clip, kept: torch.Tensor) -> str:
-    """In how many of its slots the object of the event, as it was before, still has a token."""
-    if clip.event is None or clip.event.shape is None:
+    """In how many of its slots the body of the event, as it was before, still has a token."""
+    body = clip.script.events[0].body if clip.script.events else None
+    if body is None:
         return ""
-    name, table = f"{clip.event.shape.colour} {clip.event.shape.name}", owners(clip)
-    there = sum(name in row for row in table)
-    left = {place // 36 for place in kept.tolist() if table[place // 36][place % 36] == name}
-    return f"; {name} in {len(left)} of {there} slots"
+    table = owners(clip)
+    there = sum(body.name in row for row in table)
+    left = {place // CELLS for place in kept.tolist() if table[place // CELLS][place % CELLS] == body.name}
+    return f"; {body.name} in {len(left)} of {there} slots"
 
 
 def candidates(method: Method, tokens: VideoTokens, ratio: str) -> torch.Tensor | None:

@@ -9,11 +9,10 @@ Layouts, each as lmms-eval and `stsimdiff eval` read it:
   DIR/videos/*.mp4, DIR/subtitles/*.json
 - egoschema (one question a video, 5 options): DIR/Subset/test-00000-of-00001.parquet, DIR/videos/*.mp4
 
-Of every five videos two are short (4 to 16 s, one event), two medium (30 to 60 s, 2 or 3 events) and one long (2 to 4
-minutes, 3 to 6 events). All have 8 frames a second and 96 x 96 pixels, and come from the held-out split. 64 frames
-spread evenly over a video show every event; with fewer, a flash may be missed. Right letters are equally frequent. The
-embedded model knows every word. DIR is written whole or not at all, and a seed always gives the same videos and
-questions.
+Of every five videos two are short (5 to 8 s, a clip of any rung of the ladder but `long`), two medium and one long (5
+to 15 and 15 to 30 minutes, rung `long`: one to three flashes). All have 112 x 112 pixels and come from the held-out
+split; 64 frames spread evenly over a video show every event. Right letters are equally frequent. The embedded model
+knows every word. DIR is written whole or not at all, and a seed always gives the same videos and questions.
 """
 
 from __future__ import annotations
@@ -33,19 +32,21 @@ from typing import Any
 import numpy as np
 
 from stsimdiff_cli.errors import RequestError, StsimdiffError
-from stsimdiff_cli.synthetic.benchmark_prompts import LAYOUTS
-from stsimdiff_cli.synthetic.choices import MultipleChoice, looks_of, make_choice
-from stsimdiff_cli.synthetic.clips import FPS, Clip, Fact, render_clip
-from stsimdiff_cli.synthetic.long_clips import render_long_clip
-from stsimdiff_cli.synthetic.questions import EVENTS
+from stsimdiff_cli.evaluation.tasks.rendered import pick_questions
+from stsimdiff_cli.synthetic.benchmark_prompts import LAYOUTS, NARRATION
+from stsimdiff_cli.synthetic.choices import MultipleChoice, choose, rotations
+from stsimdiff_cli.synthetic.clips import LEAST_FRAMES, Clip, make_clip, outline_clip
+from stsimdiff_cli.synthetic.questions import GROUPS, Fact
+from stsimdiff_cli.synthetic.rungs import RUNGS
 from stsimdiff_cli.synthetic.video_file import write_video
 
 #: The clips of seed s have seeds from 100 000 + 2000 s on: the held-out clips of training have lower seeds, and those
 #: of `stsimdiff bench` begin at 1 000 000.
 FIRST_SEED, SEEDS_APART, SEED_COUNT = 100_000, 2_000, 450
-FRAMES_SEEN = 64  # frames that a model is expected to look at
-SECONDS = {"short": (4.0, 16.0), "medium": (30.0, 60.0), "long": (120.0, 240.0)}
-EVENT_COUNTS = {"short": (1, 1), "medium": (2, 3), "long": (3, 6)}  # both ends included
+FRAMES_SEEN = 64  # that a model is expected to look at, and that clips of minutes have
+SECONDS = {"short": (5.0, 8.0), "medium": (300.0, 900.0), "long": (900.0, 1800.0)}
+SHORT_RUNGS = tuple(rung for rung in RUNGS if rung != "long")
+LONG_FPS = 1.0  # of the files of clips of minutes, which hold each frame for seconds
 LENGTHS = ("short", "medium", "short", "medium", "long")  # of every five videos
 QUESTIONS = {"videomme": 4, "longvideobench": 1, "egoschema": 1}  # of each video
 VIDEOS = {"videomme": 125, "longvideobench": 2, "egoschema": 2}
@@ -56,19 +57,24 @@ TASKS = {
     "colour": "Attribute Perception",
     "shape": "Object Recognition",
     "count": "Counting Problem",
+    "where": "Spatial Reasoning",
     "flash": "Object Reasoning",
     "vanish": "Object Reasoning",
+    "appear": "Object Reasoning",
     "nothing": "Object Reasoning",
     "recolour": "Action Reasoning",
     "move": "Spatial Perception",
     "when": "Temporal Perception",
+    "moment": "Temporal Perception",
     "what": "Action Recognition",
+    "order": "Temporal Reasoning",
+    "times": "Counting Problem",
 }
 # The same for LongVideoBench's categories: what is given and what is asked (scene, event, object, attribute).
-CATEGORIES = {"colour": "S2A", "shape": "S2O", "count": "S2A", "when": "E2O", "what": "S2E", "move": "O2E",
-              "recolour": "O2E", "flash": "E2O", "vanish": "E2O", "nothing": "E2O"}  # fmt: skip
-GROUPS = {"short": 15, "medium": 60, "long": 600}  # LongVideoBench's duration_group
-NARRATION = ("this is a video of objects", "what happens in this video?")  # gives no answer away
+CATEGORIES = {"colour": "S2A", "shape": "S2O", "count": "S2A", "where": "S2O", "when": "E2O", "moment": "E2O",
+              "what": "S2E", "move": "O2E", "recolour": "O2E", "flash": "E2O", "vanish": "E2O", "appear": "E2O",
+              "nothing": "E2O", "order": "E3E", "times": "S2A"}  # fmt: skip
+DURATION_GROUPS = {"short": 15, "medium": 600, "long": 3600}  # of LongVideoBench
 
 # Quick, and the same bytes every time: with macroblock trees, as in preset "slow", files of the same clip differed.
 ENCODING = {"crf": "18", "preset": "veryfast", "x264-params": "no-mbtree=1"}
@@ -89,7 +95,17 @@ class BenchmarkVideo:
     @property
     def seconds(self) -> float:
         """The duration."""
-        return len(self.clip.frames) / self.clip.fps
+        return len(self.clip.frames) * self.hold / self.fps
+
+    @property
+    def fps(self) -> float:
+        """Frames a second of the file."""
+        return self.clip.fps if self.length == "short" else LONG_FPS
+
+    @property
+    def hold(self) -> int:
+        """How many frames of the file show each frame of the clip."""
+        return round(self.fps / self.clip.fps)
 
     @property
     def name(self) -> str:
@@ -98,25 +114,28 @@ class BenchmarkVideo:
 
     def write(self, folder: Path) -> None:
         """Write NAME.mp4 into the folder."""
-        write_video(folder / f"{self.name}.mp4", self.clip.frames, self.clip.fps, **ENCODING)
+        write_video(folder / f"{self.name}.mp4", self.clip.frames.repeat(self.hold, 0), self.fps, **ENCODING)
 
 
-def render_video(seed: int, length: str) -> Clip:
-    """The clip of a seed, of a random duration for that length."""
-    rng = np.random.default_rng([seed, 11])
-    frames = round(rng.uniform(*SECONDS[length]) * FPS)
-    low, high = EVENT_COUNTS[length]
-    events = int(rng.integers(low, high + 1))
-    if events > 1:
-        return render_long_clip(seed, "heldout", frames, events, frames / FRAMES_SEEN)
-    event = EVENTS[int(rng.integers(len(EVENTS)))]
-    return render_clip(seed, "heldout", min(frames, FRAMES_SEEN) if event == "flash" else frames, event)
+def find_clip(seeds: Iterator[int], length: str) -> tuple[int, dict[str, Any]]:
+    """The next seed with a clip of that length, and the arguments of make_clip."""
+    for seed in seeds:
+        rng = np.random.default_rng([seed, 11])
+        if length == "short":
+            rung = SHORT_RUNGS[int(rng.integers(len(SHORT_RUNGS)))]
+            frames = int(rng.integers(max(40, LEAST_FRAMES.get(rung, 0)), FRAMES_SEEN + 1))
+            return seed, {"rung": rung, "frames": frames, "split": "heldout"}
+        kind: dict[str, Any] = {"rung": "long", "frames": FRAMES_SEEN, "split": "heldout"}
+        low, high = SECONDS[length]
+        if low <= FRAMES_SEEN / outline_clip(seed, **kind).fps < high:
+            return seed, kind
+    raise AssertionError("seeds do not end")
 
 
 def choose_facts(rng: np.random.Generator, facts: list[Fact], count: int) -> list[Fact]:
-    """`count` different facts, three in four of them about events if there are that many."""
+    """`count` different facts, three in four of them about events and times if there are that many."""
     shuffled = [facts[i] for i in rng.permutation(len(facts))]
-    about_events = [fact for fact in shuffled if fact.kind not in ("colour", "shape", "count", "nothing")]
+    about_events = [fact for fact in shuffled if fact.kind not in (*GROUPS["static"], "nothing")]
     first = about_events[: max(1, count * 3 // 4)]
     return (first + [fact for fact in shuffled if fact not in first])[:count]
 
@@ -132,17 +151,27 @@ def benchmark_videos(layout: str, videos: int, seed: int) -> Iterator[BenchmarkV
     seeds = itertools.count(FIRST_SEED + SEEDS_APART * seed)
     for i in range(videos):
         length = LENGTHS[i % len(LENGTHS)]
-        facts: list[Fact] = []
-        while len(facts) < each:
-            clip_seed = next(seeds)
-            clip = render_video(clip_seed, length)
-            facts = choose_facts(rng, clip.facts, each)
-        looks = looks_of(clip.scenes)
-        choices = [
-            make_choice(rng, fact.ask(rng), looks, sizes[k], places[k] % sizes[k])
-            for k, fact in enumerate(facts, start=i * each)
-        ]
-        yield BenchmarkVideo(i + 1, length, clip_seed, clip, tuple(choices))
+        numbers = range(i * each, (i + 1) * each)
+        choices: list[MultipleChoice] = []
+        while len(choices) < each:
+            clip_seed, kind = find_clip(seeds, length)
+            choices = ask_choices(rng, clip_seed, kind, [(sizes[k], places[k] % sizes[k]) for k in numbers])
+        yield BenchmarkVideo(i + 1, length, clip_seed, make_clip(clip_seed, **kind), tuple(choices))
+
+
+def ask_choices(
+    rng: np.random.Generator, seed: int, kind: dict[str, Any], wanted: list[tuple[int, int]]
+) -> list[MultipleChoice]:
+    """Questions about a clip with as many options, and the right one where it is, as wanted; fewer if it has fewer."""
+    outline, most = outline_clip(seed, **kind), max(size for size, _ in wanted)
+    facts = [fact for fact, _ in pick_questions(seed, outline)]
+    facts = [fact for fact in facts if len(choose(rng, fact, outline, most).options) == most]
+    chosen = choose_facts(rng, facts, len(wanted))
+    turned = [rotations(choose(rng, fact, outline, size)) for fact, (size, _) in zip(chosen, wanted, strict=False)]
+    return [
+        next(choice for choice in each if choice.right == place)
+        for each, (_, place) in zip(turned, wanted, strict=False)
+    ]
 
 
 @contextmanager
@@ -258,7 +287,7 @@ def write_longvideobench(folder: Path, videos: int, seed: int) -> int:
                 "candidates": list(choice.options), "correct_choice": choice.right, "position": [0],
                 "topic_category": "LVT-Life-Vlogs", "question_category": CATEGORIES[choice.kind],
                 "level": "L1-Perception", "id": f"{name}_{k}", "video_path": f"{name}.mp4",
-                "subtitle_path": f"{name}_en.json", "duration_group": GROUPS[video.length],
+                "subtitle_path": f"{name}_en.json", "duration_group": DURATION_GROUPS[video.length],
                 "starting_timestamp_for_subtitles": late, "duration": video.seconds, "view_count": 0,
             })  # fmt: skip
     (folder / "lvb_val.json").write_text(json.dumps(items, indent=1), encoding="utf-8")

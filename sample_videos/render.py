@@ -8,18 +8,18 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from stsimdiff_cli.synthetic.clips import Clip, render_clip
+from stsimdiff_cli.synthetic.clips import Clip, make_clip
 from stsimdiff_cli.synthetic.video_file import write_video
 
 #: File name: event and seed of a clip of the held-out split.
 SAMPLES = {"flash": ("flash", 2012), "vanish": ("vanish", 2019), "recolour": ("recolour", 2030), "move": ("move", 2038)}
-ZOOM = 2  # pictures are 192 x 192, so that the colour of small objects survives 4:2:0 subsampling
+ZOOM = 2  # pictures are 224 x 224, so that the colour of small objects survives 4:2:0 subsampling
 
 
 def render_sample(name: str) -> Clip:
     """The clip of a sample video."""
     event, seed = SAMPLES[name]
-    return render_clip(seed, "heldout", 32, event)
+    return make_clip(seed, "still", "heldout", 32, event)
 
 
 def main() -> None:

@@ -20,23 +20,23 @@ _introduced = False
 
 
 def introduce(model: str) -> None:
-    """Note once per run what the embedded models can be asked about. Other models need no note."""
+    """Note once per run what the embedded model can be asked about. Others need no note."""
     global _introduced
-    from ..models import EMBEDDED_FOLDERS
+    from ..models import EMBEDDED
 
-    if model in EMBEDDED_FOLDERS and not _introduced:
+    if model == EMBEDDED and not _introduced:
         _introduced = True
         output.note(
-            f"the embedded model `{model}` understands only rendered clips of coloured shapes. "
+            f"the embedded model `{model}` understands only rendered clips of coloured objects. "
             "For other videos choose a full model, e.g. --model Qwen/Qwen2.5-VL-7B-Instruct"
         )
 
 
 def inputs(model: str | None, *paths: Path | None) -> list[Path]:
     """The files and folders that a command reads, which its outputs must not replace; None for one not given."""
-    from ..models import EMBEDDED_FOLDERS
+    from ..models import EMBEDDED
 
-    checkpoint = None if model is None or model in EMBEDDED_FOLDERS else Path(model)
+    checkpoint = None if model is None or model == EMBEDDED else Path(model)
     return [path for path in (checkpoint, *paths) if path is not None]
 
 

@@ -59,13 +59,13 @@ def encode(
     a folder; the same command goes on where it was stopped.
     """
     from ..errors import RequestError
-    from ..models import EMBEDDED_FOLDERS
+    from ..models import EMBEDDED
     from ..models.loading.runtime import Runtime
     from ..pipeline import Context
     from ..storage.atomic import check_output
     from ..timing import Stopwatch
 
-    if revision is not None and (model in (None, *EMBEDDED_FOLDERS) or Path(str(model)).is_dir()):
+    if revision is not None and (model in (None, EMBEDDED) or Path(str(model)).is_dir()):
         raise RequestError(
             "--revision works with Hub checkpoints only.", "Leave it out, or give a Hub id with --model."
         )

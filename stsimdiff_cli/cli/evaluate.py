@@ -24,7 +24,7 @@ def evaluate(
     model: Annotated[
         str | None,
         typer.Option(
-            help="Hub id or local folder of a checkpoint. Default: the embedded model tiny-choice.",
+            help="Hub id or local folder of a checkpoint. Default: the embedded model tiny.",
             rich_help_panel=options.MODEL,
             callback=options.named,
         ),
@@ -99,11 +99,11 @@ def evaluate(
     from ..evaluation.report import eval_report, eval_request, save_results
     from ..evaluation.run import Evaluator
     from ..evaluation.samples_log import SamplesLog
-    from ..models import EMBEDDED_CHOICE
+    from ..models import EMBEDDED
     from ..models.loading.runtime import Runtime
 
     runtime = Runtime(device, dtype, attn, quantize)
-    settings = Settings(model or EMBEDDED_CHOICE, frames, task.max_new_tokens, runtime, revision, decode_workers)
+    settings = Settings(model or EMBEDDED, frames, task.max_new_tokens, runtime, revision, decode_workers)
     request = eval_request(task, settings, subtitles)
     log = SamplesLog.in_folder(output_folder, request, force) if output_folder else SamplesLog()
     log.check(samples)

@@ -74,24 +74,17 @@ def _parameters(name: str, json: bool) -> None:
 
 
 def models(json: options.Json = False) -> None:
-    """List the embedded models and the supported model families.
+    """List the embedded model and the supported model families.
 
     Families of installed packages are listed after the built-in ones, with the package that they come from.
     """
-    from ..models import EMBEDDED, EMBEDDED_CHOICE, FAMILIES
+    from ..models import EMBEDDED, FAMILIES
 
-    embedded = {
-        EMBEDDED: "embedded: 2.8 million parameters, Qwen2.5-VL classes; rendered clips of coloured shapes only",
-        EMBEDDED_CHOICE: "embedded: the same, taught multiple choice and clips of minutes",
-    }
-    defaults = {EMBEDDED: "--model tiny (the default)", EMBEDDED_CHOICE: "--model tiny-choice (the default of eval)"}
+    about = "embedded: 5.9 million parameters, Qwen2.5-VL classes; rendered clips of coloured objects only"
     entries = FAMILIES.entries
     _tell(FAMILIES)
     if json:
-        rows: list[dict[str, Any]] = [
-            {"model": name, "summary": summary, "checkpoints": None, "package": None}
-            for name, summary in embedded.items()
-        ]
+        rows: list[dict[str, Any]] = [{"model": EMBEDDED, "summary": about, "checkpoints": None, "package": None}]
         rows += [
             {"model": key, "summary": entry.summary, "checkpoints": entry.checkpoints, "package": entry.package}
             for key, entry in entries.items()
@@ -99,7 +92,7 @@ def models(json: options.Json = False) -> None:
         output.result_json({"models": rows})
         return
     output.table(
-        [[name, summary, defaults[name]] for name, summary in embedded.items()]
+        [[EMBEDDED, about, f"--model {EMBEDDED} (the default)"]]
         + [[key, entry.summary, ", ".join(entry.checkpoints)] for key, entry in entries.items()],
         ["model type", "what it is", "checkpoints"],
     )

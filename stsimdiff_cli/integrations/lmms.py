@@ -62,7 +62,7 @@ class StSimDiffModel(lmms):
     def __init__(self, **arguments: Any) -> None:
         super().__init__()
         from ..integrations.video_cache import GB, VideoCache
-        from ..models import EMBEDDED_FOLDERS
+        from ..models import EMBEDDED
         from ..models.inference.model_cache import ModelCache
 
         parsed = Arguments.parse(arguments)
@@ -71,9 +71,9 @@ class StSimDiffModel(lmms):
         self._recipe = parsed.recipe(self._variant, self._join(parsed.device))
         self._cache: VideoCache = VideoCache(parsed.cache_dir, int(parsed.cache_gb * GB), warn=_warn)
         self._models = ModelCache()
-        if self._recipe.model in EMBEDDED_FOLDERS and self._rank == 0:
+        if self._recipe.model == EMBEDDED and self._rank == 0:
             _warn(
-                f"The embedded model {self._recipe.model} understands only rendered clips of coloured shapes. "
+                f"The embedded model {self._recipe.model} understands only rendered clips of coloured objects. "
                 "For other videos choose a full model: model=OWNER/NAME"
             )
 

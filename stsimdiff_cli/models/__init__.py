@@ -17,10 +17,10 @@ from typing import Any
 from ..errors import RequestError
 from ..registry import Entry, Plugins, Table, summary_of
 
-#: The embedded models: the default one, and one that also answers multiple choice and watches minutes of video.
-EMBEDDED, EMBEDDED_CHOICE = "tiny", "tiny-choice"
-#: Where their checkpoints are, in the folder tiny.
-EMBEDDED_FOLDERS = {EMBEDDED: "checkpoint", EMBEDDED_CHOICE: "choice"}
+#: The embedded model.
+EMBEDDED = "tiny"
+#: Embedded models of earlier releases, and what to use instead.
+FORMER = {"tiny-choice": "Give tiny, which answers multiple choice too since 0.2."}
 
 
 def _describe(cls: Any) -> Entry:

@@ -1,12 +1,16 @@
-"""Renders clips of coloured shapes whose events and answers are known. Needs numpy and nothing else of the package.
+"""Renders clips of objects whose events and answers are known, on rungs of rising difficulty. Needs numpy only.
 
-shapes.py             draws shapes on textured backgrounds
-scenes.py             places and moves shapes, renders the frames of a clip
-clips.py              clips with one event, and what can be asked about them     <- read first
-long_clips.py         clips with several events
-pairs.py              two frames, before and after a small change
-questions.py          wordings and answers
-benchmark_prompts.py  the prompts of three benchmarks
+Every rung changes one thing of rung `still`, for the same seeds, events and questions. A clip is a function of its
+arguments.
+
+clips.py              the clip of a seed on a rung                                <- read first
+world.py              what there is: colours, shapes, bodies
+script.py             what happens when
+plots.py              the scripts of rungs
+rungs.py              what a rung changes: camera, noise, occluders, ...
+draw.py               the pixels, with textures.py (photographs.npz) and codec.py
+questions.py          what can be asked, wordings and answers
 choices.py            the same questions as multiple choice
+benchmark_prompts.py  the prompts of three benchmarks
 video_file.py         writes frames to a video file (needs PyAV)
 """

@@ -13,6 +13,9 @@ ANSWER_DIRECTLY = "Answer with the option's letter from the given choices direct
 WITH_SUBTITLES = "This video's subtitles are listed below: \n{subtitles}\n{question}\nThe best answer is:"
 NO_SUBTITLES = "No subtitles available"  # in the place of subtitles that are missing
 
+#: Subtitles of rendered videos, which give no answer away.
+NARRATION = ("this is a video of objects", "what happens in this video?")
+
 
 class PromptLayout(NamedTuple):
     """What stands before the question and after the options, and how many options there may be."""

@@ -15,9 +15,10 @@ from stsimdiff_cli.evaluation.tasks import ladder
 from stsimdiff_cli.evaluation.tasks.ladder import LadderClips, parse_rungs
 from stsimdiff_cli.models import EMBEDDED
 from stsimdiff_cli.models.loading.runtime import Runtime
-from stsimdiff_cli.synthetic.ladder import RUNGS, make_clip
-from stsimdiff_cli.synthetic.ladder.questions import NEVER, NOTHING
-from stsimdiff_cli.synthetic.ladder.script import EVENTS
+from stsimdiff_cli.synthetic.clips import make_clip
+from stsimdiff_cli.synthetic.questions import NEVER, NOTHING
+from stsimdiff_cli.synthetic.rungs import RUNGS
+from stsimdiff_cli.synthetic.script import EVENTS
 
 VIEWED = ("still", "pan", "shake", "noise", "background", "crowd")  # rungs with the same script
 SETTINGS = Settings(EMBEDDED, 12, runtime=Runtime("cpu"))

@@ -5,20 +5,25 @@ import json
 import numpy as np
 import pytest
 
-from stsimdiff_cli.models.tiny import CHECKPOINT, CHOICE
+from stsimdiff_cli.models.tiny import CHECKPOINT
 from stsimdiff_cli.synthetic.benchmark_prompts import LAYOUTS
-from stsimdiff_cli.synthetic.choices import LETTERS, ask_as_choice, looks_of, split_words
-from stsimdiff_cli.synthetic.clips import render_clip
-from stsimdiff_cli.synthetic.questions import COLOURS, EVENTS, EXAMPLES, SHAPES, WORDINGS, event_sentence, wordings
+from stsimdiff_cli.synthetic.choices import LETTERS, choose, split_words
+from stsimdiff_cli.synthetic.clips import outline_clip
+from stsimdiff_cli.synthetic.questions import EXAMPLES
+from stsimdiff_cli.synthetic.rungs import RUNGS
+from stsimdiff_cli.synthetic.script import EVENTS
 from training.tiny.tokenizer import make_tokenizer, vocabulary
 
 
 def test_the_tokenizer_knows_every_word_of_questions_and_answers():
     tokenizer = make_tokenizer()
-    texts = [t for k in WORDINGS for c in COLOURS for s in SHAPES for t in wordings(k, c, s)]
-    texts += [event_sentence(e, c, s, d) for e in EVENTS for c in COLOURS for s in SHAPES for d in ("left", "red")]
-    texts += [*EXAMPLES, *(q.answer for s in range(40) for q in render_clip(s).questions)]
-    assert all(tokenizer.unk_token_id not in tokenizer(t).input_ids for t in texts)
+    texts = [*EXAMPLES]
+    for seed in range(60):
+        for kind in EVENTS:
+            clip = outline_clip(seed, RUNGS[seed % 8], frames=24, kind=kind)
+            texts += [text for fact in clip.facts for text in (*fact.texts(), fact.answer)]
+    assert len(set(texts)) > 500
+    assert all(tokenizer.unk_token_id not in tokenizer(t).input_ids for t in set(texts))
 
 
 def test_a_word_outside_the_vocabulary_is_marked():
@@ -49,13 +54,8 @@ def test_letters_are_words_apart_and_stay_capitals():
     assert [tokenizer.decode(ids, skip_special_tokens=True) for ids in answers] == [f"red {x}" for x in LETTERS]
 
 
-def test_the_words_of_the_checkpoint_keep_their_ids():
+def test_the_words_of_the_checkpoint_are_the_vocabulary():
     known = json.loads((CHECKPOINT / "tokenizer.json").read_text())["model"]["vocab"]
-    assert {word: vocabulary().get(word) for word in known} == known
-
-
-def test_the_words_of_the_choice_checkpoint_are_the_whole_vocabulary():
-    known = json.loads((CHOICE / "tokenizer.json").read_text())["model"]["vocab"]
     assert known == vocabulary()
 
 
@@ -64,9 +64,9 @@ def test_prompts_of_multiple_choice_are_split_as_the_tokenizer_does(layout):
     rng = np.random.default_rng(0)
     tokenizer = make_tokenizer()
     for seed in range(12):
-        clip = render_clip(seed, frames=16)
-        for question in clip.questions:
-            asked = ask_as_choice(rng, question, looks_of(clip.scenes), layout)
+        clip = outline_clip(seed, RUNGS[seed % 8], frames=24)
+        for fact in clip.facts:
+            asked = choose(rng, fact, clip, LAYOUTS[layout].max_options).as_question(layout)
             ids = tokenizer(asked.text + asked.answer).input_ids
             assert tokenizer.unk_token_id not in ids
             assert ids == [vocabulary()[word] for word in split_words(asked.text + asked.answer)]

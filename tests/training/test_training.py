@@ -6,15 +6,16 @@ import pytest
 import torch
 
 from stsimdiff_cli.models.tiny import CHECKPOINT
-from training.tiny import evaluate, train
+from training.tiny import evaluate, language_stage, train, vision_stage
 from training.tiny.model import make_model
 
 
 @pytest.fixture
 def few_clips(monkeypatch):
-    """Progress is measured on two clips instead of sixty."""
-    monkeypatch.setattr(train, "TESTED", {32: 2})
-    monkeypatch.setattr(train, "TESTED_LONG", 0)
+    """Progress is measured on a clip instead of dozens."""
+    monkeypatch.setattr(vision_stage, "TESTED", ("still",))
+    monkeypatch.setattr(language_stage, "TESTED", 1)
+    monkeypatch.setattr(language_stage, "RUNGS", ("still",))
 
 
 def run(monkeypatch, *arguments) -> None:
@@ -22,17 +23,18 @@ def run(monkeypatch, *arguments) -> None:
     train.main()
 
 
-def test_a_run_is_saved_continued_and_exported(tmp_path, monkeypatch, few_clips, capsys):
+@pytest.mark.usefixtures("few_clips")
+def test_a_run_is_saved_continued_and_exported(tmp_path, monkeypatch, capsys):
     work, out = tmp_path / "work", tmp_path / "out"
-    run(monkeypatch, "--work", work, "--out", out, "--vision-steps", 1, "--steps", 1)
-    vision = torch.load(work / "vision.pt")
-    first = torch.load(work / "language.pt")
+    small = ("--work", work, "--vision-steps", 1, "--batch", 4, "--budget", 600)
+    run(monkeypatch, *small, "--steps", 1, "--out", out)
+    vision, first = (torch.load(work / f"{name}.pt") for name in ("vision", "language"))
     assert (vision["step"], first["step"]) == (1, 1)
-    assert "32 frames, keep 0.3: colour" in capsys.readouterr().out
+    assert "held out, 2 frames, keep 0.3: still" in capsys.readouterr().out
     assert {path.name for path in out.iterdir()} == {path.name for path in CHECKPOINT.iterdir()}
     assert sorted(path.name for path in work.iterdir()) == ["language.pt", "vision.pt"]
 
-    run(monkeypatch, "--stage", "language", "--work", work, "--steps", 2, "--resume")
+    run(monkeypatch, *small, "--stage", "language", "--steps", 2, "--resume")
     second = torch.load(work / "language.pt")
     assert second["step"] == 2
     trained = [name for name in first["model"] if not torch.equal(first["model"][name], second["model"][name])]
@@ -40,13 +42,20 @@ def test_a_run_is_saved_continued_and_exported(tmp_path, monkeypatch, few_clips,
     assert not [name for name in trained if "visual" in name]  # the vision tower is frozen
 
 
-def test_later_words_keep_the_start_values_of_a_checkpoint_with_fewer():
-    model = make_model()
-    weights = train.checkpoint_weights(model, CHECKPOINT)
-    assert {name: tensor.shape for name, tensor in weights.items()} == {
-        name: tensor.shape for name, tensor in model.state_dict().items()
-    }
-    model.load_state_dict(weights)
+@pytest.mark.slow
+def test_a_stopped_run_ends_as_one_that_was_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(language_stage, "report", lambda *_: None)
+    monkeypatch.setattr(language_stage, "learning_rate", lambda step, steps, peak: peak)  # of whole runs alone
+    ends = []
+    for work, stops in ((tmp_path / "whole", [3]), (tmp_path / "parts", [1, 3])):
+        work.mkdir()
+        torch.save({"model": make_model().state_dict()}, work / "vision.pt")
+        for steps in stops:
+            options = ("--stage", "language", "--budget", 600, "--steps", steps, "--resume")
+            run(monkeypatch, "--work", work, *options)
+        ends.append(torch.load(work / "language.pt")["model"])
+    for name, tensor in ends[0].items():
+        assert torch.allclose(tensor, ends[1][name], atol=1e-6), name
 
 
 @pytest.mark.parametrize("module", [train, evaluate])

@@ -1,14 +1,13 @@
-"""The recipe of the embedded models `tiny` and `tiny-choice`, whose weights are in stsimdiff_cli/models/tiny.
+"""The recipe of the embedded model `tiny`, whose weights are in stsimdiff_cli/models/tiny.
 
-train.py        the command line and the loops over steps                <- read first
-tokenizer.py    the vocabulary
-model.py        the network, its start values, and the export of a checkpoint
-vision_tower.py the vision tower's forward pass
-vision.py       first stage: labels and losses of the vision tower
-examples.py     encoded clips and their questions
-batches.py      packing of questions after the visual tokens
-language.py     second stage: the language model's forward pass and loss
-hints.py        auxiliary losses of the second stage
-curriculum.py   what the second stage learns when
-evaluate.py     accuracy on held-out clips, by kind of question
+train.py           the command line                                    <- read first
+model.py           the network, its start values, and the export of a checkpoint
+tokenizer.py       the vocabulary
+labels.py          what lies under every token of a clip
+clips.py           which clips a step reads, and their encoding
+vision.py          first stage: what the vision tower learns; vision_stage.py runs it
+language.py        second stage: the language model; language_stage.py runs it
+optimizer.py       Muon for matrices, AdamW for the rest
+state.py           states on disk, the log
+evaluate.py        accuracy on held-out clips, by rung and kind of question
 """

@@ -8,10 +8,12 @@ has one after each turn.
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from stsimdiff_cli.synthetic.choices import LETTERS, choice_words
-from stsimdiff_cli.synthetic.questions import question_words
+from stsimdiff_cli.synthetic.questions import words
 
 SPECIALS = (
     "<|endoftext|>",
@@ -38,18 +40,20 @@ CHAT_TEMPLATE = (
 )
 
 
+@cache
 def vocabulary() -> dict[str, int]:
-    """Token to id: special tokens, newline, roles, the words of plain questions, letters, the words of choices."""
-    tokens = [*SPECIALS, "\n", "user", "assistant", "system", *question_words(), *LETTERS, *choice_words()]
+    """Token to id: special tokens, newline, roles, letters of options, then every word in order of the alphabet."""
+    known = sorted({*words(), *choice_words()})
+    tokens = [*SPECIALS, "\n", "user", "assistant", "system", *LETTERS, *known]
     return {token: i for i, token in enumerate(dict.fromkeys(tokens))}
 
 
-def make_tokenizer(ids: dict[str, int] | None = None):
-    """A transformers PreTrainedTokenizerFast of a vocabulary (token to id), by default this recipe's."""
+def make_tokenizer() -> Any:
+    """A transformers PreTrainedTokenizerFast of the vocabulary."""
     from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    inner = Tokenizer(models.WordLevel(ids or vocabulary(), unk_token="<unk>"))
+    inner = Tokenizer(models.WordLevel(vocabulary(), unk_token="<unk>"))
     inner.normalizer = normalizers.Lowercase()
     inner.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -73,9 +77,9 @@ def make_tokenizer(ids: dict[str, int] | None = None):
     )
 
 
-def save_tokenizer(folder: Path, ids: dict[str, int] | None = None) -> None:
+def save_tokenizer(folder: Path) -> None:
     """Write tokenizer.json, tokenizer_config.json and chat_template.jinja."""
-    make_tokenizer(ids).save_pretrained(folder)
+    make_tokenizer().save_pretrained(folder)
     path = folder / "tokenizer_config.json"  # the class name that older releases of transformers know as well
     settings = json.loads(path.read_text(encoding="utf-8")) | {"tokenizer_class": "PreTrainedTokenizerFast"}
     path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")

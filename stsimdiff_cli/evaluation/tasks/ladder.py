@@ -19,23 +19,22 @@ import numpy as np
 
 from ...registry import unknown_name
 from ...synthetic.benchmark_prompts import LAYOUTS
-from ...synthetic.ladder import RUNGS, Clip, Outline, make_clip, outline_clip
-from ...synthetic.ladder.choices import choose, rotations
-from ...synthetic.ladder.clips import LEAST_FRAMES, ORDERS
-from ...synthetic.ladder.plots import kinds_of
-from ...synthetic.ladder.questions import GROUPS, KINDS, NEVER, NOTHING, Fact, Question
-from ...synthetic.questions import TIMES
+from ...synthetic.choices import choose, rotations
+from ...synthetic.clips import LEAST_FRAMES, ORDERS, Clip, Outline, make_clip, outline_clip
+from ...synthetic.plots import kinds_of
+from ...synthetic.questions import GROUPS, KINDS, NOTHING, Fact, Question
+from ...synthetic.rungs import RUNGS
+from ...synthetic.world import TIMES
 from ..controls import CONTROLS
 from ..plan import Cell
 from . import TASKS
 from .base import Benchmark, Bundle, Part, Sample
-from .rendered import RenderedTask, check_frames, first_seed
+from .rendered import LEAST, RenderedTask, check_frames, first_seed, pick_questions
 
 #: What is counted: plain questions, pairs, choices. The values of the group "form" of bundles.
 QUESTIONS, PAIRS, CHOICES = "question", "pair", "choice"
 #: Lengths of the clips of rung `long`: minutes up to which, and the label.
 LENGTHS = {10.0: "5 to 10 min", 20.0: "10 to 20 min", 30.0: "20 to 30 min"}
-_LEAST = 12  # frames of a clip with an event
 
 
 class Key(NamedTuple):
@@ -71,7 +70,7 @@ class LadderClips(RenderedTask):
 
     def __post_init__(self) -> None:
         for rung in self.rungs:
-            check_frames(self.frames, max(_LEAST, LEAST_FRAMES.get(rung, 0)), f"a clip of rung {rung}")
+            check_frames(self.frames, max(LEAST, LEAST_FRAMES.get(rung, 0)), f"a clip of rung {rung}")
         if self.choices is not None and self.choices not in LAYOUTS:
             raise unknown_name("layout of choices", self.choices, list(LAYOUTS))
 
@@ -192,21 +191,6 @@ class _Asked:
         group = next(group for group, kinds in GROUPS.items() if fact.kind in kinds)
         belongs = {"form": form, "rung": key.rung, "kind": fact.kind, "group": group, **groups}
         self.bundles.append(Bundle(tuple(samples), belongs))
-
-
-def pick_questions(seed: int, outline: Outline) -> list[tuple[Fact, Question]]:
-    """The questions about a clip, of those with the answer "nothing" and of those with "never" one at random.
-
-    The choice is the same for twins, which have the same facts.
-    """
-    asked = list(zip(outline.facts, outline.questions, strict=True))
-    rng = np.random.default_rng([seed, len(asked)])
-    dropped: set[int] = set()
-    for answer in (NOTHING, NEVER):
-        same = [i for i, (fact, _) in enumerate(asked) if fact.answer == answer]
-        if same:
-            dropped |= set(same) - {same[int(rng.integers(len(same)))]}
-    return [each for i, each in enumerate(asked) if i not in dropped]
 
 
 def parse_rungs(text: str) -> tuple[str, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,6 +11,8 @@ import torch
 from ... import pipeline
 from ...errors import RequestError
 from ...records import Frames, FrameStream, Source, VideoTokens
+from ...synthetic.clips import Clip, Outline
+from ...synthetic.questions import NEVER, NOTHING, Fact, Question
 from ..answering import Settings
 from ..controls import frame_order
 from ..plan import Cell
@@ -20,25 +21,15 @@ from .base import OpenQuestions, Sample
 #: The first clip of seed s has the seed CLIPS_APART (s + 1): no two seeds share a clip, and none was seen in training,
 #: whose own held-out clips have seeds below 100 000.
 CLIPS_APART = 1_000_000
-
-
-class Pictures(Protocol):
-    """A clip of either generator: frames (T, H, W, 3) uint8 with their rate."""
-
-    @property
-    def frames(self) -> np.ndarray:
-        """Pixels of all frames."""
-
-    @property
-    def fps(self) -> float:
-        """How many of them a second has."""
+#: Frames of the shortest clip with an event that can be asked about.
+LEAST = 12
 
 
 class RenderedTask(OpenQuestions, ABC):
     """Questions about clips that can be made again from their name."""
 
     @abstractmethod
-    def render(self, name: str) -> Pictures:
+    def render(self, name: str) -> Clip:
         """The clip of that name."""
 
     def encode(
@@ -73,7 +64,7 @@ def check_frames(frames: int, least: int, what: str) -> None:
 
 def encode_pictures(
     name: str,
-    clip: Pictures,
+    clip: Clip,
     order: Sequence[int],
     settings: Settings,
     evidence: Iterable[str],
@@ -87,3 +78,18 @@ def encode_pictures(
     return pipeline.encode_frames(
         stream, settings.model, settings.runtime, revision=settings.revision, evidence=evidence, context=context
     )
+
+
+def pick_questions(seed: int, outline: Outline) -> list[tuple[Fact, Question]]:
+    """The questions about a clip, of those with the answer "nothing" and of those with "never" one at random.
+
+    The choice is the same for twins, which have the same facts.
+    """
+    asked = list(zip(outline.facts, outline.questions, strict=True))
+    rng = np.random.default_rng([seed, len(asked)])
+    dropped: set[int] = set()
+    for answer in (NOTHING, NEVER):
+        same = [i for i, (fact, _) in enumerate(asked) if fact.answer == answer]
+        if same:
+            dropped |= set(same) - {same[int(rng.integers(len(same)))]}
+    return [each for i, each in enumerate(asked) if i not in dropped]

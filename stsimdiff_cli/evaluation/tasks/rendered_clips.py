@@ -1,4 +1,4 @@
-"""Rendered clips of coloured shapes, whose events and answers are known: scored by exact words."""
+"""Rendered clips whose camera stands still (rung `still`), with known events and answers: scored by exact words."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
-from ...synthetic.clips import Clip, render_clip
-from ...synthetic.questions import EVENTS, GROUPS
+from ...synthetic.clips import Clip, make_clip, outline_clip
+from ...synthetic.questions import GROUPS
+from ...synthetic.script import EVENTS
 from ..controls import NO_VIDEO
 from ..plan import Cell
 from .base import Part, Sample
-from .rendered import RenderedTask, check_frames, first_seed
+from .rendered import LEAST, RenderedTask, check_frames, first_seed, pick_questions
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class RenderedClips(RenderedTask):
     controls: ClassVar[tuple[Cell, ...]] = (NO_VIDEO,)
 
     def __post_init__(self) -> None:
-        check_frames(self.frames, 12, "an event")
+        check_frames(self.frames, LEAST, "an event")
 
     @cached_property
     def seeds(self) -> dict[str, tuple[int, str]]:
@@ -38,20 +39,16 @@ class RenderedClips(RenderedTask):
     def render(self, name: str) -> Clip:
         """The clip of that name."""
         seed, event = self.seeds[name]
-        return render_clip(seed, "heldout", self.frames, event)
+        return make_clip(seed, "still", "heldout", self.frames, event)
 
     def load_samples(self) -> list[Sample]:
-        """All questions; each clip is rendered for its own."""
-        return [
-            Sample(
-                id=f"{name}, question {number}",
-                video=name,
-                path=None,
-                prompt=question.text,
-                options=(),
-                answer=question.answer,
-                groups={"kind": question.kind},
-            )
-            for name in self.seeds
-            for number, question in enumerate(self.render(name).questions)
-        ]
+        """All questions."""
+        samples = []
+        for name, (seed, event) in self.seeds.items():
+            outline = outline_clip(seed, "still", "heldout", self.frames, event)
+            for number, (_, question) in enumerate(pick_questions(seed, outline)):
+                groups = {"kind": question.kind}
+                samples.append(
+                    Sample(f"{name}, question {number}", name, None, question.text, (), question.answer, groups)
+                )
+        return samples

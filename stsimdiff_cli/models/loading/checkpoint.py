@@ -15,7 +15,7 @@ from safetensors import safe_open
 
 from ...errors import ModelError, RequestError
 from ...records import ModelRef
-from .. import EMBEDDED_FOLDERS, family_of
+from .. import EMBEDDED, FORMER, family_of
 from .damage import reading
 
 #: Files of a checkpoint that are downloaded; never code.
@@ -49,7 +49,7 @@ class Checkpoint:
     @property
     def embedded(self) -> bool:
         """True for a checkpoint that comes with the package."""
-        return self.id in EMBEDDED_FOLDERS
+        return self.id == EMBEDDED
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -193,15 +193,15 @@ def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
 
     Raises RequestError if the folder holds no model of a known family, ModelError if the hub cannot be reached.
     """
-    if name in EMBEDDED_FOLDERS:
-        path = Path(__file__).parents[1] / "tiny" / EMBEDDED_FOLDERS[name]
+    if name == EMBEDDED:
+        path = Path(__file__).parents[1] / "tiny" / "checkpoint"
     elif _is_folder(name):
         path = Path(name).resolve()
         name = str(path)
     elif not _HUB_ID.fullmatch(name):
         raise RequestError(
             f"There is no model named {_short(name)}.",
-            "Give tiny, tiny-choice, a folder with config.json, or a hub id owner/name.",
+            FORMER.get(name, "Give tiny, a folder with config.json, or a hub id owner/name."),
         )
     else:
         path, revision = _from_hub(name, revision)

@@ -1,9 +1,7 @@
-"""The embedded models: small Qwen2.5-VLs trained on clips of moving shapes. See README.md in this folder."""
+"""The embedded model: a small Qwen2.5-VL trained on rendered clips. See README.md in this folder."""
 
 from pathlib import Path
 
-#: The folders of tiny, and of tiny-choice, which was trained on from it and answers multiple choice too.
 CHECKPOINT = Path(__file__).parent / "checkpoint"
-CHOICE = Path(__file__).parent / "choice"
 
-__all__ = ["CHECKPOINT", "CHOICE"]
+__all__ = ["CHECKPOINT"]

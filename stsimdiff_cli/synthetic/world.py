@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .. import questions
-
 SIDE = 112  # pixels; a model with tokens of 16 x 16 pixels sees 7 x 7
 MARGIN = 12  # pixels at each edge without asked-for bodies, so that a moving camera loses none of them
-COLOURS = (*questions.COLOURS, "pink", "cyan")
-SHAPES = (*questions.SHAPES, "heart", "moon")
+COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "white", "black", "pink", "cyan")
+SHAPES = ("circle", "square", "triangle", "star", "cross", "ring", "heart", "moon")
+DIRECTIONS = ("left", "right", "up", "down")
+TIMES = ("start", "middle", "end")  # thirds of a clip
 SPLITS = ("train", "heldout")
 RGB = {
     "red": (215, 40, 45),

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Subset
 
 from stsimdiff_cli.synthetic.benchmark_prompts import LAYOUTS
-from stsimdiff_cli.synthetic.ladder import RUNGS
+from stsimdiff_cli.synthetic.rungs import RUNGS
 
 from .clips import STAGES, Example, Plan, Plans, Shelf, Steps, encode_clip, render
 from .evaluate import accuracy, spread_kinds, total

@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..questions import DIRECTIONS, TIMES
-from .world import COLOURS, MARGIN, SHAPES, SIDE, SPEEDS, Body, make_body, pick, put
+from .world import COLOURS, DIRECTIONS, MARGIN, SHAPES, SIDE, SPEEDS, TIMES, Body, make_body, pick, put
 
 EVENTS = ("flash", "vanish", "appear", "recolour", "move", "cut")
 WAYS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}

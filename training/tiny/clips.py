@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from stsimdiff_cli.synthetic.ladder import make_clip
-from stsimdiff_cli.synthetic.ladder.choices import bodies_of
-from stsimdiff_cli.synthetic.ladder.questions import Fact, sentence
-from stsimdiff_cli.synthetic.ladder.world import Body
+from stsimdiff_cli.synthetic.choices import bodies_of
+from stsimdiff_cli.synthetic.clips import make_clip
+from stsimdiff_cli.synthetic.questions import Fact, sentence
+from stsimdiff_cli.synthetic.world import Body
 
 from .labels import fresh_news, label_clip
 from .model import CELLS, TOKENS_PER_SECOND, encode, patches_of, working_type

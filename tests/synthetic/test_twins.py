@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stsimdiff_cli.synthetic.ladder import RUNGS, make_clip, twin_of
-from stsimdiff_cli.synthetic.ladder.plots import write_script
+from stsimdiff_cli.synthetic.clips import make_clip, twin_of
+from stsimdiff_cli.synthetic.plots import write_script
+from stsimdiff_cli.synthetic.rungs import RUNGS
 
 VIEWED = ("pan", "shake", "noise", "background", "crowd")  # rungs that change how a script is looked at
 SEEDS = range(6)

@@ -6,13 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stsimdiff_cli.synthetic.ladder import Clip
-from stsimdiff_cli.synthetic.ladder.draw import coverage, visible
-from stsimdiff_cli.synthetic.ladder.world import COLOURS, SHAPES, SIDE, Body
+from stsimdiff_cli.synthetic.clips import Clip
+from stsimdiff_cli.synthetic.draw import coverage, visible
+from stsimdiff_cli.synthetic.owners import GRID, NONE, UNDECIDED, owners, shares
+from stsimdiff_cli.synthetic.world import COLOURS, SHAPES, SIDE, Body
 
-GRID = 7
-CELLS = GRID * GRID
-NONE, UNDECIDED = -1, -2
 # What a token shows that the first frame did not: nothing, a new body, one of another colour, one elsewhere, the place
 # of one that has gone, another scene.
 NEWS = ("same", "new", "turned", "moved", "gone", "scene")
@@ -35,17 +33,6 @@ class Labels:
     centre: np.ndarray
     shift: np.ndarray
     outline: np.ndarray | None = None
-
-
-def shares(bodies: tuple[Body, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """(bodies, 49) how much of each token a body visibly covers, and (112, 112) how much all of them cover."""
-    left = np.ones((SIDE, SIDE), np.float32)
-    rows = []
-    for body in bodies[::-1]:
-        alpha = coverage(body)
-        rows.append((alpha * left).reshape(GRID, 16, GRID, 16).mean((1, 3)).ravel())
-        left = left * (1 - alpha)
-    return np.array(rows[::-1]).reshape(len(bodies), CELLS), 1 - left
 
 
 def label_clip(clip: Clip, outline: bool = False) -> Labels:
@@ -86,8 +73,7 @@ def _frame(clip: Clip, frame: int, first: tuple, late: bool, homes: dict, turned
     scene, view = clip.script.scenes[frame], clip.view
     seen = visible(clip.script, view, frame)
     share, mask = shares(seen)
-    best = share.max(0) if len(seen) else np.zeros(CELLS)
-    owner = np.where(best > 0.12, share.argmax(0) if len(seen) else 0, np.where(best < 0.015, NONE, UNDECIDED))
+    owner = owners(share)
     names = [(b.colour, b.shape) for b in seen]
     plain = [c != "grey" for c, _ in names]
     faint = [b.opacity < 0.6 or 0.3 < b.mix < 0.7 for b in seen]

@@ -7,13 +7,13 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from stsimdiff_cli.synthetic.ladder import RUNGS, make_clip
-from stsimdiff_cli.synthetic.ladder.clips import ORDERS
-from stsimdiff_cli.synthetic.ladder.draw import coverage
-from stsimdiff_cli.synthetic.ladder.plots import write_script
-from stsimdiff_cli.synthetic.ladder.questions import HAPPENS, Fact, facts_of
-from stsimdiff_cli.synthetic.ladder.script import Script
-from stsimdiff_cli.synthetic.ladder.world import RGB
+from stsimdiff_cli.synthetic.clips import ORDERS, make_clip
+from stsimdiff_cli.synthetic.draw import coverage
+from stsimdiff_cli.synthetic.plots import write_script
+from stsimdiff_cli.synthetic.questions import HAPPENS, Fact, facts_of
+from stsimdiff_cli.synthetic.rungs import RUNGS
+from stsimdiff_cli.synthetic.script import Script
+from stsimdiff_cli.synthetic.world import RGB
 
 TIMES = ("start", "middle", "end")
 NUMBERS = ("zero", "one", "two", "three", "four")

@@ -7,9 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..questions import DIRECTIONS
 from .script import EVENTS, WAYS, Event, Scene, Script, draw_event, moment, newcomer, play, set_stage, slow_down
-from .world import MARGIN, RADII, SIDE, SPLITS, Body, put
+from .world import DIRECTIONS, MARGIN, RADII, SIDE, SPLITS, Body, put
 
 # The kinds of the event that a rung shares with its twin, where not all of EVENTS will do.
 KINDS = {"several": ("flash", "vanish", "recolour", "move"), "long": ("flash",)}

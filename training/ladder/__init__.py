@@ -1,1 +1,0 @@
-"""The training recipe of the embedded model that sees the ladder."""
