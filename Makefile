@@ -33,7 +33,7 @@ demo: $(READY)  ## Encode, compress and ask about a sample clip with the embedde
 	@echo "3. Look into the file"
 	$(BIN)/stsimdiff inspect demo/flash.safetensors
 	@echo "4. Ask, without the video"
-	$(BIN)/stsimdiff ask demo/flash.safetensors "What happens in this video?" "How many objects are there?"
+	$(BIN)/stsimdiff ask demo/flash.safetensors "What happens in this video?" "How many stars are there?"
 
 test: $(READY)  ## Run the tests, on two processes
 	$(BIN)/python -m pytest -n 2
@@ -138,7 +138,7 @@ lock: $(READY)  ## Write the installed versions to constraints.txt
 	mv constraints.new constraints.txt
 
 train-tiny: $(READY)  ## Train the embedded model again (hours on a CPU)
-	$(BIN)/python -m training.tiny.train
+	OMP_NUM_THREADS=1 $(BIN)/python -m training.tiny.train --work build/training --resume --out build/training/checkpoint
 
 clean:  ## Remove what was built
 	rm -rf $(VENV) $(LMMS) build dist demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -13,11 +13,14 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
+from stsimdiff_cli.evaluation.rungs.tables import RUNGS
 from stsimdiff_cli.evaluation.tables import tables
 from stsimdiff_cli.evaluation.text_table import TextTable
 
 sys.path.append(str(Path(__file__).parents[1]))
+from benchmarks import decide
 from benchmarks.real import tables as real
 
 HERE = Path(__file__).parent
@@ -26,13 +29,20 @@ PAGES = (HERE.parent / "docs" / "bench.md", HERE / "RESULTS.md", HERE.parent / "
 PLACE = re.compile(r"(<!-- table (\S+) \| ([^|\n]+?)(?: \| ([0-9. ]+?))? -->\n)(.*?)(<!-- end -->)", re.S)
 
 
+def all_tables(report: dict[str, Any]) -> list[TextTable]:
+    """All tables of a report of any kind."""
+    if real.is_real(report):
+        return real.tables(report)
+    return [*tables(report), *(decide.tables(report) if report["format"] == RUNGS else ())]
+
+
 def filled(page: str) -> str:
     """The page with its tables as the reports have them."""
 
     def fill(match: re.Match[str]) -> str:
         opening, file, title, ratios, _, closing = match.groups()
         report = json.loads((REPORTS / file).read_text())
-        shown = real.tables(report) if real.is_real(report) else tables(report)
+        shown = all_tables(report)
         table = next(table for table in shown if table.title.startswith(title))
         if ratios:
             rows = [row for row in table.rows if row[0] in (*ratios.split(), "1", "-")]

@@ -41,7 +41,7 @@ from tests.support.profile_jobs import make_job, measure
 from tests.support.second_device import DeviceTensor, inside, second_device
 
 CLIP = SAMPLES / "flash.mp4"
-QUESTIONS = ("What happens in this video?", "How many objects are there?")
+QUESTIONS = ("What happens in this video?", "How many stars are there?")
 EVIDENCE = ("saliency", "keys")
 #: Not the device that "cuda" means, so that a tensor that is made there is on a wrong one, too.
 DEVICE = "cuda:1"

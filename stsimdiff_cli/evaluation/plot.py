@@ -17,7 +17,7 @@ from .rungs.plot import save_rung_plot
 from .rungs.tables import RUNGS
 from .variants import BASELINE
 
-_TITLES = {"all": "All questions", "static": "What is there", "event": "What happens", "when": "When it happens"}
+_TITLES = {"all": "All questions", "static": "What is there", "event": "What happens", "time": "When it happens"}
 _FIGURES = {"agreement": "Same answer as all tokens", "coverage": "Coverage", "event_recall": "Event recall"}
 _WIDTH, _HEIGHT = 6.0, 3.6  # inches a panel
 

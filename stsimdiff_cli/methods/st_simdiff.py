@@ -123,6 +123,8 @@ class StSimDiff(Method):
             raise RequestError(f"far must be at least 0, got {self.far}.", "Give a number of slots, e.g. 8")
         if not 0 <= self.event_share <= 1:
             raise RequestError(f"event_share must be between 0 and 1, got {self.event_share}.", "Give e.g. 0.6")
+        if self.varied and self.event_share == 1 and self.prune != "fit":
+            raise RequestError("varied=on ranks events, and nothing limits them.", "Add event_share=0.4, or prune=fit")
         if self.representatives == "coverage" and self.prune != "fit" and self.importance == "centrality":
             raise RequestError(
                 "representatives=coverage computes no centrality.", "Add prune=fit, or importance=saliency."

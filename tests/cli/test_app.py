@@ -20,9 +20,9 @@ def test_methods_lists_the_table_of_methods(capsys):
     assert [row["method"] for row in listed] == list(METHODS)
 
 
-def test_models_lists_the_embedded_models_and_the_families(capsys):
+def test_models_lists_the_embedded_model_and_the_families(capsys):
     listed = json.loads(run(capsys, "models", "--json")[1])["models"]
-    assert [row["model"] for row in listed] == ["tiny", "tiny-choice", *FAMILIES]
+    assert [row["model"] for row in listed] == ["tiny", *FAMILIES]
 
 
 def test_methods_shows_the_parameters_of_one(capsys):

@@ -12,7 +12,7 @@ import pytest
 from tests.support.checkpoints import CHECKPOINTS
 from tests.support.commands import refused, run
 
-WHAT, HOW_MANY = "What happens in this video?", "How many objects are there?"
+WHAT, HOW_MANY = "What happens in this video?", "How many stars are there?"
 
 
 class Terminal(io.StringIO):

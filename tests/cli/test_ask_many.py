@@ -22,7 +22,7 @@ def folder(kept, tokens, tmp_path):
 
 
 def test_every_file_gives_a_line_with_its_answers(capsys, folder):
-    code, out, _ = run(capsys, "ask", folder, WHAT, "How many objects are there?", "--max-new-tokens", 3)
+    code, out, _ = run(capsys, "ask", folder, WHAT, "How many stars are there?", "--max-new-tokens", 3)
     assert code == 0
     lines = [json.loads(line) for line in out.splitlines()]
     assert [line["file"] for line in lines] == [str(folder / "two.safetensors"), str(folder / "ab" / "one.safetensors")]

@@ -78,14 +78,14 @@ def test_every_importance_works(capsys, tokens, tmp_path, importance):
 
 
 def test_the_prompt_is_recorded(capsys, tokens, tmp_path):
-    question = "How many objects are there?"
+    question = "How many stars are there?"
     run(capsys, "compress", tokens, "-o", tmp_path / "c", "--ratio", "0.1", "--prompt", question)
     assert json.loads(run(capsys, "inspect", tmp_path / "c", "--json")[1])["method"]["prompt"] == question
 
 
 def test_the_prompt_changes_the_importance(capsys, tokens, tmp_path):
     scores = []
-    for name, more in (("a", []), ("b", ["--prompt", "How many objects are there?"])):
+    for name, more in (("a", []), ("b", ["--prompt", "How many stars are there?"])):
         run(capsys, "compress", tokens, "-o", tmp_path / name, "--ratio", "0.1", *more)
         scores.append(load_file(tmp_path / name)["importance"].tolist())
     assert scores[0] != scores[1]

@@ -48,7 +48,7 @@ def test_every_number_of_a_row_is_that_of_a_plain_count():
         bench.change(clip, cell, kept=5 + number % 2, event_recall=recall, seconds=seconds)
     report = bench.report()
     row = rows_of(report)[cell[0], 0.5]
-    for key, kinds in {"static": ("count", "colour"), "event": ("what",), "kind when": ("when",)}.items():
+    for key, kinds in {"static": ("count", "colour"), "event": ("what", "nothing"), "kind when": ("when",)}.items():
         asked = zip(bench.raws(cell), bench.samples, strict=True)
         good = [raw == sample.answer for raw, sample in asked if sample.groups["kind"] in kinds]
         assert (row["accuracy"][key]["right"], row["accuracy"][key]["asked"]) == (sum(good), len(good))
@@ -165,7 +165,7 @@ def test_a_picture_of_methods_shows_the_numbers_of_the_report(tmp_path):
     plan = make_plan("st-simdiff,random,uniform", "0.1,0.5,1")
     found = MadeUp(plan).report()
     drawn = panels(found)
-    assert [panel.group for panel in drawn] == ["all", "static", "event", "when"]
+    assert [panel.group for panel in drawn] == ["all", "static", "event", "time"]
     for panel in drawn:
         assert points(panel) == {
             shown(name): expected_points(found, name, panel.group, [0.1, 0.5, 1.0])
@@ -240,7 +240,7 @@ def test_a_table_shows_the_numbers_of_the_report():
     assert len(lines) == 2 * 3 + 1 + 2
     for (name, ratio), row in rows_of(found).items():
         line = lines[f"{ratio:g}", shown(name)]
-        for place, group in enumerate(("all", "static", "event", "when"), 3):
+        for place, group in enumerate(("all", "static", "event", "time"), 3):
             each = row["accuracy"][group]
             low, high = math.floor(each["low"] + 1e-6), math.ceil(each["high"] - 1e-6)
             assert line[place] == f"{each['percent']:.1f} ({low}–{high})"

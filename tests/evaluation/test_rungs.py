@@ -262,7 +262,7 @@ def test_one_report_holds_all_rungs_and_no_log_is_left(written):
 def test_controls_are_asked_about_other_tokens_than_the_video(written):
     report = json.loads((written / "r.json").read_text())
     (random,) = [row for row in report["rows"] if row["method"] == "random"]
-    assert random["kept"] == [87, 87] and random["tokens"] == [432, 432]
+    assert random["kept"] == [118, 118] and random["tokens"] == [588, 588]
     assert all("coverage" in row for row in report["rows"])
 
 

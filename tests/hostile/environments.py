@@ -219,7 +219,7 @@ INPUTS = (
          "no file nowhere.mp4"),
     Case("a name that is not UTF-8", r"""n=$(printf 'caf\xe9'); cp given/clip.mp4 "$n.mp4"; s encode "$n.mp4" """
          r"""--frames 8 -o "$n.safetensors" && s inspect "$n.safetensors" && s inspect --json "$n.safetensors" && """
-         r"""s ask "$n.safetensors" 'How many objects are there?'; code=$?; rm -f "$n"*; exit $code""", (0, 1)),
+         r"""s ask "$n.safetensors" 'How many stars are there?'; code=$?; rm -f "$n"*; exit $code""", (0, 1)),
     Case("a missing name that is not UTF-8", r"""s inspect $(printf 'caf\xe9')""", (2,), "There is no file"),
 )  # fmt: skip
 

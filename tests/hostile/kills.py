@@ -52,7 +52,7 @@ class Job:
 
 
 _BENCH = ("bench", "--clips", "2", "--frames", "12", "--methods", "uniform", "--ratios", "0.5")
-_EVAL = ("eval", "longvideobench", "--data", "given/data", "--model", "tiny-choice", "--frames", "4", "-o", "results")
+_EVAL = ("eval", "longvideobench", "--data", "given/data", "--model", "tiny", "--frames", "4", "-o", "results")
 JOBS = (
     Job(("encode", "given/clip.mp4", "-o", "out.tokens.safetensors", "--frames", "16"), ("out.tokens.safetensors",)),
     Job(("compress", "given/tokens.safetensors", "-o", "out.safetensors", "--ratio", "0.3"), ("out.safetensors",)),
@@ -277,7 +277,7 @@ def write_data(folder: Path) -> None:
             "id": clip,
             "video_id": clip,
             "video_path": f"{clip}.mp4",
-            "question": "How many objects are there?",
+            "question": "How many stars are there?",
             "candidates": ["two", "red", "four"],
             "correct_choice": 0,
             "question_category": "S2E",

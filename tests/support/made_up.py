@@ -16,7 +16,7 @@ from stsimdiff_cli.evaluation.tasks.rendered_clips import RenderedClips
 REQUEST = {"model": "tiny", "frames": 32, "seed": 0, "device": "cpu"}
 #: Kind, question and right answer.
 QUESTIONS = (
-    ("count", "How many objects are there?", "two"),
+    ("count", "How many stars are there?", "two"),
     ("colour", "What colour is the ring?", "red"),
     ("what", "What happens?", "the scene changes"),
     ("when", "When does it happen?", "end"),

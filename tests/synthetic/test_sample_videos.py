@@ -17,7 +17,7 @@ def test_a_sample_video_shows_its_clip(name):
     clip = render_sample(name)
     with av.open(str(FOLDER / f"{name}.mp4")) as container:
         frames = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
-    assert frames.shape == (32, 96 * ZOOM, 96 * ZOOM, 3)
+    assert frames.shape == (32, 112 * ZOOM, 112 * ZOOM, 3)
     small = frames[:, ::ZOOM, ::ZOOM].astype(float)
     assert np.abs(small - clip.frames).mean() < 6  # levels of 255; compression and 4:2:0 cost some
 

@@ -102,7 +102,7 @@ def test_every_frame_is_there_and_nothing_is_fetched(made):
     result = do(made / "one.html", """
       return { widths: pictures.map((p) => p.naturalWidth), slots: T,
                fetched: performance.getEntriesByType("resource").map((e) => e.name.slice(0, 5)) };""")  # fmt: skip
-    assert result["widths"] == [192] * 32 and set(result["fetched"]) <= {"data:"}
+    assert result["widths"] == [224] * 32 and set(result["fetched"]) <= {"data:"}
 
 
 @needs_browser
@@ -116,7 +116,7 @@ def test_scrubbing_shows_the_slot(made):
     for (when, counted), slot in zip(result[:3], (0, 5, 31), strict=True):
         assert when == f"slot {slot} of 31, {token_map.grid.seconds[slot]:.2f} s"
         change = float(re.search(r"change ([\d.]+)\.", counted).group(1))
-        assert f"{token_map.kept[slot].sum()} of 36 tokens" in counted
+        assert f"{token_map.kept[slot].sum()} of 49 tokens" in counted
         assert change == pytest.approx(float(token_map.change[slot]), abs=6e-4)
     assert [text.split(" of")[0] for text in result[3:]] == ["slot 31", "slot 30"]
 
@@ -132,7 +132,7 @@ def test_pointing_at_a_token_tells_what_the_file_holds(made):
     for cell, lines in zip(cells, result, strict=True):
         slot, row, column = cell
         assert lines[0] == (
-            f"slot {slot}, row {row}, column {column} (position {slot * 36 + row * 6 + column}), "
+            f"slot {slot}, row {row}, column {column} (position {slot * 49 + row * 7 + column}), "
             f"{token_map.grid.seconds[slot]:.2f} s"
         )
         label = int(token_map.community[cell])
