@@ -20,23 +20,25 @@ from typing import TYPE_CHECKING
 from .errors import RequestError
 from .methods.base import Method
 from .methods.spec import parse_method, spelled
-from .models import EMBEDDED
+from .models import EMBEDDED, FAMILIES
 from .models.inference.early_layers import EarlyLayers, check_layout, matching_family
 from .models.inference.model_cache import ModelCache, NoModelCache
 from .models.loading.memory import enough_memory
 from .models.loading.runtime import Runtime, selection_device
 from .models.question import check_question
 from .ratio import ALL, Ratio, parse_ratio
-from .records import ArchiveMark, CompressedVideo, FrameStream, TokenGrid, VideoTokens
+from .records import ArchiveMark, CompressedVideo, FrameSize, FrameStream, Sizing, TokenGrid, VideoTokens
 from .storage.finite import check_encoded
 from .storage.sinks import open_sink
 from .timing import Stopwatch
 from .token_features import DenseFeatures
 from .video import Sampling, open_stream
+from .video.opening import check_file
 from .video.prefetch import prefetched
 from .video.rechunk import rechunked
 
 if TYPE_CHECKING:  # these import transformers, which not every stage needs
+    from .models.families.base import Family
     from .models.inference.conversation import Conversation, PrunedConversation
 
 #: The prompt for importance if no question is given. The embedded model was trained with it.
@@ -88,12 +90,26 @@ def encode_video(
     Raises RequestError for a wrong request, VideoError for a video that cannot be read, ModelError for a checkpoint
     that cannot be used.
     """
-    with context.timing(runtime).during("scan"):
-        stream = open_stream(path, sampling, CHUNK)  # includes the video's SHA-256
-    return encode_frames(stream, model, runtime, revision=revision, evidence=evidence, to=to, context=context)
+    check_file(Path(path))
+    timer = context.timing(runtime)
+    with timer.during("load"):
+        family = context.models.family(model, revision)
+    with timer.during("scan"):
+        stream = open_stream(path, sampling_for(family, sampling), CHUNK)  # includes the video's SHA-256
+    return _encode(stream, family, runtime, evidence, to, None, replace(context, timer=timer))
 
 
-@enough_memory("encode the video", "Lower --frames, use --dtype bfloat16, or a smaller checkpoint.")
+def sampling_for(family: Family, sampling: Sampling) -> Sampling:
+    """The sampling as the model's authors spread frames; RequestError for bounds on frames whose size is fixed."""
+    if sampling.size != FrameSize() and not family.native_resolution:
+        able = ", ".join(name for name in FAMILIES if FAMILIES.load(name).native_resolution)
+        raise RequestError(
+            f"The frames of {family.name} have one size, so --min-pixels and --max-pixels do not apply.",
+            f"Leave them out, or use a model of native resolution: {able}.",
+        )
+    return replace(sampling, spread=sampling.spread or family.spread)
+
+
 def encode_frames(
     stream: FrameStream,
     model: str = EMBEDDED,
@@ -110,10 +126,26 @@ def encode_frames(
     `mark` is written into the file `to`: which item of an archive it is.
     """
     timer = context.timing(runtime)
+    with timer.during("load"):
+        family = context.models.family(model, revision)
+    return _encode(stream, family, runtime, evidence, to, mark, replace(context, timer=timer))
+
+
+@enough_memory("encode the video", "Lower --frames, use --dtype bfloat16, or a smaller checkpoint.")
+def _encode(
+    stream: FrameStream,
+    family: Family,
+    runtime: Runtime,
+    evidence: Iterable[str],
+    to: Path | None,
+    mark: ArchiveMark | None,
+    context: Context,
+) -> VideoTokens:
+    timer = context.timing(runtime)
     timer.step("load")
-    family = context.models.family(model, revision)
     encoder = context.models.vision_encoder(family, runtime.resolve(family.checkpoint), frozenset(evidence))
     depth, count = family.frames_per_slot, stream.count
+    sizing = Sizing(count, stream.size)
     chunk = max(depth, CHUNK // depth * depth)
     missing: list[float] = []
     seconds: list[float] = []
@@ -123,7 +155,7 @@ def encode_frames(
         for part in rechunked(ahead, chunk, missing):
             context.progress("decode", min(len(seconds) * depth + len(part.seconds), count), count)
             timer.step("encode")
-            new = {name: tensor.cpu() for name, tensor in encoder.encode(part.pixels, count).items()}
+            new = {name: tensor.cpu() for name, tensor in encoder.encode(part.pixels, sizing).items()}
             check_encoded(new, part.seconds, family.checkpoint.id)
             if grid is None:
                 _, h, w, width = new["features"].shape
@@ -137,6 +169,7 @@ def encode_frames(
                     source=stream.source,
                     coverage=family.coverage_of(stream.source.width, stream.source.height),
                     saliency=family.saliency(),
+                    period=None if stream.period is None else family.slot_period(stream.period),
                 )
                 sink.begin(grid, count, new)
             sink.append(new)

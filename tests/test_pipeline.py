@@ -48,7 +48,9 @@ def test_no_more_frames_are_held_than_a_chunk(tmp_path, monkeypatch):
     sizes = []
     real = VisionEncoder.encode
     monkeypatch.setattr(
-        VisionEncoder, "encode", lambda self, frames, total: sizes.append((len(frames), total)) or real(self, frames)
+        VisionEncoder,
+        "encode",
+        lambda self, frames, sizing: sizes.append((len(frames), sizing.frames)) or real(self, frames),
     )
     monkeypatch.setattr(pipeline, "CHUNK", 4)
     tokens = pipeline.encode_video(clip, sampling=Sampling(frames=39))

@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -108,8 +109,8 @@ class _Decoder:
 
     def open(self, limit: float | None) -> FrameStream:
         deadline = None if limit is None else time.monotonic() + limit
-        _, source, count = self._next("open", deadline)
-        return FrameStream(source, count, self._chunks(deadline))
+        _, stream = self._next("open", deadline)
+        return replace(stream, chunks=self._chunks(deadline))
 
     def _chunks(self, deadline: float | None) -> Iterator[Frames]:
         while True:
@@ -181,7 +182,7 @@ def _decode(item: Item, sampling: Sampling, pipe: Connection) -> None:
     sender = _Sender(pipe)
     try:
         stream = open_stream(item.path, sampling, CHUNK)
-        sender.put(("open", stream.source, stream.count))
+        sender.put(("open", replace(stream, chunks=())))
         for part in stream.chunks:
             sender.put(("chunk", tuple(part.pixels.shape), part.seconds, part.missing_seconds), part.pixels)
         sender.put(("end",))

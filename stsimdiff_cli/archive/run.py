@@ -9,6 +9,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..errors import RequestError
+from ..models import EMBEDDED
+from ..models.families import open_family
+from ..pipeline import sampling_for
 from ..storage.atomic import check_folder, remove_stale
 from .failures import LateError, failure_of
 from .identity import contents_of, identified
@@ -104,7 +107,11 @@ def process(job: Job, sources: list[str], options: Options, watcher: Watcher | N
     found = find(sources, out, stored=job.method is not None)
     if not found:
         raise RequestError(f"There is no video in {', '.join(sources)}.", "Name a folder with videos in it.")
-    settings = settings_of(job, options.by_content, videos=any(not file.path.endswith(STORED) for file in found))
+    videos = any(not file.path.endswith(STORED) for file in found)
+    if videos:
+        family = open_family(job.model or EMBEDDED, job.revision)
+        job = replace(job, sampling=sampling_for(family, job.sampling))
+    settings = settings_of(job, options.by_content, videos)
     job = replace(job, settings=settings.id)
     out.mkdir(parents=True, exist_ok=True)
     keep(out, settings, sources, options.force)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ def settings_of(job: Job, by_content: bool, videos: bool) -> Settings:
         "format": f"{TOKENS if job.method is None else COMPRESSED}/{VERSION}",
         "items": "content" if by_content else "path, size and time",
         "model": fingerprint,
-        "sampling": {name: value for name, value in asdict(job.sampling).items() if name != "workers"},
+        "sampling": job.sampling.identity,
         "evidence": sorted(job.evidence),
         "dtype": dtype,
         "attention": job.runtime.attention,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..models.inference.model_cache import ModelCache
     from ..models.loading.runtime import Runtime
     from ..pipeline import Context
-    from ..records import CompressedVideo, VideoTokens
+    from ..records import CompressedVideo, FrameSize, VideoTokens
 
 
 def ask(
@@ -40,6 +40,8 @@ def ask(
     model: options.Model = None,
     frames: options.Frames = None,
     fps: options.Fps = None,
+    min_pixels: options.MinPixels = None,
+    max_pixels: options.MaxPixels = None,
     decode_workers: options.DecodeWorkers = None,
     inside: Annotated[
         str | None,
@@ -106,6 +108,7 @@ def ask(
         model=model,
         frames=frames,
         fps=fps,
+        size=options.frame_size(min_pixels, max_pixels),
         workers=decode_workers,
         runtime=runtime,
         inside=(inside, ratio) if inside and ratio else None,
@@ -163,8 +166,9 @@ class _Asker:
 
     models: ModelCache
     model: str | None
-    frames: int | None  # frames, fps and workers: only for a video
+    frames: int | None  # frames, fps, size and workers: only for a video
     fps: float | None
+    size: FrameSize | None
     workers: int | None
     runtime: Runtime
     inside: tuple[str, str] | None  # method that prunes inside the LLM, and its ratio
@@ -187,7 +191,9 @@ class _Asker:
             pipeline.check_length(self.given, self.model or EMBEDDED)
         timer = Stopwatch(self.runtime.device)
         context = Context(self.models, timer)
-        video = common.open_input(file, self.model, self.frames, self.fps, self.runtime, context, workers=self.workers)
+        video = common.open_input(
+            file, self.model, self.frames, self.fps, self.runtime, context, workers=self.workers, size=self.size
+        )
         common.introduce(video.grid.model.id)
         conversation = self._conversation(file, video, context)
         if title and not self.json:

@@ -12,7 +12,7 @@ from . import output
 if TYPE_CHECKING:
     from ..models.loading.runtime import Runtime
     from ..pipeline import Context
-    from ..records import CompressedVideo, Source, VideoTokens
+    from ..records import CompressedVideo, FrameSize, Source, VideoTokens
     from ..video import Sampling
 
 #: Whether the note about the embedded model has been printed.
@@ -57,14 +57,16 @@ def sampling_of(
     end: float | None = None,
     decoder: str = "auto",
     workers: int | None = None,
+    size: FrameSize | None = None,
 ) -> Sampling:
     """The Sampling record that the options describe; RequestError if both `frames` and `fps` are given."""
     from ..errors import RequestError
+    from ..records import FrameSize
     from ..video import DEFAULT_FRAMES, Sampling
 
     if frames is not None and fps is not None:
         raise RequestError("--frames and --fps cannot be used together.", "Give one of them.")
-    return Sampling(frames or DEFAULT_FRAMES, fps, start, end, decoder, workers)
+    return Sampling(frames or DEFAULT_FRAMES, fps, start, end, decoder, workers, size or FrameSize())
 
 
 def encode(
@@ -93,22 +95,27 @@ def open_input(
     context: Context,
     *,
     workers: int | None = None,
+    size: FrameSize | None = None,
     stay: bool = False,
     evidence: Sequence[str] = (),
 ) -> VideoTokens | CompressedVideo:
     """Open a tokens file or a compressed file, or encode a video, which `workers` decode.
 
     With `stay`, the tensors of a tokens file stay on disk and are read in pieces. `evidence` is what a video is encoded
-    with. RequestError if frames are chosen for a file that is already encoded.
+    with. RequestError if frames or their size are chosen for a file that is already encoded.
     """
     from ..errors import RequestError
     from ..storage.reading import StoredVideo, is_stored
 
     if not is_stored(path):
-        sampling = sampling_of(frames, fps, workers=workers)
+        sampling = sampling_of(frames, fps, workers=workers, size=size)
         return encode(path, model, sampling, runtime, context, evidence=evidence)
     if frames is not None or fps is not None:
         raise RequestError(f"{path} is already encoded, so its frames are fixed.", "Leave out --frames and --fps.")
+    if size is not None:
+        raise RequestError(
+            f"{path} is already encoded, so its frames have their size.", "Leave out --min-pixels and --max-pixels."
+        )
     stored = StoredVideo(path)
     for text in stored.notes:
         output.note(text)

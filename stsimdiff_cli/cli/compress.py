@@ -43,6 +43,8 @@ def compress(
     model: options.Model = None,
     frames: options.Frames = None,
     fps: options.Fps = None,
+    min_pixels: options.MinPixels = None,
+    max_pixels: options.MaxPixels = None,
     decode_workers: options.DecodeWorkers = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
@@ -78,6 +80,7 @@ def compress(
     if prompt is not None:
         check_question(prompt)
     many = archive.Many(workers, devices, decoders, shard, attempts, timeout, retry_failed, checksum, force)
+    size = options.frame_size(min_pixels, max_pixels)
     single = not archive.is_many(files)
     if single:
         many.check_one()
@@ -96,8 +99,8 @@ def compress(
             options.new_folder(output_path),
             model,
             None,
-            common.sampling_of(frames, fps, workers=decode_workers),
-            chosen=frames is not None or fps is not None,
+            common.sampling_of(frames, fps, workers=decode_workers, size=size),
+            chosen=frames is not None or fps is not None or size is not None,
             runtime=runtime,
             evidence=tuple(sorted(chosen.evidence)),
             method=chosen,
@@ -111,7 +114,7 @@ def compress(
     timer.step("read")
     evidence = sorted(chosen.evidence)
     tokens = common.open_input(
-        file, model, frames, fps, runtime, context, workers=decode_workers, stay=True, evidence=evidence
+        file, model, frames, fps, runtime, context, workers=decode_workers, size=size, stay=True, evidence=evidence
     )
     if not isinstance(tokens, VideoTokens):
         raise RequestError(f"{file} is already compressed.", "Give the tokens file or the video.")

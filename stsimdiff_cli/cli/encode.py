@@ -22,6 +22,8 @@ def encode(
     fps: options.Fps = None,
     start: options.Start = None,
     end: options.End = None,
+    min_pixels: options.MinPixels = None,
+    max_pixels: options.MaxPixels = None,
     evidence: Annotated[
         str,
         typer.Option(
@@ -70,10 +72,9 @@ def encode(
             "--revision works with Hub checkpoints only.", "Leave it out, or give a Hub id with --model."
         )
     wanted = _evidence(evidence, method)
-    sampling, runtime = (
-        common.sampling_of(frames, fps, start, end, decoder, decode_workers),
-        Runtime(device, dtype, attn),
-    )
+    size = options.frame_size(min_pixels, max_pixels)
+    sampling = common.sampling_of(frames, fps, start, end, decoder, decode_workers, size)
+    runtime = Runtime(device, dtype, attn)
     many = archive.Many(workers, devices, decoders, shard, attempts, timeout, retry_failed, checksum, force)
     if archive.is_many(videos):
         from ..archive.job import Job

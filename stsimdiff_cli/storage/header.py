@@ -3,9 +3,10 @@
     {"format": "stsimdiff.tokens/1", "versions": {...}, "grid": {...}, "checksums": {tensor: CRC-32}}
 
 `grid` is records.TokenGrid, of whose `coverage` only the fields that differ from a whole frame are written; `saliency`
-is written where it is "cls" (attention from [CLS]), and a file without the entry has attention received. A compressed
-file also has `method` (name, parameters, ratio, prompt) and `counts`, and a file that was made among many has `archive`
-(the hashes of its item and of the settings). schema.py says what may be in it.
+is written where it is "cls" (attention from [CLS]), and a file without the entry has attention received; `period` is
+written where the model's positions follow it. A compressed file also has `method` (name, parameters, ratio, prompt) and
+`counts`, and a file that was made among many has `archive` (the hashes of its item and of the settings). schema.py says
+what may be in it.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ def encode_header(entries: Mapping[str, Any], grid: TokenGrid, checksums: Mappin
     described = {**asdict(grid), "coverage": coverage}
     if grid.saliency == RECEIVED:
         del described["saliency"]
+    if grid.period is None:
+        del described["period"]
     header = {**entries, "grid": described, "checksums": dict(checksums)}
     text = json.dumps(header, sort_keys=True, separators=(",", ":"))
     read_header_as_record(parse_json(text), header["format"].startswith(COMPRESSED), strict=True)

@@ -20,13 +20,14 @@ from pathlib import Path
 from ..records import FrameStream
 from .opening import check_file
 from .reading import READERS, decoder_for, read_frames
-from .sampling import DEFAULT_FRAMES, Sampling, choose_frames
+from .sampling import DEFAULT_FRAMES, SPREADS, Sampling, choose_frames, seconds_per_frame
 from .scanning import Scan, scan
 from .source import checksum_beside, source_of
 
 __all__ = [
     "DEFAULT_FRAMES",
     "READERS",
+    "SPREADS",
     "Sampling",
     "Scan",
     "choose_frames",
@@ -52,4 +53,8 @@ def open_stream(path: str | Path, sampling: Sampling, chunk: int = 8) -> FrameSt
         decoder = decoder_for(video, sampling.decoder)
         indices = choose_frames(video, sampling)
         chunks = read_frames(path, video, indices, chunk, decoder, sampling.workers)
-        return FrameStream(source_of(path, video, decoder, sha256=checksum()), len(indices), chunks)
+        source, period = (
+            source_of(path, video, decoder, sha256=checksum()),
+            seconds_per_frame(video, sampling, len(indices)),
+        )
+        return FrameStream(source, len(indices), chunks, period, sampling.size)

@@ -37,7 +37,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, PretrainedConfig
 
-from ...records import FROM_CLS, RECEIVED, Coverage, Layout, TokenGrid
+from ...records import FROM_CLS, RECEIVED, Coverage, Layout, Sizing, TokenGrid
 from ..loading.checkpoint import Checkpoint
 from ..loading.tokenizer import read_tokenizer
 
@@ -50,6 +50,8 @@ class Family(ABC):
     evidence: ClassVar[frozenset[str]] = frozenset({"saliency", "keys"})
     #: Whether the encoder puts a [CLS] token before the patches of every frame. Then saliency is attention from it.
     class_token: ClassVar[bool] = False
+    #: Whether frames keep their shape and about their size, so that a user may bound their pixels.
+    native_resolution: ClassVar[bool] = False
     #: Tensor names of the checkpoint (regular expressions) -> transformers' names for them.
     key_mapping: ClassVar[dict[str, str]] = {}
 
@@ -74,10 +76,10 @@ class Family(ABC):
     # --- vision: required ---
 
     @abstractmethod
-    def preprocess(self, frames: Tensor, total: int, device: torch.device) -> dict[str, Tensor]:
-        """The encoder's inputs, from (n, height, width, 3) uint8 frames of a video that has `total` frames in all.
+    def preprocess(self, frames: Tensor, sizing: Sizing, device: torch.device) -> dict[str, Tensor]:
+        """The encoder's inputs, from (n, height, width, 3) uint8 frames, all or some of a video.
 
-        Only families whose frame size depends on the length of the video need `total`.
+        Only families of native resolution need `sizing`: what the size of a frame depends on besides the frame.
         """
 
     @abstractmethod
@@ -105,6 +107,11 @@ class Family(ABC):
         """Frames that the encoder merges into one time slot. Default: 1."""
         return 1
 
+    @property
+    def spread(self) -> str:
+        """How the model's authors spread frames over a video: one of `video.sampling.SPREADS`. Default: LLaVA's way."""
+        return "truncated"
+
     def coverage_of(self, width: int, height: int) -> Coverage:  # noqa: ARG002
         """The part of a frame of `width` x `height` pixels that the token grid covers. Default: the whole frame."""
         return Coverage()
@@ -112,6 +119,13 @@ class Family(ABC):
     def slot_seconds(self, frames: tuple[float, ...]) -> float:
         """The time of a slot, from the times of its frames. Default: that of the first."""
         return frames[0]
+
+    def slot_period(self, period: float) -> float | None:  # noqa: ARG002
+        """Seconds of a slot as position ids count them, where each frame stands for `period` seconds of the video.
+
+        Default: None, positions do not depend on it.
+        """
+        return None
 
     def key_projection(self, model: Any) -> Any:
         """The linear layer of `last_attention` that makes the keys. Default: `k_proj`."""

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ...records import TokenGrid
+from ...records import Sizing, TokenGrid
 from .base import Family
 from .preprocess import checked, normalise, resize, square, video_settings
 
@@ -46,7 +46,12 @@ class InternVL(Family):
 
     # --- vision ---
 
-    def preprocess(self, frames: Tensor, total: int, device: torch.device) -> dict[str, Tensor]:  # noqa: ARG002
+    @property
+    def spread(self) -> str:
+        """The authors' `get_index`."""
+        return "middles"
+
+    def preprocess(self, frames: Tensor, sizing: Sizing, device: torch.device) -> dict[str, Tensor]:  # noqa: ARG002
         """(n, 3, height, width) at the encoder's fixed size, whatever the aspect ratio; videos are not tiled."""
         x = resize(frames, self._size["height"], self._size["width"], self._settings)
         return {"pixel_values": normalise(x, self._settings, device)}

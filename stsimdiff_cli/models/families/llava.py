@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...records import Sizing
 from .base import Family
 from .preprocess import normalise, resize, video_settings
 
@@ -20,7 +21,7 @@ class Llava(Family):
         """Settings of the preprocessing: size, filter, mean and standard deviation."""
         return video_settings(self.checkpoint)
 
-    def preprocess(self, frames: Tensor, total: int, device: torch.device) -> dict[str, Tensor]:  # noqa: ARG002
+    def preprocess(self, frames: Tensor, sizing: Sizing, device: torch.device) -> dict[str, Tensor]:  # noqa: ARG002
         """(1, n, 3, height, width) at the encoder's fixed size, whatever the aspect ratio."""
         size = self._settings["size"]
         x = resize(frames, size["height"], size["width"], self._settings)

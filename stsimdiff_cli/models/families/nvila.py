@@ -160,6 +160,11 @@ class Nvila(Llava):
         """Frames that the video encoder averages."""
         return self._pool_sizes[0][0]
 
+    @property
+    def spread(self) -> str:
+        """The authors' `_load_video` rounds."""
+        return "rounded"
+
     def encode(self, model: Any, pixels: dict[str, Tensor]) -> dict[str, Tensor]:
         """Projected tokens, averaged as the video encoder does it."""
         return {"features": self._pool(model.frame_tokens(pixels["pixel_values_videos"][0].to(model.dtype)))}

@@ -91,8 +91,10 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
     "resample": lambda value: type(value) is int,
     "min_pixels": _count,
     "max_pixels": _count,
+    "max_video_tokens": _count,
     **dict.fromkeys(
-        ("do_resize", "do_rescale", "do_normalize", "do_center_crop"), lambda value: isinstance(value, bool)
+        ("do_resize", "do_rescale", "do_normalize", "do_center_crop", "cap_pixels_per_frame"),
+        lambda value: isinstance(value, bool),
     ),
 }
 
@@ -131,7 +133,7 @@ def normalise(pixels: Tensor, settings: dict[str, Any], device: torch.device) ->
 
 
 def fit_area(
-    size: tuple[int, int], side: int, bounds: tuple[int, int], frames: int = 1, depth: int = 1
+    size: tuple[int, int], side: int, bounds: tuple[float, float], frames: int = 1, depth: int = 1
 ) -> tuple[int, int]:
     """The height and width that frames of `size` are resized to: multiples of `side` whose area lies within bounds.
 

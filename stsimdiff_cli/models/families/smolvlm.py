@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...records import Coverage, TokenGrid
+from ...records import Coverage, Sizing, TokenGrid
 from .base import Family
 from .preprocess import normalise, resize, square, video_settings
 
@@ -57,7 +57,7 @@ class SmolVLM(Family):
             return _even(int(edge / aspect)), edge
         return edge, _even(int(edge * aspect))
 
-    def preprocess(self, frames: Tensor, total: int, device: torch.device) -> dict[str, Tensor]:  # noqa: ARG002
+    def preprocess(self, frames: Tensor, sizing: Sizing, device: torch.device) -> dict[str, Tensor]:  # noqa: ARG002
         """(1, n, 3, side, side): resized twice, as transformers does it, whatever the aspect ratio."""
         x = resize(frames, *self.size(*frames.shape[1:3]), self._settings)
         side = self._settings["max_image_size"]["longest_edge"]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ...errors import RequestError
+from ...records import Sizing
 from ...registry import unknown_name
 from .. import FAMILIES
 from ..families.base import Family
@@ -41,18 +42,18 @@ class VisionEncoder:
         self.model: Any = load_vision(family, allow_taps(runtime) if evidence else runtime)
 
     @torch.inference_mode()
-    def encode(self, frames: Tensor, total: int | None = None) -> dict[str, Tensor]:
+    def encode(self, frames: Tensor, sizing: Sizing | None = None) -> dict[str, Tensor]:
         """Tokens of (n, height, width, 3) uint8 frames, n a multiple of the family's frames per slot except at the end.
 
-        `total` is the number of frames of the whole video, if these are a part of it. Returns `features` (t, H, W, D)
+        `sizing` is that of the whole video, if these are a part of it. Returns `features` (t, H, W, D)
         in the model's dtype, `deepstack` (t, H, W, K, D) where the family has it, and, if asked for, `saliency`
         (t, H, W) and `keys` (t, H, W, heads, K), both float32, pooled, merged and ordered like the features.
         """
         with running(self.family.checkpoint.id, self.family.checkpoint.embedded):
-            return self._encode(frames, total or len(frames))
+            return self._encode(frames, sizing or Sizing(len(frames)))
 
-    def _encode(self, frames: Tensor, total: int) -> dict[str, Tensor]:
-        pixels = self.family.preprocess(frames, total, self.device)
+    def _encode(self, frames: Tensor, sizing: Sizing) -> dict[str, Tensor]:
+        pixels = self.family.preprocess(frames, sizing, self.device)
         if not self.evidence:
             return self._tokens(pixels)
         attention = self.family.last_attention(self.model)
