@@ -196,6 +196,7 @@ class _Asker:
         )
         common.introduce(video.grid.model.id)
         conversation = self._conversation(file, video, context)
+        _note_far_positions(conversation)
         if title and not self.json:
             output.stderr.print(f"[bold]{output.escape(str(file))}[/]")
         answers = []
@@ -290,6 +291,16 @@ def _lines(prompt: Callable[[], None] = lambda: None) -> Iterator[str]:
             return
         if line.strip():
             yield check_question(line.strip())
+
+
+def _note_far_positions(conversation: Conversation) -> None:
+    """Kept tokens keep their places among all tokens, which may be more than the LLM has positions."""
+    family = conversation.language.family
+    if family.context and conversation.reach > family.context:
+        output.note(
+            f"the kept tokens stand at positions up to {conversation.reach:,}, and {family.checkpoint.id} was made "
+            f"for {family.context:,}. Encode fewer --frames if its answers are poor."
+        )
 
 
 def _warn_unknown_words(conversation: Conversation, question: str) -> None:

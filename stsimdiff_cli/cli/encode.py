@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -61,7 +62,8 @@ def encode(
     a folder; the same command goes on where it was stopped.
     """
     from ..errors import RequestError
-    from ..models import EMBEDDED_FOLDERS
+    from ..models import EMBEDDED, EMBEDDED_FOLDERS
+    from ..models.inference.model_cache import ModelCache
     from ..models.loading.runtime import Runtime
     from ..pipeline import Context
     from ..storage.atomic import check_output
@@ -94,18 +96,25 @@ def encode(
     (video,), output_file = videos, options.new_file(output_path)
     check_output(output_file, force, common.inputs(model, video))
     timer = Stopwatch(device)
+    models = ModelCache()
     tokens = common.encode(
         video,
         model,
         sampling,
         runtime,
-        Context(timer=timer),
+        Context(models, timer),
         revision=revision,
         evidence=wanted,
         to=output_file,
     )
     written = output_file.stat().st_size
     grid = tokens.grid
+    context = models.family(model or EMBEDDED, revision).context
+    if context and grid.tokens > context:
+        output.warn(
+            f"{grid.tokens:,} tokens are more than the {context:,} positions of {grid.model.id}: to ask about them, "
+            f"compress with --ratio {math.floor(1000 * context / grid.tokens) / 1000:g} or less, or encode fewer frames"
+        )
     if json:
         output.result_json(
             {

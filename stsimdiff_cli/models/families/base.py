@@ -73,6 +73,15 @@ class Family(ABC):
         """The tokenizer; ModelError if it cannot be loaded."""
         return read_tokenizer(self.checkpoint, self.config)
 
+    @cached_property
+    def context(self) -> int | None:
+        """Positions of the LLM, which is how many tokens it can read; None if the configuration does not say.
+
+        A model of noise answers nothing, so that its prompts may have any length.
+        """
+        stated = getattr(self.config.get_text_config(), "max_position_embeddings", None)
+        return None if self.checkpoint.dummy or not stated else int(stated)
+
     # --- vision: required ---
 
     @abstractmethod

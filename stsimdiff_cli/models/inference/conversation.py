@@ -38,6 +38,8 @@ class Answer:
 class Conversation:
     """A video in the LLM's cache. Every question starts from the video alone, not from earlier answers."""
 
+    #: One more than the position of the last visual token, which is that among all tokens of the video.
+    reach: int = 0
     #: Visual tokens alive after each layer for the last question, if a method prunes between layers; else empty.
     alive_per_layer: Sequence[int] = ()
 
@@ -53,17 +55,22 @@ class Conversation:
     def _prefill(self) -> None:
         """Run everything up to the last visual token, which is the same for every question."""
         prompt = self._prompt("")
+        self.language.prompter.check_fits(prompt)
         visual = (prompt.ids == self.language.family.placeholder).nonzero()
         if len(visual):  # none without the video, as in the control of a benchmark
+            begin = prompt[: int(visual[-1]) + 1]
+            self.reach = int(begin.positions.max()) + 1
             with running(self.language.family.checkpoint.id, self.language.family.checkpoint.embedded):
-                self.language.prefill(prompt[: int(visual[-1]) + 1], self.tokens, self.cache)
+                self.language.prefill(begin, self.tokens, self.cache)
 
     def _prompt(self, question: str) -> Prompt:
         return self.language.prompter.prompt(self.language.model, self.grid, question, self.index)
 
     def _prompt_and_cache(self, question: str) -> tuple[Prompt, DynamicCache]:
         """A question's prompt, and a cache that holds its beginning with all visual tokens."""
-        return self._prompt(question), self.cache
+        prompt = self._prompt(question)
+        self.language.prompter.check_fits(prompt)
+        return prompt, self.cache
 
     @enough_memory(
         "answer the question",
@@ -80,7 +87,8 @@ class Conversation:
     ) -> Answer:
         """Answer one question; `on_text` receives the text piece by piece. Temperature 0 is greedy.
 
-        RequestError for a question that is not text or longer than the context, and for settings out of range;
+        RequestError for a question that is not text, or that does not fit into the context with the video, and for
+        settings out of range;
         ModelError if the model computes no numbers.
         """
         check_text(question)
@@ -144,6 +152,7 @@ class PrunedConversation(Conversation):
         `generate` looks at layer 0 for how much of the prompt is in the cache, so the prompt is that of layer 0. Later
         layers hold fewer tokens, which does not matter: a single query attends to all that there are.
         """
+        self.language.prompter.check_fits(self._prompt(question))
         pruner, cache = self.make_pruner(), self.language.new_cache()
         prompt = self.language.prune(self.grid, self.tokens, question, pruner, cache)
         self.alive_per_layer = pruner.alive_per_layer
