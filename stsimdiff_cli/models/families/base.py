@@ -6,7 +6,8 @@ A family describes. Loading, prompting, importance and answering are written onc
     frames --preprocess--> pixels --encode--> features (t, H, W, D)
                                   --last_attention, key_projection, keys, to_grid--> saliency and keys on that grid
     question --prompt_text, or the chat template and expand_placeholder--> ids
-             --layout_of, positions, embed_special, deepstack_kwargs--> inputs of the LLM --generate_kwargs--> answer
+             --layout_of, positions, embed_special, deepstack_kwargs--> inputs of the LLM
+             --generate_kwargs, answer_text--> answer
 
 To add a family:
 
@@ -201,6 +202,10 @@ class Family(ABC):
         Required if `encode` returns deepstack features.
         """
         raise NotImplementedError(f"{self.name} has no deepstack features")
+
+    def answer_text(self, text: str, grid: TokenGrid) -> str:  # noqa: ARG002
+        """An answer, or its beginning, with what the family's words mean for this video. Default: unchanged."""
+        return text
 
     def generate_kwargs(self, model: Any, prompt_length: int) -> dict[str, Any]:  # noqa: ARG002
         """Further arguments of `generate` for a prompt of that many tokens. Default: none."""

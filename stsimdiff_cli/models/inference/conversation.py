@@ -116,7 +116,9 @@ class Conversation:
         own = language.family.generate_kwargs(language.model, len(prompt.ids))
         finite = FiniteLogits(language.family.checkpoint, language.model.dtype)
         processors = LogitsProcessorList([finite, *own.get("logits_processor", [])])
-        streamer = _TextStreamer(language.prompter.tokenizer, on_text)
+        streamer = _TextStreamer(
+            language.prompter.tokenizer, lambda text: language.family.answer_text(text, self.grid), on_text
+        )
         with _seeded(language.device, seed), quiet():
             language.model.generate(
                 input_ids=prompt.ids.to(language.device)[None],
@@ -180,10 +182,11 @@ def _seeded(device: torch.device, seed: int) -> Iterator[None]:
 
 
 class _TextStreamer(BaseStreamer):
-    """Collects generated ids and passes on new text as soon as its characters are complete."""
+    """Collects generated ids and passes on new text, as it is `written`, as soon as its characters are complete."""
 
-    def __init__(self, tokenizer: Any, on_text: Callable[[str], None] | None) -> None:
+    def __init__(self, tokenizer: Any, written: Callable[[str], str], on_text: Callable[[str], None] | None) -> None:
         self.tokenizer = tokenizer
+        self.written = written
         self.on_text = on_text
         self.ids: list[int] = []
         self.text = ""
@@ -207,6 +210,7 @@ class _TextStreamer(BaseStreamer):
         self._emit(self.tokenizer.decode(self.ids, skip_special_tokens=True))
 
     def _emit(self, text: str) -> None:
+        text = self.written(text)
         if self.on_text and len(text) > len(self.text):
             self.on_text(text[len(self.text) :])
         self.text = text
