@@ -53,6 +53,8 @@ class Family(ABC):
     class_token: ClassVar[bool] = False
     #: Whether frames keep their shape and about their size, so that a user may bound their pixels.
     native_resolution: ClassVar[bool] = False
+    #: What a user may set about its checkpoints, as in `--model NAME:option=value`, and the values.
+    options: ClassVar[dict[str, tuple[str, ...]]] = {}
     #: Tensor names of the checkpoint (regular expressions) -> transformers' names for them.
     key_mapping: ClassVar[dict[str, str]] = {}
 

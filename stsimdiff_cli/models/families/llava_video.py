@@ -58,6 +58,8 @@ class LlavaVideo(Llava):
     """
 
     name: ClassVar[str] = "llava_video"
+    #: The authors' evaluation overrides the first; lmms-eval's class writes no sentence on times.
+    options: ClassVar[dict[str, tuple[str, ...]]] = {"pool": ("average", "bilinear"), "times": ("off", "on")}
     key_mapping: ClassVar[dict[str, str]] = {
         r"^model\.(embed_tokens|layers|norm)\.": r"model.language_model.\1.",
         r"^model\.vision_tower\.vision_tower\.": "model.vision_tower.",
@@ -77,7 +79,12 @@ class LlavaVideo(Llava):
                 raise RequestError(f"The model {checkpoint.id} has {value}, which is not supported.", hint)
 
     def _entry(self, name: str) -> Any:
-        """An entry of config.json, or the authors' default for it."""
+        """What a user sets, an entry of config.json, or the authors' default for it."""
+        options = self.checkpoint.options
+        if name == "mm_spatial_pool_mode" and "pool" in options:
+            return options["pool"]
+        if name == "add_time_instruction" and "times" in options:
+            return options["times"] == "on"
         stored = self.checkpoint.config.get(name)
         return _DEFAULTS.get(name) if stored is None else stored
 
