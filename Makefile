@@ -4,9 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 LMMS := .venv-lmms
+PROCESSORS := .venv-processors
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-hostile test-lmms check docs reference dist bench bench-settings bench-eval bench-real bench-gpu pictures format lock train-tiny clean
+.PHONY: help install demo test test-hostile test-lmms test-processors check docs reference dist bench bench-settings bench-eval bench-real bench-gpu pictures format lock train-tiny clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -56,6 +57,20 @@ $(LMMS)/.ready: pyproject.toml constraints.txt
 
 test-lmms: $(READY) $(LMMS)/.ready  ## Run the tests that need lmms-eval (installs it: 2.4 GB, some minutes)
 	STSIMDIFF_LMMS=$(CURDIR)/$(LMMS)/bin/python $(BIN)/python -m pytest tests/integrations/test_lmms.py tests/evaluation/test_tasks.py
+
+# What transformers' video processors and the authors' own packages need besides the packages of $(VENV), which are found
+# through a path file. torchvision of another build than torch does not load; a start-up file mends that here.
+$(PROCESSORS)/.ready: $(READY) tests/support/torchvision_operators.py
+	$(PYTHON) -m venv $(PROCESSORS)
+	$(PROCESSORS)/bin/python -m pip install --quiet --no-deps torchvision==0.28.0 qwen-vl-utils==0.0.14
+	site=$$($(PROCESSORS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > $$site/main.pth; \
+	cp tests/support/torchvision_operators.py $$site/; \
+	echo 'import torchvision_operators' > $$site/torchvision_operators.pth
+	@touch $@
+
+test-processors: $(READY) $(PROCESSORS)/.ready  ## Run the tests that need torchvision, against untouched processors (half a minute)
+	$(PROCESSORS)/bin/python -m pytest -m processors tests/models/families
 
 check: $(READY)  ## Format, lint, types and import directions
 	$(BIN)/ruff format --check .
@@ -141,5 +156,5 @@ train-tiny: $(READY)  ## Train the embedded model again (hours on a CPU)
 	$(BIN)/python -m training.tiny.train
 
 clean:  ## Remove what was built
-	rm -rf $(VENV) $(LMMS) build dist demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(LMMS) $(PROCESSORS) build dist demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

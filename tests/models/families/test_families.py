@@ -155,6 +155,7 @@ def test_each_step_loads_only_its_part(family):
     assert max(counts) < everything and counts[2] < counts[1]
 
 
+@pytest.mark.processors
 def test_pixels_equal_transformers_video_processors_where_torchvision_exists(checkpoint, family, frames):
     """The processors that the PIL ones stand in for elsewhere: the same resize on 8-bit values, so no difference."""
     pytest.importorskip("torchvision", reason="transformers' video processors need torchvision")

@@ -176,6 +176,7 @@ def test_pixels_equal_transformers_pil_processor(intern, frames):
         assert steps.max() < 2.1 and steps.mean() < 0.2
 
 
+@pytest.mark.processors
 def test_pixels_equal_transformers_video_processor_where_torchvision_exists(intern, frames):
     pytest.importorskip("torchvision", reason="transformers' video processors need torchvision")
     from transformers import InternVLVideoProcessor

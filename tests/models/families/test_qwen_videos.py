@@ -166,6 +166,7 @@ def processor_of(family: Family, language: LanguageModel, settings: dict):
     return made(Qwen2VLImageProcessor(**known), tokenizer, Qwen2VLVideoProcessor(**known), chat_template=None)
 
 
+@pytest.mark.processors
 def test_frames_have_the_size_that_the_authors_package_gives_them(published, utils):
     draw = random.Random(0)
     for _ in range(60):
@@ -186,6 +187,7 @@ def fetched(utils, video: torch.Tensor, **asked):
         return utils.fetch_video({"video": "clip", **asked}, image_patch_size=4)
 
 
+@pytest.mark.processors
 @pytest.mark.parametrize("frames", [8, 32])
 def test_answers_equal_the_authors_package_transformers_processor_and_generate(published, utils, clip, frames):
     """From a file to an answer: their frames, sizes, prompt and times, with nothing of ours."""
@@ -213,6 +215,7 @@ def test_answers_equal_the_authors_package_transformers_processor_and_generate(p
         assert answer.text == conversation.language.prompter.tokenizer.decode(out, skip_special_tokens=True)
 
 
+@pytest.mark.processors
 def test_frames_are_those_that_the_authors_package_chooses(utils, clip, published):
     """In videos of many lengths; a package that rounds in float32 chooses other frames of long ones than numpy."""
     from stsimdiff_cli.video import SPREADS
@@ -229,6 +232,7 @@ def test_frames_are_those_that_the_authors_package_chooses(utils, clip, publishe
         assert SPREADS[published.spread](0, 99, frames).astype(int).tolist() == metadata["frames_indices"]
 
 
+@pytest.mark.processors
 def test_pixels_of_a_capped_file_are_those_of_transformers_processor(tmp_path, frames):
     pytest.importorskip("torchvision", reason="transformers' video processors need torchvision")
     from transformers import Qwen2VLVideoProcessor
