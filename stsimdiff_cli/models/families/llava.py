@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ...records import Sizing
 from .base import Family
-from .preprocess import normalise, resize, video_settings
+from .preprocess import CLIP, normalise, resize, video_settings
 
 
 class Llava(Family):
@@ -19,7 +19,7 @@ class Llava(Family):
     @cached_property
     def _settings(self) -> dict[str, Any]:
         """Settings of the preprocessing: size, filter, mean and standard deviation."""
-        return video_settings(self.checkpoint)
+        return video_settings(self.checkpoint, CLIP)
 
     def preprocess(self, frames: Tensor, sizing: Sizing, device: torch.device) -> dict[str, Tensor]:  # noqa: ARG002
         """(1, n, 3, height, width) at the encoder's fixed size, whatever the aspect ratio."""

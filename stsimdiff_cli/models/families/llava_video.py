@@ -69,7 +69,10 @@ class LlavaVideo(Llava):
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
-        hint = "Of the checkpoints in this format, LLaVA-Video-7B-Qwen2 and LLaVA-Video-72B-Qwen2 are supported."
+        hint = (
+            "Of the checkpoints in this format, LLaVA-Video-7B-Qwen2 and LLaVA-Video-72B-Qwen2 are supported; of "
+            "LLaVA-OneVision those in transformers' format, e.g. llava-hf/llava-onevision-qwen2-7b-ov-hf."
+        )
         tower = str(checkpoint.config.get("mm_vision_tower"))
         if "siglip" not in tower.lower():
             raise RequestError(f"The model {checkpoint.id} has the vision tower {tower}, which is not SigLIP.", hint)

@@ -24,7 +24,7 @@ from ..loading.damage import reason
 from ..loading.tokenizer import read_tokenizer
 from .llava import Llava
 from .nvila_model import PROJECTORS, NvilaConfig
-from .preprocess import checked, square
+from .preprocess import HALF, checked, square
 
 #: How a video is spelled in a prompt; the authors' code adds it to tokenizers that do not have it.
 _VIDEO = "<vila/video>"
@@ -156,7 +156,7 @@ class Nvila(Llava):
             )
         side = self.config.vision_config.image_size
         bicubic = {"resample": 3} if self.checkpoint.config.get("image_aspect_ratio") == "resize" else {}
-        return checked({**settings, **bicubic, "size": {"height": side, "width": side}}, self.checkpoint)
+        return checked({**settings, **bicubic, "size": {"height": side, "width": side}}, self.checkpoint, HALF)
 
     @property
     def frames_per_slot(self) -> int:

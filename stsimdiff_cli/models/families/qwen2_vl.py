@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ...errors import VideoError
 from ...records import Sizing, TokenGrid
 from .base import Family
-from .preprocess import fit_area, normalise, resize, video_settings
+from .preprocess import CLIP, fit_area, normalise, resize, video_settings
 
 #: What the authors' `fetch_video` allows (package qwen_vl_utils): tokens of a frame at the least and at the most, and
 #: of the whole video.
@@ -34,10 +34,11 @@ class Qwen2VL(Family):
 
     name: ClassVar[str] = "qwen2_vl"
     native_resolution: ClassVar[bool] = True
+    _channels: ClassVar[dict[str, list[float]]] = CLIP
 
     @cached_property
     def _settings(self) -> dict[str, Any]:
-        return video_settings(self.checkpoint)
+        return video_settings(self.checkpoint, self._channels)
 
     @property
     def _vision(self) -> Any:

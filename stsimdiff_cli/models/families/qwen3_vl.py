@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...errors import VideoError
 from ...records import Sizing, TokenGrid
-from .preprocess import fit_area
+from .preprocess import HALF, fit_area
 from .qwen2_vl import Qwen2VL
 
 # What Qwen3VLProcessor writes for a video, inside the pair of tokens that the chat template writes around it.
@@ -31,6 +31,7 @@ class Qwen3VL(Qwen2VL):
 
     name: ClassVar[str] = "qwen3_vl"
     placeholder_per_slot: ClassVar[bool] = True
+    _channels: ClassVar[dict[str, list[float]]] = HALF
 
     # --- vision ---
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from ...records import Coverage, Sizing, TokenGrid
 from .base import Family
-from .preprocess import normalise, resize, square, video_settings
+from .preprocess import HALF, normalise, resize, square, video_settings
 
 # What SmolVLMProcessor writes about a video, whatever the chat template says.
 _VIDEO = "<video>"
@@ -40,7 +40,7 @@ class SmolVLM(Family):
 
     @cached_property
     def _settings(self) -> dict[str, Any]:
-        return video_settings(self.checkpoint)
+        return video_settings(self.checkpoint, HALF)
 
     # --- vision ---
 

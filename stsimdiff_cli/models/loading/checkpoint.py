@@ -16,7 +16,7 @@ from safetensors import safe_open
 from ...errors import ModelError, RequestError
 from ...records import ModelRef
 from .. import EMBEDDED_FOLDERS, family_of
-from .damage import reading
+from .damage import reading, refuse_pointer
 
 #: Files of a checkpoint that are downloaded; never code.
 _PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
@@ -110,9 +110,18 @@ class Checkpoint:
             raise ModelError(
                 f"The checkpoint {self.id} lacks {missing[0]}."
                 + (f" Its {pickles[0].name} is never opened, because it may run code." if pickles else ""),
-                "Convert its weights to safetensors." if pickles else "Download it completely.",
+                "Convert its weights to safetensors." if pickles else f"Download it completely{self._command}.",
             )
-        return [self.path / name for name in names]
+        files = [self.path / name for name in names]
+        for file in files:
+            with reading(f"{file.name} of the checkpoint {self.id}"):
+                refuse_pointer(file, self.id)
+        return files
+
+    @property
+    def _command(self) -> str:
+        """How to download what is missing of a checkpoint from the hub."""
+        return f": hf download {split_options(self.id)[0]}" if self.revision else ""
 
     def require_whole(self) -> None:
         """ModelError unless all shards are whole and hold weights as the configuration says; reads headers only."""
@@ -164,7 +173,10 @@ class Checkpoint:
         """One of the folder's text files; None if there is none. ModelError if it cannot be read."""
         with reading(f"{name} of the checkpoint {self.id}"):
             path = self.path / name
-            return path.read_text(encoding="utf-8") if path.is_file() else None
+            if not path.is_file():
+                return None
+            refuse_pointer(path, self.id)
+            return path.read_text(encoding="utf-8")
 
 
 def _samples(shard: Path, prefix: str) -> list[tuple[str, str, list[int], str]]:
