@@ -70,7 +70,7 @@ $(PROCESSORS)/.ready: $(READY) tests/support/torchvision_operators.py
 	@touch $@
 
 test-processors: $(READY) $(PROCESSORS)/.ready  ## Run the tests that need torchvision, against untouched processors (a minute)
-	$(PROCESSORS)/bin/python -m pytest -m processors tests/models/families
+	$(PROCESSORS)/bin/python -m pytest -m processors tests/models
 
 check: $(READY)  ## Format, lint, types and import directions
 	$(BIN)/ruff format --check .

@@ -62,7 +62,7 @@ class Sampling:
     def identity(self) -> dict[str, Any]:
         """What decides which frames are encoded, and at what size, as JSON values.
 
-        Without `workers`, which decides nothing, and without what is not set among entries that came after 0.2.
+        Without `workers`, which decides nothing, and without what is not set among entries that 0.1 did not have.
         """
         values = {name: value for name, value in asdict(self).items() if name not in ("workers", "size", "spread")}
         size = {name: value for name, value in asdict(self.size).items() if value not in (None, False)}

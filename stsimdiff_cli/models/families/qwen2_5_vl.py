@@ -38,7 +38,7 @@ class Qwen25VL(Qwen2VL):
     def positions(self, model: Any, ids: Tensor, visual: Tensor, grid: TokenGrid) -> Tensor:
         """(4, L): running text positions, then time, row and column from the model's own `get_rope_index`.
 
-        Seconds per slot are the grid's period, or else (frames at a rate, and files before 0.3) the mean spacing of
+        Seconds per slot are the grid's period, or else (frames at a rate, and files before 0.2) the mean spacing of
         the slots' times. Times are computed again here because transformers 5.17 truncates that spacing to whole
         seconds; from 5.18 on this changes nothing.
         """
