@@ -27,9 +27,9 @@ from .models.loading.memory import enough_memory
 from .models.loading.runtime import Runtime, selection_device
 from .models.question import check_question
 from .ratio import ALL, Ratio, parse_ratio
-from .records import ArchiveMark, CompressedVideo, FrameStream, TokenGrid, VideoTokens
+from .records import CompressedVideo, FrameStream, TokenGrid, VideoTokens
 from .storage.finite import check_encoded
-from .storage.sinks import open_sink
+from .storage.sinks import Destination, open_sink
 from .timing import Stopwatch
 from .token_features import DenseFeatures
 from .video import Sampling, open_stream
@@ -76,14 +76,15 @@ def encode_video(
     *,
     revision: str | None = None,
     evidence: Iterable[str] = (),
-    to: Path | None = None,
+    to: Path | Destination | None = None,
     context: Context = Context(),
 ) -> VideoTokens:
     """Decode the chosen frames of a video and encode them into visual tokens, a few frames at a time.
 
     `evidence` names what the vision encoder should record for methods ("saliency", "keys"). Memory holds the tokens
     and a few chunks of frames; with `to`, the tokens are written to that tokens file while they are encoded, and stay
-    there. Frames that cannot be decoded are left out; their times are in `grid.source.missing_seconds`.
+    there; a Destination says more about the file. Frames that cannot be decoded are left out; their times are in
+    `grid.source.missing_seconds`.
 
     Raises RequestError for a wrong request, VideoError for a video that cannot be read, ModelError for a checkpoint
     that cannot be used.
@@ -101,14 +102,10 @@ def encode_frames(
     *,
     revision: str | None = None,
     evidence: Iterable[str] = (),
-    to: Path | None = None,
-    mark: ArchiveMark | None = None,
+    to: Path | Destination | None = None,
     context: Context = Context(),
 ) -> VideoTokens:
-    """Encode frames that arrive in chunks. Parameters and errors as `encode_video`.
-
-    `mark` is written into the file `to`: which item of an archive it is.
-    """
+    """Encode frames that arrive in chunks. Parameters and errors as `encode_video`."""
     timer = context.timing(runtime)
     timer.step("load")
     family = context.models.family(model, revision)
@@ -118,7 +115,7 @@ def encode_frames(
     missing: list[float] = []
     seconds: list[float] = []
     grid: TokenGrid | None = None
-    with open_sink(to, mark) as sink, closing(prefetched(stream.chunks)) as ahead:
+    with open_sink(to) as sink, closing(prefetched(stream.chunks)) as ahead:
         timer.step("decode")
         for part in rechunked(ahead, chunk, missing):
             context.progress("decode", min(len(seconds) * depth + len(part.seconds), count), count)

@@ -22,6 +22,7 @@ from ..pipeline import CHUNK, Context, compress_tokens, encode_frames
 from ..ratio import Ratio
 from ..records import ArchiveMark, FrameStream, VideoTokens
 from ..storage.reading import StoredVideo, is_stored
+from ..storage.sinks import Destination
 from ..storage.writing import save_compressed
 from ..timing import Stopwatch
 from ..video import Sampling, open_stream
@@ -50,6 +51,7 @@ class Job:
     method: Method | None = None
     ratio: Ratio | None = None
     prompt: str | None = None
+    store: str | None = None  # form of the features, see storage/packing.py
     settings: str = ""  # the hash of all this, see settings.py
 
     @property
@@ -154,8 +156,7 @@ class Performer:
                 job.runtime,
                 revision=job.revision,
                 evidence=job.evidence,
-                to=target if job.method is None else None,
-                mark=mark,
+                to=Destination(target, job.store, mark) if job.method is None else None,
                 context=context,
             )
         source = tokens.grid.source
@@ -167,7 +168,7 @@ class Performer:
             )
             with timer.during("write"):
                 target.parent.mkdir(exist_ok=True)
-                save_compressed(target, video, mark)
+                save_compressed(target, video, mark, job.store)
             known["kept"] = len(video.index)
         missing = len(source.missing_seconds) or None
         return known | {"duration": source.seconds, "missing": missing, "bytes": target.stat().st_size}

@@ -69,6 +69,8 @@ def settings_of(job: Job, by_content: bool, videos: bool) -> Settings:
             "ratio": job.ratio.decimal,
             "prompt": job.prompt or GENERAL_PROMPT,
         }
+    if job.store is not None:  # folders that were begun without one go on
+        values["store"] = job.store
     return Settings(json.loads(json.dumps(values)), name)
 
 

@@ -32,6 +32,7 @@ def compress(
             rich_help_panel=options.METHOD,
         ),
     ] = "st-simdiff",
+    store: options.Store = "auto",
     importance: options.Importance = None,
     prompt: Annotated[
         str | None,
@@ -70,11 +71,13 @@ def compress(
     from ..models.question import check_question
     from ..ratio import parse_ratio
     from ..storage.atomic import check_output
+    from ..storage.packing import parse_store
     from ..storage.writing import save_compressed
     from ..timing import Stopwatch, selection_seconds
 
     exact = parse_ratio(ratio)
     chosen = parse_method(method, **({} if importance is None else {"importance": importance}))
+    form = parse_store(store)
     if prompt is not None:
         check_question(prompt)
     many = archive.Many(workers, devices, decoders, shard, attempts, timeout, retry_failed, checksum, force)
@@ -103,6 +106,7 @@ def compress(
             method=chosen,
             ratio=exact,
             prompt=prompt,
+            store=form,
         )
         archive.run(job, files, many, json)
         return
@@ -117,7 +121,7 @@ def compress(
         raise RequestError(f"{file} is already compressed.", "Give the tokens file or the video.")
     video = pipeline.compress_tokens(tokens, exact, chosen, runtime, prompt=prompt, model=model, context=context)
     with timer.during("write"):
-        written = save_compressed(output_file, video)
+        written = save_compressed(output_file, video, store=form)
     if chosen.keeps_all and exact != 1:
         output.note(f"{chosen.name} keeps every token, so the ratio {ratio} is ignored.")
     counts = video.counts
@@ -129,6 +133,7 @@ def compress(
                 "parameters": video.method["parameters"],
                 "ratio": float(ratio) if not chosen.keeps_all else 1.0,
                 "prompt": video.method["prompt"],
+                "store": store,
                 **dict.fromkeys(COUNTS),
                 **counts,
                 "seconds": {**timer.seconds, "total": timer.total()},

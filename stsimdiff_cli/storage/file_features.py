@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from ..errors import FileFormatError
-from ..token_features import describe, spans
+from ..token_features import DenseFeatures, describe, spans
 from .directory import read_directory
 from .finite import all_finite
 from .formats import REMAKE
@@ -96,6 +96,10 @@ class FileFeatures:
     def to(self, device: torch.device | str) -> FileFeatures:
         """The same features, delivered on another device."""
         return self._like(_device=torch.device(device))
+
+    def in_memory(self) -> DenseFeatures:
+        """The same features in memory."""
+        return DenseFeatures(self.tensor(), 3 if self._index is None else 1)
 
     def tensor(self) -> Tensor:
         """All features as one tensor in memory."""

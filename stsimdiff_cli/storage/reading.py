@@ -12,6 +12,7 @@ from ..records import TRACES, CompressedVideo, VideoTokens
 from ..token_features import DenseFeatures, TokenFeatures
 from .formats import REMAKE
 from .header import read_header
+from .packing import PACKED, SCALE
 from .regular import check_file
 from .schema import CompressedHeader, check_values
 
@@ -47,6 +48,7 @@ class StoredVideo:
         self.grid = found.record.grid
         self.compressed = isinstance(found.record, CompressedHeader)  # else it is a tokens file
         self.versions = found.record.versions  # of the packages that wrote it
+        self.packing = found.record.packing  # of its features; None if they are stored as floats
         self.method: dict[str, Any] = {}
         self.counts: dict[str, int] = {}
         if isinstance(found.record, CompressedHeader):
@@ -95,9 +97,8 @@ class StoredVideo:
                 f"{self.path} is already compressed.", "Give the tokens file (`stsimdiff encode`) or the video."
             )
         try:
-            if in_memory:
-                return VideoTokens.of(self.grid, self._tensors())
-            features = self._file_features()
+            features = self._dense_features() if in_memory else self._file_features()
+            features |= self._unpacking(features)
             return VideoTokens(
                 self.grid, features.pop("features"), deepstack=features.pop("deepstack", None), evidence=features
             )
@@ -108,21 +109,38 @@ class StoredVideo:
         """The contents of a compressed file, in memory, checked."""
         tensors = self._tensors()
         try:
+            features: dict[str, TokenFeatures] = {
+                name: DenseFeatures(tensor, token_dims=1) for name, tensor in tensors.items() if name not in TRACES
+            }
+            features |= self._unpacking(features)
             video = CompressedVideo(
                 grid=self.grid,
-                features=DenseFeatures(tensors["features"], token_dims=1),
+                features=features["features"],
                 index=tensors["index"],
                 kind=tensors["kind"],
                 community=tensors["community"],
                 importance=tensors.get("importance"),
                 method=self.method,
                 counts=self.counts,
-                deepstack=DenseFeatures(tensors["deepstack"], token_dims=1) if "deepstack" in tensors else None,
+                deepstack=features.get("deepstack"),
                 traces={name: tensors[name] for name in TRACES if name in tensors},
             )
         except (KeyError, ValueError) as error:
             raise FileFormatError(f"{self.path} was edited: {error}.", REMAKE) from error
         return video
+
+    def _dense_features(self) -> dict[str, TokenFeatures]:
+        return {name: DenseFeatures(tensor) for name, tensor in self._tensors().items()}
+
+    def _unpacking(self, stored: dict[str, TokenFeatures]) -> dict[str, TokenFeatures]:
+        """The packed ones of some features, with their scales, which are removed from `stored`."""
+        if self.packing is None:
+            return {}
+        from .packed import PackedFeatures
+
+        packed = {name: stored.pop(name + SCALE) for name in PACKED if name in stored}
+        width = self.grid.width
+        return {name: PackedFeatures(stored[name], scales, width, self.packing) for name, scales in packed.items()}
 
     def _file_features(self) -> dict[str, TokenFeatures]:
         from .file_features import FileFeatures

@@ -15,23 +15,31 @@ from ..records import ArchiveMark, CompressedVideo, TokenGrid, VideoTokens
 from ..token_features import DenseFeatures, TokenFeatures
 from .atomic import whole_file
 from .directory import LONGEST
-from .formats import COMPRESSED, DIGEST, KEY, TOKENS, VERSION
+from .formats import COMPRESSED, DIGEST, KEY, PACKED_VERSION, TOKENS, VERSION
 from .header import digest, encode_header
 from .schema import most_tokens
 
 if TYPE_CHECKING:
-    from .tensor_file import Spec
+    from torch import Tensor
+
+    from .form import Form
 
 _BLOCK = 1 << 24  # bytes written at a time
 
 
-def save_tokens(path: str | Path, tokens: VideoTokens) -> int:
-    """Write a tokens file atomically; returns its size in bytes."""
-    return _save(Path(path), TOKENS, tokens.grid, tokens.tensors, {})
+def save_tokens(path: str | Path, tokens: VideoTokens, store: str | None = None) -> int:
+    """Write a tokens file atomically; returns its size in bytes. `store` as for `save_compressed`."""
+    return _save(Path(path), TOKENS, tokens.grid, tokens.tensors, {}, store)
 
 
-def save_compressed(path: str | Path, video: CompressedVideo, mark: ArchiveMark | None = None) -> int:
-    """Write a compressed file atomically; returns its size in bytes. `mark` names its item if it is one of many."""
+def save_compressed(
+    path: str | Path, video: CompressedVideo, mark: ArchiveMark | None = None, store: str | None = None
+) -> int:
+    """Write a compressed file atomically; returns its size in bytes. `mark` names its item if it is one of many.
+
+    `store` is the form of the features, one of packing.STORES; None leaves them as they are, packed ones too.
+    RequestError for features that are too large for it.
+    """
     if video.grid.tokens > most_tokens(len(video.index)):
         raise RequestError(
             f"{len(video.index)} of {video.grid.tokens} tokens are too few for a compressed file.",
@@ -45,7 +53,7 @@ def save_compressed(path: str | Path, video: CompressedVideo, mark: ArchiveMark 
         **{name: DenseFeatures(tensor, tensor.ndim) for name, tensor in small.items()},
     }
     entries = {"method": video.method, "counts": video.counts, **archive_entry(mark)}
-    return _save(Path(path), COMPRESSED, video.grid, tensors, entries)
+    return _save(Path(path), COMPRESSED, video.grid, tensors, entries, store)
 
 
 def archive_entry(mark: ArchiveMark | None) -> dict[str, Any]:
@@ -53,15 +61,25 @@ def archive_entry(mark: ArchiveMark | None) -> dict[str, Any]:
     return {} if mark is None else {"archive": asdict(mark)}
 
 
-def _save(path: Path, name: str, grid: TokenGrid, tensors: Mapping[str, TokenFeatures], entries: dict[str, Any]) -> int:
-    with whole_file(path) as temporary:
-        specs = {tensor: (values.dtype, values.shape) for tensor, values in tensors.items()}
-        with closing(VideoFileWriter(temporary, name, grid, specs, entries)) as writer:
-            for tensor, values in tensors.items():
-                row = math.prod(values.shape[1:]) * values.dtype.itemsize
-                for _, rows in values.chunks(max(1, _BLOCK // max(row, 1))):  # features may be larger than memory
-                    writer.append(tensor, rows)
-            writer.finish(grid)
+def _save(
+    path: Path,
+    name: str,
+    grid: TokenGrid,
+    tensors: Mapping[str, TokenFeatures],
+    entries: dict[str, Any],
+    store: str | None,
+) -> int:
+    from .form import Form, still_packed
+
+    tensors, packing = still_packed(tensors, store)
+    specs = {tensor: (values.dtype, values.shape) for tensor, values in tensors.items()}
+    form = Form(store, specs) if packing is None else Form.of_packed(packing, specs)
+    with whole_file(path) as temporary, closing(VideoFileWriter(temporary, name, grid, form, entries)) as writer:
+        for tensor, values in tensors.items():
+            row = math.prod(values.shape[1:]) * values.dtype.itemsize
+            for _, rows in values.chunks(max(1, _BLOCK // max(row, 1))):  # features may be larger than memory
+                writer.append(tensor, rows)
+        writer.finish(grid)
     return path.stat().st_size
 
 
@@ -72,9 +90,7 @@ class VideoFileWriter:
     whose header is at least as long as the final one.
     """
 
-    def __init__(
-        self, path: Path, name: str, draft: TokenGrid, specs: Mapping[str, Spec], entries: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, path: Path, name: str, draft: TokenGrid, form: Form, entries: Mapping[str, Any]) -> None:
         from importlib.metadata import version
 
         import torch
@@ -82,16 +98,24 @@ class VideoFileWriter:
         from .tensor_file import TensorFileWriter, header_bytes
 
         versions = {"stsimdiff": __version__, "torch": torch.__version__, "transformers": version("transformers")}
-        self._entries = {"format": f"{name}/{VERSION}", "versions": versions, **entries}
-        metadata = {KEY: encode_header(self._entries, draft, dict.fromkeys(specs, "0" * 8)), DIGEST: "0" * 64}
-        reserve = header_bytes(specs, metadata)
+        self._form, number = form, VERSION
+        if form.packing is not None:
+            entries, number = {**entries, "packing": asdict(form.packing)}, PACKED_VERSION
+        self._entries = {"format": f"{name}/{number}", "versions": versions, **entries}
+        metadata = {KEY: encode_header(self._entries, draft, dict.fromkeys(form.specs, "0" * 8)), DIGEST: "0" * 64}
+        reserve = header_bytes(form.specs, metadata)
         if reserve > LONGEST:
             raise RequestError(
                 f"{len(draft.seconds)} slots are too many for one file: its header would have {reserve} bytes.",
                 f"At most {LONGEST} bytes are possible; choose fewer frames.",
             )
-        self._file = TensorFileWriter(path, specs, reserve)
-        self.append, self.close = self._file.append, self._file.close
+        self._file = TensorFileWriter(path, form.specs, reserve)
+        self.close = self._file.close
+
+    def append(self, name: str, rows: Tensor) -> None:
+        """Write the next rows of a tensor that the form was given. Errors as Form.stored, and TensorFileWriter."""
+        for stored, tensor in self._form.stored(name, rows).items():
+            self._file.append(stored, tensor)
 
     def finish(self, grid: TokenGrid) -> None:
         """Write the header and close the file; `grid` describes the rows that were written."""
