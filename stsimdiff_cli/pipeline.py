@@ -15,7 +15,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .errors import RequestError
 from .methods.base import Method
@@ -27,9 +27,12 @@ from .models.loading.memory import enough_memory
 from .models.loading.runtime import Runtime, selection_device
 from .models.question import check_question
 from .ratio import ALL, Ratio, parse_ratio
-from .records import CompressedVideo, FrameStream, TokenGrid, VideoTokens
+from .records import ArchiveMark, CompressedVideo, FrameStream, TokenGrid, VideoTokens
+from .storage.byte_budget import ByteBudget
 from .storage.finite import check_encoded
+from .storage.form import forms_by_size
 from .storage.sinks import Destination, open_sink
+from .storage.writing import FileSize, compressed_size
 from .timing import Stopwatch
 from .token_features import DenseFeatures
 from .video import Sampling, open_stream
@@ -213,6 +216,74 @@ def compress_tokens(
         counts=selection.counts,
         traces=selection.traces,
     )
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Kept tokens whose file has as many bytes as it may."""
+
+    video: CompressedVideo
+    store: str | None  # the form in which it fits, for save_compressed
+
+
+def compress_to(
+    tokens: VideoTokens,
+    amount: Ratio | ByteBudget,
+    method: str | Method = "st-simdiff",
+    store: str | None = None,
+    mark: ArchiveMark | None = None,
+    **options: Any,
+) -> Fitted:
+    """`compress_tokens` with a ratio, or with the bytes that the file may have. `options` are its other arguments."""
+    if isinstance(amount, Ratio):
+        return Fitted(compress_tokens(tokens, amount, method, **options), store)
+    return _compress_to_bytes(tokens, amount, method, store, mark, **options)
+
+
+def _compress_to_bytes(
+    tokens: VideoTokens,
+    budget: ByteBudget,
+    method: str | Method,
+    store: str | None,
+    mark: ArchiveMark | None,
+    **options: Any,
+) -> Fitted:
+    """Keep as many tokens as fit into a file of so many bytes, header included.
+
+    Without `store`, the features get the most bits at which all tokens fit; if not all fit, 4 bits, because at equal
+    bytes more tokens answer more questions than more bits. RequestError if not even one token fits.
+    """
+    most = budget.of(tokens.grid)
+    method = parse_method(method) if isinstance(method, str) else method
+    total = tokens.grid.tokens
+
+    def attempt(kept: int, form: str | None) -> tuple[Fitted, FileSize]:
+        video = compress_tokens(tokens, Fraction(kept, total), method, **options)
+        return Fitted(video, form), compressed_size(video, mark, form)
+
+    forms = [store] if store else forms_by_size(tokens.features)
+    whole: Fitted | None = None
+    for form in forms:  # the largest first
+        if whole is None:
+            whole, _ = attempt(total, form)
+        size = compressed_size(whole.video, mark, form)
+        if size.total <= most:
+            return Fitted(whole.video, form)
+    best, kept, tried = None, total, {total}
+    while True:  # from a size that is known, by what a token takes; sizes of headers differ by some bytes
+        kept = max(1, min(total, kept + (most - size.total) // size.token))
+        if kept in tried or method.keeps_all:
+            break
+        tried.add(kept)
+        fitted, size = attempt(kept, forms[-1])
+        if size.total <= most and (best is None or len(fitted.video.index) > len(best.video.index)):
+            best = fitted
+    if best is None:
+        raise RequestError(
+            f"{most} bytes are too few: the smallest file that {method.name} makes of this video has {size.total}.",
+            "Give more bytes, or encode fewer frames.",
+        )
+    return best
 
 
 def check_length(questions: Iterable[str], model: str) -> None:

@@ -11,7 +11,7 @@ from ..errors import RequestError
 from ..token_features import TokenFeatures
 from .finite import all_finite
 from .packed import PackedFeatures, pack
-from .packing import BITS, FLOATS, PACKED, SCALE, SEED, Packing
+from .packing import BITS, CHOSEN, FLOATS, PACKED, SCALE, SEED, Packing
 from .tensor_file import Spec
 
 
@@ -58,6 +58,13 @@ class Form:
             codes = (*shape[:-1], self.packing.bytes(shape[-1]))
             return {name: (torch.uint8, codes), name + SCALE: (torch.float32, shape[:-1])}
         return {name: (getattr(torch, self.store), shape)}
+
+
+def forms_by_size(features: TokenFeatures) -> list[str | None]:
+    """Forms that a byte budget chooses from, the largest first: as the features are, and fewer bits."""
+    bits = features.packing.bits if isinstance(features, PackedFeatures) else 8 * features.dtype.itemsize
+    fewer: list[str | None] = [name for name, size in CHOSEN.items() if size < bits]
+    return [None, *fewer]
 
 
 def still_packed(

@@ -16,6 +16,8 @@ from ..registry import unknown_name
 FLOATS = ("float32", "bfloat16", "float16")
 #: The packed forms, and their bits for each number.
 BITS = {"int8": 8, "int4": 4, "int3": 3}
+#: The forms that a byte budget chooses from if nobody says one, and their bits, the largest first.
+CHOSEN = {"bfloat16": 16, "int8": 8, "int4": 4}
 STORES = (*FLOATS, *BITS)
 #: What leaves features as they come: in the type that they were computed in, or packed as they were in a file.
 AUTO = "auto"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,15 +45,40 @@ def save_compressed(
             f"{len(video.index)} of {video.grid.tokens} tokens are too few for a compressed file.",
             "Keep at least one in a thousand: --ratio 0.001 or more.",
         )
+    return _save(Path(path), COMPRESSED, video.grid, _tensors(video), _entries(video, mark), store)
+
+
+@dataclass(frozen=True)
+class FileSize:
+    """Bytes of a file as a whole, header included, and of its tensors for each kept token."""
+
+    total: int
+    token: int
+
+
+def compressed_size(video: CompressedVideo, mark: ArchiveMark | None = None, store: str | None = None) -> FileSize:
+    """How large the file would be that `save_compressed` writes; nothing is written, and no features are read."""
+    from .tensor_file import begin_of, row_bytes
+
+    _, form = _formed(_tensors(video), store)
+    _, reserve = _header_room(COMPRESSED, video.grid, form, _entries(video, mark))
+    tensors = sum(row_bytes(spec) * spec[1][0] for spec in form.specs.values())
+    named = [spec for name, spec in form.specs.items() if name not in ("change", "regions")]
+    return FileSize(begin_of(reserve) + tensors, sum(map(row_bytes, named)))
+
+
+def _entries(video: CompressedVideo, mark: ArchiveMark | None) -> dict[str, Any]:
+    return {"method": video.method, "counts": video.counts, **archive_entry(mark)}
+
+
+def _tensors(video: CompressedVideo) -> dict[str, TokenFeatures]:
     kept = {"index": video.index, "kind": video.kind, "community": video.community, "importance": video.importance}
     small = {name: tensor for name, tensor in {**kept, **video.traces}.items() if tensor is not None}
-    tensors: dict[str, TokenFeatures] = {
+    return {
         "features": video.features,
         **({} if video.deepstack is None else {"deepstack": video.deepstack}),
         **{name: DenseFeatures(tensor, tensor.ndim) for name, tensor in small.items()},
     }
-    entries = {"method": video.method, "counts": video.counts, **archive_entry(mark)}
-    return _save(Path(path), COMPRESSED, video.grid, tensors, entries, store)
 
 
 def archive_entry(mark: ArchiveMark | None) -> dict[str, Any]:
@@ -69,11 +94,7 @@ def _save(
     entries: dict[str, Any],
     store: str | None,
 ) -> int:
-    from .form import Form, still_packed
-
-    tensors, packing = still_packed(tensors, store)
-    specs = {tensor: (values.dtype, values.shape) for tensor, values in tensors.items()}
-    form = Form(store, specs) if packing is None else Form.of_packed(packing, specs)
+    tensors, form = _formed(tensors, store)
     with whole_file(path) as temporary, closing(VideoFileWriter(temporary, name, grid, form, entries)) as writer:
         for tensor, values in tensors.items():
             row = math.prod(values.shape[1:]) * values.dtype.itemsize
@@ -81,6 +102,32 @@ def _save(
                 writer.append(tensor, rows)
         writer.finish(grid)
     return path.stat().st_size
+
+
+def _formed(tensors: Mapping[str, TokenFeatures], store: str | None) -> tuple[Mapping[str, TokenFeatures], Form]:
+    """The tensors as they are given to a writer, and the form that it gives them."""
+    from .form import Form, still_packed
+
+    tensors, packing = still_packed(tensors, store)
+    specs = {tensor: (values.dtype, values.shape) for tensor, values in tensors.items()}
+    return tensors, Form(store, specs) if packing is None else Form.of_packed(packing, specs)
+
+
+def _header_room(name: str, draft: TokenGrid, form: Form, entries: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+    """All entries of the header besides grid and checksums, and the bytes that are reserved for it."""
+    from importlib.metadata import version
+
+    import torch
+
+    from .tensor_file import header_bytes
+
+    versions = {"stsimdiff": __version__, "torch": torch.__version__, "transformers": version("transformers")}
+    number = VERSION
+    if form.packing is not None:
+        entries, number = {**entries, "packing": asdict(form.packing)}, PACKED_VERSION
+    entries = {"format": f"{name}/{number}", "versions": versions, **entries}
+    metadata = {KEY: encode_header(entries, draft, dict.fromkeys(form.specs, "0" * 8)), DIGEST: "0" * 64}
+    return entries, header_bytes(form.specs, metadata)
 
 
 class VideoFileWriter:
@@ -91,19 +138,10 @@ class VideoFileWriter:
     """
 
     def __init__(self, path: Path, name: str, draft: TokenGrid, form: Form, entries: Mapping[str, Any]) -> None:
-        from importlib.metadata import version
+        from .tensor_file import TensorFileWriter
 
-        import torch
-
-        from .tensor_file import TensorFileWriter, header_bytes
-
-        versions = {"stsimdiff": __version__, "torch": torch.__version__, "transformers": version("transformers")}
-        self._form, number = form, VERSION
-        if form.packing is not None:
-            entries, number = {**entries, "packing": asdict(form.packing)}, PACKED_VERSION
-        self._entries = {"format": f"{name}/{number}", "versions": versions, **entries}
-        metadata = {KEY: encode_header(self._entries, draft, dict.fromkeys(form.specs, "0" * 8)), DIGEST: "0" * 64}
-        reserve = header_bytes(form.specs, metadata)
+        self._form = form
+        self._entries, reserve = _header_room(name, draft, form, entries)
         if reserve > LONGEST:
             raise RequestError(
                 f"{len(draft.seconds)} slots are too many for one file: its header would have {reserve} bytes.",
