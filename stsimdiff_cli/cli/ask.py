@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..models.loading.runtime import Runtime
     from ..pipeline import Context
     from ..records import CompressedVideo, VideoTokens
+    from ..storage.stretch import Stretch
 
 
 def ask(
@@ -40,6 +41,24 @@ def ask(
     model: options.Model = None,
     frames: options.Frames = None,
     fps: options.Fps = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            help="Start of the part to ask about: seconds, mm:ss or hh:mm:ss.",
+            show_default=False,
+            rich_help_panel=options.FRAMES,
+        ),
+    ] = None,
+    end: Annotated[
+        str | None,
+        typer.Option(
+            "--to",
+            help="End of the part to ask about, likewise.",
+            show_default=False,
+            rich_help_panel=options.FRAMES,
+        ),
+    ] = None,
     decode_workers: options.DecodeWorkers = None,
     inside: Annotated[
         str | None,
@@ -74,15 +93,20 @@ def ask(
     """Answer questions about one or more videos.
 
     The kept tokens of a file enter the LLM once, and every question continues from there. The LLM is loaded once for
-    all files. The vision encoder is loaded only for a video. For a folder, the result is JSON, one line for every file.
+    all files. The vision encoder is loaded only for a video. With --from and --to, only that part enters, and only its
+    features are read. For a folder, the result is JSON, one line for every file.
     """
     from ..models.inference.model_cache import ModelCache, NoModelCache
     from ..models.loading.runtime import Runtime
     from ..models.question import check_generation, check_question
+    from ..storage.stretch import parse_stretch
 
     check_generation(max_new_tokens, temperature, seed)
     if (inside is None) != (ratio is None):
         raise RequestError("--inside and --ratio must be given together.", "Write e.g. --inside fastv --ratio 0.3")
+    stretch = parse_stretch(start, end)
+    if stretch is not None and inside is not None:
+        raise RequestError("--inside works on whole videos.", "Leave out --inside, or --from and --to.")
     files = _leading_files(file, questions or [])
     asked = (questions or [])[len(files) - 1 :]
     lines = any(path.is_dir() for path in files)
@@ -107,6 +131,7 @@ def ask(
         frames=frames,
         fps=fps,
         workers=decode_workers,
+        stretch=stretch,
         runtime=runtime,
         inside=(inside, ratio) if inside and ratio else None,
         generation={"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed},
@@ -166,6 +191,7 @@ class _Asker:
     frames: int | None  # frames, fps and workers: only for a video
     fps: float | None
     workers: int | None
+    stretch: Stretch | None  # the part to ask about; None: everything
     runtime: Runtime
     inside: tuple[str, str] | None  # method that prunes inside the LLM, and its ratio
     generation: dict[str, Any]  # keyword arguments of Conversation.ask
@@ -187,7 +213,9 @@ class _Asker:
             pipeline.check_length(self.given, self.model or EMBEDDED)
         timer = Stopwatch(self.runtime.device)
         context = Context(self.models, timer)
-        video = common.open_input(file, self.model, self.frames, self.fps, self.runtime, context, workers=self.workers)
+        video = common.open_input(
+            file, self.model, self.frames, self.fps, self.runtime, context, workers=self.workers, stretch=self.stretch
+        )
         common.introduce(video.grid.model.id)
         conversation = self._conversation(file, video, context)
         if title and not self.json:
@@ -211,6 +239,8 @@ class _Asker:
                     "file": str(file),
                     "model": video.grid.model.id,
                     "tokens": video.grid.tokens,
+                    "from": self.stretch.start if self.stretch else None,
+                    "to": self.stretch.end if self.stretch else None,
                     "kept": alive[-1] if alive else len(conversation.index),
                     "inside": self.inside[0] if self.inside else None,
                     "answers": answers,

@@ -46,7 +46,9 @@ class FileFeatures:
         self._dtype = TYPES[entry.dtype]
         self._shape = entry.shape
         self._start = entry.begin
-        self._checksum = _RunningChecksum(path, name, checksum, math.prod(self.shape) * self.dtype.itemsize)
+        self._checksum: _RunningChecksum | _FiniteOnly = _RunningChecksum(
+            path, name, checksum, math.prod(self.shape) * self.dtype.itemsize
+        )
         self._index: Tensor | None = None  # of gathered tokens: flat positions in the file
         self._device = torch.device("cpu")
 
@@ -84,6 +86,12 @@ class FileFeatures:
             chunk = buffer[: end - begin]
             self._read(begin, chunk)
             yield begin, chunk.to(self.device)
+
+    def part(self, begin: int, end: int) -> FileFeatures:
+        """The rows from `begin` to `end`. Nothing else is read, so there is no checksum to compare."""
+        shape = (end - begin, *self.shape[1:])
+        start = self._start + begin * self._row_bytes
+        return self._like(_shape=shape, _start=start, _checksum=_FiniteOnly(self.path, self.name))
 
     def gather(self, index: Tensor) -> FileFeatures:
         """The tokens at flat positions `index` (M,), ascending: (M, ...). They stay in the file."""
@@ -185,6 +193,21 @@ class _RunningChecksum:
     def _restart(self) -> None:
         self.seen = self.crc = 0
         self.finite = True
+
+
+class _FiniteOnly:
+    """In the place of a checksum for a part of a tensor: its numbers are finite."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.path, self.name = path, name
+
+    def update(self, _offset: int, _data: memoryview, numbers: Tensor) -> None:
+        """Look at the numbers that were read."""
+        if not all_finite(numbers):
+            raise FileFormatError(f"{self.path} cannot be used: {self.name} holds numbers that are not finite.", REMAKE)
+
+    def ensure(self, _read_all: Callable[[], None]) -> None:
+        """Nothing more can be known."""
 
 
 def _runs(index: Tensor) -> list[tuple[int, int]]:

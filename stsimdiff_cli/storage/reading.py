@@ -19,6 +19,8 @@ from .schema import CompressedHeader, check_values
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from .file_features import FileFeatures
+
 #: The types of numbers that numpy has, too.
 NUMPY = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "U8": "u1"}
 #: The note about a file before 0.2.
@@ -97,13 +99,49 @@ class StoredVideo:
                 f"{self.path} is already compressed.", "Give the tokens file (`stsimdiff encode`) or the video."
             )
         try:
-            features = self._dense_features() if in_memory else self._file_features()
+            features: dict[str, TokenFeatures] = {}
+            features |= self._dense_features() if in_memory else self._file_features()
             features |= self._unpacking(features)
             return VideoTokens(
                 self.grid, features.pop("features"), deepstack=features.pop("deepstack", None), evidence=features
             )
         except (KeyError, ValueError) as error:
             raise FileFormatError(f"{self.path} was edited: {error}.", REMAKE) from error
+
+    def part(self, slots: range) -> CompressedVideo:
+        """The tokens of some slots of either kind of file, in memory; the grid is that of the whole video.
+
+        Of the features only these are read, so damage that leaves them finite numbers is not noticed. All tokens of a
+        tokens file count as kept.
+        """
+        import torch
+
+        cells = self.grid.shape[1] * self.grid.shape[2]
+        first, last = slots.start * cells, slots.stop * cells
+        if self.compressed:
+            stored = self.array("index")
+            begin, end = (int(place) for place in stored.searchsorted([first, last]))
+            index = torch.tensor(stored[begin:end])
+        else:
+            begin, end = slots.start, slots.stop
+            index = torch.arange(first, last)
+        rows: dict[str, TokenFeatures] = {}
+        for name, values in self._file_features().items():
+            if name.removesuffix(SCALE) in PACKED:
+                read = values.part(begin, end).tensor()
+                rows[name] = DenseFeatures(read if self.compressed else read.flatten(0, 2), token_dims=1)
+        rows |= self._unpacking(rows)
+        return CompressedVideo(
+            grid=self.grid,
+            features=rows["features"],
+            index=index,
+            kind=torch.zeros(len(index), dtype=torch.uint8),
+            community=torch.full((len(index),), -1),
+            importance=None,
+            method=self.method,
+            counts={},
+            deepstack=rows.get("deepstack"),
+        )
 
     def video(self) -> CompressedVideo:
         """The contents of a compressed file, in memory, checked."""
@@ -142,7 +180,7 @@ class StoredVideo:
         width = self.grid.width
         return {name: PackedFeatures(stored[name], scales, width, self.packing) for name, scales in packed.items()}
 
-    def _file_features(self) -> dict[str, TokenFeatures]:
+    def _file_features(self) -> dict[str, FileFeatures]:
         from .file_features import FileFeatures
 
         return {name: FileFeatures(self.path, name, crc) for name, crc in self._checksums.items()}
