@@ -19,6 +19,7 @@ from stsimdiff_cli.evaluation.tables import tables
 from stsimdiff_cli.evaluation.text_table import TextTable
 
 sys.path.append(str(Path(__file__).parents[1]))
+from benchmarks import when_tables
 from benchmarks.bits import tables as bits
 from benchmarks.real import tables as real
 
@@ -48,6 +49,8 @@ def _tables(report: dict[str, Any]) -> list[TextTable]:
     """All tables of a report of any kind."""
     if bits.is_bits(report):
         return bits.tables(report)
+    if report["format"] == when_tables.FORMAT:
+        return when_tables.tables(report)
     return real.tables(report) if real.is_real(report) else tables(report)
 
 

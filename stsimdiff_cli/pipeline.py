@@ -306,11 +306,17 @@ def all_tokens(tokens: VideoTokens) -> CompressedVideo:
 
 @enough_memory("read the video's tokens", _LESS)
 def converse(
-    video: CompressedVideo, runtime: Runtime = Runtime(), *, model: str | None = None, context: Context = Context()
+    video: CompressedVideo,
+    runtime: Runtime = Runtime(),
+    *,
+    model: str | None = None,
+    attention: bool = False,
+    context: Context = Context(),
 ) -> Conversation:
     """Load the LLM without its vision encoder and prefill it with the kept tokens once, for any number of questions.
 
-    `model` says where the checkpoint is, if not where the file says; RequestError if it did not make the tokens.
+    `model` says where the checkpoint is, if not where the file says; RequestError if it did not make the tokens. With
+    `attention`, answers say which slots they looked at (Answer.slots).
     """
     from .models.inference.conversation import Conversation
 
@@ -318,9 +324,9 @@ def converse(
     timer.step("load")
     family = matching_family(video.grid.model, model, context.models)
     check_layout(family, video.grid)
-    language = context.models.language_model(family, runtime.resolve(family.checkpoint))
+    language = context.models.language_model(family, runtime.resolve(family.checkpoint), attention_rows=attention)
     timer.step("prefill")
-    conversation = Conversation(language, video.grid, video.embeddings, video.index)
+    conversation = Conversation(language, video.grid, video.embeddings, video.index, attention)
     timer.stop()
     return conversation
 

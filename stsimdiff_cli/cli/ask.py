@@ -59,6 +59,10 @@ def ask(
             rich_help_panel=options.FRAMES,
         ),
     ] = None,
+    when: Annotated[
+        bool,
+        typer.Option("--when", help="Show the times that each answer looked at most.", rich_help_panel=options.ANSWERS),
+    ] = False,
     decode_workers: options.DecodeWorkers = None,
     inside: Annotated[
         str | None,
@@ -107,6 +111,8 @@ def ask(
     stretch = parse_stretch(start, end)
     if stretch is not None and inside is not None:
         raise RequestError("--inside works on whole videos.", "Leave out --inside, or --from and --to.")
+    if when and inside is not None:
+        raise RequestError("--when works with tokens that stay in all layers.", "Leave out --inside, or --when.")
     files = _leading_files(file, questions or [])
     asked = (questions or [])[len(files) - 1 :]
     lines = any(path.is_dir() for path in files)
@@ -132,6 +138,7 @@ def ask(
         fps=fps,
         workers=decode_workers,
         stretch=stretch,
+        when=when,
         runtime=runtime,
         inside=(inside, ratio) if inside and ratio else None,
         generation={"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed},
@@ -192,6 +199,7 @@ class _Asker:
     fps: float | None
     workers: int | None
     stretch: Stretch | None  # the part to ask about; None: everything
+    when: bool  # whether times are shown
     runtime: Runtime
     inside: tuple[str, str] | None  # method that prunes inside the LLM, and its ratio
     generation: dict[str, Any]  # keyword arguments of Conversation.ask
@@ -230,6 +238,8 @@ class _Asker:
             if not self.json:
                 output.result("")
             answers.append(_row(question, answer))
+            if self.when:
+                self._show_when(answer.slots, video.grid.seconds, answers[-1])
             if conversation.alive_per_layer:
                 answers[-1]["live"] = conversation.alive_per_layer
         if self.json:
@@ -247,6 +257,14 @@ class _Asker:
                     "seconds": {**timer.seconds, "total": timer.total()},
                 }
             )
+
+    def _show_when(self, shares: tuple[float, ...], seconds: tuple[float, ...], row: dict[str, Any]) -> None:
+        """Add the times that an answer looked at to its row, or show them."""
+        from .timeline import highest, timeline
+
+        row["when"] = highest(shares, seconds)
+        if shares and not self.json:
+            output.stderr.print(f"[dim]{timeline(shares, seconds)}[/]")
 
     def write_line(self, file: Path, questions: Iterable[str]) -> None:
         """Ask every question about a file of many, and print the answers as one line, or why there are none."""
@@ -271,7 +289,7 @@ class _Asker:
             method, ratio = self.inside
             return pipeline.converse_inside(video, ratio, method, self.runtime, model=self.model, context=context)
         kept = pipeline.all_tokens(video) if isinstance(video, VideoTokens) else video
-        return pipeline.converse(kept, self.runtime, model=self.model, context=context)
+        return pipeline.converse(kept, self.runtime, model=self.model, attention=self.when, context=context)
 
 
 def _row(question: str, answer: Any) -> dict[str, Any]:
