@@ -35,7 +35,7 @@ class TokenFeatures(Protocol):
 
     @property
     def chunk_rows(self) -> int:
-        """How many rows to read per step: all of them in memory, about 128 MB from a file."""
+        """How many rows to read per step: all of them in memory, about 128 MB from a file, 32 MB if packed."""
 
     def chunks(self, rows: int | None = None, wanted: Tensor | None = None) -> Iterator[tuple[int, Tensor]]:
         """Yield the first row and the numbers (n, ...) of each chunk of at most `rows` rows (default: `chunk_rows`).

@@ -23,7 +23,7 @@ from torch import Tensor
 from ..token_features import TokenFeatures, describe
 from .packing import Packing
 
-CHUNK = 1 << 27  # bytes of unpacked features that a pass makes at a time
+CHUNK = 1 << 25  # bytes of unpacked features that a pass makes at a time; on the way it holds a few times as much
 _BLOCK = 1 << 22  # numbers that are packed at a time
 _SEARCHED = 4  # bits up to which scales are searched
 _SHRINK = tuple(1 - 0.06 * step for step in range(11))  # of the scale that reaches the largest number
@@ -156,7 +156,7 @@ class PackedFeatures:
 
     @property
     def chunk_rows(self) -> int:
-        """Rows of about 128 MB when they are unpacked."""
+        """Rows of about 32 MB when they are unpacked."""
         numbers = max(1, torch.Size(self.shape[1:]).numel())
         return max(1, CHUNK // (4 * numbers))
 

@@ -63,7 +63,7 @@ def test_slots_near_an_event_are_its_own_and_the_two_next_to_them():
     assert when._near(Event("vanish", 0, 0, "start"), 3).tolist() == [True, True, False]
 
 
-@pytest.mark.parametrize("name", ["when"])
+@pytest.mark.parametrize("name", ["bits", "when"])
 def test_a_report_is_of_the_shipped_model(name):
     report = json.loads((REPORTS / name / "report.json").read_text())
     assert (report["model"], report["fingerprint"]) == ("tiny", open_family("tiny").checkpoint.fingerprint)
