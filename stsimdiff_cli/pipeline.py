@@ -15,7 +15,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .errors import RequestError
 from .methods.base import Method
@@ -28,8 +28,11 @@ from .models.loading.runtime import Runtime, selection_device
 from .models.question import check_question
 from .ratio import ALL, Ratio, parse_ratio
 from .records import ArchiveMark, CompressedVideo, FrameSize, FrameStream, Sizing, TokenGrid, VideoTokens
+from .storage.byte_budget import ByteBudget
 from .storage.finite import check_encoded
-from .storage.sinks import open_sink
+from .storage.form import forms_by_size
+from .storage.sinks import Destination, open_sink
+from .storage.writing import FileSize, compressed_size
 from .timing import Stopwatch
 from .token_features import DenseFeatures
 from .video import Sampling, open_stream
@@ -78,14 +81,15 @@ def encode_video(
     *,
     revision: str | None = None,
     evidence: Iterable[str] = (),
-    to: Path | None = None,
+    to: Path | Destination | None = None,
     context: Context = Context(),
 ) -> VideoTokens:
     """Decode the chosen frames of a video and encode them into visual tokens, a few frames at a time.
 
     `evidence` names what the vision encoder should record for methods ("saliency", "keys"). Memory holds the tokens
     and a few chunks of frames; with `to`, the tokens are written to that tokens file while they are encoded, and stay
-    there. Frames that cannot be decoded are left out; their times are in `grid.source.missing_seconds`.
+    there; a Destination says more about the file. Frames that cannot be decoded are left out; their times are in
+    `grid.source.missing_seconds`.
 
     Raises RequestError for a wrong request, VideoError for a video that cannot be read, ModelError for a checkpoint
     that cannot be used.
@@ -96,7 +100,7 @@ def encode_video(
         family = context.models.family(model, revision)
     with timer.during("scan"):
         stream = open_stream(path, sampling_for(family, sampling), CHUNK)  # includes the video's SHA-256
-    return _encode(stream, family, runtime, evidence, to, None, replace(context, timer=timer))
+    return _encode(stream, family, runtime, evidence, to, replace(context, timer=timer))
 
 
 def sampling_for(family: Family, sampling: Sampling) -> Sampling:
@@ -117,18 +121,14 @@ def encode_frames(
     *,
     revision: str | None = None,
     evidence: Iterable[str] = (),
-    to: Path | None = None,
-    mark: ArchiveMark | None = None,
+    to: Path | Destination | None = None,
     context: Context = Context(),
 ) -> VideoTokens:
-    """Encode frames that arrive in chunks. Parameters and errors as `encode_video`.
-
-    `mark` is written into the file `to`: which item of an archive it is.
-    """
+    """Encode frames that arrive in chunks. Parameters and errors as `encode_video`."""
     timer = context.timing(runtime)
     with timer.during("load"):
         family = context.models.family(model, revision)
-    return _encode(stream, family, runtime, evidence, to, mark, replace(context, timer=timer))
+    return _encode(stream, family, runtime, evidence, to, replace(context, timer=timer))
 
 
 @enough_memory("encode the video", "Lower --frames, use --dtype bfloat16, or a smaller checkpoint.")
@@ -137,8 +137,7 @@ def _encode(
     family: Family,
     runtime: Runtime,
     evidence: Iterable[str],
-    to: Path | None,
-    mark: ArchiveMark | None,
+    to: Path | Destination | None,
     context: Context,
 ) -> VideoTokens:
     timer = context.timing(runtime)
@@ -150,7 +149,7 @@ def _encode(
     missing: list[float] = []
     seconds: list[float] = []
     grid: TokenGrid | None = None
-    with open_sink(to, mark) as sink, closing(prefetched(stream.chunks)) as ahead:
+    with open_sink(to) as sink, closing(prefetched(stream.chunks)) as ahead:
         timer.step("decode")
         for part in rechunked(ahead, chunk, missing):
             context.progress("decode", min(len(seconds) * depth + len(part.seconds), count), count)
@@ -251,6 +250,74 @@ def compress_tokens(
     )
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """Kept tokens whose file has as many bytes as it may."""
+
+    video: CompressedVideo
+    store: str | None  # the form in which it fits, for save_compressed
+
+
+def compress_to(
+    tokens: VideoTokens,
+    amount: Ratio | ByteBudget,
+    method: str | Method = "st-simdiff",
+    store: str | None = None,
+    mark: ArchiveMark | None = None,
+    **options: Any,
+) -> Fitted:
+    """`compress_tokens` with a ratio, or with the bytes that the file may have. `options` are its other arguments."""
+    if isinstance(amount, Ratio):
+        return Fitted(compress_tokens(tokens, amount, method, **options), store)
+    return _compress_to_bytes(tokens, amount, method, store, mark, **options)
+
+
+def _compress_to_bytes(
+    tokens: VideoTokens,
+    budget: ByteBudget,
+    method: str | Method,
+    store: str | None,
+    mark: ArchiveMark | None,
+    **options: Any,
+) -> Fitted:
+    """Keep as many tokens as fit into a file of so many bytes, header included.
+
+    Without `store`, the features get the most bits at which all tokens fit; if not all fit, 4 bits, because at equal
+    bytes more tokens answer more questions than more bits. RequestError if not even one token fits.
+    """
+    most = budget.of(tokens.grid)
+    method = parse_method(method) if isinstance(method, str) else method
+    total = tokens.grid.tokens
+
+    def attempt(kept: int, form: str | None) -> tuple[Fitted, FileSize]:
+        video = compress_tokens(tokens, Fraction(kept, total), method, **options)
+        return Fitted(video, form), compressed_size(video, mark, form)
+
+    forms = [store] if store else forms_by_size(tokens.features)
+    whole: Fitted | None = None
+    for form in forms:  # the largest first
+        if whole is None:
+            whole, _ = attempt(total, form)
+        size = compressed_size(whole.video, mark, form)
+        if size.total <= most:
+            return Fitted(whole.video, form)
+    best, kept, tried = None, total, {total}
+    while True:  # from a size that is known, by what a token takes; sizes of headers differ by some bytes
+        kept = max(1, min(total, kept + (most - size.total) // size.token))
+        if kept in tried or method.keeps_all:
+            break
+        tried.add(kept)
+        fitted, size = attempt(kept, forms[-1])
+        if size.total <= most and (best is None or len(fitted.video.index) > len(best.video.index)):
+            best = fitted
+    if best is None:
+        raise RequestError(
+            f"{most} bytes are too few: the smallest file that {method.name} makes of this video has {size.total}.",
+            "Give more bytes, or encode fewer frames.",
+        )
+    return best
+
+
 def check_length(questions: Iterable[str], model: str) -> None:
     """RequestError for a question that is longer than the context of the model's LLM; no weights are read."""
     long = [question for question in questions if len(question.encode()) > _SHORT]
@@ -271,11 +338,17 @@ def all_tokens(tokens: VideoTokens) -> CompressedVideo:
 
 @enough_memory("read the video's tokens", _LESS)
 def converse(
-    video: CompressedVideo, runtime: Runtime = Runtime(), *, model: str | None = None, context: Context = Context()
+    video: CompressedVideo,
+    runtime: Runtime = Runtime(),
+    *,
+    model: str | None = None,
+    attention: bool = False,
+    context: Context = Context(),
 ) -> Conversation:
     """Load the LLM without its vision encoder and prefill it with the kept tokens once, for any number of questions.
 
-    `model` says where the checkpoint is, if not where the file says; RequestError if it did not make the tokens.
+    `model` says where the checkpoint is, if not where the file says; RequestError if it did not make the tokens. With
+    `attention`, answers say which slots they looked at (Answer.slots).
     """
     from .models.inference.conversation import Conversation
 
@@ -283,9 +356,9 @@ def converse(
     timer.step("load")
     family = matching_family(video.grid.model, model, context.models)
     check_layout(family, video.grid)
-    language = context.models.language_model(family, runtime.resolve(family.checkpoint))
+    language = context.models.language_model(family, runtime.resolve(family.checkpoint), attention_rows=attention)
     timer.step("prefill")
-    conversation = Conversation(language, video.grid, video.embeddings, video.index)
+    conversation = Conversation(language, video.grid, video.embeddings, video.index, attention)
     timer.stop()
     return conversation
 

@@ -233,11 +233,11 @@ class VideoTokens(TensorRecord):
 
     def in_memory(self, *, features: bool = True) -> VideoTokens:
         """The same tokens in memory; with `features=False` only the evidence is read."""
-        evidence: dict[str, TokenFeatures] = {n: DenseFeatures(v.tensor()) for n, v in self.evidence.items()}
+        evidence = {name: values.in_memory() for name, values in self.evidence.items()}
         if not features:
             return VideoTokens(self.grid, self.features, evidence, self.deepstack)
-        deepstack = None if self.deepstack is None else DenseFeatures(self.deepstack.tensor())
-        return VideoTokens(self.grid, DenseFeatures(self.features.tensor()), evidence, deepstack)
+        deepstack = None if self.deepstack is None else self.deepstack.in_memory()
+        return VideoTokens(self.grid, self.features.in_memory(), evidence, deepstack)
 
 
 # --- the tokens that are kept ---------------------------------------------------------------------------------------

@@ -18,10 +18,12 @@ from ..methods.base import Method
 from ..models import EMBEDDED
 from ..models.inference.model_cache import ModelCache
 from ..models.loading.runtime import Runtime
-from ..pipeline import CHUNK, Context, compress_tokens, encode_frames
-from ..ratio import Ratio
+from ..pipeline import CHUNK, Context, compress_to, encode_frames
+from ..ratio import ALL, Ratio
 from ..records import ArchiveMark, FrameStream, VideoTokens
+from ..storage.byte_budget import ByteBudget
 from ..storage.reading import StoredVideo, is_stored
+from ..storage.sinks import Destination
 from ..storage.writing import save_compressed
 from ..timing import Stopwatch
 from ..video import Sampling, open_stream
@@ -48,8 +50,10 @@ class Job:
     runtime: Runtime = Runtime()
     evidence: tuple[str, ...] = ()
     method: Method | None = None
-    ratio: Ratio | None = None
+    ratio: Ratio | None = None  # or
+    size: ByteBudget | None = None
     prompt: str | None = None
+    store: str | None = None  # form of the features, see storage/packing.py
     settings: str = ""  # the hash of all this, see settings.py
 
     @property
@@ -154,21 +158,20 @@ class Performer:
                 job.runtime,
                 revision=job.revision,
                 evidence=job.evidence,
-                to=target if job.method is None else None,
-                mark=mark,
+                to=Destination(target, job.store, mark) if job.method is None else None,
                 context=context,
             )
         source = tokens.grid.source
         known = {"status": SUCCESS, "sha256": source.sha256, "tokens": tokens.grid.tokens}
         if job.method is not None:
             timer.step("select")
-            video = compress_tokens(
-                tokens, job.ratio or "1", job.method, job.runtime, prompt=job.prompt, model=job.model, context=context
-            )
+            amount = job.size or job.ratio or ALL
+            options = {"runtime": job.runtime, "prompt": job.prompt, "model": job.model, "context": context}
+            fitted = compress_to(tokens, amount, job.method, job.store, mark, **options)
             with timer.during("write"):
                 target.parent.mkdir(exist_ok=True)
-                save_compressed(target, video, mark)
-            known["kept"] = len(video.index)
+                save_compressed(target, fitted.video, mark, fitted.store)
+            known["kept"] = len(fitted.video.index)
         missing = len(source.missing_seconds) or None
         return known | {"duration": source.seconds, "missing": missing, "bytes": target.stat().st_size}
 

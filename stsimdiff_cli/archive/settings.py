@@ -62,13 +62,16 @@ def settings_of(job: Job, by_content: bool, videos: bool) -> Settings:
         "attention": job.runtime.attention,
         "quantize": job.runtime.quantize,
     }
-    if job.method is not None and job.ratio is not None:
+    if job.method is not None:
         values |= {
             "method": spelled(job.method),
             "parameters": job.method.parameters(),
-            "ratio": job.ratio.decimal,
+            **({} if job.ratio is None else {"ratio": job.ratio.decimal}),
+            **({} if job.size is None else {"bytes": str(job.size)}),
             "prompt": job.prompt or GENERAL_PROMPT,
         }
+    if job.store is not None:  # folders that were begun without one go on
+        values["store"] = job.store
     return Settings(json.loads(json.dumps(values)), name)
 
 

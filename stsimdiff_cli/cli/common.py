@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ..models.loading.runtime import Runtime
     from ..pipeline import Context
     from ..records import CompressedVideo, FrameSize, Source, VideoTokens
+    from ..storage.stretch import Stretch
     from ..video import Sampling
 
 #: Whether the note about the embedded model has been printed.
@@ -98,8 +99,9 @@ def open_input(
     size: FrameSize | None = None,
     stay: bool = False,
     evidence: Sequence[str] = (),
+    stretch: Stretch | None = None,
 ) -> VideoTokens | CompressedVideo:
-    """Open a tokens file or a compressed file, or encode a video, which `workers` decode.
+    """Open a tokens file or a compressed file, or encode a video, which `workers` decode; of a `stretch`, only that.
 
     With `stay`, the tensors of a tokens file stay on disk and are read in pieces. `evidence` is what a video is encoded
     with. RequestError if frames or their size are chosen for a file that is already encoded.
@@ -108,7 +110,8 @@ def open_input(
     from ..storage.reading import StoredVideo, is_stored
 
     if not is_stored(path):
-        sampling = sampling_of(frames, fps, workers=workers, size=size)
+        start, end = (None, None) if stretch is None else (stretch.start, stretch.end)
+        sampling = sampling_of(frames, fps, start, end, workers=workers, size=size)
         return encode(path, model, sampling, runtime, context, evidence=evidence)
     if frames is not None or fps is not None:
         raise RequestError(f"{path} is already encoded, so its frames are fixed.", "Leave out --frames and --fps.")
@@ -119,6 +122,11 @@ def open_input(
     stored = StoredVideo(path)
     for text in stored.notes:
         output.note(text)
+    if stretch is not None:
+        part = stored.part(stretch.slots(stored.grid))
+        if not len(part.index):
+            raise RequestError(f"No token of {path} was kept {stretch}.", "Choose a longer part, or a higher --ratio.")
+        return part
     return stored.video() if stored.compressed else stored.tokens(in_memory=not stay)
 
 

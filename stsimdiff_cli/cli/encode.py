@@ -17,6 +17,7 @@ def encode(
         typer.Argument(help="Video to encode; or many: folders, files, patterns, lists.", show_default=False),
     ],
     output_path: options.Outputs,
+    store: options.Store = "auto",
     model: options.VideoModel = None,
     revision: options.Revision = None,
     frames: options.Frames = None,
@@ -67,6 +68,8 @@ def encode(
     from ..models.loading.runtime import Runtime
     from ..pipeline import Context
     from ..storage.atomic import check_output
+    from ..storage.packing import parse_store
+    from ..storage.sinks import Destination
     from ..timing import Stopwatch
 
     if revision is not None and (model in (None, *EMBEDDED_FOLDERS) or Path(str(model)).is_dir()):
@@ -74,6 +77,7 @@ def encode(
             "--revision works with Hub checkpoints only.", "Leave it out, or give a Hub id with --model."
         )
     wanted = _evidence(evidence, method)
+    form = parse_store(store)
     size = options.frame_size(min_pixels, max_pixels)
     sampling = common.sampling_of(frames, fps, start, end, decoder, decode_workers, size)
     runtime = Runtime(device, dtype, attn)
@@ -89,6 +93,7 @@ def encode(
             chosen=frames is not None or fps is not None,
             runtime=runtime,
             evidence=tuple(wanted),
+            store=form,
         )
         archive.run(job, videos, many, json)
         return
@@ -105,7 +110,7 @@ def encode(
         Context(models, timer),
         revision=revision,
         evidence=wanted,
-        to=output_file,
+        to=Destination(output_file, form),
     )
     written = output_file.stat().st_size
     grid = tokens.grid
@@ -123,6 +128,7 @@ def encode(
                 "decoder": grid.source.decoder,
                 "grid": grid.shape,
                 "width": grid.width,
+                "store": store,
                 "dtype": str(tokens.features.dtype).removeprefix("torch."),
                 "tokens": grid.tokens,
                 "evidence": sorted(tokens.evidence),

@@ -148,6 +148,13 @@ Dtype = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
+Store = Annotated[
+    str,
+    typer.Option(
+        help="Form of the stored features: auto (as they come), float32, bfloat16, float16, int8, int4 or int3.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 Attn = Annotated[
     str,
     typer.Option(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from ..loading.damage import running
 from ..loading.memory import enough_memory
 from ..loading.quiet import quiet
 from ..question import check_generation, check_text
+from .answer_attention import AnswerAttention
 from .finite import FiniteLogits
 
 if TYPE_CHECKING:
@@ -33,18 +34,25 @@ class Answer:
     tokens: int  # generated
     prompt_tokens: int
     seconds: dict[str, float]  # from the question to the "first_token", and to the end of the "answer"
+    slots: tuple[float, ...] = ()  # (T,) shares of attention, if the conversation reads it: see AnswerAttention
 
 
 class Conversation:
-    """A video in the LLM's cache. Every question starts from the video alone, not from earlier answers."""
+    """A video in the LLM's cache. Every question starts from the video alone, not from earlier answers.
+
+    With `attention`, answers say which slots they looked at; the LLM must have been loaded with `attention_rows`.
+    """
 
     #: One more than the position of the last visual token, which is that among all tokens of the video.
     reach: int = 0
     #: Visual tokens alive after each layer for the last question, if a method prunes between layers; else empty.
     alive_per_layer: Sequence[int] = ()
 
-    def __init__(self, language: LanguageModel, grid: TokenGrid, tokens: Embeddings, index: Tensor) -> None:
+    def __init__(
+        self, language: LanguageModel, grid: TokenGrid, tokens: Embeddings, index: Tensor, attention: bool = False
+    ) -> None:
         self.language = language
+        self.attention = attention
         self.grid = grid
         self.tokens = tokens
         self.index = index
@@ -119,7 +127,9 @@ class Conversation:
         streamer = _TextStreamer(
             language.prompter.tokenizer, lambda text: language.family.answer_text(text, self.grid), on_text
         )
-        with _seeded(language.device, seed), quiet():
+        seen = AnswerAttention(prompt)
+        watching = seen.watching(language) if self.attention else nullcontext()
+        with _seeded(language.device, seed), quiet(), watching:
             language.model.generate(
                 input_ids=prompt.ids.to(language.device)[None],
                 position_ids=language.position_ids(prompt),
@@ -132,7 +142,8 @@ class Conversation:
             )
         cache.crop(prefilled - cache.get_seq_length())  # negative: remove that many tokens
         seconds = {"first_token": streamer.first - start, "answer": time.perf_counter() - start}
-        return Answer(streamer.text, len(streamer.ids), len(prompt.ids), seconds)
+        slots = seen.slots(self.grid) if self.attention else ()
+        return Answer(streamer.text, len(streamer.ids), len(prompt.ids), seconds, slots)
 
 
 class PrunedConversation(Conversation):
