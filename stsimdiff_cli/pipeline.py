@@ -10,13 +10,13 @@ Functions take records and return records. What several calls may share is in a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from contextlib import closing
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .encoding import Note, Progress, decoding
 from .errors import RequestError
 from .methods.base import Method
 from .methods.spec import parse_method, spelled
@@ -27,14 +27,11 @@ from .models.loading.memory import enough_memory
 from .models.loading.runtime import Runtime, selection_device
 from .models.question import check_question
 from .ratio import ALL, Ratio, parse_ratio
-from .records import ArchiveMark, CompressedVideo, FrameStream, TokenGrid, VideoTokens
-from .storage.finite import check_encoded
+from .records import ArchiveMark, CompressedVideo, FrameStream, VideoTokens
 from .storage.sinks import open_sink
 from .timing import Stopwatch
 from .token_features import DenseFeatures
 from .video import Sampling, open_stream
-from .video.prefetch import prefetched
-from .video.rechunk import rechunked
 
 if TYPE_CHECKING:  # these import transformers, which not every stage needs
     from .models.inference.conversation import Conversation, PrunedConversation
@@ -47,8 +44,6 @@ _SHORT = 1024
 CHUNK = 8
 #: What takes less memory in the LLM.
 _LESS = "Use --dtype bfloat16 or --quantize 4bit, a lower --ratio, fewer --frames, or a smaller checkpoint."
-#: Called with a stage ("decode" or "encode"), the number of frames done, and the number of all frames.
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -56,12 +51,14 @@ class Context:
     """What several calls may share. By default they share nothing: models are loaded anew, and nothing is reported.
 
     Pass a context with `models=ModelCache()` to load each model once for many videos, and with `timer=Stopwatch(...)`
-    to add up the seconds of each stage: scan, load, decode, encode, write; the steps of the method; prefill.
+    to add up the seconds of each stage: scan, load, decode, encode, write; the steps of the method; prefill. `note`
+    gets sentences that the user should know.
     """
 
     models: ModelCache = field(default_factory=NoModelCache)
     timer: Stopwatch | None = None
     progress: Progress = lambda *_: None
+    note: Note = lambda _: None
 
     def timing(self, runtime: Runtime) -> Stopwatch:
         """The shared stopwatch, or a new one for the runtime's device."""
@@ -112,49 +109,10 @@ def encode_frames(
     timer = context.timing(runtime)
     timer.step("load")
     family = context.models.family(model, revision)
-    encoder = context.models.vision_encoder(family, runtime.resolve(family.checkpoint), frozenset(evidence))
-    depth, count = family.frames_per_slot, stream.count
-    chunk = max(depth, CHUNK // depth * depth)
-    missing: list[float] = []
-    seconds: list[float] = []
-    grid: TokenGrid | None = None
-    with open_sink(to, mark) as sink, closing(prefetched(stream.chunks)) as ahead:
-        timer.step("decode")
-        for part in rechunked(ahead, chunk, missing):
-            context.progress("decode", min(len(seconds) * depth + len(part.seconds), count), count)
-            timer.step("encode")
-            new = {name: tensor.cpu() for name, tensor in encoder.encode(part.pixels, count).items()}
-            check_encoded(new, part.seconds, family.checkpoint.id)
-            if grid is None:
-                _, h, w, width = new["features"].shape
-                shape = (-(-count // depth), h, w)
-                grid = TokenGrid(
-                    shape=shape,
-                    width=width,
-                    seconds=(),
-                    layout=family.layout_of(shape),
-                    model=family.checkpoint.ref,
-                    source=stream.source,
-                    coverage=family.coverage_of(stream.source.width, stream.source.height),
-                    saliency=family.saliency(),
-                )
-                sink.begin(grid, count, new)
-            sink.append(new)
-            seconds += [family.slot_seconds(part.seconds[i : i + depth]) for i in range(0, len(part.seconds), depth)]
-            context.progress("encode", min(len(seconds) * depth, count), count)
-            timer.step("decode")
-        timer.step("write")
-        if grid is None:
-            raise ValueError("expected at least one frame, got none")
-        shape = (len(seconds), *grid.shape[1:])
-        grid = replace(
-            grid,
-            shape=shape,
-            seconds=tuple(seconds),
-            layout=family.layout_of(shape),
-            source=replace(stream.source, missing_seconds=tuple(missing)),
-        )
-        sink.finish(grid)
+    with decoding(stream, family, CHUNK) as stages:
+        encoder = context.models.vision_encoder(family, runtime.resolve(family.checkpoint), frozenset(evidence))
+        with open_sink(to, mark) as sink:
+            stages.run(encoder, sink, timer, context.progress, context.note)
     timer.stop()
     return sink.tokens()
 
