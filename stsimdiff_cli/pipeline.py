@@ -16,7 +16,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .encoding import Note, Progress, decoding
 from .errors import RequestError
 from .methods.base import Method
 from .methods.spec import parse_method, spelled
@@ -28,8 +27,10 @@ from .models.loading.runtime import Runtime, selection_device
 from .models.question import check_question
 from .ratio import ALL, Ratio, parse_ratio
 from .records import ArchiveMark, CompressedVideo, FrameStream, VideoTokens
+from .stages.encoding import Note, Progress, decoding
 from .storage.sinks import open_sink
 from .timing import Stopwatch
+from .timing.spans import span
 from .token_features import DenseFeatures
 from .video import Sampling, open_stream
 
@@ -85,7 +86,7 @@ def encode_video(
     Raises RequestError for a wrong request, VideoError for a video that cannot be read, ModelError for a checkpoint
     that cannot be used.
     """
-    with context.timing(runtime).during("scan"):
+    with context.timing(runtime).during("scan"), span("scan"):
         stream = open_stream(path, sampling, CHUNK)  # includes the video's SHA-256
     return encode_frames(stream, model, runtime, revision=revision, evidence=evidence, to=to, context=context)
 
@@ -110,7 +111,8 @@ def encode_frames(
     timer.step("load")
     family = context.models.family(model, revision)
     with decoding(stream, family, CHUNK) as stages:
-        encoder = context.models.vision_encoder(family, runtime.resolve(family.checkpoint), frozenset(evidence))
+        with span("load"):
+            encoder = context.models.vision_encoder(family, runtime.resolve(family.checkpoint), frozenset(evidence))
         with open_sink(to, mark) as sink:
             stages.run(encoder, sink, timer, context.progress, context.note)
     timer.stop()
@@ -149,10 +151,11 @@ def compress_tokens(
         )
     question = GENERAL_PROMPT if prompt is None else check_question(prompt)
     used = {name: tokens.evidence[name] for name in method.evidence}
-    on_device = replace(tokens, evidence=used).to(device).in_memory(features=not method.streams)
-    llm = EarlyLayers(on_device, question, model, runtime, context.models, timer)
-    selection = method.select(on_device, ratio, llm, timer.step).cpu()
-    timer.stop()
+    with span("select"):
+        on_device = replace(tokens, evidence=used).to(device).in_memory(features=not method.streams)
+        llm = EarlyLayers(on_device, question, model, runtime, context.models, timer)
+        selection = method.select(on_device, ratio, llm, timer.step).cpu()
+        timer.stop()
     if selection.features is None:
         features = on_device.features.gather(selection.index).to("cpu")
     else:
@@ -208,9 +211,11 @@ def converse(
     timer.step("load")
     family = matching_family(video.grid.model, model, context.models)
     check_layout(family, video.grid)
-    language = context.models.language_model(family, runtime.resolve(family.checkpoint))
+    with span("load"):
+        language = context.models.language_model(family, runtime.resolve(family.checkpoint))
     timer.step("prefill")
-    conversation = Conversation(language, video.grid, video.embeddings, video.index)
+    with span("prefill"):
+        conversation = Conversation(language, video.grid, video.embeddings, video.index)
     timer.stop()
     return conversation
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..errors import VideoError
 from ..records import Frames
-from ..tracing import span
+from ..timing.spans import span
 from .decoding import StoppedError
 from .ffmpeg_log import silenced
 from .scanning import Scan

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ..tracing import span
+from ..timing.spans import span
 from .decoding import StoppedError
 from .dividing import Division
 from .ffmpeg_log import listening, silenced

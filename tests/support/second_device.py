@@ -35,6 +35,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
@@ -111,13 +112,22 @@ class _Everything(TorchFunctionMode):
 
 
 class _CudaEvent:
-    """An event on a stream: the copies that were queued before it."""
+    """An event on a stream: the copies that were queued before it, and when that was."""
 
-    def __init__(self) -> None:
-        self.queued = list(_queued)
+    def __init__(self, enable_timing: bool = False) -> None:
+        self.timed = enable_timing
+
+    def record(self, stream: Any = None) -> _CudaEvent:
+        self.queued, self.seconds = list(_queued), time.perf_counter()
+        return self
 
     def synchronize(self) -> None:
         _make_copies(self.queued)
+
+    def elapsed_time(self, end: _CudaEvent) -> float:
+        if not (self.timed and end.timed):
+            raise ValueError("Both events must be created with argument 'enable_timing=True'.")
+        return 1000 * (end.seconds - self.seconds)
 
 
 class _Event(torch.Event):
@@ -441,7 +451,8 @@ def _cuda(seen: SimpleNamespace) -> dict[str, Any]:
         "set_device": _set_current,
         "device": _current_device,
         "synchronize": synchronize,
-        "current_stream": lambda device=None: SimpleNamespace(record_event=_CudaEvent),
+        "current_stream": lambda device=None: SimpleNamespace(record_event=lambda: _CudaEvent().record()),
+        "Event": _CudaEvent,
         "get_device_properties": properties,
         "get_device_name": lambda device="cuda": properties(device).name,
         "get_device_capability": lambda device="cuda": (8, 0),

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stsimdiff_cli.errors import RequestError, VideoError
-from stsimdiff_cli.overlap import Ahead
+from stsimdiff_cli.stages.overlap import Ahead
 from stsimdiff_cli.video import dividing, read_frames, reading, scan
 from stsimdiff_cli.video.decoding import Decoding
 from stsimdiff_cli.video.dividing import divide, workers_for

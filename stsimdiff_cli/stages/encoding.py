@@ -14,19 +14,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ..records import Frames, FrameStream, TokenGrid
+from ..storage.finite import check_encoded
+from ..storage.sinks import TokenSink
+from ..timing import Stopwatch
+from ..timing.spans import active, add, span
+from ..video.rechunk import rechunked
 from .overlap import After, Ahead
-from .records import Frames, FrameStream, TokenGrid
-from .storage.finite import check_encoded
-from .storage.sinks import TokenSink
-from .timing import Stopwatch
-from .tracing import span
-from .video.rechunk import rechunked
 
 if TYPE_CHECKING:  # these import transformers
-    from .models.families.base import Family
-    from .models.inference.vision_encoder import Encoding, Prepared, VisionEncoder
+    import torch
+
+    from ..models.families.base import Family
+    from ..models.inference.vision_encoder import Encoding, Prepared, VisionEncoder
 
 #: Called with a stage ("decode" or "encode"), the number of frames done, and the number of all frames.
 Progress = Callable[[str, int, int], None]
@@ -36,7 +38,7 @@ Note = Callable[[str], None]
 
 @contextmanager
 def decoding(stream: FrameStream, family: Family, chunk: int) -> Iterator[Stages]:
-    """Begin to decode, about `chunk` frames at a time; `Stages.run` does the rest. Leaves no thread behind."""
+    """Begin to decode, about `chunk` frames at a time; `Stages.run` does the rest. No thread outlives the block."""
     depth = family.frames_per_slot
     size = max(depth, chunk // depth * depth)
     missing: list[float] = []
@@ -57,7 +59,7 @@ class Stages:
         chunk is written, and "write" the time to finish.
         """
         writer = _Writer(self._stream, self._family, sink)
-        done, count = 0, self._stream.count
+        done, count, watch = 0, self._stream.count, _Watch(encoder.device)
 
         def prepared(parts: Iterable[Frames]) -> Iterator[tuple[int, tuple[float, ...], Prepared]]:
             return (self._prepare(encoder, number, part) for number, part in enumerate(parts))
@@ -70,9 +72,9 @@ class Stages:
             for number, seconds, chunk in ahead:
                 progress("decode", done + len(seconds), count)
                 timer.step("encode", wait=False)
-                with span("encode", chunk=number, frames=len(seconds)):
+                with watch.work(chunk=number, frames=len(seconds)) as worked:
                     begun = encoder.start(chunk, note)
-                after.put((number, seconds, begun))
+                after.put((number, seconds, begun, worked))
                 done += len(seconds)
                 progress("encode", done, count)
                 timer.step("decode", wait=False)
@@ -94,11 +96,15 @@ class _Writer:
         self._seconds: list[float] = []  # of slots
         self._grid: TokenGrid | None = None
 
-    def write(self, chunk: tuple[int, tuple[float, ...], Encoding]) -> None:
-        """Store a chunk, given its number and the times of its frames; ModelError if it is not made of numbers."""
-        number, seconds, begun = chunk
+    def write(self, chunk: tuple[int, tuple[float, ...], Encoding, Callable[[], None]]) -> None:
+        """Store a chunk, given its number and the times of its frames; ModelError if it is not made of numbers.
+
+        The last entry is to be called when the device is done with it.
+        """
+        number, seconds, begun, worked = chunk
         with span("copy", chunk=number):
             new = begun.wait()
+        worked()
         with span("write", chunk=number):
             check_encoded(new, seconds, self._family.checkpoint.id)
             if self._grid is None:
@@ -138,3 +144,32 @@ class _Writer:
             coverage=family.coverage_of(source.width, source.height),
             saliency=family.saliency(),
         )
+
+
+class _Watch:
+    """Records when the encoder works, if a time line is recorded."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._clock: Any = None
+        if device.type == "cuda" and active():
+            from ..models.loading.device_clock import DeviceClock
+
+            self._clock = DeviceClock(device)
+
+    @contextmanager
+    def work(self, **facts: Any) -> Iterator[Callable[[], None]]:
+        """Record the block; on a GPU, what it queues there. Call what this yields when the GPU is done with it."""
+        if self._clock is None:
+            with span("encode", **facts):
+                yield lambda: None
+            return
+        marks = [self._clock.mark()]
+        with span("queue", **facts):
+            yield lambda: self._add(marks, facts)
+        marks.append(self._clock.mark())
+
+    def _add(self, marks: list[Any], facts: dict[str, Any]) -> None:
+        from ..models.loading.device_clock import ROW
+
+        begin, end = map(self._clock.seconds, marks)
+        add("encode", begin, end, thread=ROW, **facts)

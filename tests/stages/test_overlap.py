@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import threading
 import time
 import weakref
@@ -10,7 +9,7 @@ from contextlib import closing
 
 import pytest
 
-from stsimdiff_cli.overlap import After, Ahead
+from stsimdiff_cli.stages.overlap import After, Ahead
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +65,6 @@ def test_an_item_is_not_held_while_the_next_one_is_made():
     counts = []
 
     def make(_):
-        gc.collect()
         counts.append(sum(each() is not None for each in alive))
         item = Item()
         alive.append(weakref.ref(item))

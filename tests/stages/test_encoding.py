@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from stsimdiff_cli import encoding, pipeline
+from stsimdiff_cli import pipeline
 from stsimdiff_cli.cli.app import main
 from stsimdiff_cli.errors import ModelError, StsimdiffError, VideoError
 from stsimdiff_cli.models.families import open_family
@@ -19,9 +19,10 @@ from stsimdiff_cli.models.inference.vision_encoder import VisionEncoder
 from stsimdiff_cli.models.loading.runtime import Runtime
 from stsimdiff_cli.pipeline import Context
 from stsimdiff_cli.records import Frames, FrameStream
+from stsimdiff_cli.stages import encoding
 from stsimdiff_cli.storage.reading import load
 from stsimdiff_cli.storage.sinks import FileSink
-from stsimdiff_cli.tracing import Span, recording
+from stsimdiff_cli.timing.spans import Span, recording
 from stsimdiff_cli.video import Sampling, open_stream
 from tests.support.checkpoints import CHECKPOINTS
 from tests.support.clip_factory import render

@@ -32,7 +32,7 @@ class Cancellable(Protocol):
 class Ahead(Iterator[Any]):
     """The items that `through` makes of `source`, each made in a thread while the one before it is used.
 
-    At most one item is made or waits beside the one that is used. The thread, named `name`, begins at once. What is
+    Besides the one that is used, at most one item is made or waits. The thread, named `name`, begins at once. What is
     raised while an item is made is raised in its place. `cancel` and `close` end the thread: at once if the source has
     a method `cancel` that may be called from another thread, else after its current item. `close` then closes the
     source, and waits until the thread has ended.
