@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 LMMS := .venv-lmms
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-hostile test-lmms check docs reference dist bench bench-settings bench-eval bench-real bench-gpu bench-startup pictures format lock train-tiny clean
+.PHONY: help install demo test test-hostile test-lmms check docs reference dist bench bench-settings bench-eval bench-real bench-gpu bench-pace pictures format lock train-tiny clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -122,7 +122,8 @@ bench-real: $(READY)  ## Measure coverage and cuts of real clips with an ImageNe
 bench-gpu: $(READY)  ## Measure time and memory of 7B models and of the selection on a GPU (half an hour)
 	$(BIN)/python benchmarks/gpu.py $(SMALL)
 
-bench-startup: $(READY)  ## Measure what the time to the first answer is made of, for benchmarks/RESULTS.md (minutes)
+bench-pace: $(READY)  ## Measure stages at the same time, and what the time to the first answer is made of (minutes)
+	$(BIN)/python benchmarks/overlap.py --output $(REPORTS)/overlap.json
 	$(BIN)/python benchmarks/startup.py --output $(REPORTS)/startup.json
 	$(BIN)/python benchmarks/tables.py
 

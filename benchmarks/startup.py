@@ -20,6 +20,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from pace import STARTUP
+
 from stsimdiff_cli.machine import describe
 
 CLIP = Path(__file__).parents[1] / "sample_videos" / "flash.mp4"
@@ -64,7 +66,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--output", type=Path, help="JSON report to write")
     arguments = parser.parse_args()
-    report: dict[str, Any] = {"machine": describe(), "repeats": arguments.repeats, "load_before": os.getloadavg()}
+    report: dict[str, Any] = {"format": STARTUP, "machine": describe(), "repeats": arguments.repeats}
+    report["load_before"] = os.getloadavg()
     with tempfile.TemporaryDirectory() as folder:
         processes = commands(Path(folder))
         rounds = [{n: cpu_seconds(command) for n, command in processes.items()} for _ in range(arguments.repeats)]

@@ -18,6 +18,7 @@ from stsimdiff_cli.evaluation.tables import tables
 from stsimdiff_cli.evaluation.text_table import TextTable
 
 sys.path.append(str(Path(__file__).parents[1]))
+from benchmarks import pace
 from benchmarks.real import tables as real
 
 HERE = Path(__file__).parent
@@ -32,7 +33,8 @@ def filled(page: str) -> str:
     def fill(match: re.Match[str]) -> str:
         opening, file, title, ratios, _, closing = match.groups()
         report = json.loads((REPORTS / file).read_text())
-        shown = real.tables(report) if real.is_real(report) else tables(report)
+        kind = next((one for one in (real, pace) if one.reads(report)), None)
+        shown = kind.tables(report) if kind else tables(report)
         table = next(table for table in shown if table.title.startswith(title))
         if ratios:
             rows = [row for row in table.rows if row[0] in (*ratios.split(), "1", "-")]
