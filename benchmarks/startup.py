@@ -42,7 +42,9 @@ def cpu_seconds(command: list[str]) -> float:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(command, check=True, capture_output=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    print(f"{seconds:6.2f} s  {' '.join(command[1:4])[:90]}", file=sys.stderr, flush=True)
+    return seconds
 
 
 def commands(folder: Path) -> dict[str, list[str]]:
