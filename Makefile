@@ -7,7 +7,7 @@ LMMS := .venv-lmms
 PROCESSORS := .venv-processors
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-hostile test-lmms test-processors check docs reference dist bench bench-settings bench-eval bench-real bench-bits bench-when bench-gpu pictures format lock train-tiny clean
+.PHONY: help install demo test test-hostile test-lmms test-processors check docs reference dist bench bench-settings bench-eval bench-real bench-bits bench-when bench-gpu bench-pace pictures format lock train-tiny clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -139,16 +139,22 @@ bench-real: $(READY)  ## Measure coverage and cuts of real clips with an ImageNe
 	PYTHONPATH=build/real/packages $(BIN)/python -m benchmarks.real
 
 # What the paper's Figure 3 shows, with random weights of the published sizes; needs a GPU of 24 GB or more.
+# `make bench-gpu SMALL=--small` makes the same runs on the CPU with a tiny model, in some minutes.
 bench-gpu: $(READY)  ## Measure time and memory of 7B models and of the selection on a GPU (half an hour)
-	$(BIN)/python benchmarks/core.py --device cuda --repeats 20
-	$(BIN)/stsimdiff profile --device cuda --dummy-weights llava-video-7b --frames 32,64,96,128,256 --ratio 0.3 -o $(REPORTS)/gpu.json --plot $(REPORTS)/gpu.png --force
-	$(BIN)/stsimdiff profile --device cuda --dummy-weights llava-video-7b --frames 128 --ratio 0.3 --questions 16 -o $(REPORTS)/gpu-16.json --force
-	$(BIN)/stsimdiff profile --device cuda --dummy-weights qwen2.5-vl-7b --frames 64,128 --ratio 0.3 -o $(REPORTS)/gpu-qwen.json --force
+	$(BIN)/python benchmarks/gpu.py $(SMALL)
+
+bench-pace: $(READY)  ## Measure stages at the same time, and what the time to the first answer is made of (minutes)
+	$(BIN)/python benchmarks/overlap.py --output $(REPORTS)/overlap.json
+	$(BIN)/python benchmarks/startup.py --output $(REPORTS)/startup.json
+	$(BIN)/python benchmarks/tables.py
 
 pictures: demo  ## Make the pictures of README.md and docs again
 	$(BIN)/stsimdiff view demo/flash.safetensors --video sample_videos/flash.mp4 --slots 0,4-6 -o docs/pictures/kept.png --force
 	$(BIN)/stsimdiff view demo/flash.safetensors --video sample_videos/flash.mp4 --slots 0,4-6 -o docs/pictures/kept.dark.png --force
 	$(BIN)/stsimdiff profile --plot docs/pictures/profile.png --force
+	@mkdir -p build
+	$(BIN)/stsimdiff profile --frames 64 --methods st-simdiff --repeats 1 --decode-workers 2 --trace build/trace.json --force
+	$(BIN)/python docs/trace.py build/trace.json
 
 format: $(READY)  ## Format the code
 	$(BIN)/ruff format .

@@ -19,10 +19,12 @@ from stsimdiff_cli.evaluation.tables import tables
 from stsimdiff_cli.evaluation.text_table import TextTable
 
 sys.path.append(str(Path(__file__).parents[1]))
-from benchmarks import when_tables
+from benchmarks import pace, when_tables
 from benchmarks.bits import tables as bits
 from benchmarks.real import tables as real
 
+#: Besides the reports of the package itself: modules with `reads(report)` and `tables(report)`.
+KINDS = (bits, pace, real, when_tables)
 HERE = Path(__file__).parent
 REPORTS = HERE / "reports"
 PAGES = (HERE.parent / "docs" / "bench.md", HERE / "RESULTS.md", HERE.parent / "docs" / "evaluation.md")
@@ -35,7 +37,7 @@ def filled(page: str) -> str:
     def fill(match: re.Match[str]) -> str:
         opening, file, title, ratios, _, closing = match.groups()
         report = json.loads((REPORTS / file).read_text())
-        table = next(table for table in _tables(report) if table.title.startswith(title))
+        table = next(table for table in tables_of(report) if table.title.startswith(title))
         if ratios:
             rows = [row for row in table.rows if row[0] in (*ratios.split(), "1", "-")]
             rows = [row for row in rows if row[0] != "1" or row[1] == "vanilla"]
@@ -45,13 +47,10 @@ def filled(page: str) -> str:
     return PLACE.sub(fill, page)
 
 
-def _tables(report: dict[str, Any]) -> list[TextTable]:
+def tables_of(report: dict[str, Any]) -> list[TextTable]:
     """All tables of a report of any kind."""
-    if bits.is_bits(report):
-        return bits.tables(report)
-    if report["format"] == when_tables.FORMAT:
-        return when_tables.tables(report)
-    return real.tables(report) if real.is_real(report) else tables(report)
+    kind = next((one for one in KINDS if one.reads(report)), None)
+    return tables(report) if kind is None else kind.tables(report)
 
 
 def main() -> None:

@@ -12,6 +12,11 @@ from stsimdiff_cli.evaluation.text_table import TextTable, interval
 FORMAT = "stsimdiff.when/1"
 
 
+def reads(report: dict[str, Any]) -> bool:
+    """Whether a report is one of `make bench-when`."""
+    return bool(report["format"] == FORMAT)
+
+
 def tables(report: dict[str, Any]) -> list[TextTable]:
     """One row for every ratio, and for every kind of question at each."""
     clips = list(dict.fromkeys(row["clip"] for row in report["rows"]))

@@ -10,8 +10,7 @@ Functions take records and return records. What several calls may share is in a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from contextlib import closing
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -27,18 +26,17 @@ from .models.loading.memory import enough_memory
 from .models.loading.runtime import Runtime, selection_device
 from .models.question import check_question
 from .ratio import ALL, Ratio, parse_ratio
-from .records import ArchiveMark, CompressedVideo, FrameSize, FrameStream, Sizing, TokenGrid, VideoTokens
+from .records import ArchiveMark, CompressedVideo, FrameSize, FrameStream, VideoTokens
+from .stages.encoding import Note, Progress, decoding
 from .storage.byte_budget import ByteBudget
-from .storage.finite import check_encoded
 from .storage.form import forms_by_size
 from .storage.sinks import Destination, open_sink
 from .storage.writing import FileSize, compressed_size
 from .timing import Stopwatch
+from .timing.spans import span
 from .token_features import DenseFeatures
 from .video import Sampling, open_stream
 from .video.opening import check_file
-from .video.prefetch import prefetched
-from .video.rechunk import rechunked
 
 if TYPE_CHECKING:  # these import transformers, which not every stage needs
     from .models.families.base import Family
@@ -52,8 +50,6 @@ _SHORT = 1024
 CHUNK = 8
 #: What takes less memory in the LLM.
 _LESS = "Use --dtype bfloat16 or --quantize 4bit, a lower --ratio, fewer --frames, or a smaller checkpoint."
-#: Called with a stage ("decode" or "encode"), the number of frames done, and the number of all frames.
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -61,12 +57,14 @@ class Context:
     """What several calls may share. By default they share nothing: models are loaded anew, and nothing is reported.
 
     Pass a context with `models=ModelCache()` to load each model once for many videos, and with `timer=Stopwatch(...)`
-    to add up the seconds of each stage: scan, load, decode, encode, write; the steps of the method; prefill.
+    to add up the seconds of each stage: scan, load, decode, encode, write; the steps of the method; prefill. `note`
+    gets sentences that the user should know.
     """
 
     models: ModelCache = field(default_factory=NoModelCache)
     timer: Stopwatch | None = None
     progress: Progress = lambda *_: None
+    note: Note = lambda _: None
 
     def timing(self, runtime: Runtime) -> Stopwatch:
         """The shared stopwatch, or a new one for the runtime's device."""
@@ -98,7 +96,7 @@ def encode_video(
     timer = context.timing(runtime)
     with timer.during("load"):
         family = context.models.family(model, revision)
-    with timer.during("scan"):
+    with timer.during("scan"), span("scan"):
         stream = open_stream(path, sampling_for(family, sampling), CHUNK)  # includes the video's SHA-256
     return _encode(stream, family, runtime, evidence, to, replace(context, timer=timer))
 
@@ -142,51 +140,11 @@ def _encode(
 ) -> VideoTokens:
     timer = context.timing(runtime)
     timer.step("load")
-    encoder = context.models.vision_encoder(family, runtime.resolve(family.checkpoint), frozenset(evidence))
-    depth, count = family.frames_per_slot, stream.count
-    sizing = Sizing(count, stream.size)
-    chunk = max(depth, CHUNK // depth * depth)
-    missing: list[float] = []
-    seconds: list[float] = []
-    grid: TokenGrid | None = None
-    with open_sink(to) as sink, closing(prefetched(stream.chunks)) as ahead:
-        timer.step("decode")
-        for part in rechunked(ahead, chunk, missing):
-            context.progress("decode", min(len(seconds) * depth + len(part.seconds), count), count)
-            timer.step("encode")
-            new = {name: tensor.cpu() for name, tensor in encoder.encode(part.pixels, sizing).items()}
-            check_encoded(new, part.seconds, family.checkpoint.id)
-            if grid is None:
-                _, h, w, width = new["features"].shape
-                shape = (-(-count // depth), h, w)
-                grid = TokenGrid(
-                    shape=shape,
-                    width=width,
-                    seconds=(),
-                    layout=family.layout_of(shape),
-                    model=family.checkpoint.ref,
-                    source=stream.source,
-                    coverage=family.coverage_of(stream.source.width, stream.source.height),
-                    saliency=family.saliency(),
-                    period=None if stream.period is None else family.slot_period(stream.period),
-                )
-                sink.begin(grid, count, new)
-            sink.append(new)
-            seconds += [family.slot_seconds(part.seconds[i : i + depth]) for i in range(0, len(part.seconds), depth)]
-            context.progress("encode", min(len(seconds) * depth, count), count)
-            timer.step("decode")
-        timer.step("write")
-        if grid is None:
-            raise ValueError("expected at least one frame, got none")
-        shape = (len(seconds), *grid.shape[1:])
-        grid = replace(
-            grid,
-            shape=shape,
-            seconds=tuple(seconds),
-            layout=family.layout_of(shape),
-            source=replace(stream.source, missing_seconds=tuple(missing)),
-        )
-        sink.finish(grid)
+    with decoding(stream, family, CHUNK) as stages:
+        with span("load"):
+            encoder = context.models.vision_encoder(family, runtime.resolve(family.checkpoint), frozenset(evidence))
+        with open_sink(to) as sink:
+            stages.run(encoder, sink, timer, context.progress, context.note)
     timer.stop()
     return sink.tokens()
 
@@ -223,10 +181,11 @@ def compress_tokens(
         )
     question = GENERAL_PROMPT if prompt is None else check_question(prompt)
     used = {name: tokens.evidence[name] for name in method.evidence}
-    on_device = replace(tokens, evidence=used).to(device).in_memory(features=not method.streams)
-    llm = EarlyLayers(on_device, question, model, runtime, context.models, timer)
-    selection = method.select(on_device, ratio, llm, timer.step).cpu()
-    timer.stop()
+    with span("select"):
+        on_device = replace(tokens, evidence=used).to(device).in_memory(features=not method.streams)
+        llm = EarlyLayers(on_device, question, model, runtime, context.models, timer)
+        selection = method.select(on_device, ratio, llm, timer.step).cpu()
+        timer.stop()
     if selection.features is None:
         features = on_device.features.gather(selection.index).to("cpu")
     else:
@@ -356,9 +315,11 @@ def converse(
     timer.step("load")
     family = matching_family(video.grid.model, model, context.models)
     check_layout(family, video.grid)
-    language = context.models.language_model(family, runtime.resolve(family.checkpoint), attention_rows=attention)
+    with span("load"):
+        language = context.models.language_model(family, runtime.resolve(family.checkpoint), attention_rows=attention)
     timer.step("prefill")
-    conversation = Conversation(language, video.grid, video.embeddings, video.index, attention)
+    with span("prefill"):
+        conversation = Conversation(language, video.grid, video.embeddings, video.index, attention)
     timer.stop()
     return conversation
 

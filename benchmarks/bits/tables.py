@@ -15,7 +15,7 @@ from .forms import OFFERED
 Json = dict[str, Any]
 
 
-def is_bits(report: Json) -> bool:
+def reads(report: Json) -> bool:
     """Whether a report is one about fewer bits."""
     return report["format"] == FORMAT
 

@@ -251,8 +251,8 @@ class _Stages(Stopwatch):
         self.stage = "probe"
         self._tell = tell
 
-    def step(self, name: str) -> None:
+    def step(self, name: str, wait: bool = True) -> None:
         """End the current step, and begin another."""
-        super().step(name)
+        super().step(name, wait)
         self.stage = STAGES.get(name, "select")
         self._tell(self.stage)

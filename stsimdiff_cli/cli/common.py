@@ -81,7 +81,7 @@ def encode(
 
     introduce(model or EMBEDDED)
     with output.frame_progress() as progress:
-        context = replace(context, progress=progress)
+        context = replace(context, progress=progress, note=output.note)
         tokens = pipeline.encode_video(path, model or EMBEDDED, sampling, runtime, context=context, **options)
     report_source(tokens.grid.source)
     return tokens

@@ -10,7 +10,6 @@ workers.py      reads them with several of these at a time, each a part (dividin
 chunks.py       delivers them in order
 source.py       the record of the file that frames came from
 rechunk.py      regroups frames into chunks of one size
-prefetch.py     decodes the next chunk while the last one is used
 """
 
 from __future__ import annotations

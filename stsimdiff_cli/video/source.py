@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..records import Source
+from ..timing.spans import span
 from .scanning import Scan
 
 BLOCK = 1 << 20  # bytes read at a time
@@ -48,7 +49,7 @@ def _colours(scan: Scan, decoder: str) -> tuple[str, ...]:
 def checksum_of(path: Path, stopped: Callable[[], bool] = lambda: False) -> str:
     """The SHA-256 of a file, by which a video is recognised later; that of its beginning once it is `stopped`."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with span("checksum"), path.open("rb") as file:
         while (block := file.read(BLOCK)) and not stopped():
             digest.update(block)
     return digest.hexdigest()

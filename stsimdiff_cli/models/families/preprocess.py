@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from ...errors import ModelError
 from ..loading.checkpoint import Checkpoint
+from ..loading.transfer import to_device
 
 _OTHER = "Use another checkpoint of its family, or download its preprocessor_config.json again."
 #: Mean and standard deviation of the channels that transformers' classes take where a checkpoint states none.
@@ -126,12 +127,13 @@ def resize(frames: Tensor, height: int, width: int, settings: dict[str, Any]) ->
 
 def normalise(pixels: Tensor, settings: dict[str, Any], device: torch.device) -> Tensor:
     """Rescale (n, 3, h, w) uint8 by `rescale_factor` and normalise each channel; float32 on `device`."""
-    x = pixels.to(device).float()
+    x = to_device(pixels, device).float()
     if settings.get("do_rescale", True):
         x = x * settings.get("rescale_factor", 1 / 255)
     if settings.get("do_normalize", True):
-        mean = torch.tensor(settings["image_mean"], device=device).view(-1, 1, 1)
-        std = torch.tensor(settings["image_std"], device=device).view(-1, 1, 1)
+        mean, std = (
+            to_device(torch.tensor(settings[f"image_{name}"]), device).view(-1, 1, 1) for name in ("mean", "std")
+        )
         x = (x - mean) / std
     return x
 
