@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 LMMS := .venv-lmms
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-hostile test-lmms check docs reference dist bench bench-settings bench-eval bench-real bench-gpu pictures format lock train-tiny clean
+.PHONY: help install demo test test-hostile test-lmms test-ray check docs reference dist bench bench-settings bench-eval bench-real bench-gpu pictures format lock train-tiny clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -56,6 +56,9 @@ $(LMMS)/.ready: pyproject.toml constraints.txt
 
 test-lmms: $(READY) $(LMMS)/.ready  ## Run the tests that need lmms-eval (installs it: 2.4 GB, some minutes)
 	STSIMDIFF_LMMS=$(CURDIR)/$(LMMS)/bin/python $(BIN)/python -m pytest tests/integrations/test_lmms.py tests/evaluation/test_tasks.py
+
+test-ray: $(READY)  ## Run the long form of the tests with a Ray cluster, whose nodes are killed (ten minutes)
+	STSIMDIFF_RAY=long $(BIN)/python -m pytest tests/archive/test_ray.py
 
 check: $(READY)  ## Format, lint, types and import directions
 	$(BIN)/ruff format --check .

@@ -11,7 +11,9 @@ failures.py     which failures will happen again, which may not, and which end t
 schedule.py     which item is next, and what follows when a worker is late or dies; knows neither clock nor process
 loop.py         lets a pool of workers do what the schedule says
 pool.py         what a pool is, and the one that works in this process
-processes.py    the pool of worker processes; worker.py is what runs in one, decoders.py decodes ahead of it
+processes.py    the pool of worker processes; worker.py is what a worker does, channel.py how it gets tasks,
+                decoders.py what decodes ahead of it (pipe_decoders.py: in processes)
+ray_pool.py     the pool of a Ray cluster; ray_actors.py is what runs on its nodes
 child.py        what each of these processes does first (preload.py: what they import)
 run.py          all of it in order
 status.py       a folder of outputs in numbers

@@ -2,6 +2,9 @@
 
 The outputs are the truth about what is done; the log knows what failed, and how long everything took. Nothing depends
 on the order of files. A line that is torn (the power went) is left out.
+
+Before an item is worked on, its log says so: what was begun and not ended, in the log of a process that has ended, may
+be what ended it. A process holds a lock (flock) on its log, by which others know that it is still there.
 """
 
 from __future__ import annotations
@@ -10,7 +13,9 @@ import json
 import os
 import platform
 import re
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,11 +24,18 @@ from typing import Any
 from .. import __version__
 from ..errors import StsimdiffError
 
+try:
+    import fcntl
+except ImportError:  # Windows: no locks
+    fcntl = None  # type: ignore[assignment]
+
 FOLDER = "log"
 SUCCESS, FAILED, TIMEOUT, DUPLICATE, SKIPPED = "success", "failed", "timeout", "duplicate", "skipped"
 STATUSES = (SUCCESS, FAILED, TIMEOUT, DUPLICATE, SKIPPED)
 #: The key of lines that are about a start of the program, not about an item.
 START = "start"
+#: The keys of lines that say that an item is begun, and that it is left although there is no row for it.
+BEGUN, LEFT = "begun", "left"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,18 +100,34 @@ class Log:
     def __init__(self, out: Path) -> None:
         self.path = out / FOLDER / f"{host()}-{os.getpid()}-{os.urandom(3).hex()}.jsonl"
         self._handle: int | None = None
+        self._open: set[str] = set()  # items that are begun
 
     def start(self, **about: Any) -> None:
         """Write that the program was started, and what it was asked for."""
         self._append(_line({START: now(), **about, "host": host(), "pid": os.getpid(), "version": __version__}))
 
+    def begin(self, id_: str) -> None:
+        """Write that an item is begun."""
+        self._append(_line({BEGUN: now(), "id": id_}))
+        self._open.add(id_)
+
+    def leave(self, id_: str) -> None:
+        """Write that an item that was begun is left as it was."""
+        if id_ in self._open:
+            self._open.discard(id_)
+            self._append(_line({LEFT: now(), "id": id_}))
+
     def add(self, row: Row) -> None:
         """Write a row. It reaches the system at once, so that it outlives this process."""
         self._append(row.line())
+        self._open.discard(row.id)
 
     def close(self) -> None:
-        """Close the file."""
+        """Leave what is begun: it is not what ended this process. Then close the file."""
         if self._handle is not None:
+            with suppress(StsimdiffError):
+                for id_ in sorted(self._open):
+                    self.leave(id_)
             os.close(self._handle)
             self._handle = None
 
@@ -109,6 +137,9 @@ class Log:
             if self._handle is None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 self._handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+                if fcntl is not None:
+                    with suppress(OSError):  # a file system without locks
+                        fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             while data:
                 data = data[os.write(self._handle, data) :]
         except OSError as error:
@@ -128,15 +159,41 @@ class Start:
     shard: str | None = None
 
 
-def read_log(out: Path) -> Iterator[Row | Start]:
-    """All lines of all log files in a folder of outputs, without those that are torn or of another kind."""
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """An item was begun, or left."""
+
+    id: str
+    left: bool = False
+
+
+def log_files(out: Path) -> list[Path]:
+    """The log files in a folder of outputs."""
     folder = out / FOLDER
-    for path in sorted(folder.glob("*.jsonl")) if folder.is_dir() else ():
-        with path.open("rb") as file:
-            for line in file:
-                read = _read(line)
-                if read is not None:
-                    yield read
+    return sorted(folder.glob("*.jsonl")) if folder.is_dir() else []
+
+
+def read_log(path: Path) -> Iterator[Row | Start | Begun]:
+    """The lines of a log file, without those that are torn or of another kind."""
+    with path.open("rb") as file:
+        for line in file:
+            read = _read(line)
+            if read is not None:
+                yield read
+
+
+def _is_written(path: Path) -> bool:
+    """Whether the process that writes a log file is still there, as far as locks tell."""
+    if fcntl is None:
+        return False
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+    return False
 
 
 @dataclass(frozen=True)
@@ -145,6 +202,7 @@ class Folded:
 
     rows: dict[str, Row]  # the last row of every item, by id
     start: Start | None  # the last one
+    unended: Counter[str]  # by id: how many processes began an item, and ended before it did
 
     def current(self) -> list[Row]:
         """The rows without those of videos that were replaced since: their successors have other ids."""
@@ -160,24 +218,36 @@ def fold(out: Path, settings: str) -> Folded:
     """The last row of every item under the given settings (of two, the one that was finished later)."""
     rows: dict[str, Row] = {}
     last: Start | None = None
-    for line in read_log(out):
-        if line.settings != settings:
-            continue
-        if isinstance(line, Start):
-            if last is None or line.at >= last.at:
-                last = line
-        elif line.id not in rows or (line.finished or "") >= (rows[line.id].finished or ""):
-            rows[line.id] = line
-    return Folded(rows, last)
+    unended: Counter[str] = Counter()
+    for path in log_files(out):
+        begun: set[str] = set()
+        for line in read_log(path):
+            if isinstance(line, Begun):
+                (begun.discard if line.left else begun.add)(line.id)
+                continue
+            if isinstance(line, Row):
+                begun.discard(line.id)
+            if line.settings != settings:
+                continue
+            if isinstance(line, Start):
+                if last is None or line.at >= last.at:
+                    last = line
+            elif line.id not in rows or (line.finished or "") >= (rows[line.id].finished or ""):
+                rows[line.id] = line
+        if begun and not _is_written(path):
+            unended.update(begun)
+    return Folded(rows, last, unended)
 
 
-def _read(line: bytes) -> Row | Start | None:
+def _read(line: bytes) -> Row | Start | Begun | None:
     if not line.endswith(b"\n"):
         return None
     try:
         content = json.loads(line)
         if not isinstance(content, dict):
             return None
+        if BEGUN in content or LEFT in content:
+            return Begun(content["id"], LEFT in content) if isinstance(content["id"], str) else None
         if START in content:
             return Start(content[START], int(content["items"]), content["settings"], content.get("shard"))
         row = Row(**{name: value for name, value in content.items() if name in _NAMES})

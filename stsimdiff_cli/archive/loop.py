@@ -19,7 +19,8 @@ class Loop:
     """One run of a schedule over a pool.
 
     `task` makes a task of an entry and its time limit. `lost` makes the row of an item whose worker is gone, from its
-    entry, stage and error. `report` is called with every row, and whether there will be another attempt.
+    entry, stage and error. `report` is called with every row, and whether there will be another attempt; `begin` with
+    every item that a worker begins.
     """
 
     def __init__(
@@ -29,9 +30,10 @@ class Loop:
         task: Callable[[Entry[str], float], object],
         lost: Callable[[Entry[str], str, Exception], Row],
         report: Callable[[Row, bool], None],
+        begin: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.schedule, self.pool = schedule, pool
-        self._task, self._lost, self._report = task, lost, report
+        self._task, self._lost, self._report, self._begin = task, lost, report, begin
         self._hungry: dict[Worker, None] = {}
         self._stages: dict[Worker, str] = {}
         self._late: dict[Worker, tuple[str, Exception]] = {}
@@ -62,6 +64,9 @@ class Loop:
         if isinstance(event, Stage):
             self._in_vain = 0
             self._stages[worker] = event.stage
+            at = self.schedule.at(worker)
+            if at is None or at.thing != event.id:
+                self._begin(event.id)
             self.schedule.works(worker, event.id, self.pool.now(), counts=event.stage != "load")
         elif isinstance(event, Joined):
             self._hungry[worker] = None
@@ -82,7 +87,7 @@ class Loop:
             known = late is not None and late[0] == entry.thing
             error = late[1] if known and late else LostError(f"The process that worked on it {why}.")
             row = self._lost(entry, stage, error)
-            self._report(row, self.schedule.finish(worker, entry.thing, again=True))
+            self._report(row, self.schedule.finish(worker, entry.thing, again=bool(row.transient)))
         else:
             self._in_vain += 1
         self.schedule.lose(worker)

@@ -8,9 +8,12 @@ from pathlib import Path
 
 from ..storage.header import ReadHeader
 from .identity import Item, with_contents
-from .log import DUPLICATE, SKIPPED, SUCCESS, Row, now
+from .log import DUPLICATE, FAILED, SKIPPED, SUCCESS, Folded, Row, now
 from .outputs import done, names_of
 from .shards import Shard
+
+#: Processes that may end while they work on an item, before the item counts as what ended them.
+DEADLY = 3
 
 
 @dataclass
@@ -24,6 +27,7 @@ class Plan:
     skipped: int = 0  # are not what was looked for, as was found before
     duplicates: list[tuple[Item, Item]] = field(default_factory=list)  # an item, and the one that it equals
     elsewhere: int = 0
+    unended: dict[str, int] = field(default_factory=dict)  # by id: processes that ended while they worked on it
     rows: list[Row] = field(default_factory=list)  # what the log does not know yet
 
     @property
@@ -33,10 +37,10 @@ class Plan:
 
 
 def make_plan(
-    items: Sequence[Item], out: Path, settings: str, rows: Mapping[str, Row], shard: Shard, retry_failed: bool = False
+    items: Sequence[Item], out: Path, settings: str, log: Folded, shard: Shard, retry_failed: bool = False
 ) -> Plan:
-    """Sort the items. `rows` are the last rows of the log; `retry_failed` gives failed items another chance."""
-    plan = Plan(outputs=names_of(items))
+    """Sort the items. `retry_failed` gives failed items another chance."""
+    plan, rows = Plan(outputs=names_of(items)), log.rows
     contents = {id_: row.sha256 for id_, row in rows.items() if row.sha256}
     finished: set[str] = set()
     for item in items:
@@ -49,13 +53,18 @@ def make_plan(
             finished.add(item.id)
             contents[item.id] = there[1].record.grid.source.sha256
             if row is None or row.status != SUCCESS:
-                plan.rows.append(_recovered(item, settings, *there))
+                plan.rows.append(recovered(item, settings, *there))
         elif row is not None and row.status == SKIPPED and not retry_failed:
             plan.skipped += 1
         elif row is not None and row.failed and not row.transient and not retry_failed:
             plan.failed.append(row)
+        elif log.unended[item.id] >= DEADLY and not retry_failed:
+            plan.failed.append(_deadly(item, settings, log.unended[item.id]))
+            plan.rows.append(plan.failed[-1])
         else:
             plan.todo.append(item)
+            if log.unended[item.id]:
+                plan.unended[item.id] = log.unended[item.id]
     _set_duplicates_apart(plan, items, contents, lambda item: _is_done(item, plan, out, settings, finished, shard))
     for item, equal in plan.duplicates:
         old = rows.get(item.id)
@@ -117,7 +126,25 @@ def _duplicate(item: Item, equal: Item, settings: str) -> Row:
     )
 
 
-def _recovered(item: Item, settings: str, output: str, header: ReadHeader) -> Row:
+def _deadly(item: Item, settings: str, count: int) -> Row:
+    """The row of an item that ends the program as a whole, which would never come to an end with it."""
+    return Row(
+        item.id,
+        item.name,
+        FAILED,
+        settings,
+        error_type="LostError",
+        error_message=f"The program ended {count} times while it worked on it.",
+        transient=False,
+        begin=item.start,
+        end=item.end,
+        size=item.size,
+        mtime_ns=item.mtime_ns,
+        finished=now(),
+    )
+
+
+def recovered(item: Item, settings: str, output: str, header: ReadHeader) -> Row:
     """The row of an output of which the log knows nothing: it was lost, or its writer was killed before it wrote it."""
     grid = header.record.grid
     index = header.tensors.get("index")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,7 +15,8 @@ from .identity import contents_of, identified
 from .job import Job, Performer, Task, row_of
 from .log import FAILED, SUCCESS, TIMEOUT, Log, Row, fold, now
 from .loop import Loop
-from .plan import Plan, make_plan
+from .outputs import done
+from .plan import Plan, make_plan, recovered
 from .pool import LocalPool, Pool
 from .processes import ProcessPool, plans
 from .schedule import LIMIT, Entry, Limit, Schedule
@@ -23,6 +24,8 @@ from .settings import keep, settings_of
 from .shards import ALL, Shard
 from .sources import STORED, Found, find
 
+#: Where the workers are: on this machine, or on the nodes of a Ray cluster.
+LOCAL, RAY = EXECUTORS = ("local", "ray")
 #: The work before the work, in words.
 PROBING = "videos looked into"
 #: The part of a time limit after which a worker gives up on a decoder, before it is given up itself.
@@ -33,6 +36,7 @@ _INNER = 0.9
 class Options:
     """How the work is done, which does not change the outputs."""
 
+    executor: str = LOCAL  # or RAY
     workers: int | None = None  # processes; 0: this one alone; None: as many as suit the machine
     devices: tuple[str, ...] = ()  # () is that of the job
     decoders: int | None = None  # processes that decode ahead of each worker
@@ -108,9 +112,9 @@ def process(job: Job, sources: list[str], options: Options, watcher: Watcher | N
     job = replace(job, settings=settings.id)
     out.mkdir(parents=True, exist_ok=True)
     keep(out, settings, sources, options.force)
-    rows = fold(out, settings.id).rows
-    items = identified(found, _contents(found, rows) if options.by_content else None)
-    plan = make_plan(items, out, settings.id, rows, options.shard, options.retry_failed)
+    folded = fold(out, settings.id)
+    items = identified(found, _contents(found, folded.rows) if options.by_content else None)
+    plan = make_plan(items, out, settings.id, folded, options.shard, options.retry_failed)
     log = Log(out)
     try:
         log.start(items=len(items), settings=settings.id, shard=str(options.shard), sources=sources)
@@ -161,13 +165,16 @@ class _Run:
     def _drive(
         self, pool: Pool, durations: dict[str, float], report: Callable[[Row, bool], None], probe: bool = False
     ) -> None:
-        schedule = Schedule(durations.items(), self.options.attempts, self.options.limit)
+        # To look into a video may only end the process that does it.
+        begin = self.log.begin if not probe or self.options.workers == 0 else lambda _: None
+        schedule = Schedule(durations.items(), self.options.attempts, self.options.limit, self.plan.unended)
         Loop(
             schedule,
             pool,
             lambda entry, limit: self._task(entry, probe, limit),
             lambda entry, stage, error: self._lost(self._task(entry, probe), stage, error),
             report,
+            begin,
         ).run()
 
     def _task(self, entry: Entry[str], probe: bool, limit: float | None = None) -> Task:
@@ -175,7 +182,10 @@ class _Run:
         return Task(self.items[entry.thing], self.plan.outputs[entry.thing], entry.attempt, probe, inner)
 
     def _lost(self, task: Task, stage: str, error: Exception) -> Row:
-        """The row of an item whose worker did not live to write it."""
+        """The row of an item whose worker did not live to write it: a success if the output is there."""
+        there = None if task.probe else done(self.job.out, task.item, task.output, self.job.settings)
+        if there is not None:
+            return recovered(task.item, self.job.settings, *there)
         failure = failure_of(error)
         return row_of(
             task,
@@ -192,6 +202,7 @@ class _Run:
         """A video was looked into: it goes into the queue, unless it cannot be read."""
         if row.status == SUCCESS:
             self.durations[row.id] = row.duration or 0.0
+            self.log.leave(row.id)
         else:
             self._report(row, again)
         if not again:
@@ -222,11 +233,17 @@ def _pool(job: Job, options: Options, items: int) -> Iterator[Pool]:
     if options.workers == 0:
         yield LocalPool(Performer(replace(job, runtime=replace(job.runtime, device=_first_device(job, options)))))
         return
-    pool = ProcessPool(plans(job, options.devices, options.workers, options.decoders, items))
-    try:
-        yield pool
-    finally:
-        pool.close()
+    if options.executor == RAY:
+        from .ray_pool import RayPool, connected, ray_plans
+
+        with (
+            connected() as ray,
+            closing(RayPool(ray, ray_plans(job, ray, options.workers, options.decoders, items))) as actors,
+        ):
+            yield actors
+        return
+    with closing(ProcessPool(plans(job, options.devices, options.workers, options.decoders, items))) as processes:
+        yield processes
 
 
 def _first_device(job: Job, options: Options) -> str:

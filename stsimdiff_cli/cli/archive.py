@@ -30,6 +30,7 @@ def is_many(sources: list[Path]) -> bool:
 class Many:
     """The options for many videos, as they were given."""
 
+    executor: str | None = None
     workers: int | None = None
     devices: str | None = None
     decoders: int | None = None
@@ -54,19 +55,26 @@ class Many:
         import math
 
         from ..archive.processes import parse_devices
-        from ..archive.run import Options
+        from ..archive.run import EXECUTORS, LOCAL, RAY, Options
         from ..archive.schedule import Limit
         from ..archive.shards import parse_shard
         from ..errors import RequestError
 
+        executor = self.executor or LOCAL
+        if executor not in EXECUTORS:
+            raise RequestError(f"There is no executor {executor!r}.", f"Choose one of {', '.join(EXECUTORS)}.")
+        if executor == RAY and (self.workers == 0 or self.devices is not None):
+            option = "--workers 0" if self.workers == 0 else "--devices"
+            raise RequestError(f"{option} is about this machine, and --executor ray about a cluster.", "Leave it out.")
         limit = Limit()
         if self.timeout is not None:
             if not (math.isfinite(self.timeout) and self.timeout > 0):
                 raise RequestError(f"A timeout of {self.timeout:g} is not possible.", "Give a number above 0, like 10.")
             limit = Limit(times=self.timeout)
         return Options(
+            executor,
             workers=self.workers,
-            devices=parse_devices(self.devices, device),
+            devices=() if executor == RAY else parse_devices(self.devices, device),
             decoders=self.decoders,
             attempts=2 if self.attempts is None else self.attempts,
             limit=limit,

@@ -48,6 +48,7 @@ def compress(
     dtype: options.Dtype = "auto",
     attn: options.Attn = "auto",
     quantize: options.Quantize = None,
+    executor: options.Executor = None,
     workers: options.Workers = None,
     devices: options.Devices = None,
     decoders: options.Decoders = None,
@@ -77,7 +78,7 @@ def compress(
     chosen = parse_method(method, **({} if importance is None else {"importance": importance}))
     if prompt is not None:
         check_question(prompt)
-    many = archive.Many(workers, devices, decoders, shard, attempts, timeout, retry_failed, checksum, force)
+    many = archive.Many(executor, workers, devices, decoders, shard, attempts, timeout, retry_failed, checksum, force)
     single = not archive.is_many(files)
     if single:
         many.check_one()

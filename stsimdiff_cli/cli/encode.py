@@ -41,6 +41,7 @@ def encode(
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     attn: options.Attn = "auto",
+    executor: options.Executor = None,
     workers: options.Workers = None,
     devices: options.Devices = None,
     decoders: options.Decoders = None,
@@ -74,7 +75,7 @@ def encode(
         common.sampling_of(frames, fps, start, end, decoder, decode_workers),
         Runtime(device, dtype, attn),
     )
-    many = archive.Many(workers, devices, decoders, shard, attempts, timeout, retry_failed, checksum, force)
+    many = archive.Many(executor, workers, devices, decoders, shard, attempts, timeout, retry_failed, checksum, force)
     if archive.is_many(videos):
         from ..archive.job import Job
 

@@ -139,6 +139,15 @@ Outputs = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]  # fmt: skip
+Executor = Annotated[
+    str | None,
+    typer.Option(
+        help="Where the workers are: local (this machine, the default), or ray (the nodes of a Ray cluster). ray needs "
+        "stsimdiff[ray].",
+        show_default=False,
+        rich_help_panel=MANY,
+    ),
+]
 Workers = Annotated[
     int | None,
     typer.Option(

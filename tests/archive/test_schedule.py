@@ -36,6 +36,21 @@ def test_what_failed_for_now_comes_after_all_others():
     assert schedule.left == 2
 
 
+def test_what_the_program_ended_at_comes_last_and_what_it_ended_at_twice_alone():
+    durations = [("once", 9.0), ("twice", 8.0), ("often", 7.0), ("a", 2.0), ("b", 1.0)]
+    schedule = Schedule(durations, unended={"once": 1, "twice": 2, "often": 5})
+    assert [schedule.take(worker)[0].thing for worker in range(3)] == ["a", "b", "once"]
+    assert schedule.take(3) is None, "others are at work"
+    for worker, thing in enumerate(("a", "b", "once")):
+        schedule.finish(worker, thing)
+    assert schedule.take(0)[0].thing == "twice"
+    assert schedule.take(1) is None
+    schedule.finish(0, "twice")
+    assert schedule.take(1)[0].thing == "often"
+    schedule.finish(1, "often")
+    assert schedule.left == 0
+
+
 def test_only_the_item_that_a_lost_worker_was_at_is_charged():
     schedule = Schedule([("a", 3.0), ("b", 2.0), ("c", 1.0)])
     for _ in range(3):
