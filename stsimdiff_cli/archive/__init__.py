@@ -4,7 +4,7 @@ sources.py      which files there are: folders, paths, globs, lists (lists.py)
 identity.py     what an item is, whatever its place in a list: a hash of its path, size and time, or of its content
 settings.py     what decides the bytes of an output: run.json, and its hash
 outputs.py      where an output is, and whether it is there and is the one that is wanted
-log.py          what happened to every item: append-only JSONL, one file a writing process
+log.py          what happened to every item: append-only JSONL, one file a writing process (parts in a store)
 plan.py         what is left to do; which items are equal, failed before, or belong to another shard (shards.py)
 job.py          the work for one item: never raises, returns a row for the log
 failures.py     which failures will happen again, which may not, and which end the run

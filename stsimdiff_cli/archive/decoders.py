@@ -13,6 +13,7 @@ from typing import Any
 
 from ..pipeline import CHUNK
 from ..records import Frames, FrameStream
+from ..storage.stores import local_copy
 from ..video import Sampling, open_stream
 from .channel import Channel
 from .failures import LateError, RemoteError, failure_of
@@ -29,10 +30,11 @@ def messages(item: Item, sampling: Sampling) -> Iterator[tuple[Any, ...]]:
     Or, at any point, ("failed", failure, hint) as the last one.
     """
     try:
-        stream = open_stream(item.path, sampling, CHUNK)
-        yield "open", stream.source, stream.count
-        for part in stream.chunks:
-            yield "chunk", part
+        with local_copy(item.path) as path:
+            stream = open_stream(path, sampling, CHUNK)
+            yield "open", stream.source, stream.count
+            for part in stream.chunks:
+                yield "chunk", part
         yield ("end",)
     except Exception as error:
         yield "failed", failure_of(error), getattr(error, "hint", None)

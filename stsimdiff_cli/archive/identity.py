@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..storage.stores import any_path
 from ..video.source import checksum_of
 from .sources import Found
 
@@ -84,6 +85,6 @@ def contents_of(paths: Iterable[str]) -> dict[str, str]:
 
 def _content(path: str) -> str | None:
     try:
-        return checksum_of(Path(path))
+        return checksum_of(any_path(path))
     except OSError:
         return None  # whoever opens it later says why

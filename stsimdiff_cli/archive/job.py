@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import RequestError
+from ..errors import RequestError, StsimdiffError
 from ..methods.base import Method
 from ..models import EMBEDDED
 from ..models.inference.model_cache import ModelCache
@@ -22,6 +22,7 @@ from ..pipeline import CHUNK, Context, compress_tokens, encode_frames
 from ..ratio import Ratio
 from ..records import ArchiveMark, FrameStream, VideoTokens
 from ..storage.reading import StoredVideo, is_stored
+from ..storage.stores import AnyPath, is_url, local_copy, to_write
 from ..storage.writing import save_compressed
 from ..timing import Stopwatch
 from ..video import Sampling, open_stream
@@ -40,7 +41,7 @@ _BYTES_A_SECOND = 250_000
 class Job:
     """What is done with every item: encoded, or compressed if there is a method."""
 
-    out: Path
+    out: AnyPath
     model: str | None = None
     revision: str | None = None
     sampling: Sampling = Sampling()
@@ -98,7 +99,8 @@ def _open_here(item: Item, sampling: Sampling) -> FrameStream:
 class Performer:
     """Does the tasks of a job one after another. Each model is loaded once.
 
-    `tell` is called with each stage of a task when it begins; `open_frames` delivers the frames of a video.
+    `tell` is called with each stage of a task when it begins; `open_frames` delivers the frames of a video. What is in
+    a store is copied to this machine for the time of its task.
     """
 
     def __init__(
@@ -129,11 +131,20 @@ class Performer:
         )
 
     def _work(self, task: Task, timer: _Stages) -> dict[str, Any]:
-        job, item = self.job, task.item
-        path, target = Path(item.path), job.out / task.output
+        timer.step("read")
+        if self._open is not _open_here and not _is_tokens(task.item):  # whoever decodes it makes a copy
+            return self._make(task, Path(task.item.path), timer)
+        with local_copy(task.item.path) as path:
+            try:
+                return self._make(task, path, timer)
+            except StsimdiffError as error:
+                error.args = (str(error).replace(str(path), task.item.name), *error.args[1:])
+                raise
+
+    def _make(self, task: Task, path: Path, timer: _Stages) -> dict[str, Any]:
+        job, item = self.job, replace(task.item, path=str(path))
         mark = ArchiveMark(item.id, job.settings)
         context = Context(self.models, timer)
-        timer.step("read")
         if item.size < 0:
             raise RequestError(f"There is no file {item.path!r}.", "Check the list.")
         tokens: VideoTokens
@@ -147,17 +158,12 @@ class Performer:
         else:
             with timer.during("scan"):
                 stream = self._open(item, job.sampling_of(item))
-            target.parent.mkdir(exist_ok=True)
-            tokens = encode_frames(
-                stream,
-                job.model or EMBEDDED,
-                job.runtime,
-                revision=job.revision,
-                evidence=job.evidence,
-                to=target if job.method is None else None,
-                mark=mark,
-                context=context,
-            )
+            if job.method is None:
+                with to_write(job.out / task.output) as target:
+                    tokens = self._encode(stream, mark, context, to=target)
+                    size = target.stat().st_size
+            else:
+                tokens = self._encode(stream, mark, context)
         source = tokens.grid.source
         known = {"status": SUCCESS, "sha256": source.sha256, "tokens": tokens.grid.tokens}
         if job.method is not None:
@@ -165,12 +171,24 @@ class Performer:
             video = compress_tokens(
                 tokens, job.ratio or "1", job.method, job.runtime, prompt=job.prompt, model=job.model, context=context
             )
-            with timer.during("write"):
-                target.parent.mkdir(exist_ok=True)
-                save_compressed(target, video, mark)
+            with timer.during("write"), to_write(job.out / task.output) as target:
+                size = save_compressed(target, video, mark)
             known["kept"] = len(video.index)
         missing = len(source.missing_seconds) or None
-        return known | {"duration": source.seconds, "missing": missing, "bytes": target.stat().st_size}
+        return known | {"duration": source.seconds, "missing": missing, "bytes": size}
+
+    def _encode(self, stream: FrameStream, mark: ArchiveMark, context: Context, to: Path | None = None) -> VideoTokens:
+        job = self.job
+        return encode_frames(
+            stream,
+            job.model or EMBEDDED,
+            job.runtime,
+            revision=job.revision,
+            evidence=job.evidence,
+            to=to,
+            mark=mark,
+            context=context,
+        )
 
     def _failure(self, task: Task, error: Exception, stage: str) -> dict[str, Any]:
         failure = failure_of(error)
@@ -214,6 +232,8 @@ def _probe(item: Item, timer: _Stages) -> dict[str, Any]:
     timer.step("probe")
     if item.size < 0:
         raise RequestError(f"There is no file {item.path!r}.", "Check the list.")
+    if is_url(item.path):  # it is not copied for that: its size tells enough
+        return {"status": SUCCESS, "duration": item.size / _BYTES_A_SECOND}
     path = Path(item.path)
     if is_stored(path):
         return {"status": SUCCESS, "duration": StoredVideo(path).grid.source.seconds}

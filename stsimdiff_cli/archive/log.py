@@ -13,8 +13,9 @@ import json
 import os
 import platform
 import re
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ from typing import Any
 
 from .. import __version__
 from ..errors import StsimdiffError
+from ..storage.stores import AnyPath, StorePath
 
 try:
     import fcntl
@@ -34,6 +36,10 @@ SUCCESS, FAILED, TIMEOUT, DUPLICATE, SKIPPED = "success", "failed", "timeout", "
 STATUSES = (SUCCESS, FAILED, TIMEOUT, DUPLICATE, SKIPPED)
 #: The key of lines that are about a start of the program, not about an item.
 START = "start"
+#: In a store, the log is written in parts of so many lines or seconds.
+PART_LINES, PART_SECONDS = 1000, 30.0
+#: A process whose log in a store has not grown for so long is taken for one that has ended.
+QUIET_SECONDS = 3600.0
 #: The keys of lines that say that an item is begun, and that it is left although there is no row for it.
 BEGUN, LEFT = "begun", "left"
 
@@ -97,9 +103,9 @@ def now() -> str:
 class Log:
     """The log file of this process in a folder of outputs; it is made with the first line."""
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: AnyPath) -> None:
         self.path = out / FOLDER / f"{host()}-{os.getpid()}-{os.urandom(3).hex()}.jsonl"
-        self._handle: int | None = None
+        self._file: _Appended | _Parts = _Appended(self.path) if isinstance(self.path, Path) else _Parts(self.path)
         self._open: set[str] = set()  # items that are begun
 
     def start(self, **about: Any) -> None:
@@ -124,29 +130,73 @@ class Log:
 
     def close(self) -> None:
         """Leave what is begun: it is not what ended this process. Then close the file."""
-        if self._handle is not None:
-            with suppress(StsimdiffError):
-                for id_ in sorted(self._open):
-                    self.leave(id_)
-            os.close(self._handle)
-            self._handle = None
+        with suppress(StsimdiffError):
+            for id_ in sorted(self._open):
+                self.leave(id_)
+        self._written(self._file.close)
 
     def _append(self, line: str) -> None:
         data = line.encode("utf-8", errors="backslashreplace")
+        self._written(lambda: self._file.append(data))
+
+    def _written(self, write: Callable[[], None]) -> None:
         try:
-            if self._handle is None:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                self._handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-                if fcntl is not None:
-                    with suppress(OSError):  # a file system without locks
-                        fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            while data:
-                data = data[os.write(self._handle, data) :]
+            write()
         except OSError as error:
             raise StsimdiffError(
                 f"{self.path} cannot be written: {error.strerror}.",
                 "What is done is kept: make room, and start the same command again.",
             ) from error
+
+
+class _Appended:
+    """A log on this machine: a line reaches the system at once, so that it outlives this process."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.handle: int | None = None
+
+    def append(self, data: bytes) -> None:
+        if self.handle is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self.handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            if fcntl is not None:
+                with suppress(OSError):  # a file system without locks
+                    fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        while data:
+            data = data[os.write(self.handle, data) :]
+
+    def close(self) -> None:
+        if self.handle is not None:
+            os.close(self.handle)
+            self.handle = None
+
+
+class _Parts:
+    """A log in a store, which does not append: an object for every so many lines or seconds, NAME.0000.jsonl and on.
+
+    What is not yet written is lost when this process is killed. Of an output that is known all the same; what failed
+    is tried again.
+    """
+
+    def __init__(self, path: StorePath) -> None:
+        self._path, self._count = path, 0
+        self._lines: list[bytes] = []
+        self._since = time.monotonic()
+
+    def append(self, data: bytes) -> None:
+        if not self._lines:
+            self._since = time.monotonic()
+        self._lines.append(data)
+        if len(self._lines) >= PART_LINES or time.monotonic() - self._since >= PART_SECONDS:
+            self.close()
+
+    def close(self) -> None:
+        if self._lines:
+            stem = self._path.name.removesuffix(".jsonl")
+            (self._path.parent / f"{stem}.{self._count:04}.jsonl").write(b"".join(self._lines))
+            self._count += 1
+            self._lines.clear()
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,23 +217,30 @@ class Begun:
     left: bool = False
 
 
-def log_files(out: Path) -> list[Path]:
-    """The log files in a folder of outputs."""
+def log_files(out: AnyPath) -> list[list[AnyPath]]:
+    """The log of every process in a folder of outputs: a file, or in a store its parts in order."""
     folder = out / FOLDER
-    return sorted(folder.glob("*.jsonl")) if folder.is_dir() else []
+    logs: dict[str, list[AnyPath]] = {}
+    found: Iterable[AnyPath] = folder.glob("*.jsonl") if folder.is_dir() else ()
+    for path in sorted(found, key=str):
+        logs.setdefault(re.sub(r"(\.\d{4,})?\.jsonl$", "", path.name), []).append(path)
+    return list(logs.values())
 
 
-def read_log(path: Path) -> Iterator[Row | Start | Begun]:
-    """The lines of a log file, without those that are torn or of another kind."""
-    with path.open("rb") as file:
-        for line in file:
-            read = _read(line)
-            if read is not None:
-                yield read
+def read_log(parts: list[AnyPath]) -> Iterator[Row | Start | Begun]:
+    """The lines of a log, without those that are torn or of another kind."""
+    for path in parts:
+        with path.open("rb") as file:
+            for line in file:
+                read = _read(line)
+                if read is not None:
+                    yield read
 
 
-def _is_written(path: Path) -> bool:
-    """Whether the process that writes a log file is still there, as far as locks tell."""
+def _is_written(path: AnyPath) -> bool:
+    """Whether the process that writes a log is still there: as locks tell, or in a store the time of the last part."""
+    if isinstance(path, StorePath):
+        return time.time() - path.stat().st_mtime_ns / 1e9 < QUIET_SECONDS
     if fcntl is None:
         return False
     with path.open("rb") as file:
@@ -214,14 +271,14 @@ class Folded:
         return list(newest.values())
 
 
-def fold(out: Path, settings: str) -> Folded:
+def fold(out: AnyPath, settings: str) -> Folded:
     """The last row of every item under the given settings (of two, the one that was finished later)."""
     rows: dict[str, Row] = {}
     last: Start | None = None
     unended: Counter[str] = Counter()
-    for path in log_files(out):
+    for parts in log_files(out):
         begun: set[str] = set()
-        for line in read_log(path):
+        for line in read_log(parts):
             if isinstance(line, Begun):
                 (begun.discard if line.left else begun.add)(line.id)
                 continue
@@ -234,7 +291,7 @@ def fold(out: Path, settings: str) -> Folded:
                     last = line
             elif line.id not in rows or (line.finished or "") >= (rows[line.id].finished or ""):
                 rows[line.id] = line
-        if begun and not _is_written(path):
+        if begun and not _is_written(parts[-1]):
             unended.update(begun)
     return Folded(rows, last, unended)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from ..storage.header import ReadHeader
+from ..storage.stores import AnyPath
 from .identity import Item, with_contents
 from .log import DUPLICATE, FAILED, SKIPPED, SUCCESS, Folded, Row, now
 from .outputs import done, names_of
@@ -37,7 +37,7 @@ class Plan:
 
 
 def make_plan(
-    items: Sequence[Item], out: Path, settings: str, log: Folded, shard: Shard, retry_failed: bool = False
+    items: Sequence[Item], out: AnyPath, settings: str, log: Folded, shard: Shard, retry_failed: bool = False
 ) -> Plan:
     """Sort the items. `retry_failed` gives failed items another chance."""
     plan, rows = Plan(outputs=names_of(items)), log.rows
@@ -73,7 +73,7 @@ def make_plan(
     return plan
 
 
-def _is_done(item: Item, plan: Plan, out: Path, settings: str, finished: set[str], shard: Shard) -> bool:
+def _is_done(item: Item, plan: Plan, out: AnyPath, settings: str, finished: set[str], shard: Shard) -> bool:
     if shard.holds(item.id):
         return item.id in finished
     return done(out, item, plan.outputs[item.id], settings) is not None

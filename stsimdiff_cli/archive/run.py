@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..errors import RequestError
 from ..storage.atomic import check_folder, remove_stale
+from ..storage.stores import AnyPath, StorePath, any_path
 from .failures import LateError, failure_of
 from .identity import contents_of, identified
 from .job import Job, Performer, Task, row_of
@@ -125,11 +126,15 @@ def process(job: Job, sources: list[str], options: Options, watcher: Watcher | N
         log.close()
 
 
-def _check_out(out: Path, sources: list[str]) -> None:
+def _check_out(out: AnyPath, sources: list[str]) -> None:
+    if isinstance(out, StorePath):
+        if str(out).rstrip("/") in (source.rstrip("/") for source in sources):
+            raise RequestError(f"{out} is read by this command, so nothing is written to it.", "Choose another place.")
+        return
     if out.exists() and not out.is_dir():
         raise RequestError(f"{out} is not a folder, and many files are to be written.", "Name a folder with -o.")
-    for source in map(Path, sources):
-        if source.is_dir():
+    for source in map(any_path, sources):
+        if isinstance(source, Path) and source.is_dir():
             check_folder(out, source)
 
 
@@ -223,6 +228,8 @@ class _Run:
 
     def _remove_stale(self) -> None:
         """Remove what workers that were killed left half-written."""
+        if isinstance(self.job.out, StorePath):
+            return  # nothing in a store is half-written
         for output in {Path(self.plan.outputs[id_]).parent for id_ in self.items}:
             remove_stale(self.job.out / output)
 

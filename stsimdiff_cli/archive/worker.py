@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from ..storage.reading import is_stored
+from ..storage.stores import is_url
 from .channel import Channel
 from .child import settle
 from .decoders import Decoders
 from .job import Job, Performer, Task
 from .pipe_decoders import PipeDecoders
+from .sources import STORED
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,8 @@ class _Ahead:
 def _needs_no_frames(task: Task, job: Job) -> bool:
     """Whether it is a tokens file, or will fail as soon as it is opened."""
     try:
+        if is_url(task.item.path):
+            return task.item.path.endswith(STORED)
         return job.method is not None and is_stored(Path(task.item.path))
     except Exception:
         return True

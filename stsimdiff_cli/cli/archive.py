@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import common, output, stops
@@ -15,15 +14,17 @@ if TYPE_CHECKING:
     from ..archive.job import Job
     from ..archive.log import Row
     from ..archive.run import Options, Progress, Watcher
+    from ..storage.stores import AnyPath
 
 _NAMED = 20  # duplicates that are named on stderr
 
 
-def is_many(sources: list[Path]) -> bool:
-    """Whether the sources are more than one file: a folder, a list, a pattern, or several of anything."""
+def is_many(sources: list[str], output: str) -> bool:
+    """Whether there is more than one file (a folder, a list, a pattern, several of anything), or a store in play."""
     from ..archive.sources import is_many as several
+    from ..storage.stores import is_url
 
-    return several([str(source) for source in sources])
+    return is_url(output) or several(sources)
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Many:
         )
 
 
-def run(job: Job, sources: list[Path], many: Many, json: bool) -> None:
+def run(job: Job, sources: list[str], many: Many, json: bool) -> None:
     """Do a job for many videos. StsimdiffError at the end if some failed."""
     from ..archive.run import process
     from ..errors import StsimdiffError
@@ -93,7 +94,7 @@ def run(job: Job, sources: list[Path], many: Many, json: bool) -> None:
     options = many.options(job.runtime.device)
     began = time.monotonic()
     with _watching(job) as watcher:
-        progress = process(job, [str(source) for source in sources], options, watcher)
+        progress = process(job, sources, options, watcher)
     seconds = time.monotonic() - began
     _print(job.out, progress, seconds, json)
     failed = progress.failed + len(progress.plan.failed)
@@ -105,7 +106,7 @@ def run(job: Job, sources: list[Path], many: Many, json: bool) -> None:
         )
 
 
-def _print(out: Path, progress: Progress, seconds: float, json: bool) -> None:
+def _print(out: AnyPath, progress: Progress, seconds: float, json: bool) -> None:
     plan = progress.plan
     if json:
         output.result_json(

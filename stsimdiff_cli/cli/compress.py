@@ -14,7 +14,7 @@ COUNTS = ("tokens", "kept", "candidates", "representatives", "events", "communit
 
 def compress(
     files: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
             help="Tokens file, or a video, which is encoded first; or many: folders, files, patterns, lists.",
             show_default=False,
@@ -79,10 +79,10 @@ def compress(
     if prompt is not None:
         check_question(prompt)
     many = archive.Many(executor, workers, devices, decoders, shard, attempts, timeout, retry_failed, checksum, force)
-    single = not archive.is_many(files)
+    single = not archive.is_many(files, output_path)
     if single:
         many.check_one()
-        (file,), output_file = files, options.new_file(output_path)
+        (file,), output_file = map(Path, files), options.new_file(output_path)
         check_output(output_file, force, common.inputs(model, file))
     from .. import pipeline
     from ..models.loading.runtime import Runtime

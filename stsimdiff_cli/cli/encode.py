@@ -12,7 +12,7 @@ from . import archive, common, options, output
 
 def encode(
     videos: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(help="Video to encode; or many: folders, files, patterns, lists.", show_default=False),
     ],
     output_path: options.Outputs,
@@ -76,7 +76,7 @@ def encode(
         Runtime(device, dtype, attn),
     )
     many = archive.Many(executor, workers, devices, decoders, shard, attempts, timeout, retry_failed, checksum, force)
-    if archive.is_many(videos):
+    if archive.is_many(videos, output_path):
         from ..archive.job import Job
 
         job = Job(
@@ -91,7 +91,7 @@ def encode(
         archive.run(job, videos, many, json)
         return
     many.check_one()
-    (video,), output_file = videos, options.new_file(output_path)
+    (video,), output_file = map(Path, videos), options.new_file(output_path)
     check_output(output_file, force, common.inputs(model, video))
     timer = Stopwatch(device)
     tokens = common.encode(

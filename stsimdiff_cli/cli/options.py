@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import RequestError
+
+if TYPE_CHECKING:
+    from ..storage.stores import AnyPath
 
 #: Panels of the help texts, in the order in which they appear.
 FRAMES, METHOD, MODEL, ANSWERS, OUTPUT, MANY = "Frames", "Method", "Model", "Answers", "Output", "Many videos"
@@ -34,11 +37,13 @@ def new_file(text: str | Path) -> Path:
     return Path(text)
 
 
-def new_folder(text: str) -> Path:
+def new_folder(text: str) -> AnyPath:
     """The name of a folder to write to. RequestError for what cannot name a folder."""
     if not text or text == "-":
         raise RequestError("Many videos are written to a folder, and -o does not name one.", "Give e.g. -o kept/")
-    return Path(text)
+    from ..storage.stores import any_path
+
+    return any_path(text)
 
 
 Frames = Annotated[

@@ -97,7 +97,7 @@ def begun_and_killed(out, *ids) -> Log:
     log = Log(out)
     for id_ in ids:
         log.begin(id_)
-    os.close(log._handle)
+    os.close(log._file.handle)
     return log
 
 
@@ -122,5 +122,5 @@ def test_a_process_that_is_still_there_has_not_failed_at_what_it_works_on(tmp_pa
     log = Log(tmp_path)
     log.begin("a")
     assert fold(tmp_path, "s").unended == {}
-    os.close(log._handle)
+    os.close(log._file.handle)
     assert fold(tmp_path, "s").unended == {"a": 1}
