@@ -7,11 +7,13 @@ from dataclasses import dataclass, field, replace
 
 from ..storage.header import ReadHeader
 from ..storage.stores import AnyPath
-from .identity import Item, with_contents
+from .identity import Item, Tell, tell_nobody, with_contents
 from .log import DUPLICATE, FAILED, SKIPPED, SUCCESS, Folded, Row, now
 from .outputs import done, names_of
 from .shards import Shard
 
+#: The first part of the planning, in words.
+CHECKING = "items compared with what is there"
 #: Processes that may end while they work on an item, before the item counts as what ended them.
 DEADLY = 3
 
@@ -37,13 +39,20 @@ class Plan:
 
 
 def make_plan(
-    items: Sequence[Item], out: AnyPath, settings: str, log: Folded, shard: Shard, retry_failed: bool = False
+    items: Sequence[Item],
+    out: AnyPath,
+    settings: str,
+    log: Folded,
+    shard: Shard,
+    retry_failed: bool = False,
+    tell: Tell = tell_nobody,
 ) -> Plan:
-    """Sort the items. `retry_failed` gives failed items another chance."""
+    """Sort the items. `retry_failed` gives failed items another chance; `tell` is told how far it is."""
     plan, rows = Plan(outputs=names_of(items)), log.rows
     contents = {id_: row.sha256 for id_, row in rows.items() if row.sha256}
     finished: set[str] = set()
-    for item in items:
+    for number, item in enumerate(items, 1):
+        tell(CHECKING, number, len(items))
         if not shard.holds(item.id):
             plan.elsewhere += 1
             continue
@@ -65,7 +74,9 @@ def make_plan(
             plan.todo.append(item)
             if log.unended[item.id]:
                 plan.unended[item.id] = log.unended[item.id]
-    _set_duplicates_apart(plan, items, contents, lambda item: _is_done(item, plan, out, settings, finished, shard))
+    _set_duplicates_apart(
+        plan, items, contents, lambda item: _is_done(item, plan, out, settings, finished, shard), tell
+    )
     for item, equal in plan.duplicates:
         old = rows.get(item.id)
         if old is None or old.status != DUPLICATE or old.of != equal.id:
@@ -80,7 +91,7 @@ def _is_done(item: Item, plan: Plan, out: AnyPath, settings: str, finished: set[
 
 
 def _set_duplicates_apart(
-    plan: Plan, items: Sequence[Item], contents: Mapping[str, str], is_done: Callable[[Item], bool]
+    plan: Plan, items: Sequence[Item], contents: Mapping[str, str], is_done: Callable[[Item], bool], tell: Tell
 ) -> None:
     """Move items that equal another one from `todo` to `duplicates`.
 
@@ -97,7 +108,7 @@ def _set_duplicates_apart(
     ]
     groups: dict[tuple[str, float | None, float | None], list[Item]] = {}
     known: dict[str, Item] = {}
-    for item in with_contents(alike):
+    for item in with_contents(alike, tell):
         known[item.id] = item
         if item.sha256 is not None:
             groups.setdefault((item.sha256, item.start, item.end), []).append(item)

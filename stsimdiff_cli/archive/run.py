@@ -12,7 +12,7 @@ from ..errors import RequestError
 from ..storage.atomic import check_folder, remove_stale
 from ..storage.stores import AnyPath, StorePath, any_path
 from .failures import LateError, failure_of
-from .identity import contents_of, identified
+from .identity import Tell, contents_of, identified
 from .job import Job, Performer, Task, row_of
 from .log import FAILED, SUCCESS, TIMEOUT, Log, Row, fold, now
 from .loop import Loop
@@ -88,6 +88,9 @@ class Progress:
 class Watcher:
     """Is told how a run goes; this one does nothing with it."""
 
+    def preparing(self, what: str, done: int, total: int) -> None:
+        """So much is done of what comes before anything is planned."""
+
     def planned(self, progress: Progress) -> None:
         """It is known what is to be done."""
 
@@ -114,14 +117,15 @@ def process(job: Job, sources: list[str], options: Options, watcher: Watcher | N
     out.mkdir(parents=True, exist_ok=True)
     keep(out, settings, sources, options.force)
     folded = fold(out, settings.id)
-    items = identified(found, _contents(found, folded.rows) if options.by_content else None)
-    plan = make_plan(items, out, settings.id, folded, options.shard, options.retry_failed)
+    watcher = watcher or Watcher()
+    items = identified(found, _contents(found, folded.rows, watcher.preparing) if options.by_content else None)
+    plan = make_plan(items, out, settings.id, folded, options.shard, options.retry_failed, watcher.preparing)
     log = Log(out)
     try:
         log.start(items=len(items), settings=settings.id, shard=str(options.shard), sources=sources)
         for row in plan.rows:
             log.add(row)
-        return _Run(job, options, plan, log, watcher or Watcher()).run()
+        return _Run(job, options, plan, log, watcher).run()
     finally:
         log.close()
 
@@ -138,11 +142,11 @@ def _check_out(out: AnyPath, sources: list[str]) -> None:
             check_folder(out, source)
 
 
-def _contents(found: list[Found], rows: dict[str, Row]) -> dict[str, str]:
+def _contents(found: list[Found], rows: dict[str, Row], tell: Tell) -> dict[str, str]:
     """The SHA-256 of every file that can be read; of files that have not changed since, the log knows it."""
     logged = {(row.path, row.size, row.mtime_ns): row.sha256 for row in rows.values() if row.sha256}
     known = {file.path: sha for file in found if (sha := logged.get((file.name, file.size, file.mtime_ns)))}
-    return known | contents_of(file.path for file in found if file.path not in known and file.size >= 0)
+    return known | contents_of((file.path for file in found if file.path not in known and file.size >= 0), tell)
 
 
 class _Run:

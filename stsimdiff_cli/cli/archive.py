@@ -149,6 +149,9 @@ def _watching(job: Job) -> Iterator[Watcher]:
         progress: Progress | None = None
         bar: output.Bar
 
+        def preparing(self, what: str, done: int, total: int) -> None:
+            self.bar.show(done, total, lambda: f"{done} of {total} {what}")
+
         def planned(self, progress: Progress) -> None:
             self.progress, plan = progress, progress.plan
             if any(not item.path.endswith(".safetensors") for item in plan.todo):
