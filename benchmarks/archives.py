@@ -11,6 +11,8 @@ texts, sound alone, and noise under a video's name). Then `stsimdiff compress` r
     ray      on a Ray cluster of three nodes on this machine (needs stsimdiff[ray])
     shards   three shards one after another, then two of five over what a fourth of the outputs' loss left
     killed   local, killed by SIGKILL at twenty random moments: the program itself, or one of its workers
+    work     no archive: for 200 clips in turn, the CPU time of decoding alone, of encoding alone (from frames in memory
+             to the compressed file), and of the function that a worker calls for an item
 
 Ways that are in the report already are kept, so that the rest can be measured later. CPU seconds of the program are
 those of its own process, without workers. The machine may be shared: seconds by the clock say little.
@@ -33,13 +35,27 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from stsimdiff_cli.archive.identity import identified
+from stsimdiff_cli.archive.job import Job, Performer, Task
+from stsimdiff_cli.archive.sources import find
 from stsimdiff_cli.machine import describe
+from stsimdiff_cli.methods.spec import parse_method
+from stsimdiff_cli.models.inference.model_cache import ModelCache
+from stsimdiff_cli.models.loading.runtime import Runtime
+from stsimdiff_cli.pipeline import CHUNK, Context, compress_tokens, encode_frames
+from stsimdiff_cli.ratio import parse_ratio
+from stsimdiff_cli.records import FrameStream
+from stsimdiff_cli.storage.writing import save_compressed
+from stsimdiff_cli.video import Sampling, open_stream
 from tests.support.archives import items_of, leftovers, outputs, rows
 from tests.support.clip_factory import render, render_sound, truncate
 from tests.support.ray_cluster import RayCluster
 
 HOSTILE = 20  # one in so many is hostile
 KILLS = 20
+WARM = 5  # clips that are not counted
 OPTIONS = ("--ratio", "0.3", "--frames", "4", "--json")
 FORMAT = "stsimdiff.benchmark.archives/1"
 _TICK = os.sysconf("SC_CLK_TCK")
@@ -206,8 +222,41 @@ def outputs_of(out: Path) -> list[Path]:
     return list(out.glob("??/*.safetensors"))
 
 
+def work(source: Path, out: Path) -> dict[str, Any]:
+    """CPU seconds of decoding, of encoding, and of both as a worker does it, clip by clip in turn."""
+    out.mkdir(exist_ok=True)
+    method, ratio = parse_method("st-simdiff"), parse_ratio("0.3")
+    job = Job(out, sampling=Sampling(4), chosen=True, runtime=Runtime("cpu"), method=method, ratio=ratio)
+    perform, context, torch_threads = Performer(job), Context(ModelCache()), torch.get_num_threads()
+    torch.set_num_threads(1)
+    spent: Counter[str] = Counter()
+    items = [item for item in identified(find([str(source)], None, False)) if int(Path(item.path).stem) % HOSTILE < 19]
+    for number, item in enumerate(items[: WARM + 200]):
+        began = time.process_time()
+        stream = open_stream(item.path, job.sampling_of(item), CHUNK)
+        frames = list(stream.chunks)
+        decoded = time.process_time()
+        tokens = encode_frames(
+            FrameStream(stream.source, stream.count, iter(frames)), "tiny", job.runtime, context=context
+        )
+        video = compress_tokens(tokens, ratio, method, job.runtime, context=context)
+        save_compressed(out / "one.safetensors", video)
+        encoded = time.process_time()
+        perform(Task(item, f"{item.id[:2]}/{item.id[:8]}.safetensors"))
+        whole = time.process_time()
+        if number >= WARM:  # models are loaded
+            spent.update(decode=decoded - began, encode=encoded - decoded, whole=whole - encoded)
+    torch.set_num_threads(torch_threads)
+    return {
+        "clips": len(items[WARM : WARM + 200]),
+        **{f"{name}_cpu_seconds": round(value, 3) for name, value in spent.items()},
+        "whole_to_sum": round(spent["whole"] / (spent["decode"] + spent["encode"]), 3),
+        "two_workers_to_larger": round(spent["whole"] / 2 / max(spent["decode"], spent["encode"]), 3),
+    }
+
+
 WAYS: dict[str, Callable[[Path, Path], dict[str, Any]]] = {
-    way.__name__: way for way in (serial, again, local, shards, killed, ray)
+    way.__name__: way for way in (serial, again, local, shards, killed, work, ray)
 }
 
 
@@ -230,7 +279,7 @@ def main() -> None:
             continue
         out = arguments.folder / name
         done = WAYS[name](source, out)
-        if name != "again":
+        if name not in ("again", "work"):
             done |= checked(out, hostile, report["ways"].get("serial", {}).get("digest"))
         report["ways"][name] = done | {"load": os.getloadavg()[0]}
         print(name, json.dumps(report["ways"][name]), flush=True)

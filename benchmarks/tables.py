@@ -13,11 +13,13 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 from stsimdiff_cli.evaluation.tables import tables
 from stsimdiff_cli.evaluation.text_table import TextTable
 
 sys.path.append(str(Path(__file__).parents[1]))
+from benchmarks import archive_tables
 from benchmarks.real import tables as real
 
 HERE = Path(__file__).parent
@@ -32,7 +34,7 @@ def filled(page: str) -> str:
     def fill(match: re.Match[str]) -> str:
         opening, file, title, ratios, _, closing = match.groups()
         report = json.loads((REPORTS / file).read_text())
-        shown = real.tables(report) if real.is_real(report) else tables(report)
+        shown = tables_of(report)
         table = next(table for table in shown if table.title.startswith(title))
         if ratios:
             rows = [row for row in table.rows if row[0] in (*ratios.split(), "1", "-")]
@@ -41,6 +43,13 @@ def filled(page: str) -> str:
         return f"{opening}\n{table.markdown()}\n\n{closing}"
 
     return PLACE.sub(fill, page)
+
+
+def tables_of(report: dict[str, Any]) -> list[TextTable]:
+    """The tables of a report, by whatever it was made."""
+    if archive_tables.is_archive(report):
+        return archive_tables.tables(report)
+    return real.tables(report) if real.is_real(report) else tables(report)
 
 
 def main() -> None:

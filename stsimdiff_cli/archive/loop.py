@@ -11,7 +11,8 @@ from .log import Row
 from .pool import Done, Event, Gone, Joined, Pool, Stage
 from .schedule import Entry, Schedule, Worker
 
-#: Workers that may end, one after another, before any of them has begun an item.
+#: Workers that may end without having begun an item, one after another: this many, or twice as many as there are, if
+#: that is more (a machine may take many along).
 _HOPELESS = 3
 
 
@@ -37,6 +38,7 @@ class Loop:
         self._hungry: dict[Worker, None] = {}
         self._stages: dict[Worker, str] = {}
         self._late: dict[Worker, tuple[str, Exception]] = {}
+        self._proven: set[Worker] = set()  # have begun an item
         self._in_vain = 0
 
     def run(self) -> None:
@@ -63,6 +65,7 @@ class Loop:
         worker = event.worker
         if isinstance(event, Stage):
             self._in_vain = 0
+            self._proven.add(worker)
             self._stages[worker] = event.stage
             at = self.schedule.at(worker)
             if at is None or at.thing != event.id:
@@ -88,10 +91,11 @@ class Loop:
             error = late[1] if known and late else LostError(f"The process that worked on it {why}.")
             row = self._lost(entry, stage, error)
             self._report(row, self.schedule.finish(worker, entry.thing, again=bool(row.transient)))
-        else:
+        elif worker not in self._proven:
             self._in_vain += 1
+        self._proven.discard(worker)
         self.schedule.lose(worker)
-        if self._in_vain >= _HOPELESS:
+        if self._in_vain >= max(_HOPELESS, 2 * self.pool.size):
             raise StsimdiffError(
                 f"The worker processes end before they do anything: the last one {why}.",
                 "See what they wrote above; fewer --workers need less memory.",

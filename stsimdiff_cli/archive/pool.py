@@ -50,8 +50,12 @@ Event = Stage | Done | Gone | Joined
 
 
 class Pool(Protocol):
-    """Workers that do tasks. Each may hold `depth` of them: it works on one, and may prepare others."""
+    """Workers that do tasks: `size` of them, if all are there.
 
+    Each may hold `depth` tasks: it works on one, and may prepare others.
+    """
+
+    size: int
     depth: int
 
     def workers(self) -> Sequence[Worker]:
@@ -73,7 +77,7 @@ class Pool(Protocol):
 class LocalPool:
     """This process as the only worker."""
 
-    depth = 1
+    size = depth = 1
 
     def __init__(self, performer: Performer) -> None:
         self._performer = performer

@@ -19,12 +19,11 @@ from ..errors import RequestError, StsimdiffError
 from .job import Job, Task
 from .pool import Done, Event, Gone, Joined, Stage
 from .schedule import Worker
-from .worker import Plan
+from .worker import MOST_DECODERS, Plan
 
 _PATIENCE = 2.0  # seconds for workers to end by themselves
 _LONGEST = 60.0  # seconds between two looks at the clock
 _ALONE = 600.0  # seconds without any worker, after which the cluster is given up
-_MOST_DECODERS = 8
 
 
 def import_ray() -> Any:
@@ -79,7 +78,7 @@ def ray_plans(job: Job, ray: Any, workers: int | None, decoders: int | None, ite
     if workers is None:
         workers = max(1, min(gpus if on_gpu else cpus, items))
     if decoders is None:
-        decoders = max(0, min(_MOST_DECODERS, cpus // workers - 1)) if on_gpu else 0
+        decoders = max(0, min(MOST_DECODERS, cpus // workers - 1)) if on_gpu else 0
     if on_gpu and workers > gpus:
         raise RequestError(f"The cluster has {gpus} GPUs, for {workers} workers.", "Give fewer --workers.")
     if (wanted := workers * (1 + decoders)) > cpus:
@@ -105,7 +104,7 @@ class RayPool:
     def __init__(self, ray: Any, plans: Sequence[Plan]) -> None:
         from .ray_actors import worker_actor
 
-        self.depth = plans[0].depth
+        self.size, self.depth = len(plans), plans[0].depth
         self._ray, self._make = ray, worker_actor
         self._actors: dict[Worker, _Actor] = {}
         self._count = 0

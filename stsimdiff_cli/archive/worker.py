@@ -17,6 +17,9 @@ from .job import Job, Performer, Task
 from .pipe_decoders import PipeDecoders
 from .sources import STORED
 
+#: Decoders for each worker on a GPU, if nobody says otherwise and there are cores enough.
+MOST_DECODERS = 8
+
 
 @dataclass(frozen=True)
 class Plan:

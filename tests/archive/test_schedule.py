@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 
+from stsimdiff_cli.archive.pool import Gone
 from stsimdiff_cli.archive.schedule import Limit, Schedule
 from stsimdiff_cli.errors import StsimdiffError
 from tests.support.simulated_pool import BROKEN, BUSY, DIES, HANGS, WELL, SimulatedPool, simulate
@@ -139,6 +140,22 @@ def test_the_end_is_near_the_best_possible():
     simulate(durations, pool)
     best = max(sum(durations.values()) / 16, max(durations.values()))
     assert pool.clock <= best * 1.01
+
+
+def test_workers_that_are_idle_may_all_end_at_once():
+    class Shrinking(SimulatedPool):
+        def wait(self, until):
+            if self.clock > 3 and len(self._queues) > 1:  # all but the one that works: their machine is gone
+                idle = [name for name in self._queues if name not in self._busy]
+                for name in idle:
+                    del self._queues[name]
+                return [Gone(name, "died with its machine") for name in idle]
+            return super().wait(until)
+
+    durations = {"long": 50.0, "middle": 5.0, **{f"{number}": 1.0 for number in range(30)}}
+    pool = Shrinking(20, durations.__getitem__)
+    assert set(final(simulate(durations, pool)).values()) == {"success"}
+    assert len(pool._queues) == 1
 
 
 def test_workers_that_end_before_they_begin_end_the_run():
