@@ -125,6 +125,10 @@ def test_the_log_in_a_store_comes_in_parts_and_reads_as_one(store, monkeypatch):
     assert set(folded.rows) == {"a", "b"} and folded.unended == {}
 
 
+def test_a_place_without_settings_is_not_one_of_outputs(capsys, store):
+    assert "memory://bucket/videos has no run.json" in refused(capsys, "status", "memory://bucket/videos")
+
+
 def test_what_is_made_new_never_replaces_anything(store):
     path = StorePath("memory://bucket/new")
     path.write(b"one", new=True)
