@@ -132,8 +132,8 @@ class Performer:
 
     def _work(self, task: Task, timer: _Stages) -> dict[str, Any]:
         timer.step("read")
-        if self._open is not _open_here and not _is_tokens(task.item):  # whoever decodes it makes a copy
-            return self._make(task, Path(task.item.path), timer)
+        if is_url(task.item.path) and self._open is not _open_here and not _is_tokens(task.item):
+            return self._make(task, None, timer)  # whoever decodes it makes the copy
         with local_copy(task.item.path) as path:
             try:
                 return self._make(task, path, timer)
@@ -141,14 +141,15 @@ class Performer:
                 error.args = (str(error).replace(str(path), task.item.name), *error.args[1:])
                 raise
 
-    def _make(self, task: Task, path: Path, timer: _Stages) -> dict[str, Any]:
-        job, item = self.job, replace(task.item, path=str(path))
+    def _make(self, task: Task, path: Path | None, timer: _Stages) -> dict[str, Any]:
+        """Make the output. `path`: where the file is on this machine, None for a video that is decoded elsewhere."""
+        job, item = self.job, task.item if path is None else replace(task.item, path=str(path))
         mark = ArchiveMark(item.id, job.settings)
         context = Context(self.models, timer)
         if item.size < 0:
             raise RequestError(f"There is no file {item.path!r}.", "Check the list.")
         tokens: VideoTokens
-        if job.method is not None and is_stored(path):
+        if path is not None and job.method is not None and is_stored(path):
             stored = StoredVideo(path)
             if stored.compressed and not item.sure:
                 return {"status": SKIPPED, "error_message": "is already compressed"}
