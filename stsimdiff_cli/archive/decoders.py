@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from ..pipeline import CHUNK
@@ -29,15 +30,19 @@ def messages(item: Item, sampling: Sampling) -> Iterator[tuple[Any, ...]]:
 
     Or, at any point, ("failed", failure, hint) as the last one.
     """
+    place = item.path
     try:
         with local_copy(item.path) as path:
+            place = str(path)
             stream = open_stream(path, sampling, CHUNK)
             yield "open", stream.source, stream.count
             for part in stream.chunks:
                 yield "chunk", part
         yield ("end",)
     except Exception as error:
-        yield "failed", failure_of(error), getattr(error, "hint", None)
+        failure = failure_of(error)
+        named = replace(failure, message=failure.message.replace(place, item.path))
+        yield "failed", named, getattr(error, "hint", None)
 
 
 class Decoder(ABC):
