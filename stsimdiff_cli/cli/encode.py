@@ -13,7 +13,7 @@ from . import archive, common, options, output
 
 def encode(
     videos: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(help="Video to encode; or many: folders, files, patterns, lists.", show_default=False),
     ],
     output_path: options.Outputs,
@@ -45,6 +45,7 @@ def encode(
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     attn: options.Attn = "auto",
+    executor: options.Executor = None,
     workers: options.Workers = None,
     devices: options.Devices = None,
     decoders: options.Decoders = None,
@@ -81,8 +82,8 @@ def encode(
     size = options.frame_size(min_pixels, max_pixels)
     sampling = common.sampling_of(frames, fps, start, end, decoder, decode_workers, size)
     runtime = Runtime(device, dtype, attn)
-    many = archive.Many(workers, devices, decoders, shard, attempts, timeout, retry_failed, checksum, force)
-    if archive.is_many(videos):
+    many = archive.Many(executor, workers, devices, decoders, shard, attempts, timeout, retry_failed, checksum, force)
+    if archive.is_many(videos, output_path):
         from ..archive.job import Job
 
         job = Job(
@@ -98,7 +99,7 @@ def encode(
         archive.run(job, videos, many, json)
         return
     many.check_one()
-    (video,), output_file = videos, options.new_file(output_path)
+    (video,), output_file = map(Path, videos), options.new_file(output_path)
     check_output(output_file, force, common.inputs(model, video))
     timer = Stopwatch(device)
     models = ModelCache()

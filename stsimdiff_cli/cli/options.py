@@ -12,6 +12,7 @@ from ..errors import RequestError
 
 if TYPE_CHECKING:
     from ..records import FrameSize
+    from ..storage.stores import AnyPath
 
 #: Panels of the help texts, in the order in which they appear.
 FRAMES, METHOD, MODEL, ANSWERS, OUTPUT, MANY = "Frames", "Method", "Model", "Answers", "Output", "Many videos"
@@ -56,11 +57,13 @@ def new_file(text: str | Path) -> Path:
     return Path(text)
 
 
-def new_folder(text: str) -> Path:
+def new_folder(text: str) -> AnyPath:
     """The name of a folder to write to. RequestError for what cannot name a folder."""
     if not text or text == "-":
         raise RequestError("Many videos are written to a folder, and -o does not name one.", "Give e.g. -o kept/")
-    return Path(text)
+    from ..storage.stores import any_path
+
+    return any_path(text)
 
 
 Frames = Annotated[
@@ -187,6 +190,15 @@ Outputs = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]  # fmt: skip
+Executor = Annotated[
+    str | None,
+    typer.Option(
+        help="Where the workers are: local (this machine, the default), or ray (the nodes of a Ray cluster). ray needs "
+        "stsimdiff[ray].",
+        show_default=False,
+        rich_help_panel=MANY,
+    ),
+]
 Workers = Annotated[
     int | None,
     typer.Option(

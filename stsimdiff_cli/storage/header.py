@@ -16,7 +16,6 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from ..errors import FileFormatError
@@ -25,6 +24,7 @@ from .directory import Directory, Entry, parse_json, read_directory
 from .formats import COMPRESSED, DIGEST, KEY, PACKED_VERSION, REMAKE, TOKENS, VERSION
 from .old_files import coverage_by_family
 from .schema import Header, check_tensors, read_header_as_record
+from .stores import AnyPath
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def digest(text: str, tensors: Mapping[str, Mapping[str, Any]]) -> str:
     return hashlib.sha256(covered.encode()).hexdigest()
 
 
-def read_header(path: Path) -> ReadHeader:
+def read_header(path: AnyPath) -> ReadHeader:
     """The header of a file, checked: its digest, its format, and that it fits itself and the tensors.
 
     Raises RequestError for a missing file; FileFormatError for a truncated, foreign, damaged or edited file, and for a

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..records import Source
+from ..storage.stores import AnyPath
 from ..timing.spans import span
 from .scanning import Scan
 
@@ -46,7 +47,7 @@ def _colours(scan: Scan, decoder: str) -> tuple[str, ...]:
     return (f"The file does not say how its colours are coded: {decoder} takes BT.601, where players take BT.709.",)
 
 
-def checksum_of(path: Path, stopped: Callable[[], bool] = lambda: False) -> str:
+def checksum_of(path: AnyPath, stopped: Callable[[], bool] = lambda: False) -> str:
     """The SHA-256 of a file, by which a video is recognised later; that of its beginning once it is `stopped`."""
     digest = hashlib.sha256()
     with span("checksum"), path.open("rb") as file:
