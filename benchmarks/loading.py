@@ -42,7 +42,7 @@ from stsimdiff_cli.models.loading.checkpoint import DUMMY
 from stsimdiff_cli.models.loading.quiet import quiet
 from stsimdiff_cli.models.loading.random_weights import random_model, write_dummy
 from stsimdiff_cli.models.loading.runtime import ResolvedRuntime
-from stsimdiff_cli.records import Embeddings, Source, TokenGrid
+from stsimdiff_cli.records import Embeddings, Sizing, Source, TokenGrid
 
 CPU = torch.device("cpu")
 MB = 1_000_000
@@ -116,7 +116,7 @@ def everything(family: Family, dtype: torch.dtype) -> Callable[[], object]:
 
     @torch.inference_mode()
     def work() -> object:
-        return family.encode(model, family.preprocess(_frames(), FRAMES, CPU))
+        return family.encode(model, family.preprocess(_frames(), Sizing(FRAMES), CPU))
 
     return work
 

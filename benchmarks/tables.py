@@ -20,20 +20,16 @@ from stsimdiff_cli.evaluation.tables import tables
 from stsimdiff_cli.evaluation.text_table import TextTable
 
 sys.path.append(str(Path(__file__).parents[1]))
-from benchmarks import decide
+from benchmarks import archive_tables, decide, pace, when_tables
+from benchmarks.bits import tables as bits
 from benchmarks.real import tables as real
 
+#: Besides the reports of the package itself: modules with `reads(report)` and `tables(report)`.
+KINDS = (archive_tables, bits, pace, real, when_tables)
 HERE = Path(__file__).parent
 REPORTS = HERE / "reports"
 PAGES = (HERE.parent / "docs" / "bench.md", HERE / "RESULTS.md", HERE.parent / "docs" / "evaluation.md")
 PLACE = re.compile(r"(<!-- table (\S+) \| ([^|\n]+?)(?: \| ([0-9. ]+?))? -->\n)(.*?)(<!-- end -->)", re.S)
-
-
-def all_tables(report: dict[str, Any]) -> list[TextTable]:
-    """All tables of a report of any kind."""
-    if real.is_real(report):
-        return real.tables(report)
-    return [*tables(report), *(decide.tables(report) if report["format"] == RUNGS else ())]
 
 
 def filled(page: str) -> str:
@@ -42,8 +38,7 @@ def filled(page: str) -> str:
     def fill(match: re.Match[str]) -> str:
         opening, file, title, ratios, _, closing = match.groups()
         report = json.loads((REPORTS / file).read_text())
-        shown = all_tables(report)
-        table = next(table for table in shown if table.title.startswith(title))
+        table = next(table for table in tables_of(report) if table.title.startswith(title))
         if ratios:
             rows = [row for row in table.rows if row[0] in (*ratios.split(), "1", "-")]
             rows = [row for row in rows if row[0] != "1" or row[1] == "vanilla"]
@@ -51,6 +46,14 @@ def filled(page: str) -> str:
         return f"{opening}\n{table.markdown()}\n\n{closing}"
 
     return PLACE.sub(fill, page)
+
+
+def tables_of(report: dict[str, Any]) -> list[TextTable]:
+    """All tables of a report of any kind."""
+    kind = next((one for one in KINDS if one.reads(report)), None)
+    if kind is not None:
+        return kind.tables(report)
+    return [*tables(report), *(decide.tables(report) if report["format"] == RUNGS else ())]
 
 
 def main() -> None:

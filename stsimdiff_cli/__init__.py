@@ -13,7 +13,17 @@ if TYPE_CHECKING:
     from .models.inference.conversation import Answer, Conversation, PrunedConversation
     from .models.inference.model_cache import ModelCache
     from .models.loading.runtime import Runtime
-    from .pipeline import Context, all_tokens, compress_tokens, converse, converse_inside, encode_frames, encode_video
+    from .pipeline import (
+        Context,
+        Fitted,
+        all_tokens,
+        compress_to,
+        compress_tokens,
+        converse,
+        converse_inside,
+        encode_frames,
+        encode_video,
+    )
     from .ratio import Ratio, parse_ratio
     from .records import (
         CompressedVideo,
@@ -27,7 +37,9 @@ if TYPE_CHECKING:
         TokenGrid,
         VideoTokens,
     )
+    from .storage.byte_budget import ByteBudget, parse_bytes
     from .storage.reading import load
+    from .storage.sinks import Destination
     from .storage.writing import save_compressed, save_tokens
     from .timing import Stopwatch
     from .token_features import DenseFeatures, TokenFeatures
@@ -41,6 +53,8 @@ _MODULES = {
         "encode_video",
         "encode_frames",
         "compress_tokens",
+        "compress_to",
+        "Fitted",
         "all_tokens",
         "converse",
         "converse_inside",
@@ -64,7 +78,9 @@ _MODULES = {
         "CompressedVideo",
     ),
     ".models.inference.conversation": ("Conversation", "PrunedConversation", "Answer"),
+    ".storage.byte_budget": ("ByteBudget", "parse_bytes"),
     ".storage.reading": ("load",),
+    ".storage.sinks": ("Destination",),
     ".storage.writing": ("save_tokens", "save_compressed"),
     ".token_features": ("TokenFeatures", "DenseFeatures"),
     ".methods.base": ("Method", "parameter"),
@@ -75,11 +91,14 @@ _MODULE_OF = {name: module for module, names in _MODULES.items() for name in nam
 
 __all__ = [
     "Answer",
+    "ByteBudget",
     "CompressedVideo",
     "Context",
     "Conversation",
     "DenseFeatures",
+    "Destination",
     "FileFormatError",
+    "Fitted",
     "FrameStream",
     "Frames",
     "Kind",
@@ -103,6 +122,7 @@ __all__ = [
     "VideoTokens",
     "__version__",
     "all_tokens",
+    "compress_to",
     "compress_tokens",
     "converse",
     "converse_inside",
@@ -110,6 +130,7 @@ __all__ = [
     "encode_video",
     "load",
     "parameter",
+    "parse_bytes",
     "parse_method",
     "parse_ratio",
     "save_compressed",

@@ -10,33 +10,36 @@ Functions take records and return records. What several calls may share is in a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from contextlib import closing
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .errors import RequestError
 from .methods.base import Method
 from .methods.spec import parse_method, spelled
-from .models import EMBEDDED
+from .models import EMBEDDED, FAMILIES
 from .models.inference.early_layers import EarlyLayers, check_layout, matching_family
 from .models.inference.model_cache import ModelCache, NoModelCache
 from .models.loading.memory import enough_memory
 from .models.loading.runtime import Runtime, selection_device
 from .models.question import check_question
 from .ratio import ALL, Ratio, parse_ratio
-from .records import ArchiveMark, CompressedVideo, FrameStream, TokenGrid, VideoTokens
-from .storage.finite import check_encoded
-from .storage.sinks import open_sink
+from .records import ArchiveMark, CompressedVideo, FrameSize, FrameStream, VideoTokens
+from .stages.encoding import Note, Progress, decoding
+from .storage.byte_budget import ByteBudget
+from .storage.form import forms_by_size
+from .storage.sinks import Destination, open_sink
+from .storage.writing import FileSize, compressed_size
 from .timing import Stopwatch
+from .timing.spans import span
 from .token_features import DenseFeatures
 from .video import Sampling, open_stream
-from .video.prefetch import prefetched
-from .video.rechunk import rechunked
+from .video.opening import check_file
 
 if TYPE_CHECKING:  # these import transformers, which not every stage needs
+    from .models.families.base import Family
     from .models.inference.conversation import Conversation, PrunedConversation
 
 #: The prompt for importance if no question is given. The embedded model was trained with it.
@@ -47,8 +50,6 @@ _SHORT = 1024
 CHUNK = 8
 #: What takes less memory in the LLM.
 _LESS = "Use --dtype bfloat16 or --quantize 4bit, a lower --ratio, fewer --frames, or a smaller checkpoint."
-#: Called with a stage ("decode" or "encode"), the number of frames done, and the number of all frames.
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,14 @@ class Context:
     """What several calls may share. By default they share nothing: models are loaded anew, and nothing is reported.
 
     Pass a context with `models=ModelCache()` to load each model once for many videos, and with `timer=Stopwatch(...)`
-    to add up the seconds of each stage: scan, load, decode, encode, write; the steps of the method; prefill.
+    to add up the seconds of each stage: scan, load, decode, encode, write; the steps of the method; prefill. `note`
+    gets sentences that the user should know.
     """
 
     models: ModelCache = field(default_factory=NoModelCache)
     timer: Stopwatch | None = None
     progress: Progress = lambda *_: None
+    note: Note = lambda _: None
 
     def timing(self, runtime: Runtime) -> Stopwatch:
         """The shared stopwatch, or a new one for the runtime's device."""
@@ -76,24 +79,39 @@ def encode_video(
     *,
     revision: str | None = None,
     evidence: Iterable[str] = (),
-    to: Path | None = None,
+    to: Path | Destination | None = None,
     context: Context = Context(),
 ) -> VideoTokens:
     """Decode the chosen frames of a video and encode them into visual tokens, a few frames at a time.
 
     `evidence` names what the vision encoder should record for methods ("saliency", "keys"). Memory holds the tokens
     and a few chunks of frames; with `to`, the tokens are written to that tokens file while they are encoded, and stay
-    there. Frames that cannot be decoded are left out; their times are in `grid.source.missing_seconds`.
+    there; a Destination says more about the file. Frames that cannot be decoded are left out; their times are in
+    `grid.source.missing_seconds`.
 
     Raises RequestError for a wrong request, VideoError for a video that cannot be read, ModelError for a checkpoint
     that cannot be used.
     """
-    with context.timing(runtime).during("scan"):
-        stream = open_stream(path, sampling, CHUNK)  # includes the video's SHA-256
-    return encode_frames(stream, model, runtime, revision=revision, evidence=evidence, to=to, context=context)
+    check_file(Path(path))
+    timer = context.timing(runtime)
+    with timer.during("load"):
+        family = context.models.family(model, revision)
+    with timer.during("scan"), span("scan"):
+        stream = open_stream(path, sampling_for(family, sampling), CHUNK)  # includes the video's SHA-256
+    return _encode(stream, family, runtime, evidence, to, replace(context, timer=timer))
 
 
-@enough_memory("encode the video", "Lower --frames, use --dtype bfloat16, or a smaller checkpoint.")
+def sampling_for(family: Family, sampling: Sampling) -> Sampling:
+    """The sampling as the model's authors spread frames; RequestError for bounds on frames whose size is fixed."""
+    if sampling.size != FrameSize() and not family.native_resolution:
+        able = ", ".join(name for name in FAMILIES if FAMILIES.load(name).native_resolution)
+        raise RequestError(
+            f"The frames of {family.name} have one size, so --min-pixels and --max-pixels do not apply.",
+            f"Leave them out, or use a model of native resolution: {able}.",
+        )
+    return replace(sampling, spread=sampling.spread or family.spread)
+
+
 def encode_frames(
     stream: FrameStream,
     model: str = EMBEDDED,
@@ -101,60 +119,32 @@ def encode_frames(
     *,
     revision: str | None = None,
     evidence: Iterable[str] = (),
-    to: Path | None = None,
-    mark: ArchiveMark | None = None,
+    to: Path | Destination | None = None,
     context: Context = Context(),
 ) -> VideoTokens:
-    """Encode frames that arrive in chunks. Parameters and errors as `encode_video`.
+    """Encode frames that arrive in chunks. Parameters and errors as `encode_video`."""
+    timer = context.timing(runtime)
+    with timer.during("load"):
+        family = context.models.family(model, revision)
+    return _encode(stream, family, runtime, evidence, to, replace(context, timer=timer))
 
-    `mark` is written into the file `to`: which item of an archive it is.
-    """
+
+@enough_memory("encode the video", "Lower --frames, use --dtype bfloat16, or a smaller checkpoint.")
+def _encode(
+    stream: FrameStream,
+    family: Family,
+    runtime: Runtime,
+    evidence: Iterable[str],
+    to: Path | Destination | None,
+    context: Context,
+) -> VideoTokens:
     timer = context.timing(runtime)
     timer.step("load")
-    family = context.models.family(model, revision)
-    encoder = context.models.vision_encoder(family, runtime.resolve(family.checkpoint), frozenset(evidence))
-    depth, count = family.frames_per_slot, stream.count
-    chunk = max(depth, CHUNK // depth * depth)
-    missing: list[float] = []
-    seconds: list[float] = []
-    grid: TokenGrid | None = None
-    with open_sink(to, mark) as sink, closing(prefetched(stream.chunks)) as ahead:
-        timer.step("decode")
-        for part in rechunked(ahead, chunk, missing):
-            context.progress("decode", min(len(seconds) * depth + len(part.seconds), count), count)
-            timer.step("encode")
-            new = {name: tensor.cpu() for name, tensor in encoder.encode(part.pixels, count).items()}
-            check_encoded(new, part.seconds, family.checkpoint.id)
-            if grid is None:
-                _, h, w, width = new["features"].shape
-                shape = (-(-count // depth), h, w)
-                grid = TokenGrid(
-                    shape=shape,
-                    width=width,
-                    seconds=(),
-                    layout=family.layout_of(shape),
-                    model=family.checkpoint.ref,
-                    source=stream.source,
-                    coverage=family.coverage_of(stream.source.width, stream.source.height),
-                    saliency=family.saliency(),
-                )
-                sink.begin(grid, count, new)
-            sink.append(new)
-            seconds += [family.slot_seconds(part.seconds[i : i + depth]) for i in range(0, len(part.seconds), depth)]
-            context.progress("encode", min(len(seconds) * depth, count), count)
-            timer.step("decode")
-        timer.step("write")
-        if grid is None:
-            raise ValueError("expected at least one frame, got none")
-        shape = (len(seconds), *grid.shape[1:])
-        grid = replace(
-            grid,
-            shape=shape,
-            seconds=tuple(seconds),
-            layout=family.layout_of(shape),
-            source=replace(stream.source, missing_seconds=tuple(missing)),
-        )
-        sink.finish(grid)
+    with decoding(stream, family, CHUNK) as stages:
+        with span("load"):
+            encoder = context.models.vision_encoder(family, runtime.resolve(family.checkpoint), frozenset(evidence))
+        with open_sink(to) as sink:
+            stages.run(encoder, sink, timer, context.progress, context.note)
     timer.stop()
     return sink.tokens()
 
@@ -191,10 +181,11 @@ def compress_tokens(
         )
     question = GENERAL_PROMPT if prompt is None else check_question(prompt)
     used = {name: tokens.evidence[name] for name in method.evidence}
-    on_device = replace(tokens, evidence=used).to(device).in_memory(features=not method.streams)
-    llm = EarlyLayers(on_device, question, model, runtime, context.models, timer)
-    selection = method.select(on_device, ratio, llm, timer.step).cpu()
-    timer.stop()
+    with span("select"):
+        on_device = replace(tokens, evidence=used).to(device).in_memory(features=not method.streams)
+        llm = EarlyLayers(on_device, question, model, runtime, context.models, timer)
+        selection = method.select(on_device, ratio, llm, timer.step).cpu()
+        timer.stop()
     if selection.features is None:
         features = on_device.features.gather(selection.index).to("cpu")
     else:
@@ -218,6 +209,74 @@ def compress_tokens(
     )
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """Kept tokens whose file has as many bytes as it may."""
+
+    video: CompressedVideo
+    store: str | None  # the form in which it fits, for save_compressed
+
+
+def compress_to(
+    tokens: VideoTokens,
+    amount: Ratio | ByteBudget,
+    method: str | Method = "st-simdiff",
+    store: str | None = None,
+    mark: ArchiveMark | None = None,
+    **options: Any,
+) -> Fitted:
+    """`compress_tokens` with a ratio, or with the bytes that the file may have. `options` are its other arguments."""
+    if isinstance(amount, Ratio):
+        return Fitted(compress_tokens(tokens, amount, method, **options), store)
+    return _compress_to_bytes(tokens, amount, method, store, mark, **options)
+
+
+def _compress_to_bytes(
+    tokens: VideoTokens,
+    budget: ByteBudget,
+    method: str | Method,
+    store: str | None,
+    mark: ArchiveMark | None,
+    **options: Any,
+) -> Fitted:
+    """Keep as many tokens as fit into a file of so many bytes, header included.
+
+    Without `store`, the features get the most bits at which all tokens fit; if not all fit, 4 bits, because at equal
+    bytes more tokens answer more questions than more bits. RequestError if not even one token fits.
+    """
+    most = budget.of(tokens.grid)
+    method = parse_method(method) if isinstance(method, str) else method
+    total = tokens.grid.tokens
+
+    def attempt(kept: int, form: str | None) -> tuple[Fitted, FileSize]:
+        video = compress_tokens(tokens, Fraction(kept, total), method, **options)
+        return Fitted(video, form), compressed_size(video, mark, form)
+
+    forms = [store] if store else forms_by_size(tokens.features)
+    whole: Fitted | None = None
+    for form in forms:  # the largest first
+        if whole is None:
+            whole, _ = attempt(total, form)
+        size = compressed_size(whole.video, mark, form)
+        if size.total <= most:
+            return Fitted(whole.video, form)
+    best, kept, tried = None, total, {total}
+    while True:  # from a size that is known, by what a token takes; sizes of headers differ by some bytes
+        kept = max(1, min(total, kept + (most - size.total) // size.token))
+        if kept in tried or method.keeps_all:
+            break
+        tried.add(kept)
+        fitted, size = attempt(kept, forms[-1])
+        if size.total <= most and (best is None or len(fitted.video.index) > len(best.video.index)):
+            best = fitted
+    if best is None:
+        raise RequestError(
+            f"{most} bytes are too few: the smallest file that {method.name} makes of this video has {size.total}.",
+            "Give more bytes, or encode fewer frames.",
+        )
+    return best
+
+
 def check_length(questions: Iterable[str], model: str) -> None:
     """RequestError for a question that is longer than the context of the model's LLM; no weights are read."""
     long = [question for question in questions if len(question.encode()) > _SHORT]
@@ -238,11 +297,17 @@ def all_tokens(tokens: VideoTokens) -> CompressedVideo:
 
 @enough_memory("read the video's tokens", _LESS)
 def converse(
-    video: CompressedVideo, runtime: Runtime = Runtime(), *, model: str | None = None, context: Context = Context()
+    video: CompressedVideo,
+    runtime: Runtime = Runtime(),
+    *,
+    model: str | None = None,
+    attention: bool = False,
+    context: Context = Context(),
 ) -> Conversation:
     """Load the LLM without its vision encoder and prefill it with the kept tokens once, for any number of questions.
 
-    `model` says where the checkpoint is, if not where the file says; RequestError if it did not make the tokens.
+    `model` says where the checkpoint is, if not where the file says; RequestError if it did not make the tokens. With
+    `attention`, answers say which slots they looked at (Answer.slots).
     """
     from .models.inference.conversation import Conversation
 
@@ -250,9 +315,11 @@ def converse(
     timer.step("load")
     family = matching_family(video.grid.model, model, context.models)
     check_layout(family, video.grid)
-    language = context.models.language_model(family, runtime.resolve(family.checkpoint))
+    with span("load"):
+        language = context.models.language_model(family, runtime.resolve(family.checkpoint), attention_rows=attention)
     timer.step("prefill")
-    conversation = Conversation(language, video.grid, video.embeddings, video.index)
+    with span("prefill"):
+        conversation = Conversation(language, video.grid, video.embeddings, video.index, attention)
     timer.stop()
     return conversation
 

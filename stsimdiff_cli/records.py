@@ -86,12 +86,31 @@ class Frames(TensorRecord):
 
 
 @dataclass(frozen=True)
+class FrameSize:
+    """How many pixels a user allows a frame, for models that take frames of any size. Default: as the model has it."""
+
+    min_pixels: int | None = None
+    max_pixels: int | None = None
+    processor: bool = False  # the bounds of the checkpoint's own files hold, instead of its authors' rule for videos
+
+
+@dataclass(frozen=True)
+class Sizing:
+    """What the size of an encoded frame depends on besides the frame."""
+
+    frames: int  # of the whole video
+    size: FrameSize = FrameSize()
+
+
+@dataclass(frozen=True)
 class FrameStream:
     """The chosen frames of one video, decoded chunk by chunk while they are consumed."""
 
     source: Source
     count: int  # chosen frames, including those that cannot be decoded
     chunks: Iterable[Frames]
+    period: float | None = None  # seconds of video for each frame, where so many were spread evenly over it
+    size: FrameSize = FrameSize()
 
 
 # --- the tokens of a video ------------------------------------------------------------------------------------------
@@ -158,6 +177,7 @@ class TokenGrid:
     source: Source
     coverage: Coverage = Coverage()
     saliency: str = RECEIVED  # what the evidence of that name is, if there is any: RECEIVED or FROM_CLS
+    period: Seconds | None = None  # seconds of video for each slot, where frames were spread evenly over it
 
     @property
     def tokens(self) -> int:
@@ -213,11 +233,11 @@ class VideoTokens(TensorRecord):
 
     def in_memory(self, *, features: bool = True) -> VideoTokens:
         """The same tokens in memory; with `features=False` only the evidence is read."""
-        evidence: dict[str, TokenFeatures] = {n: DenseFeatures(v.tensor()) for n, v in self.evidence.items()}
+        evidence = {name: values.in_memory() for name, values in self.evidence.items()}
         if not features:
             return VideoTokens(self.grid, self.features, evidence, self.deepstack)
-        deepstack = None if self.deepstack is None else DenseFeatures(self.deepstack.tensor())
-        return VideoTokens(self.grid, DenseFeatures(self.features.tensor()), evidence, deepstack)
+        deepstack = None if self.deepstack is None else self.deepstack.in_memory()
+        return VideoTokens(self.grid, self.features.in_memory(), evidence, deepstack)
 
 
 # --- the tokens that are kept ---------------------------------------------------------------------------------------

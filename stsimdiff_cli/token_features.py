@@ -1,8 +1,8 @@
 """Token features: a tensor with one entry for each visual token, in memory or in a file.
 
 Methods and the graph read features through the protocol `TokenFeatures` and work on videos larger than memory:
-DenseFeatures wraps a tensor, storage.file_features.FileFeatures reads a file chunk by chunk. This module imports
-nothing heavy.
+DenseFeatures wraps a tensor, storage.file_features.FileFeatures reads a file chunk by chunk, and
+storage.packed.PackedFeatures unpacks what was stored in few bits. This module imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class TokenFeatures(Protocol):
 
     @property
     def chunk_rows(self) -> int:
-        """How many rows to read per step: all of them in memory, about 128 MB from a file."""
+        """How many rows to read per step: all of them in memory, about 128 MB from a file, 32 MB if packed."""
 
     def chunks(self, rows: int | None = None, wanted: Tensor | None = None) -> Iterator[tuple[int, Tensor]]:
         """Yield the first row and the numbers (n, ...) of each chunk of at most `rows` rows (default: `chunk_rows`).
@@ -50,6 +50,9 @@ class TokenFeatures(Protocol):
 
     def to(self, device: torch.device | str) -> TokenFeatures:
         """The same features, delivered on another device."""
+
+    def in_memory(self) -> TokenFeatures:
+        """The same features in memory; those of a packed file stay packed."""
 
     def tensor(self) -> Tensor:
         """All features as one tensor in memory."""
@@ -99,6 +102,10 @@ class DenseFeatures:
     def to(self, device: torch.device | str) -> DenseFeatures:
         """The same features on another device."""
         return DenseFeatures(self._tensor.to(device), self._token_dims)
+
+    def in_memory(self) -> DenseFeatures:
+        """The features themselves."""
+        return self
 
     def tensor(self) -> Tensor:
         """The tensor itself, not a copy."""

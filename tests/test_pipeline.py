@@ -46,9 +46,11 @@ def test_no_more_frames_are_held_than_a_chunk(tmp_path, monkeypatch):
     """Memory does not grow with the number of frames: the encoder sees chunks, whatever the clip's length."""
     clip = render(tmp_path / "clip.mp4", range(40))
     sizes = []
-    real = VisionEncoder.encode
+    real = VisionEncoder.prepare
     monkeypatch.setattr(
-        VisionEncoder, "encode", lambda self, frames, total: sizes.append((len(frames), total)) or real(self, frames)
+        VisionEncoder,
+        "prepare",
+        lambda self, frames, sizing: sizes.append((len(frames), sizing.frames)) or real(self, frames, sizing),
     )
     monkeypatch.setattr(pipeline, "CHUNK", 4)
     tokens = pipeline.encode_video(clip, sampling=Sampling(frames=39))

@@ -14,17 +14,19 @@ import pytest
 import torch
 
 from stsimdiff_cli import pipeline
+from stsimdiff_cli.errors import ModelError
 from stsimdiff_cli.graph import centrality, communities, coverage, edges, merging, numerics
 from stsimdiff_cli.graph.kernels import plain
 from stsimdiff_cli.layer_pruning import Keep, LayerPruner
 from stsimdiff_cli.methods import METHODS, visionzip
 from stsimdiff_cli.methods.base import Method, plain_selection
+from stsimdiff_cli.models import EMBEDDED
 from stsimdiff_cli.models.families import open_family
 from stsimdiff_cli.models.families.base import Family
 from stsimdiff_cli.models.inference import attention_tap, conversation, language_model, layer_loop
 from stsimdiff_cli.models.inference.language_model import LanguageModel
 from stsimdiff_cli.models.inference.model_cache import ModelCache
-from stsimdiff_cli.models.loading import random_weights
+from stsimdiff_cli.models.loading import random_weights, transfer
 from stsimdiff_cli.models.loading.runtime import Runtime
 from stsimdiff_cli.pipeline import Context
 from stsimdiff_cli.records import CompressedVideo, Embeddings, Prompt, Selection, VideoTokens
@@ -498,6 +500,14 @@ MISTAKES: dict[str, tuple[Any, str, Any, str]] = {
         )
     },
 }
+
+
+def test_tokens_that_nobody_waited_for_are_caught(models, monkeypatch):
+    monkeypatch.setattr(transfer.ToHost, "wait", lambda self: self._tensors)
+    work = (CLIP, EMBEDDED, Sampling(frames=8))
+    pipeline.encode_video(*work, on("cpu"), context=Context(models))
+    with second_device(), pytest.raises(ModelError, match="not numbers"):
+        pipeline.encode_video(*work, on(DEVICE), context=Context(models))
 
 
 @pytest.mark.parametrize(("place", "name", "mistake", "method"), MISTAKES.values(), ids=list(MISTAKES))

@@ -24,7 +24,7 @@ def tables(report: Json) -> list[TextTable]:
     return [ranks_table(report), events_table(report)]
 
 
-def is_real(report: Json) -> bool:
+def reads(report: Json) -> bool:
     """Whether a report is one of this rung."""
     return report["format"] in (coverage.FORMAT, cuts.FORMAT)
 

@@ -1,47 +1,118 @@
 """Decodes videos in processes of their own, ahead of the model that will encode them.
 
-Frames come through pipes. Shared memory was measured too (22 MB, 8 frames of 1280x720): a pipe took 4.5 ms of either
-process, shared memory 2.7 ms, and decoding these frames about 120 ms. For that, shared memory would bring its own
-limits (64 MB in a usual container) and segments that stay when processes are killed.
-
 A decoder has one video at a time: if it dies, it is clear of which. It decodes on while nobody takes its frames, until
-AHEAD bytes are waiting.
+AHEAD bytes are waiting. pipe_decoders.py has those of this machine, and ray_decoders.py those of a cluster.
 """
 
 from __future__ import annotations
 
-import os
-import threading
 import time
-from collections import deque
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import suppress
-from multiprocessing.connection import Connection, wait
+from dataclasses import replace
 from typing import Any
-
-import torch
 
 from ..pipeline import CHUNK
 from ..records import Frames, FrameStream
+from ..storage.stores import local_copy
 from ..video import Sampling, open_stream
-from .child import context, how_it_ended, settle
-from .failures import LateError, LostError, RemoteError, failure_of
+from .channel import Channel
+from .failures import LateError, RemoteError, failure_of
 from .identity import Item
-from .job import Job, Task
+from .job import Task
 
 #: Bytes of frames that a decoder may hold before they are taken: 32 frames of 1920x1080 are 200 MB.
 AHEAD = 512 << 20
-_PATIENCE = 1.0  # seconds for a decoder to end by itself
 
 
-class Decoders:
+def messages(item: Item, sampling: Sampling) -> Iterator[tuple[Any, ...]]:
+    """What a decoder says about a video: ("open", FrameStream without frames), then ("chunk", Frames) for each part.
+
+    Then ("end",), or, at any point, ("failed", failure, hint) as the last one.
+    """
+    place = item.path
+    try:
+        with local_copy(item.path) as path:
+            place = str(path)
+            stream = open_stream(path, sampling, CHUNK)
+            yield "open", replace(stream, chunks=())
+            for part in stream.chunks:
+                yield "chunk", part
+        yield ("end",)
+    except Exception as error:
+        failure = failure_of(error)
+        named = replace(failure, message=failure.message.replace(place, item.path))
+        yield "failed", named, getattr(error, "hint", None)
+
+
+class Decoder(ABC):
+    """One decoder, seen from its worker."""
+
+    def __init__(self) -> None:
+        self.finished = True  # it has nothing to do
+
+    def start(self, item: Item, sampling: Sampling) -> None:
+        """Let it begin with a video."""
+        self.finished = False
+        self._ask(item, sampling)
+
+    def open(self, limit: float | None) -> FrameStream:
+        """The frames of the video. Raises LateError after `limit` seconds, LostError, or what the decoder met."""
+        deadline = None if limit is None else time.monotonic() + limit
+        _, stream = self._next("open", deadline)
+        return replace(stream, chunks=self._chunks(deadline))
+
+    @property
+    @abstractmethod
+    def ready(self) -> bool:
+        """Whether a message is waiting, or the decoder has died."""
+
+    @abstractmethod
+    def end(self) -> None:
+        """Kill it; it writes nothing."""
+
+    @abstractmethod
+    def _ask(self, item: Item, sampling: Sampling) -> None:
+        """Send what is to be decoded. One that has died says nothing here, but when its frames are read."""
+
+    @abstractmethod
+    def _receive(self, deadline: float | None) -> tuple[Any, ...]:
+        """The next message. LateError after the deadline (of time.monotonic), LostError if the decoder has died."""
+
+    def _chunks(self, deadline: float | None) -> Iterator[Frames]:
+        while (message := self._next("chunk", deadline))[0] != "end":
+            yield message[1]
+
+    def _next(self, wanted: str, deadline: float | None) -> tuple[Any, ...]:
+        message = self._receive(deadline)
+        self.finished = message[0] in ("failed", "end")
+        if message[0] == "failed":
+            raise RemoteError(message[1], message[2])
+        if message[0] not in (wanted, "end"):
+            raise ValueError(f"expected a message {wanted!r}, got {message[0]!r}")
+        return message
+
+
+def late() -> LateError:
+    """The error of a decoder that took too long."""
+    return LateError("Decoding took longer than --timeout allows.")
+
+
+class Decoders(ABC):
     """The decoders of one worker."""
 
-    def __init__(self, job: Job, count: int) -> None:
-        self._idle = [_Decoder() for _ in range(count)]
-        self._busy: dict[str, _Decoder] = {}
+    def __init__(self, count: int) -> None:
+        self._idle = [self._new() for _ in range(count)]
+        self._busy: dict[str, Any] = {}
         self._tasks: dict[str, Task] = {}
-        self._job = job
+
+    @abstractmethod
+    def _new(self) -> Decoder:
+        """A decoder."""
+
+    @abstractmethod
+    def wait_for_something(self, channel: Channel) -> None:
+        """Until a decoder or the channel has something to say."""
 
     def __enter__(self) -> Decoders:
         return self
@@ -67,7 +138,8 @@ class Decoders:
 
     def open(self, task: Task) -> FrameStream:
         """The frames of a task that was started."""
-        return self._busy[task.item.id].open(task.limit)
+        stream: FrameStream = self._busy[task.item.id].open(task.limit)
+        return stream
 
     def close(self, task: Task) -> None:
         """The task is done: its decoder is free for another one. One that is not at its end is replaced."""
@@ -76,182 +148,5 @@ class Decoders:
         if decoder is not None:
             if not decoder.finished:
                 decoder.end()
-                decoder = _Decoder()
+                decoder = self._new()
             self._idle.append(decoder)
-
-    def wait_for_something(self, pipe: Connection) -> None:
-        """Until a decoder or the pipe has something to say."""
-        wait([pipe, *(decoder.frames for decoder in self._busy.values())])
-
-
-class _Decoder:
-    """One process that decodes, seen from the worker."""
-
-    def __init__(self) -> None:
-        started = context()
-        asked, self._ask = started.Pipe(duplex=False)
-        self.frames, sent = started.Pipe(duplex=False)
-        self._process = started.Process(target=_main, args=(asked, sent), name="decoder")
-        self._process.start()
-        asked.close()
-        sent.close()
-        self.finished = True
-
-    def start(self, item: Item, sampling: Sampling) -> None:
-        self.finished = False
-        with suppress(BrokenPipeError, ConnectionResetError):  # it has ended, which will show when frames are read
-            self._ask.send((item, sampling))
-
-    @property
-    def ready(self) -> bool:
-        return self.frames.poll()
-
-    def open(self, limit: float | None) -> FrameStream:
-        deadline = None if limit is None else time.monotonic() + limit
-        _, source, count = self._next("open", deadline)
-        return FrameStream(source, count, self._chunks(deadline))
-
-    def _chunks(self, deadline: float | None) -> Iterator[Frames]:
-        while True:
-            kind, *about = self._next("chunk", deadline)
-            if kind == "end":
-                self.finished = True
-                return
-            shape, seconds, missing = about
-            pixels = torch.empty(shape, dtype=torch.uint8)
-            self._fill(pixels, deadline)
-            yield Frames(pixels, seconds, missing)
-
-    def _next(self, wanted: str, deadline: float | None) -> tuple[Any, ...]:
-        """The next message. LateError, LostError, or the failure that the decoder met."""
-        self._wait(deadline)
-        try:
-            message: tuple[Any, ...] = self.frames.recv()
-        except (EOFError, OSError) as error:
-            raise self._lost() from error
-        if message[0] == "failed":
-            self.finished = True
-            raise RemoteError(message[1], message[2])
-        if message[0] not in (wanted, "end"):
-            raise ValueError(f"expected a message {wanted!r}, got {message[0]!r}")
-        return message
-
-    def _fill(self, pixels: torch.Tensor, deadline: float | None) -> None:
-        view = _bytes_of(pixels) if pixels.numel() else memoryview(b"")
-        if not hasattr(os, "readv"):  # Windows
-            if view:
-                self.frames.recv_bytes_into(view)
-            return
-        while view:
-            self._wait(deadline)
-            count = os.readv(self.frames.fileno(), [view])
-            if not count:
-                raise self._lost()
-            view = view[count:]
-
-    def _wait(self, deadline: float | None) -> None:
-        if deadline is not None and not self.frames.poll(max(deadline - time.monotonic(), 0.0)):
-            raise LateError("Decoding took longer than --timeout allows.")
-
-    def _lost(self) -> LostError:
-        self._process.join(_PATIENCE)
-        return LostError(f"The process that decoded it {how_it_ended(self._process.exitcode)}.")
-
-    def end(self) -> None:
-        self._process.kill()  # it writes nothing
-        self._process.join()
-        self.frames.close()
-        self._ask.close()
-
-
-# --- in the decoder's process ---------------------------------------------------------------------------------------
-
-
-def _main(asked: Connection, sent: Connection) -> None:
-    settle()
-    try:
-        while True:
-            item, sampling = asked.recv()
-            _decode(item, sampling, sent)
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        pass  # the worker has ended
-
-
-def _decode(item: Item, sampling: Sampling, pipe: Connection) -> None:
-    sender = _Sender(pipe)
-    try:
-        stream = open_stream(item.path, sampling, CHUNK)
-        sender.put(("open", stream.source, stream.count))
-        for part in stream.chunks:
-            sender.put(("chunk", tuple(part.pixels.shape), part.seconds, part.missing_seconds), part.pixels)
-        sender.put(("end",))
-    except Exception as error:
-        sender.put(("failed", failure_of(error), getattr(error, "hint", None)))
-    finally:
-        sender.finish()
-
-
-class _Sender:
-    """Writes messages in a thread, while more are made."""
-
-    def __init__(self, pipe: Connection) -> None:
-        self._pipe = pipe
-        self._queue: deque[tuple[tuple[Any, ...], torch.Tensor | None] | None] = deque()
-        self._changed = threading.Condition()
-        self._bytes = 0
-        self._error: Exception | None = None
-        self._thread = threading.Thread(target=self._send, name="send frames", daemon=True)
-        self._thread.start()
-
-    def put(self, message: tuple[Any, ...], pixels: torch.Tensor | None = None) -> None:
-        size = 0 if pixels is None else pixels.numel()
-        with self._changed:
-            self._changed.wait_for(lambda: self._error or not self._bytes or self._bytes + size <= AHEAD)
-            if self._error:
-                raise self._error
-            self._bytes += size
-            self._queue.append((message, pixels))
-            self._changed.notify_all()
-
-    def finish(self) -> None:
-        """Wait until everything is written."""
-        with self._changed:
-            self._queue.append(None)
-            self._changed.notify_all()
-        self._thread.join()
-        if self._error:
-            raise self._error
-
-    def _send(self) -> None:
-        try:
-            while True:
-                with self._changed:
-                    self._changed.wait_for(lambda: bool(self._queue))
-                    entry = self._queue.popleft()
-                if entry is None:
-                    return
-                message, pixels = entry
-                self._pipe.send(message)
-                if pixels is not None and pixels.numel():
-                    _write(self._pipe, _bytes_of(pixels.contiguous()))
-                    with self._changed:
-                        self._bytes -= pixels.numel()
-                        self._changed.notify_all()
-        except Exception as error:
-            with self._changed:
-                self._error = error
-                self._changed.notify_all()
-
-
-def _write(pipe: Connection, view: memoryview) -> None:
-    if not hasattr(os, "readv"):  # Windows
-        pipe.send_bytes(view)
-        return
-    while view:
-        view = view[os.write(pipe.fileno(), view) :]
-
-
-def _bytes_of(pixels: torch.Tensor) -> memoryview:
-    """The memory of a tensor."""
-    array: Any = pixels.numpy()
-    return memoryview(array).cast("B")

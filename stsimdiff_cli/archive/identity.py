@@ -5,15 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..storage.stores import any_path
 from ..video.source import checksum_of
 from .sources import Found
 
+#: Is told what is done before the work, in words: "files read", of which so many of so many are done.
+Tell = Callable[[str, int, int], None]
+READING = "files read for their SHA-256"
 #: Files that are read at the same time for their SHA-256.
 _READERS = 4
 
@@ -31,6 +35,10 @@ class Item:
     end: float | None = None
     sure: bool = True  # False: it was found in a folder, and may be no video
     sha256: str | None = None
+
+
+def tell_nobody(what: str, done: int, total: int) -> None:
+    """For callers that nobody watches."""
 
 
 def hashed(value: Any) -> str:
@@ -68,22 +76,26 @@ def _item(file: Found, name: str, contents: dict[str, str] | None) -> Item:
     )
 
 
-def with_contents(items: Iterable[Item]) -> list[Item]:
+def with_contents(items: Iterable[Item], tell: Tell = tell_nobody) -> list[Item]:
     """The same items with the SHA-256 of their files, for those that can be read."""
     items = list(items)
-    known = contents_of([item.path for item in items if item.sha256 is None])
+    known = contents_of([item.path for item in items if item.sha256 is None], tell)
     return [replace(item, sha256=item.sha256 or known.get(item.path)) for item in items]
 
 
-def contents_of(paths: Iterable[str]) -> dict[str, str]:
+def contents_of(paths: Iterable[str], tell: Tell = tell_nobody) -> dict[str, str]:
     """The SHA-256 of files, without those that cannot be read. Several are read at once."""
-    paths = list(dict.fromkeys(paths))
+    paths, contents = list(dict.fromkeys(paths)), {}
     with ThreadPoolExecutor(_READERS, thread_name_prefix="sha256") as pool:
-        return {path: found for path, found in zip(paths, pool.map(_content, paths), strict=True) if found}
+        for number, (path, found) in enumerate(zip(paths, pool.map(_content, paths), strict=True), 1):
+            tell(READING, number, len(paths))
+            if found:
+                contents[path] = found
+    return contents
 
 
 def _content(path: str) -> str | None:
     try:
-        return checksum_of(Path(path))
+        return checksum_of(any_path(path))
     except OSError:
         return None  # whoever opens it later says why

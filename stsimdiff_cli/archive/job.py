@@ -13,15 +13,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import RequestError
+from ..errors import RequestError, StsimdiffError
 from ..methods.base import Method
 from ..models import EMBEDDED
 from ..models.inference.model_cache import ModelCache
 from ..models.loading.runtime import Runtime
-from ..pipeline import CHUNK, Context, compress_tokens, encode_frames
-from ..ratio import Ratio
+from ..pipeline import CHUNK, Context, compress_to, encode_frames
+from ..ratio import ALL, Ratio
 from ..records import ArchiveMark, FrameStream, VideoTokens
+from ..storage.byte_budget import ByteBudget
 from ..storage.reading import StoredVideo, is_stored
+from ..storage.sinks import Destination
+from ..storage.stores import AnyPath, is_url, local_copy, to_write
 from ..storage.writing import save_compressed
 from ..timing import Stopwatch
 from ..video import Sampling, open_stream
@@ -40,7 +43,7 @@ _BYTES_A_SECOND = 250_000
 class Job:
     """What is done with every item: encoded, or compressed if there is a method."""
 
-    out: Path
+    out: AnyPath
     model: str | None = None
     revision: str | None = None
     sampling: Sampling = Sampling()
@@ -48,8 +51,10 @@ class Job:
     runtime: Runtime = Runtime()
     evidence: tuple[str, ...] = ()
     method: Method | None = None
-    ratio: Ratio | None = None
+    ratio: Ratio | None = None  # or
+    size: ByteBudget | None = None
     prompt: str | None = None
+    store: str | None = None  # form of the features, see storage/packing.py
     settings: str = ""  # the hash of all this, see settings.py
 
     @property
@@ -98,7 +103,8 @@ def _open_here(item: Item, sampling: Sampling) -> FrameStream:
 class Performer:
     """Does the tasks of a job one after another. Each model is loaded once.
 
-    `tell` is called with each stage of a task when it begins; `open_frames` delivers the frames of a video.
+    `tell` is called with each stage of a task when it begins; `open_frames` delivers the frames of a video. What is in
+    a store is copied to this machine for the time of its task.
     """
 
     def __init__(
@@ -129,15 +135,25 @@ class Performer:
         )
 
     def _work(self, task: Task, timer: _Stages) -> dict[str, Any]:
-        job, item = self.job, task.item
-        path, target = Path(item.path), job.out / task.output
+        timer.step("read")
+        if is_url(task.item.path) and self._open is not _open_here and not _is_tokens(task.item):
+            return self._make(task, None, timer)  # whoever decodes it makes the copy
+        with local_copy(task.item.path) as path:
+            try:
+                return self._make(task, path, timer)
+            except StsimdiffError as error:
+                error.args = (str(error).replace(str(path), task.item.name), *error.args[1:])
+                raise
+
+    def _make(self, task: Task, path: Path | None, timer: _Stages) -> dict[str, Any]:
+        """Make the output. `path`: where the file is on this machine, None for a video that is decoded elsewhere."""
+        job, item = self.job, task.item if path is None else replace(task.item, path=str(path))
         mark = ArchiveMark(item.id, job.settings)
         context = Context(self.models, timer)
-        timer.step("read")
         if item.size < 0:
             raise RequestError(f"There is no file {item.path!r}.", "Check the list.")
         tokens: VideoTokens
-        if job.method is not None and is_stored(path):
+        if path is not None and job.method is not None and is_stored(path):
             stored = StoredVideo(path)
             if stored.compressed and not item.sure:
                 return {"status": SKIPPED, "error_message": "is already compressed"}
@@ -147,30 +163,36 @@ class Performer:
         else:
             with timer.during("scan"):
                 stream = self._open(item, job.sampling_of(item))
-            target.parent.mkdir(exist_ok=True)
-            tokens = encode_frames(
-                stream,
-                job.model or EMBEDDED,
-                job.runtime,
-                revision=job.revision,
-                evidence=job.evidence,
-                to=target if job.method is None else None,
-                mark=mark,
-                context=context,
-            )
+            if job.method is None:
+                with to_write(job.out / task.output) as target:
+                    tokens = self._encode(stream, mark, context, to=target)
+                    size = target.stat().st_size
+            else:
+                tokens = self._encode(stream, mark, context)
         source = tokens.grid.source
         known = {"status": SUCCESS, "sha256": source.sha256, "tokens": tokens.grid.tokens}
         if job.method is not None:
             timer.step("select")
-            video = compress_tokens(
-                tokens, job.ratio or "1", job.method, job.runtime, prompt=job.prompt, model=job.model, context=context
-            )
-            with timer.during("write"):
-                target.parent.mkdir(exist_ok=True)
-                save_compressed(target, video, mark)
-            known["kept"] = len(video.index)
+            amount = job.size or job.ratio or ALL
+            options = {"runtime": job.runtime, "prompt": job.prompt, "model": job.model, "context": context}
+            fitted = compress_to(tokens, amount, job.method, job.store, mark, **options)
+            with timer.during("write"), to_write(job.out / task.output) as target:
+                size = save_compressed(target, fitted.video, mark, fitted.store)
+            known["kept"] = len(fitted.video.index)
         missing = len(source.missing_seconds) or None
-        return known | {"duration": source.seconds, "missing": missing, "bytes": target.stat().st_size}
+        return known | {"duration": source.seconds, "missing": missing, "bytes": size}
+
+    def _encode(self, stream: FrameStream, mark: ArchiveMark, context: Context, to: Path | None = None) -> VideoTokens:
+        job = self.job
+        return encode_frames(
+            stream,
+            job.model or EMBEDDED,
+            job.runtime,
+            revision=job.revision,
+            evidence=job.evidence,
+            to=None if to is None else Destination(to, job.store, mark),
+            context=context,
+        )
 
     def _failure(self, task: Task, error: Exception, stage: str) -> dict[str, Any]:
         failure = failure_of(error)
@@ -214,6 +236,8 @@ def _probe(item: Item, timer: _Stages) -> dict[str, Any]:
     timer.step("probe")
     if item.size < 0:
         raise RequestError(f"There is no file {item.path!r}.", "Check the list.")
+    if is_url(item.path):  # it is not copied for that: its size tells enough
+        return {"status": SUCCESS, "duration": item.size / _BYTES_A_SECOND}
     path = Path(item.path)
     if is_stored(path):
         return {"status": SUCCESS, "duration": StoredVideo(path).grid.source.seconds}
@@ -248,8 +272,8 @@ class _Stages(Stopwatch):
         self.stage = "probe"
         self._tell = tell
 
-    def step(self, name: str) -> None:
+    def step(self, name: str, wait: bool = True) -> None:
         """End the current step, and begin another."""
-        super().step(name)
+        super().step(name, wait)
         self.stage = STAGES.get(name, "select")
         self._tell(self.stage)

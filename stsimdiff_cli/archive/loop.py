@@ -11,7 +11,8 @@ from .log import Row
 from .pool import Done, Event, Gone, Joined, Pool, Stage
 from .schedule import Entry, Schedule, Worker
 
-#: Workers that may end, one after another, before any of them has begun an item.
+#: Workers that may end without having begun an item, one after another: this many, or twice as many as there are, if
+#: that is more (a machine may take many along).
 _HOPELESS = 3
 
 
@@ -19,7 +20,8 @@ class Loop:
     """One run of a schedule over a pool.
 
     `task` makes a task of an entry and its time limit. `lost` makes the row of an item whose worker is gone, from its
-    entry, stage and error. `report` is called with every row, and whether there will be another attempt.
+    entry, stage and error. `report` is called with every row, and whether there will be another attempt; `begin` with
+    every item that a worker begins.
     """
 
     def __init__(
@@ -29,12 +31,14 @@ class Loop:
         task: Callable[[Entry[str], float], object],
         lost: Callable[[Entry[str], str, Exception], Row],
         report: Callable[[Row, bool], None],
+        begin: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.schedule, self.pool = schedule, pool
-        self._task, self._lost, self._report = task, lost, report
+        self._task, self._lost, self._report, self._begin = task, lost, report, begin
         self._hungry: dict[Worker, None] = {}
         self._stages: dict[Worker, str] = {}
         self._late: dict[Worker, tuple[str, Exception]] = {}
+        self._proven: set[Worker] = set()  # have begun an item
         self._in_vain = 0
 
     def run(self) -> None:
@@ -61,7 +65,11 @@ class Loop:
         worker = event.worker
         if isinstance(event, Stage):
             self._in_vain = 0
+            self._proven.add(worker)
             self._stages[worker] = event.stage
+            at = self.schedule.at(worker)
+            if at is None or at.thing != event.id:
+                self._begin(event.id)
             self.schedule.works(worker, event.id, self.pool.now(), counts=event.stage != "load")
         elif isinstance(event, Joined):
             self._hungry[worker] = None
@@ -82,11 +90,12 @@ class Loop:
             known = late is not None and late[0] == entry.thing
             error = late[1] if known and late else LostError(f"The process that worked on it {why}.")
             row = self._lost(entry, stage, error)
-            self._report(row, self.schedule.finish(worker, entry.thing, again=True))
-        else:
+            self._report(row, self.schedule.finish(worker, entry.thing, again=bool(row.transient)))
+        elif worker not in self._proven:
             self._in_vain += 1
+        self._proven.discard(worker)
         self.schedule.lose(worker)
-        if self._in_vain >= _HOPELESS:
+        if self._in_vain >= max(_HOPELESS, 2 * self.pool.size):
             raise StsimdiffError(
                 f"The worker processes end before they do anything: the last one {why}.",
                 "See what they wrote above; fewer --workers need less memory.",

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from ..errors import StsimdiffError
 from ..records import ArchiveMark
 from ..storage.header import ReadHeader, read_header
+from ..storage.stores import AnyPath
 from .identity import Item
 
 SUFFIX = ".safetensors"
@@ -32,7 +33,7 @@ def names_of(items: Iterable[Item]) -> dict[str, str]:
     return {item.id: name_of(item, _SHORT if taken[name_of(item)] == 1 else _LONG) for item in items}
 
 
-def done(out: Path, item: Item, name: str, settings: str) -> tuple[str, ReadHeader] | None:
+def done(out: AnyPath, item: Item, name: str, settings: str) -> tuple[str, ReadHeader] | None:
     """Name and header of the output of an item, if it is there, whole, and made with these settings."""
     for each in dict.fromkeys((name, name_of(item))):
         path = out / each

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from ..storage.header import ReadHeader
-from .identity import Item, with_contents
-from .log import DUPLICATE, SKIPPED, SUCCESS, Row, now
+from ..storage.stores import AnyPath
+from .identity import Item, Tell, tell_nobody, with_contents
+from .log import DUPLICATE, FAILED, SKIPPED, SUCCESS, Folded, Row, now
 from .outputs import done, names_of
 from .shards import Shard
+
+#: The first part of the planning, in words.
+CHECKING = "items compared with what is there"
+#: Processes that may end while they work on an item, before the item counts as what ended them.
+DEADLY = 3
 
 
 @dataclass
@@ -24,6 +29,7 @@ class Plan:
     skipped: int = 0  # are not what was looked for, as was found before
     duplicates: list[tuple[Item, Item]] = field(default_factory=list)  # an item, and the one that it equals
     elsewhere: int = 0
+    unended: dict[str, int] = field(default_factory=dict)  # by id: processes that ended while they worked on it
     rows: list[Row] = field(default_factory=list)  # what the log does not know yet
 
     @property
@@ -33,13 +39,20 @@ class Plan:
 
 
 def make_plan(
-    items: Sequence[Item], out: Path, settings: str, rows: Mapping[str, Row], shard: Shard, retry_failed: bool = False
+    items: Sequence[Item],
+    out: AnyPath,
+    settings: str,
+    log: Folded,
+    shard: Shard,
+    retry_failed: bool = False,
+    tell: Tell = tell_nobody,
 ) -> Plan:
-    """Sort the items. `rows` are the last rows of the log; `retry_failed` gives failed items another chance."""
-    plan = Plan(outputs=names_of(items))
+    """Sort the items. `retry_failed` gives failed items another chance; `tell` is told how far it is."""
+    plan, rows = Plan(outputs=names_of(items)), log.rows
     contents = {id_: row.sha256 for id_, row in rows.items() if row.sha256}
     finished: set[str] = set()
-    for item in items:
+    for number, item in enumerate(items, 1):
+        tell(CHECKING, number, len(items))
         if not shard.holds(item.id):
             plan.elsewhere += 1
             continue
@@ -49,14 +62,21 @@ def make_plan(
             finished.add(item.id)
             contents[item.id] = there[1].record.grid.source.sha256
             if row is None or row.status != SUCCESS:
-                plan.rows.append(_recovered(item, settings, *there))
+                plan.rows.append(recovered(item, settings, *there))
         elif row is not None and row.status == SKIPPED and not retry_failed:
             plan.skipped += 1
         elif row is not None and row.failed and not row.transient and not retry_failed:
             plan.failed.append(row)
+        elif log.unended[item.id] >= DEADLY and not retry_failed:
+            plan.failed.append(_deadly(item, settings, log.unended[item.id]))
+            plan.rows.append(plan.failed[-1])
         else:
             plan.todo.append(item)
-    _set_duplicates_apart(plan, items, contents, lambda item: _is_done(item, plan, out, settings, finished, shard))
+            if log.unended[item.id]:
+                plan.unended[item.id] = log.unended[item.id]
+    _set_duplicates_apart(
+        plan, items, contents, lambda item: _is_done(item, plan, out, settings, finished, shard), tell
+    )
     for item, equal in plan.duplicates:
         old = rows.get(item.id)
         if old is None or old.status != DUPLICATE or old.of != equal.id:
@@ -64,14 +84,14 @@ def make_plan(
     return plan
 
 
-def _is_done(item: Item, plan: Plan, out: Path, settings: str, finished: set[str], shard: Shard) -> bool:
+def _is_done(item: Item, plan: Plan, out: AnyPath, settings: str, finished: set[str], shard: Shard) -> bool:
     if shard.holds(item.id):
         return item.id in finished
     return done(out, item, plan.outputs[item.id], settings) is not None
 
 
 def _set_duplicates_apart(
-    plan: Plan, items: Sequence[Item], contents: Mapping[str, str], is_done: Callable[[Item], bool]
+    plan: Plan, items: Sequence[Item], contents: Mapping[str, str], is_done: Callable[[Item], bool], tell: Tell
 ) -> None:
     """Move items that equal another one from `todo` to `duplicates`.
 
@@ -88,7 +108,7 @@ def _set_duplicates_apart(
     ]
     groups: dict[tuple[str, float | None, float | None], list[Item]] = {}
     known: dict[str, Item] = {}
-    for item in with_contents(alike):
+    for item in with_contents(alike, tell):
         known[item.id] = item
         if item.sha256 is not None:
             groups.setdefault((item.sha256, item.start, item.end), []).append(item)
@@ -117,7 +137,25 @@ def _duplicate(item: Item, equal: Item, settings: str) -> Row:
     )
 
 
-def _recovered(item: Item, settings: str, output: str, header: ReadHeader) -> Row:
+def _deadly(item: Item, settings: str, count: int) -> Row:
+    """The row of an item that ends the program as a whole, which would never come to an end with it."""
+    return Row(
+        item.id,
+        item.name,
+        FAILED,
+        settings,
+        error_type="LostError",
+        error_message=f"The program ended {count} times while it worked on it.",
+        transient=False,
+        begin=item.start,
+        end=item.end,
+        size=item.size,
+        mtime_ns=item.mtime_ns,
+        finished=now(),
+    )
+
+
+def recovered(item: Item, settings: str, output: str, header: ReadHeader) -> Row:
     """The row of an output of which the log knows nothing: it was lost, or its writer was killed before it wrote it."""
     grid = header.record.grid
     index = header.tensors.get("index")

@@ -50,8 +50,12 @@ Event = Stage | Done | Gone | Joined
 
 
 class Pool(Protocol):
-    """Workers that do tasks. Each may hold `depth` of them: it works on one, and may prepare others."""
+    """Workers that do tasks: `size` of them, if all are there.
 
+    Each may hold `depth` tasks: it works on one, and may prepare others.
+    """
+
+    size: int
     depth: int
 
     def workers(self) -> Sequence[Worker]:
@@ -73,11 +77,12 @@ class Pool(Protocol):
 class LocalPool:
     """This process as the only worker."""
 
-    depth = 1
+    size = depth = 1
 
     def __init__(self, performer: Performer) -> None:
         self._performer = performer
         self._tasks: deque[Task] = deque()
+        self._announced = False
 
     def workers(self) -> Sequence[Worker]:
         """One."""
@@ -88,7 +93,10 @@ class LocalPool:
         self._tasks.append(task)
 
     def wait(self, until: float | None) -> list[Event]:  # noqa: ARG002
-        """Do the task."""
+        """Say that the task is begun, and then, at the next call, do it."""
+        self._announced = not self._announced
+        if self._announced:
+            return [Stage("here", self._tasks[0].item.id, "probe")]
         task = self._tasks.popleft()
         return [Done("here", task.item.id, self._performer(task))]
 

@@ -23,7 +23,6 @@ from .schedule import Worker
 _PATIENCE = 2.0  # seconds for a worker to end by itself
 _LONGEST = 60.0  # seconds between two looks at the clock
 _BASE = 1 << 30  # bytes of a worker besides its model
-_MOST_DECODERS = 8
 
 
 def parse_devices(text: str | None, device: str) -> tuple[str, ...]:
@@ -56,7 +55,7 @@ def plans(job: Job, devices: Sequence[str], workers: int | None, decoders: int |
         workers = len(devices) if on_gpu else max(1, min(cores, _room(job)))
         workers = max(1, min(workers, items))
     if decoders is None:
-        decoders = max(1, min(_MOST_DECODERS, cores // workers - 1)) if on_gpu else 0
+        decoders = max(1, min(worker.MOST_DECODERS, cores // workers - 1)) if on_gpu else 0
     threads = int(os.environ.get("OMP_NUM_THREADS") or 0) or max(1, cores // workers)
     return [worker.Plan(job, devices[number % len(devices)], threads, decoders) for number in range(workers)]
 
@@ -101,7 +100,7 @@ class ProcessPool:
     """Worker processes; one that ends is replaced. See pool.Pool."""
 
     def __init__(self, worker_plans: Sequence[worker.Plan]) -> None:
-        self.depth = worker_plans[0].depth
+        self.size, self.depth = len(worker_plans), worker_plans[0].depth
         self._context = context()
         self._workers: dict[Worker, _Process] = {}
         self._count = 0

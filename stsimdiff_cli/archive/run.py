@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..errors import RequestError
+from ..models import EMBEDDED
+from ..models.families import open_family
+from ..pipeline import sampling_for
 from ..storage.atomic import check_folder, remove_stale
+from ..storage.stores import AnyPath, StorePath, any_path
 from .failures import LateError, failure_of
-from .identity import contents_of, identified
+from .identity import Tell, contents_of, identified
 from .job import Job, Performer, Task, row_of
 from .log import FAILED, SUCCESS, TIMEOUT, Log, Row, fold, now
 from .loop import Loop
-from .plan import Plan, make_plan
+from .outputs import done
+from .plan import Plan, make_plan, recovered
 from .pool import LocalPool, Pool
 from .processes import ProcessPool, plans
 from .schedule import LIMIT, Entry, Limit, Schedule
@@ -23,6 +28,8 @@ from .settings import keep, settings_of
 from .shards import ALL, Shard
 from .sources import STORED, Found, find
 
+#: Where the workers are: on this machine, or on the nodes of a Ray cluster.
+LOCAL, RAY = EXECUTORS = ("local", "ray")
 #: The work before the work, in words.
 PROBING = "videos looked into"
 #: The part of a time limit after which a worker gives up on a decoder, before it is given up itself.
@@ -33,6 +40,7 @@ _INNER = 0.9
 class Options:
     """How the work is done, which does not change the outputs."""
 
+    executor: str = LOCAL  # or RAY
     workers: int | None = None  # processes; 0: this one alone; None: as many as suit the machine
     devices: tuple[str, ...] = ()  # () is that of the job
     decoders: int | None = None  # processes that decode ahead of each worker
@@ -83,6 +91,9 @@ class Progress:
 class Watcher:
     """Is told how a run goes; this one does nothing with it."""
 
+    def preparing(self, what: str, done: int, total: int) -> None:
+        """So much is done of what comes before anything is planned."""
+
     def planned(self, progress: Progress) -> None:
         """It is known what is to be done."""
 
@@ -104,36 +115,45 @@ def process(job: Job, sources: list[str], options: Options, watcher: Watcher | N
     found = find(sources, out, stored=job.method is not None)
     if not found:
         raise RequestError(f"There is no video in {', '.join(sources)}.", "Name a folder with videos in it.")
-    settings = settings_of(job, options.by_content, videos=any(not file.path.endswith(STORED) for file in found))
+    videos = any(not file.path.endswith(STORED) for file in found)
+    if videos:
+        family = open_family(job.model or EMBEDDED, job.revision)
+        job = replace(job, sampling=sampling_for(family, job.sampling))
+    settings = settings_of(job, options.by_content, videos)
     job = replace(job, settings=settings.id)
     out.mkdir(parents=True, exist_ok=True)
     keep(out, settings, sources, options.force)
-    rows = fold(out, settings.id).rows
-    items = identified(found, _contents(found, rows) if options.by_content else None)
-    plan = make_plan(items, out, settings.id, rows, options.shard, options.retry_failed)
+    folded = fold(out, settings.id)
+    watcher = watcher or Watcher()
+    items = identified(found, _contents(found, folded.rows, watcher.preparing) if options.by_content else None)
+    plan = make_plan(items, out, settings.id, folded, options.shard, options.retry_failed, watcher.preparing)
     log = Log(out)
     try:
         log.start(items=len(items), settings=settings.id, shard=str(options.shard), sources=sources)
         for row in plan.rows:
             log.add(row)
-        return _Run(job, options, plan, log, watcher or Watcher()).run()
+        return _Run(job, options, plan, log, watcher).run()
     finally:
         log.close()
 
 
-def _check_out(out: Path, sources: list[str]) -> None:
+def _check_out(out: AnyPath, sources: list[str]) -> None:
+    if isinstance(out, StorePath):
+        if str(out).rstrip("/") in (source.rstrip("/") for source in sources):
+            raise RequestError(f"{out} is read by this command, so nothing is written to it.", "Choose another place.")
+        return
     if out.exists() and not out.is_dir():
         raise RequestError(f"{out} is not a folder, and many files are to be written.", "Name a folder with -o.")
-    for source in map(Path, sources):
-        if source.is_dir():
+    for source in map(any_path, sources):
+        if isinstance(source, Path) and source.is_dir():
             check_folder(out, source)
 
 
-def _contents(found: list[Found], rows: dict[str, Row]) -> dict[str, str]:
+def _contents(found: list[Found], rows: dict[str, Row], tell: Tell) -> dict[str, str]:
     """The SHA-256 of every file that can be read; of files that have not changed since, the log knows it."""
     logged = {(row.path, row.size, row.mtime_ns): row.sha256 for row in rows.values() if row.sha256}
     known = {file.path: sha for file in found if (sha := logged.get((file.name, file.size, file.mtime_ns)))}
-    return known | contents_of(file.path for file in found if file.path not in known and file.size >= 0)
+    return known | contents_of((file.path for file in found if file.path not in known and file.size >= 0), tell)
 
 
 class _Run:
@@ -161,13 +181,16 @@ class _Run:
     def _drive(
         self, pool: Pool, durations: dict[str, float], report: Callable[[Row, bool], None], probe: bool = False
     ) -> None:
-        schedule = Schedule(durations.items(), self.options.attempts, self.options.limit)
+        # To look into a video may only end the process that does it.
+        begin = self.log.begin if not probe or self.options.workers == 0 else lambda _: None
+        schedule = Schedule(durations.items(), self.options.attempts, self.options.limit, self.plan.unended)
         Loop(
             schedule,
             pool,
             lambda entry, limit: self._task(entry, probe, limit),
             lambda entry, stage, error: self._lost(self._task(entry, probe), stage, error),
             report,
+            begin,
         ).run()
 
     def _task(self, entry: Entry[str], probe: bool, limit: float | None = None) -> Task:
@@ -175,7 +198,10 @@ class _Run:
         return Task(self.items[entry.thing], self.plan.outputs[entry.thing], entry.attempt, probe, inner)
 
     def _lost(self, task: Task, stage: str, error: Exception) -> Row:
-        """The row of an item whose worker did not live to write it."""
+        """The row of an item whose worker did not live to write it: a success if the output is there."""
+        there = None if task.probe else done(self.job.out, task.item, task.output, self.job.settings)
+        if there is not None:
+            return recovered(task.item, self.job.settings, *there)
         failure = failure_of(error)
         return row_of(
             task,
@@ -192,6 +218,7 @@ class _Run:
         """A video was looked into: it goes into the queue, unless it cannot be read."""
         if row.status == SUCCESS:
             self.durations[row.id] = row.duration or 0.0
+            self.log.leave(row.id)
         else:
             self._report(row, again)
         if not again:
@@ -212,6 +239,8 @@ class _Run:
 
     def _remove_stale(self) -> None:
         """Remove what workers that were killed left half-written."""
+        if isinstance(self.job.out, StorePath):
+            return  # nothing in a store is half-written
         for output in {Path(self.plan.outputs[id_]).parent for id_ in self.items}:
             remove_stale(self.job.out / output)
 
@@ -222,11 +251,17 @@ def _pool(job: Job, options: Options, items: int) -> Iterator[Pool]:
     if options.workers == 0:
         yield LocalPool(Performer(replace(job, runtime=replace(job.runtime, device=_first_device(job, options)))))
         return
-    pool = ProcessPool(plans(job, options.devices, options.workers, options.decoders, items))
-    try:
-        yield pool
-    finally:
-        pool.close()
+    if options.executor == RAY:
+        from .ray_pool import RayPool, connected, ray_plans
+
+        with (
+            connected() as ray,
+            closing(RayPool(ray, ray_plans(job, ray, options.workers, options.decoders, items))) as actors,
+        ):
+            yield actors
+        return
+    with closing(ProcessPool(plans(job, options.devices, options.workers, options.decoders, items))) as processes:
+        yield processes
 
 
 def _first_device(job: Job, options: Options) -> str:

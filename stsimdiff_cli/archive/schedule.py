@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -52,14 +52,23 @@ class _Running(Generic[Thing]):
 class Schedule(Generic[Thing]):
     """Hands out items, longest first, each to one worker at a time; what failed may come again after all others.
 
+    `unended` counts, by item, how often the whole program ended while it worked on it. Such items come after all
+    others; what it happened to more than once comes at the very end, while no worker does anything else.
     `left` is the number of items that are neither finished nor given up.
     """
 
-    def __init__(self, durations: Iterable[tuple[Thing, float]], attempts: int = 2, limit: Limit = LIMIT) -> None:
+    def __init__(
+        self,
+        durations: Iterable[tuple[Thing, float]],
+        attempts: int = 2,
+        limit: Limit = LIMIT,
+        unended: Mapping[Thing, int] | None = None,
+    ) -> None:
         entries = [Entry(thing, seconds) for thing, seconds in durations]
         entries.sort(key=lambda entry: -entry.seconds)
-        self._waiting = deque(entries)
-        self._again: deque[Entry[Thing]] = deque()
+        counts = [(unended or {}).get(entry.thing, 0) for entry in entries]
+        first, again, alone = ([e for e, n in zip(entries, counts, strict=True) if min(n, 2) == k] for k in range(3))
+        self._waiting, self._again, self._alone = deque(first), deque(again), deque(alone)
         self._running: dict[Worker, dict[Thing, _Running[Thing]]] = {}
         self._at: dict[Worker, Thing] = {}  # the item that a worker is at, of those that it holds
         self._deadlines: list[tuple[float, int, Worker, Thing]] = []  # a heap; some entries are out of date
@@ -70,7 +79,7 @@ class Schedule(Generic[Thing]):
     @property
     def waiting(self) -> bool:
         """Whether there is an item for a worker without one."""
-        return bool(self._waiting or self._again)
+        return bool(self._waiting or self._again or (self._alone and not any(self._running.values())))
 
     def held(self, worker: Worker) -> int:
         """How many items a worker has."""
@@ -80,7 +89,7 @@ class Schedule(Generic[Thing]):
         """The next item for a worker, and the seconds that it may take; None if none is waiting."""
         if not self.waiting:
             return None
-        entry = (self._waiting or self._again).popleft()
+        entry = (self._waiting or self._again or self._alone).popleft()
         entry.attempt += 1
         limit = self._limit.seconds(entry.seconds)
         self._running.setdefault(worker, {})[entry.thing] = _Running(entry, limit)

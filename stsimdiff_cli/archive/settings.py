@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from ..registry import written
 from ..storage.atomic import whole_file
 from ..storage.formats import COMPRESSED, TOKENS, VERSION
 from ..storage.regular import check_file
+from ..storage.stores import AnyPath, StorePath
 from .identity import hashed
 from .job import Job
 from .log import now
@@ -56,23 +57,26 @@ def settings_of(job: Job, by_content: bool, videos: bool) -> Settings:
         "format": f"{TOKENS if job.method is None else COMPRESSED}/{VERSION}",
         "items": "content" if by_content else "path, size and time",
         "model": fingerprint,
-        "sampling": {name: value for name, value in asdict(job.sampling).items() if name != "workers"},
+        "sampling": job.sampling.identity,
         "evidence": sorted(job.evidence),
         "dtype": dtype,
         "attention": job.runtime.attention,
         "quantize": job.runtime.quantize,
     }
-    if job.method is not None and job.ratio is not None:
+    if job.method is not None:
         values |= {
             "method": spelled(job.method),
             "parameters": job.method.parameters(),
-            "ratio": job.ratio.decimal,
+            **({} if job.ratio is None else {"ratio": job.ratio.decimal}),
+            **({} if job.size is None else {"bytes": str(job.size)}),
             "prompt": job.prompt or GENERAL_PROMPT,
         }
+    if job.store is not None:  # folders that were begun without one go on
+        values["store"] = job.store
     return Settings(json.loads(json.dumps(values)), name)
 
 
-def keep(out: Path, settings: Settings, sources: list[str], replace: bool = False) -> None:
+def keep(out: AnyPath, settings: Settings, sources: list[str], replace: bool = False) -> None:
     """Write run.json unless it is there; `replace` writes it over one of other settings.
 
     RequestError, with the difference in words, if the folder has one of other settings. Of several starts at the same
@@ -98,19 +102,23 @@ def keep(out: Path, settings: Settings, sources: list[str], replace: bool = Fals
             f"{out} was made with other settings: {'; '.join(differences(stored, settings))}.",
             "Give the same settings again, choose another folder for -o, or make everything anew with --force.",
         )
+    if isinstance(path, StorePath):
+        path.write(_text(content).encode())
+        return
     with whole_file(path) as temporary:
         temporary.write_text(_text(content), encoding="utf-8")
 
 
-def read(out: Path) -> Settings:
+def read(out: AnyPath) -> Settings:
     """The settings of a folder of outputs. RequestError if there are none, or they cannot be read."""
     path = out / RUN
-    if out.is_dir() and not path.exists():
+    if (isinstance(out, StorePath) or out.is_dir()) and not path.exists():
         raise RequestError(
             f"{out} has no {RUN}, so it is not a folder that stsimdiff wrote.",
             "Give the folder that was named with -o when many videos were encoded or compressed.",
         )
-    check_file(path)
+    if isinstance(path, Path):
+        check_file(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         values, model = content["settings"], content["model"]
@@ -164,8 +172,14 @@ def _shown(value: Any) -> str:
     return repr(value) if isinstance(value, str) and " " in value else written(value)
 
 
-def _create(path: Path, content: dict[str, Any]) -> bool:
+def _create(path: AnyPath, content: dict[str, Any]) -> bool:
     """Write a new file; False if somebody else was quicker."""
+    if isinstance(path, StorePath):
+        try:
+            path.write(_text(content).encode(), new=True)
+        except FileExistsError:
+            return False
+        return True
     draft = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
     with whole_file(draft) as temporary:
         temporary.write_text(_text(content), encoding="utf-8")

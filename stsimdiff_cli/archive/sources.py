@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import Any
 
 from ..errors import RequestError
+from ..storage.stores import AnyPath, StorePath, any_path, is_url
 from .lists import LISTS, read_list
 
 STORED = ".safetensors"
@@ -38,13 +41,13 @@ class Found:
 
 def is_many(texts: list[str]) -> bool:
     """Whether the sources of a command are more than one file: a folder, a list, a pattern, or several of anything."""
-    if len(texts) != 1:
+    if len(texts) != 1 or is_url(texts[0]):
         return True
     path = Path(texts[0])
     return path.is_dir() or _is_list(path) or _is_pattern(texts[0])
 
 
-def find(texts: Iterable[str], out: Path | None, stored: bool) -> list[Found]:
+def find(texts: Iterable[str], out: AnyPath | None, stored: bool) -> list[Found]:
     """All files that the sources name, in order; `stored`: tokens files and compressed files are among them.
 
     What is in the folder `out` is left out, because it is written there. Raises RequestError for a source that names
@@ -52,6 +55,9 @@ def find(texts: Iterable[str], out: Path | None, stored: bool) -> list[Found]:
     """
     found: list[Found] = []
     for text in texts:
+        if is_url(text):
+            found += _in_store(text, out, stored)
+            continue
         path = Path(text)
         if path.is_dir():
             found += _in_folder(path, out, stored)
@@ -72,6 +78,31 @@ def find(texts: Iterable[str], out: Path | None, stored: bool) -> list[Found]:
     return found
 
 
+def _in_store(url: str, out: AnyPath | None, stored: bool) -> list[Found]:
+    """The files at or below an address, or that match a pattern. Below it, names alone say what is a video."""
+    try:
+        if glob.has_magic(url):
+            head, pattern = re.split(r"/(?=[^/]*[*?\[])", url, maxsplit=1)
+            return [_stored_as(str(path), path, path.stat()) for path in StorePath(head).glob(pattern)]
+        place = StorePath(url.rstrip("/"))
+        if place.is_file():
+            return [_stored_as(url, place, place.stat())]
+        return [
+            _stored_as(name, path, state)
+            for path, state in place.below()
+            if (name := path.relative_to(place)) is not None
+            and PurePath(name).suffix.lower() in (*VIDEOS, *([STORED] if stored else []))
+            and not any(part.startswith(".") for part in name.split("/"))
+            and not (isinstance(out, StorePath) and path.relative_to(out) is not None)
+        ]
+    except OSError as error:
+        raise RequestError(f"{url} cannot be read: {error.strerror or error}.", "Check address and access.") from error
+
+
+def _stored_as(name: str, path: StorePath, state: Any) -> Found:
+    return Found(str(path), name, state.st_size, state.st_mtime_ns)
+
+
 def _is_list(path: Path) -> bool:
     return path.suffix.lower() in LISTS and path.is_file()
 
@@ -80,24 +111,27 @@ def _is_pattern(text: str) -> bool:
     return glob.has_magic(text) and not os.path.lexists(text)
 
 
-def _named(name: str, path: Path, start: float | None = None, end: float | None = None) -> Found:
+def _named(name: str, path: AnyPath, start: float | None = None, end: float | None = None) -> Found:
     """A file that was named: whatever it is, it is an item."""
+    name = os.path.normpath(name) if isinstance(path, Path) else name
     try:
         state = path.stat()
     except OSError:
-        return Found(str(path), os.path.normpath(name), -1, -1, start, end)
-    return Found(str(path), os.path.normpath(name), state.st_size, state.st_mtime_ns, start, end)
+        return Found(str(path), name, -1, -1, start, end)
+    return Found(str(path), name, state.st_size, state.st_mtime_ns, start, end)
 
 
 def _in_list(path: Path) -> Iterator[Found]:
     for entry in read_list(path):
-        yield _named(entry.path, path.parent / entry.path, entry.start, entry.end)
+        place = any_path(entry.path)
+        place = path.parent / place if isinstance(place, Path) else place
+        yield _named(entry.path, place, entry.start, entry.end)
 
 
-def _in_folder(folder: Path, out: Path | None, stored: bool) -> Iterator[Found]:
+def _in_folder(folder: Path, out: AnyPath | None, stored: bool) -> Iterator[Found]:
     """The files below a folder, in order of their names. Links are followed, but no folder is entered twice."""
     entered: set[tuple[int, int]] = set()
-    if out is not None and (place := _place(out)) is not None:
+    if isinstance(out, Path) and (place := _place(out)) is not None:
         entered.add(place)
     stack = [folder]
     while stack:

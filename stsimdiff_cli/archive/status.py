@@ -12,6 +12,7 @@ from typing import Any
 from ..errors import RequestError, StsimdiffError
 from ..storage.atomic import whole_file
 from ..storage.header import read_header
+from ..storage.stores import AnyPath
 from .log import DUPLICATE, FAILED, SKIPPED, SUCCESS, TIMEOUT, Row, fold
 from .outputs import SUFFIX
 from .settings import Settings, read
@@ -46,7 +47,7 @@ class Status:
         return [(stage, text, count) for (stage, text), count in self.errors.most_common(_COMMONEST)]
 
 
-def status_of(out: Path) -> Status:
+def status_of(out: AnyPath) -> Status:
     """The state of a folder. RequestError if it is not one of outputs.
 
     Files count, not only lines: a file that the log does not know is done, and one that is missing is not.
@@ -103,15 +104,12 @@ def save_parquet(status: Status, path: Path) -> None:
         parquet.write_table(pyarrow.table(arrays), temporary)
 
 
-def _outputs(out: Path) -> Iterator[str]:
-    for folder in sorted(out.iterdir()):
-        if len(folder.name) == 2 and folder.is_dir():
-            for file in folder.iterdir():
-                if file.suffix == SUFFIX:
-                    yield f"{folder.name}/{file.name}"
+def _outputs(out: AnyPath) -> Iterator[str]:
+    for file in out.glob(f"??/*{SUFFIX}"):
+        yield f"{file.parent.name}/{file.name}"
 
 
-def _unknown(out: Path, names: set[str], settings: str, known: set[str]) -> Iterator[Row]:
+def _unknown(out: AnyPath, names: set[str], settings: str, known: set[str]) -> Iterator[Row]:
     """Rows for outputs of which the log does not tell."""
     for name in sorted(names):
         try:

@@ -1,16 +1,24 @@
-"""What runs in a worker process: it gets tasks through a pipe and sends back stages and rows."""
+"""What a worker does: it gets tasks through a channel and sends back stages and rows."""
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from ..storage.reading import is_stored
+from ..storage.stores import is_url
+from .channel import Channel
 from .child import settle
 from .decoders import Decoders
 from .job import Job, Performer, Task
+from .pipe_decoders import PipeDecoders
+from .sources import STORED
+
+#: Decoders for each worker on a GPU, if nobody says otherwise and there are cores enough.
+MOST_DECODERS = 8
 
 
 @dataclass(frozen=True)
@@ -29,32 +37,37 @@ class Plan:
 
 
 def main(pipe: Connection, plan: Plan) -> None:
-    """Do tasks until there are no more: None, or the end of the pipe."""
+    """What runs in a worker process of this machine: do tasks until the end of the pipe."""
     settle(plan.threads)
+    with PipeDecoders(plan.decoders) as decoders:
+        work(pipe, plan, decoders)
+
+
+def work(channel: Channel, plan: Plan, decoders: Decoders) -> None:
+    """Do tasks until there are no more: None, or the end of the channel."""
     job = replace(plan.job, runtime=replace(plan.job.runtime, device=plan.device))
     try:
         if plan.decoders:
-            with Decoders(job, plan.decoders) as decoders:
-                _Ahead(pipe, job, decoders).run()
+            _Ahead(channel, job, decoders).run()
         else:
-            _one_by_one(pipe, job)
+            _one_by_one(channel, job)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # the parent has ended, and with it the reason to work
 
 
-def _one_by_one(pipe: Connection, job: Job) -> None:
+def _one_by_one(channel: Channel, job: Job) -> None:
     current = ""
-    performer = Performer(job, lambda stage: pipe.send(("stage", current, stage)))
-    while (task := pipe.recv()) is not None:
+    performer = Performer(job, lambda stage: channel.send(("stage", current, stage)))
+    while (task := channel.recv()) is not None:
         current = task.item.id
-        pipe.send(("done", current, performer(task)))
+        channel.send(("done", current, performer(task)))
 
 
 class _Ahead:
     """Tasks are handed to decoders as they come, and done in the order in which their first frames are ready."""
 
-    def __init__(self, pipe: Connection, job: Job, decoders: Decoders) -> None:
-        self._pipe, self._decoders, self._job = pipe, decoders, job
+    def __init__(self, channel: Channel, job: Job, decoders: Decoders) -> None:
+        self._channel, self._decoders, self._job = channel, decoders, job
         self._current: Task | None = None
         self._performer = Performer(job, self._tell, self._open)
         self._waiting: deque[Task] = deque()  # for a decoder
@@ -72,13 +85,13 @@ class _Ahead:
                 self._current = following
                 row = self._performer(following)
                 self._decoders.close(following)
-                self._pipe.send(("done", following.item.id, row))
+                self._channel.send(("done", following.item.id, row))
             elif not self._over:
-                self._decoders.wait_for_something(self._pipe)
+                self._decoders.wait_for_something(self._channel)
 
     def _receive(self, block: bool) -> None:
-        while block or self._pipe.poll():
-            task = self._pipe.recv()
+        while block or self._channel.poll():
+            task = self._channel.recv()
             if task is None:
                 self._over = True
                 return
@@ -87,7 +100,7 @@ class _Ahead:
 
     def _tell(self, stage: str) -> None:
         if self._current is not None:
-            self._pipe.send(("stage", self._current.item.id, stage))
+            self._channel.send(("stage", self._current.item.id, stage))
 
     def _open(self, item: Any, sampling: Any) -> Any:  # noqa: ARG002  the decoder was told when it began
         if self._current is None:
@@ -97,9 +110,9 @@ class _Ahead:
 
 def _needs_no_frames(task: Task, job: Job) -> bool:
     """Whether it is a tokens file, or will fail as soon as it is opened."""
-    from pathlib import Path
-
     try:
+        if is_url(task.item.path):
+            return task.item.path.endswith(STORED)
         return job.method is not None and is_stored(Path(task.item.path))
     except Exception:
         return True

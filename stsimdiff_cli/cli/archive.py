@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import common, output, stops
@@ -15,21 +14,24 @@ if TYPE_CHECKING:
     from ..archive.job import Job
     from ..archive.log import Row
     from ..archive.run import Options, Progress, Watcher
+    from ..storage.stores import AnyPath
 
 _NAMED = 20  # duplicates that are named on stderr
 
 
-def is_many(sources: list[Path]) -> bool:
-    """Whether the sources are more than one file: a folder, a list, a pattern, or several of anything."""
+def is_many(sources: list[str], output: str) -> bool:
+    """Whether there is more than one file (a folder, a list, a pattern, several of anything), or a store in play."""
     from ..archive.sources import is_many as several
+    from ..storage.stores import is_url
 
-    return several([str(source) for source in sources])
+    return is_url(output) or several(sources)
 
 
 @dataclass(frozen=True)
 class Many:
     """The options for many videos, as they were given."""
 
+    executor: str | None = None
     workers: int | None = None
     devices: str | None = None
     decoders: int | None = None
@@ -54,19 +56,26 @@ class Many:
         import math
 
         from ..archive.processes import parse_devices
-        from ..archive.run import Options
+        from ..archive.run import EXECUTORS, LOCAL, RAY, Options
         from ..archive.schedule import Limit
         from ..archive.shards import parse_shard
         from ..errors import RequestError
 
+        executor = self.executor or LOCAL
+        if executor not in EXECUTORS:
+            raise RequestError(f"There is no executor {executor!r}.", f"Choose one of {', '.join(EXECUTORS)}.")
+        if executor == RAY and (self.workers == 0 or self.devices is not None):
+            option = "--workers 0" if self.workers == 0 else "--devices"
+            raise RequestError(f"{option} is about this machine, and --executor ray about a cluster.", "Leave it out.")
         limit = Limit()
         if self.timeout is not None:
             if not (math.isfinite(self.timeout) and self.timeout > 0):
                 raise RequestError(f"A timeout of {self.timeout:g} is not possible.", "Give a number above 0, like 10.")
             limit = Limit(times=self.timeout)
         return Options(
+            executor,
             workers=self.workers,
-            devices=parse_devices(self.devices, device),
+            devices=() if executor == RAY else parse_devices(self.devices, device),
             decoders=self.decoders,
             attempts=2 if self.attempts is None else self.attempts,
             limit=limit,
@@ -77,7 +86,7 @@ class Many:
         )
 
 
-def run(job: Job, sources: list[Path], many: Many, json: bool) -> None:
+def run(job: Job, sources: list[str], many: Many, json: bool) -> None:
     """Do a job for many videos. StsimdiffError at the end if some failed."""
     from ..archive.run import process
     from ..errors import StsimdiffError
@@ -85,7 +94,7 @@ def run(job: Job, sources: list[Path], many: Many, json: bool) -> None:
     options = many.options(job.runtime.device)
     began = time.monotonic()
     with _watching(job) as watcher:
-        progress = process(job, [str(source) for source in sources], options, watcher)
+        progress = process(job, sources, options, watcher)
     seconds = time.monotonic() - began
     _print(job.out, progress, seconds, json)
     failed = progress.failed + len(progress.plan.failed)
@@ -97,7 +106,7 @@ def run(job: Job, sources: list[Path], many: Many, json: bool) -> None:
         )
 
 
-def _print(out: Path, progress: Progress, seconds: float, json: bool) -> None:
+def _print(out: AnyPath, progress: Progress, seconds: float, json: bool) -> None:
     plan = progress.plan
     if json:
         output.result_json(
@@ -139,6 +148,9 @@ def _watching(job: Job) -> Iterator[Watcher]:
     class Shown(Watcher):
         progress: Progress | None = None
         bar: output.Bar
+
+        def preparing(self, what: str, done: int, total: int) -> None:
+            self.bar.show(done, total, lambda: f"{done} of {total} {what}")
 
         def planned(self, progress: Progress) -> None:
             self.progress, plan = progress, progress.plan

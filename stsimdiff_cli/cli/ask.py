@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from ..models.inference.model_cache import ModelCache
     from ..models.loading.runtime import Runtime
     from ..pipeline import Context
-    from ..records import CompressedVideo, VideoTokens
+    from ..records import CompressedVideo, FrameSize, VideoTokens
+    from ..storage.stretch import Stretch
 
 
 def ask(
@@ -40,6 +41,30 @@ def ask(
     model: options.Model = None,
     frames: options.Frames = None,
     fps: options.Fps = None,
+    min_pixels: options.MinPixels = None,
+    max_pixels: options.MaxPixels = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            help="Start of the part to ask about: seconds, mm:ss or hh:mm:ss.",
+            show_default=False,
+            rich_help_panel=options.FRAMES,
+        ),
+    ] = None,
+    end: Annotated[
+        str | None,
+        typer.Option(
+            "--to",
+            help="End of the part to ask about, likewise.",
+            show_default=False,
+            rich_help_panel=options.FRAMES,
+        ),
+    ] = None,
+    when: Annotated[
+        bool,
+        typer.Option("--when", help="Show the times that each answer looked at most.", rich_help_panel=options.ANSWERS),
+    ] = False,
     decode_workers: options.DecodeWorkers = None,
     inside: Annotated[
         str | None,
@@ -74,15 +99,22 @@ def ask(
     """Answer questions about one or more videos.
 
     The kept tokens of a file enter the LLM once, and every question continues from there. The LLM is loaded once for
-    all files. The vision encoder is loaded only for a video. For a folder, the result is JSON, one line for every file.
+    all files. The vision encoder is loaded only for a video. With --from and --to, only that part enters, and only its
+    features are read. For a folder, the result is JSON, one line for every file.
     """
     from ..models.inference.model_cache import ModelCache, NoModelCache
     from ..models.loading.runtime import Runtime
     from ..models.question import check_generation, check_question
+    from ..storage.stretch import parse_stretch
 
     check_generation(max_new_tokens, temperature, seed)
     if (inside is None) != (ratio is None):
         raise RequestError("--inside and --ratio must be given together.", "Write e.g. --inside fastv --ratio 0.3")
+    stretch = parse_stretch(start, end)
+    if stretch is not None and inside is not None:
+        raise RequestError("--inside works on whole videos.", "Leave out --inside, or --from and --to.")
+    if when and inside is not None:
+        raise RequestError("--when works with tokens that stay in all layers.", "Leave out --inside, or --when.")
     files = _leading_files(file, questions or [])
     asked = (questions or [])[len(files) - 1 :]
     lines = any(path.is_dir() for path in files)
@@ -106,7 +138,10 @@ def ask(
         model=model,
         frames=frames,
         fps=fps,
+        size=options.frame_size(min_pixels, max_pixels),
         workers=decode_workers,
+        stretch=stretch,
+        when=when,
         runtime=runtime,
         inside=(inside, ratio) if inside and ratio else None,
         generation={"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed},
@@ -163,9 +198,12 @@ class _Asker:
 
     models: ModelCache
     model: str | None
-    frames: int | None  # frames, fps and workers: only for a video
+    frames: int | None  # frames, fps, size and workers: only for a video
     fps: float | None
+    size: FrameSize | None
     workers: int | None
+    stretch: Stretch | None  # the part to ask about; None: everything
+    when: bool  # whether times are shown
     runtime: Runtime
     inside: tuple[str, str] | None  # method that prunes inside the LLM, and its ratio
     generation: dict[str, Any]  # keyword arguments of Conversation.ask
@@ -187,9 +225,20 @@ class _Asker:
             pipeline.check_length(self.given, self.model or EMBEDDED)
         timer = Stopwatch(self.runtime.device)
         context = Context(self.models, timer)
-        video = common.open_input(file, self.model, self.frames, self.fps, self.runtime, context, workers=self.workers)
+        video = common.open_input(
+            file,
+            self.model,
+            self.frames,
+            self.fps,
+            self.runtime,
+            context,
+            workers=self.workers,
+            size=self.size,
+            stretch=self.stretch,
+        )
         common.introduce(video.grid.model.id)
         conversation = self._conversation(file, video, context)
+        _note_far_positions(conversation)
         if title and not self.json:
             output.stderr.print(f"[bold]{output.escape(str(file))}[/]")
         answers = []
@@ -202,6 +251,8 @@ class _Asker:
             if not self.json:
                 output.result("")
             answers.append(_row(question, answer))
+            if self.when:
+                self._show_when(answer.slots, video.grid.seconds, answers[-1])
             if conversation.alive_per_layer:
                 answers[-1]["live"] = conversation.alive_per_layer
         if self.json:
@@ -211,12 +262,22 @@ class _Asker:
                     "file": str(file),
                     "model": video.grid.model.id,
                     "tokens": video.grid.tokens,
+                    "from": self.stretch.start if self.stretch else None,
+                    "to": self.stretch.end if self.stretch else None,
                     "kept": alive[-1] if alive else len(conversation.index),
                     "inside": self.inside[0] if self.inside else None,
                     "answers": answers,
                     "seconds": {**timer.seconds, "total": timer.total()},
                 }
             )
+
+    def _show_when(self, shares: tuple[float, ...], seconds: tuple[float, ...], row: dict[str, Any]) -> None:
+        """Add the times that an answer looked at to its row, or show them."""
+        from .timeline import highest, timeline
+
+        row["when"] = highest(shares, seconds)
+        if shares and not self.json:
+            output.stderr.print(f"[dim]{timeline(shares, seconds)}[/]")
 
     def write_line(self, file: Path, questions: Iterable[str]) -> None:
         """Ask every question about a file of many, and print the answers as one line, or why there are none."""
@@ -241,7 +302,7 @@ class _Asker:
             method, ratio = self.inside
             return pipeline.converse_inside(video, ratio, method, self.runtime, model=self.model, context=context)
         kept = pipeline.all_tokens(video) if isinstance(video, VideoTokens) else video
-        return pipeline.converse(kept, self.runtime, model=self.model, context=context)
+        return pipeline.converse(kept, self.runtime, model=self.model, attention=self.when, context=context)
 
 
 def _row(question: str, answer: Any) -> dict[str, Any]:
@@ -284,6 +345,16 @@ def _lines(prompt: Callable[[], None] = lambda: None) -> Iterator[str]:
             return
         if line.strip():
             yield check_question(line.strip())
+
+
+def _note_far_positions(conversation: Conversation) -> None:
+    """Kept tokens keep their places among all tokens, which may be more than the LLM has positions."""
+    family = conversation.language.family
+    if family.context and conversation.reach > family.context:
+        output.note(
+            f"the kept tokens stand at positions up to {conversation.reach:,}, and {family.checkpoint.id} was made "
+            f"for {family.context:,}. Encode fewer --frames if its answers are poor."
+        )
 
 
 def _warn_unknown_words(conversation: Conversation, question: str) -> None:

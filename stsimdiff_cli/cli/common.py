@@ -12,7 +12,8 @@ from . import output
 if TYPE_CHECKING:
     from ..models.loading.runtime import Runtime
     from ..pipeline import Context
-    from ..records import CompressedVideo, Source, VideoTokens
+    from ..records import CompressedVideo, FrameSize, Source, VideoTokens
+    from ..storage.stretch import Stretch
     from ..video import Sampling
 
 #: Whether the note about the embedded model has been printed.
@@ -57,14 +58,16 @@ def sampling_of(
     end: float | None = None,
     decoder: str = "auto",
     workers: int | None = None,
+    size: FrameSize | None = None,
 ) -> Sampling:
     """The Sampling record that the options describe; RequestError if both `frames` and `fps` are given."""
     from ..errors import RequestError
+    from ..records import FrameSize
     from ..video import DEFAULT_FRAMES, Sampling
 
     if frames is not None and fps is not None:
         raise RequestError("--frames and --fps cannot be used together.", "Give one of them.")
-    return Sampling(frames or DEFAULT_FRAMES, fps, start, end, decoder, workers)
+    return Sampling(frames or DEFAULT_FRAMES, fps, start, end, decoder, workers, size or FrameSize())
 
 
 def encode(
@@ -78,7 +81,7 @@ def encode(
 
     introduce(model or EMBEDDED)
     with output.frame_progress() as progress:
-        context = replace(context, progress=progress)
+        context = replace(context, progress=progress, note=output.note)
         tokens = pipeline.encode_video(path, model or EMBEDDED, sampling, runtime, context=context, **options)
     report_source(tokens.grid.source)
     return tokens
@@ -93,25 +96,37 @@ def open_input(
     context: Context,
     *,
     workers: int | None = None,
+    size: FrameSize | None = None,
     stay: bool = False,
     evidence: Sequence[str] = (),
+    stretch: Stretch | None = None,
 ) -> VideoTokens | CompressedVideo:
-    """Open a tokens file or a compressed file, or encode a video, which `workers` decode.
+    """Open a tokens file or a compressed file, or encode a video, which `workers` decode; of a `stretch`, only that.
 
     With `stay`, the tensors of a tokens file stay on disk and are read in pieces. `evidence` is what a video is encoded
-    with. RequestError if frames are chosen for a file that is already encoded.
+    with. RequestError if frames or their size are chosen for a file that is already encoded.
     """
     from ..errors import RequestError
     from ..storage.reading import StoredVideo, is_stored
 
     if not is_stored(path):
-        sampling = sampling_of(frames, fps, workers=workers)
+        start, end = (None, None) if stretch is None else (stretch.start, stretch.end)
+        sampling = sampling_of(frames, fps, start, end, workers=workers, size=size)
         return encode(path, model, sampling, runtime, context, evidence=evidence)
     if frames is not None or fps is not None:
         raise RequestError(f"{path} is already encoded, so its frames are fixed.", "Leave out --frames and --fps.")
+    if size is not None:
+        raise RequestError(
+            f"{path} is already encoded, so its frames have their size.", "Leave out --min-pixels and --max-pixels."
+        )
     stored = StoredVideo(path)
     for text in stored.notes:
         output.note(text)
+    if stretch is not None:
+        part = stored.part(stretch.slots(stored.grid))
+        if not len(part.index):
+            raise RequestError(f"No token of {path} was kept {stretch}.", "Choose a longer part, or a higher --ratio.")
+        return part
     return stored.video() if stored.compressed else stored.tokens(in_memory=not stay)
 
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from . import archive, common, options, output
+
+if TYPE_CHECKING:
+    from ..ratio import Ratio
+    from ..storage.byte_budget import ByteBudget
 
 COUNTS = ("tokens", "kept", "candidates", "representatives", "events", "communities", "largest_community")
 
 
 def compress(
     files: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
             help="Tokens file, or a video, which is encoded first; or many: folders, files, patterns, lists.",
             show_default=False,
@@ -22,9 +26,31 @@ def compress(
     ],
     output_path: options.Outputs,
     ratio: Annotated[
-        str,
-        typer.Option(help="Fraction of tokens to keep: above 0, up to 1, e.g. 0.3.", rich_help_panel=options.METHOD),
-    ],
+        str | None,
+        typer.Option(
+            help="Fraction of tokens to keep: above 0, up to 1, e.g. 0.3.",
+            show_default=False,
+            rich_help_panel=options.METHOD,
+        ),
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            "--bytes",
+            help="Instead of --ratio: largest size of the file, e.g. 2MB. Picks ratio, and without --store bits.",
+            show_default=False,
+            rich_help_panel=options.METHOD,
+        ),
+    ] = None,
+    size_per_minute: Annotated[
+        str | None,
+        typer.Option(
+            "--bytes-per-minute",
+            help="Instead of --ratio: largest size for each minute of encoded video, e.g. 500kB.",
+            show_default=False,
+            rich_help_panel=options.METHOD,
+        ),
+    ] = None,
     method: Annotated[
         str,
         typer.Option(
@@ -32,6 +58,7 @@ def compress(
             rich_help_panel=options.METHOD,
         ),
     ] = "st-simdiff",
+    store: options.Store = "auto",
     importance: options.Importance = None,
     prompt: Annotated[
         str | None,
@@ -43,11 +70,14 @@ def compress(
     model: options.Model = None,
     frames: options.Frames = None,
     fps: options.Fps = None,
+    min_pixels: options.MinPixels = None,
+    max_pixels: options.MaxPixels = None,
     decode_workers: options.DecodeWorkers = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     attn: options.Attn = "auto",
     quantize: options.Quantize = None,
+    executor: options.Executor = None,
     workers: options.Workers = None,
     devices: options.Devices = None,
     decoders: options.Decoders = None,
@@ -61,27 +91,31 @@ def compress(
 ) -> None:
     """Keep the tokens that carry the story of a video.
 
-    At ratio r, exactly ceil(r N) of the N tokens are kept. For the methods and their parameters, see
-    `stsimdiff methods`. Many videos (a folder, several files, a pattern, a list in .txt, .jsonl, .csv or .parquet) are
-    written to a folder; the same command goes on where it was stopped.
+    At ratio r, exactly ceil(r N) of the N tokens are kept; with --bytes, as many as fit into the file. For the methods
+    and their parameters, see `stsimdiff methods`. Many videos (a folder, several files, a pattern,
+    a list in .txt, .jsonl, .csv or .parquet) are written to a folder; the same command goes on where it was stopped.
     """
     from ..errors import RequestError
     from ..methods.spec import parse_method
     from ..models.question import check_question
-    from ..ratio import parse_ratio
+    from ..ratio import ALL, Ratio
     from ..storage.atomic import check_output
+    from ..storage.byte_budget import ByteBudget
+    from ..storage.packing import parse_store
     from ..storage.writing import save_compressed
     from ..timing import Stopwatch, selection_seconds
 
-    exact = parse_ratio(ratio)
+    amount = _amount(ratio, size, size_per_minute)
     chosen = parse_method(method, **({} if importance is None else {"importance": importance}))
+    form = parse_store(store)
     if prompt is not None:
         check_question(prompt)
-    many = archive.Many(workers, devices, decoders, shard, attempts, timeout, retry_failed, checksum, force)
-    single = not archive.is_many(files)
+    many = archive.Many(executor, workers, devices, decoders, shard, attempts, timeout, retry_failed, checksum, force)
+    pixels = options.frame_size(min_pixels, max_pixels)
+    single = not archive.is_many(files, output_path)
     if single:
         many.check_one()
-        (file,), output_file = files, options.new_file(output_path)
+        (file,), output_file = map(Path, files), options.new_file(output_path)
         check_output(output_file, force, common.inputs(model, file))
     from .. import pipeline
     from ..models.loading.runtime import Runtime
@@ -96,13 +130,15 @@ def compress(
             options.new_folder(output_path),
             model,
             None,
-            common.sampling_of(frames, fps, workers=decode_workers),
-            chosen=frames is not None or fps is not None,
+            common.sampling_of(frames, fps, workers=decode_workers, size=pixels),
+            chosen=frames is not None or fps is not None or pixels is not None,
             runtime=runtime,
             evidence=tuple(sorted(chosen.evidence)),
             method=chosen,
-            ratio=exact,
+            ratio=amount if isinstance(amount, Ratio) else None,
+            size=amount if isinstance(amount, ByteBudget) else None,
             prompt=prompt,
+            store=form,
         )
         archive.run(job, files, many, json)
         return
@@ -111,14 +147,17 @@ def compress(
     timer.step("read")
     evidence = sorted(chosen.evidence)
     tokens = common.open_input(
-        file, model, frames, fps, runtime, context, workers=decode_workers, stay=True, evidence=evidence
+        file, model, frames, fps, runtime, context, workers=decode_workers, size=pixels, stay=True, evidence=evidence
     )
     if not isinstance(tokens, VideoTokens):
         raise RequestError(f"{file} is already compressed.", "Give the tokens file or the video.")
-    video = pipeline.compress_tokens(tokens, exact, chosen, runtime, prompt=prompt, model=model, context=context)
+    fitted = pipeline.compress_to(
+        tokens, amount, chosen, form, runtime=runtime, prompt=prompt, model=model, context=context
+    )
+    video = fitted.video
     with timer.during("write"):
-        written = save_compressed(output_file, video)
-    if chosen.keeps_all and exact != 1:
+        written = save_compressed(output_file, video, store=fitted.store)
+    if chosen.keeps_all and ratio is not None and amount != ALL:
         output.note(f"{chosen.name} keeps every token, so the ratio {ratio} is ignored.")
     counts = video.counts
     if json:
@@ -127,8 +166,11 @@ def compress(
                 "output": str(output_file),
                 "method": video.method["name"],
                 "parameters": video.method["parameters"],
-                "ratio": float(ratio) if not chosen.keeps_all else 1.0,
+                "ratio": float(ratio)
+                if ratio is not None and not chosen.keeps_all
+                else counts["kept"] / counts["tokens"],
                 "prompt": video.method["prompt"],
+                "store": fitted.store or "auto",
                 **dict.fromkeys(COUNTS),
                 **counts,
                 "seconds": {**timer.seconds, "total": timer.total()},
@@ -144,3 +186,18 @@ def compress(
         f"{output_file}: kept {counts['kept']} of {counts['tokens']} tokens{detail}, "
         f"{output.size(written)}, {timer.total():.1f} s"
     )
+
+
+def _amount(ratio: str | None, size: str | None, size_per_minute: str | None) -> Ratio | ByteBudget:
+    """What one of three options says; RequestError for none of them, or several."""
+    from ..errors import RequestError
+    from ..ratio import parse_ratio
+    from ..storage.byte_budget import parse_bytes
+
+    if sum(text is not None for text in (ratio, size, size_per_minute)) != 1:
+        raise RequestError(
+            "One of --ratio, --bytes and --bytes-per-minute must be given.", "Write e.g. --ratio 0.3, or --bytes 2MB"
+        )
+    if ratio is not None:
+        return parse_ratio(ratio)
+    return parse_bytes(size) if size is not None else parse_bytes(str(size_per_minute), a_minute=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -12,16 +13,19 @@ from . import archive, common, options, output
 
 def encode(
     videos: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(help="Video to encode; or many: folders, files, patterns, lists.", show_default=False),
     ],
     output_path: options.Outputs,
+    store: options.Store = "auto",
     model: options.VideoModel = None,
     revision: options.Revision = None,
     frames: options.Frames = None,
     fps: options.Fps = None,
     start: options.Start = None,
     end: options.End = None,
+    min_pixels: options.MinPixels = None,
+    max_pixels: options.MaxPixels = None,
     evidence: Annotated[
         str,
         typer.Option(
@@ -41,6 +45,7 @@ def encode(
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     attn: options.Attn = "auto",
+    executor: options.Executor = None,
     workers: options.Workers = None,
     devices: options.Devices = None,
     decoders: options.Decoders = None,
@@ -60,9 +65,12 @@ def encode(
     """
     from ..errors import RequestError
     from ..models import EMBEDDED
+    from ..models.inference.model_cache import ModelCache
     from ..models.loading.runtime import Runtime
     from ..pipeline import Context
     from ..storage.atomic import check_output
+    from ..storage.packing import parse_store
+    from ..storage.sinks import Destination
     from ..timing import Stopwatch
 
     if revision is not None and (model in (None, EMBEDDED) or Path(str(model)).is_dir()):
@@ -70,12 +78,12 @@ def encode(
             "--revision works with Hub checkpoints only.", "Leave it out, or give a Hub id with --model."
         )
     wanted = _evidence(evidence, method)
-    sampling, runtime = (
-        common.sampling_of(frames, fps, start, end, decoder, decode_workers),
-        Runtime(device, dtype, attn),
-    )
-    many = archive.Many(workers, devices, decoders, shard, attempts, timeout, retry_failed, checksum, force)
-    if archive.is_many(videos):
+    form = parse_store(store)
+    size = options.frame_size(min_pixels, max_pixels)
+    sampling = common.sampling_of(frames, fps, start, end, decoder, decode_workers, size)
+    runtime = Runtime(device, dtype, attn)
+    many = archive.Many(executor, workers, devices, decoders, shard, attempts, timeout, retry_failed, checksum, force)
+    if archive.is_many(videos, output_path):
         from ..archive.job import Job
 
         job = Job(
@@ -86,25 +94,33 @@ def encode(
             chosen=frames is not None or fps is not None,
             runtime=runtime,
             evidence=tuple(wanted),
+            store=form,
         )
         archive.run(job, videos, many, json)
         return
     many.check_one()
-    (video,), output_file = videos, options.new_file(output_path)
+    (video,), output_file = map(Path, videos), options.new_file(output_path)
     check_output(output_file, force, common.inputs(model, video))
     timer = Stopwatch(device)
+    models = ModelCache()
     tokens = common.encode(
         video,
         model,
         sampling,
         runtime,
-        Context(timer=timer),
+        Context(models, timer),
         revision=revision,
         evidence=wanted,
-        to=output_file,
+        to=Destination(output_file, form),
     )
     written = output_file.stat().st_size
     grid = tokens.grid
+    context = models.family(model or EMBEDDED, revision).context
+    if context and grid.tokens > context:
+        output.warn(
+            f"{grid.tokens:,} tokens are more than the {context:,} positions of {grid.model.id}: to ask about them, "
+            f"compress with --ratio {math.floor(1000 * context / grid.tokens) / 1000:g} or less, or encode fewer frames"
+        )
     if json:
         output.result_json(
             {
@@ -113,6 +129,7 @@ def encode(
                 "decoder": grid.source.decoder,
                 "grid": grid.shape,
                 "width": grid.width,
+                "store": store,
                 "dtype": str(tokens.features.dtype).removeprefix("torch."),
                 "tokens": grid.tokens,
                 "evidence": sorted(tokens.evidence),

@@ -44,6 +44,7 @@ def inspect(
         "tokens": stored.grid.tokens,
         "slot_seconds": stored.grid.seconds,
         "tensors": stored.names(),
+        "packing": None if stored.packing is None else asdict(stored.packing),
         "versions": stored.versions,
         "reader": {**asdict(stored.grid.model), "command": f"stsimdiff ask {shlex.quote(str(file))}"},
     }
@@ -92,6 +93,14 @@ def _show(data: dict[str, Any]) -> None:
         ["time", f"{data['slot_seconds'][0]:.2f} s to {data['slot_seconds'][-1]:.2f} s"],
         ["tensors", ", ".join(data["tensors"])],
     ]  # fmt: skip
+    if packing := data["packing"]:
+        lines.append(
+            [
+                "packed",
+                f"{packing['bits']} bits a number, rotated with seed {packing['seed']}, one scale a vector; "
+                f"unpacked to {packing['dtype']}",
+            ]
+        )
     if source["missing_seconds"]:
         lines.append(["missing", f"{len(source['missing_seconds'])} frames that could not be decoded"])
     if "method" in data:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import RequestError
+
+if TYPE_CHECKING:
+    from ..records import FrameSize
+    from ..storage.stores import AnyPath
 
 #: Panels of the help texts, in the order in which they appear.
 FRAMES, METHOD, MODEL, ANSWERS, OUTPUT, MANY = "Frames", "Method", "Model", "Answers", "Output", "Many videos"
@@ -19,6 +23,25 @@ def named(model: str | None) -> str | None:
     if model is not None and not model.strip():
         raise RequestError("--model is empty.", "Name a checkpoint, or leave out --model.")
     return model
+
+
+def frame_size(min_pixels: int | None, max_pixels: str | None) -> FrameSize | None:
+    """What --min-pixels and --max-pixels say; None if neither is given. RequestError for what makes no sense."""
+    from ..records import FrameSize
+
+    if max_pixels is None:
+        return None if min_pixels is None else FrameSize(min_pixels)
+    if max_pixels.strip() == "processor":
+        if min_pixels is not None:
+            raise RequestError(
+                "--max-pixels processor takes both bounds from the checkpoint's file.", "Leave out --min-pixels."
+            )
+        return FrameSize(processor=True)
+    if not max_pixels.strip().isdecimal() or not 0 < int(max_pixels) < 1 << 32:
+        raise RequestError(
+            f"--max-pixels {max_pixels} is not a number of pixels.", "Give e.g. 200704 (256 tokens of Qwen2.5-VL)."
+        )
+    return FrameSize(min_pixels, int(max_pixels))
 
 
 def new_file(text: str | Path) -> Path:
@@ -34,11 +57,13 @@ def new_file(text: str | Path) -> Path:
     return Path(text)
 
 
-def new_folder(text: str) -> Path:
+def new_folder(text: str) -> AnyPath:
     """The name of a folder to write to. RequestError for what cannot name a folder."""
     if not text or text == "-":
         raise RequestError("Many videos are written to a folder, and -o does not name one.", "Give e.g. -o kept/")
-    return Path(text)
+    from ..storage.stores import any_path
+
+    return any_path(text)
 
 
 Frames = Annotated[
@@ -60,6 +85,25 @@ DecodeWorkers = Annotated[
     typer.Option(
         min=1,
         help="Workers that decode parts of the video at the same time. Default: one for each core but one.",
+        show_default=False,
+        rich_help_panel=FRAMES,
+    ),
+]
+MinPixels = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Least pixels of a frame, for models of native resolution. Default: as the model's authors have it.",
+        show_default=False,
+        rich_help_panel=FRAMES,
+    ),
+]
+MaxPixels = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PIXELS",
+        help="Most pixels of a frame, for models of native resolution, within what the model's authors allow; or "
+        "processor, for both bounds of the checkpoint's file. Default: as the model's authors have it.",
         show_default=False,
         rich_help_panel=FRAMES,
     ),
@@ -107,6 +151,13 @@ Dtype = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
+Store = Annotated[
+    str,
+    typer.Option(
+        help="Form of the stored features: auto (as they come), float32, bfloat16, float16, int8, int4 or int3.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 Attn = Annotated[
     str,
     typer.Option(
@@ -139,6 +190,15 @@ Outputs = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]  # fmt: skip
+Executor = Annotated[
+    str | None,
+    typer.Option(
+        help="Where the workers are: local (this machine, the default), or ray (the nodes of a Ray cluster). ray needs "
+        "stsimdiff[ray].",
+        show_default=False,
+        rich_help_panel=MANY,
+    ),
+]
 Workers = Annotated[
     int | None,
     typer.Option(

@@ -66,6 +66,16 @@ def profile(
             rich_help_panel=options.OUTPUT,
         ),
     ] = None,
+    trace: Annotated[
+        Path | None,
+        typer.Option(
+            parser=options.new_file,
+            metavar="PATH",
+            help="Time line to write, e.g. trace.json: one more run, for Perfetto (ui.perfetto.dev).",
+            show_default=False,
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = None,
     force: options.Force = False,
     json: options.Json = False,
 ) -> None:
@@ -81,7 +91,7 @@ def profile(
     counts, specs = parse_frames(frames), parse_methods(methods, importance)
     check_generation(max_new_tokens)
     _check(ratio, video, model, dummy_weights)
-    check_outputs((output_file, plot), force, common.inputs(model, video))
+    check_outputs((output_file, plot, trace), force, common.inputs(model, video))
     if plot:
         from ..plotting import check_plot
 
@@ -113,6 +123,7 @@ def profile(
                 runtime=runtime,
                 questions=questions,
                 workers=decode_workers,
+                trace=trace is not None,
             )
             for count in counts
             for spec in specs
@@ -121,6 +132,10 @@ def profile(
             measured = report.profile(
                 jobs, lambda n, job: status.update(f"{n + 1} of {len(jobs)}: {job.method}, {job.frames} frames")
             )
+    if trace:
+        from ..profiling.trace import save_trace
+
+        save_trace(trace, measured["rows"])
     measured |= {"dummy_weights": dummy_weights, "video_made": video is None}
     if dummy_weights:
         measured["model"] = f"{dummy_weights} (random weights)"
@@ -181,6 +196,7 @@ def _show(measured: dict[str, Any]) -> None:
     from ..machine import short
     from ..profiling import report
     from ..profiling.job import BASELINE, PEAK, STAGES
+    from ..profiling.trace import sentence
 
     video = measured["video"]
     output.result(f"{measured['model']} {measured['dtype'] or ''}, {short(measured['machine'])}")
@@ -225,6 +241,9 @@ def _show(measured: dict[str, Any]) -> None:
     )
     output.result(f"\n%: saved against {BASELINE}. peak: {PEAK};")
     output.result(f"{measured['peak_source']}. Loading the model is not counted.")
+    for row in rows:
+        if "encoder" in row:
+            output.result(sentence(row, names[row["method"]]))
 
 
 def _time(spread: dict[str, float] | None) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def status(
     folder: Annotated[
-        Path,
+        str,
         typer.Argument(help="Folder that encode or compress wrote for many videos.", show_default=False),
     ],
     parquet: Annotated[
@@ -40,10 +40,11 @@ def status(
     """
     from ..archive.status import save_parquet, status_of
     from ..storage.atomic import check_output
+    from ..storage.stores import any_path
 
     if parquet is not None:
         check_output(parquet, force)
-    found = status_of(folder)
+    found = status_of(any_path(folder))
     if parquet is not None:
         save_parquet(found, parquet)
     if json:
@@ -54,11 +55,11 @@ def status(
         output.note(f"{parquet} holds {len(found.rows)} rows.")
 
 
-def _as_json(folder: Path, found: Status) -> dict[str, Any]:
+def _as_json(folder: str, found: Status) -> dict[str, Any]:
     from ..archive.status import STATES
 
     return {
-        "folder": str(folder),
+        "folder": folder,
         "settings": found.settings.values,
         "items": found.items,
         **{state: found.counts[state] for state in STATES},
@@ -71,12 +72,12 @@ def _as_json(folder: Path, found: Status) -> dict[str, Any]:
     }
 
 
-def _print(folder: Path, found: Status) -> None:
+def _print(folder: str, found: Status) -> None:
     from ..archive.status import STATES
 
     items = "an unknown number of" if found.items is None else str(found.items)
     rows = [[state, str(found.counts[state]), text] for state, text in STATES.items() if found.counts[state]]
-    output.result(f"{printable(str(folder))}: {items} items")
+    output.result(f"{printable(folder)}: {items} items")
     output.table(rows, ["status", "items", "meaning"])
     tokens, kept = found.total("tokens"), found.total("kept")
     amounts = f"{kept} of {tokens} tokens kept" if kept else f"{tokens} tokens"

@@ -12,6 +12,7 @@ from itertools import groupby
 from typing import Any
 
 from ..methods.spec import shown
+from ..models.loading.checkpoint import split_options
 from ..synthetic.questions import GROUPS
 from . import paper_results
 from .rungs.tables import RUNGS, rung_tables
@@ -226,7 +227,11 @@ def paper_table(report: Json) -> TextTable:
                 cells = [_number(values.get(label), sign) for label in report["columns"]]
                 lines.append([*_name(row)[:2], what, *cells])
     what = "" if comparable else ", another model or number of frames: no differences"
-    title = f"{report['title']}: beside the paper's {model} with {frames} frames{what}"
+    set_by_user = split_options(report["model"])[1]
+    how = (
+        f"; measured with {', '.join(f'{name}={value}' for name, value in set_by_user.items())}" if set_by_user else ""
+    )
+    title = f"{report['title']}: beside the paper's {model} with {frames} frames{what}{how}"
     return TextTable(title, ["ratio", "method", "figures", *report["columns"]], lines, left=3)
 
 

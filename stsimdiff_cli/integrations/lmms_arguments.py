@@ -84,7 +84,6 @@ class Arguments:
 
         The model is looked up once; the recipe names the local folder, so the Hub is not asked again.
         """
-        from ..models import EMBEDDED
         from ..models.loading.checkpoint import find_checkpoint
         from ..models.loading.runtime import Runtime
         from ..ratio import parse_ratio
@@ -98,7 +97,7 @@ class Arguments:
         if self.decoder not in ("auto", *READERS):
             raise unknown_name(READERS.what, self.decoder, ["auto", *READERS])
         return Recipe(
-            model=checkpoint.id if checkpoint.id == EMBEDDED else str(checkpoint.path),
+            model=checkpoint.local,
             sampling=Sampling(frames=self.frames, fps=self.fps, decoder=self.decoder, workers=self.decode_workers),
             runtime=runtime,
             method=variant.method,

@@ -13,7 +13,7 @@ import json
 import os
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -111,7 +111,7 @@ class Recipe:
         return {
             "versions": [__version__, *map(version, ("torch", "transformers", "av"))],
             "model": [checkpoint.id, checkpoint.revision, checkpoint.fingerprint, _files_hash(checkpoint)],
-            "sampling": {name: value for name, value in asdict(sampling).items() if name != "workers"},
+            "sampling": sampling.identity,
             "evidence": [_evidence(checkpoint, name) for name in sorted(self.method.evidence)],
             "runtime": [runtime.device.type, str(runtime.dtype), runtime.attention],
         }

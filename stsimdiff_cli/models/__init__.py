@@ -123,6 +123,13 @@ FAMILIES = Table(
 #: Families by the class that their config.json names, where other checkpoints have the same `model_type`.
 ARCHITECTURES = {"LlavaQwenForCausalLM": "llava_video", "LlavaLlamaModel": "nvila"}
 
+#: Types of checkpoints that run only with their own code, and the twin that runs here.
+_TWINS = {
+    "internvl_chat": "Its twin in transformers' format runs here: the same name with -hf, e.g. "
+    "OpenGVLab/InternVL3-8B-hf.",
+    "nvila": "Its twin in the authors' format runs here: the same name without -hf-preview.",
+}
+
 
 def family_of(config: dict[str, Any], model: str) -> str:
     """The family that serves a config.json; RequestError that lists the known ones otherwise.
@@ -131,6 +138,7 @@ def family_of(config: dict[str, Any], model: str) -> str:
     one that lists `architectures` serves these alone; the others serve their `model_type`.
     """
     made_for, model_type = config.get("architectures") or [], str(config.get("model_type"))
+    made_for = [made_for] if isinstance(made_for, str) else made_for
     for name in made_for:
         if name in ARCHITECTURES:
             return ARCHITECTURES[name]
@@ -142,7 +150,8 @@ def family_of(config: dict[str, Any], model: str) -> str:
             return name
     if model_type not in FAMILIES.builtin and model_type in FAMILIES and not installed.get(model_type):
         return model_type
+    twin = _TWINS.get(model_type)
     raise RequestError(
         f"The model {model} is of type {' '.join([repr(model_type), *made_for])}, which is not supported.",
-        f"Supported types: {', '.join(FAMILIES)}. See `stsimdiff models`.",
+        twin or f"Supported types: {', '.join(FAMILIES)}. See `stsimdiff models`.",
     )

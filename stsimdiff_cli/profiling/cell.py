@@ -29,9 +29,11 @@ from ..storage.atomic import temporary_folder
 from ..storage.reading import StoredVideo
 from ..storage.writing import save_compressed
 from ..timing import Stopwatch, selection_seconds
+from ..timing.spans import recording, span
 from ..video import Sampling
 from .job import COLD, STAGES, WARM, Job
 from .memory import PeakMemory
+from .trace import timeline
 
 T = TypeVar("T")
 #: Stages that consist of several steps of the pipeline; the others are one step of the same name.
@@ -60,16 +62,21 @@ class Cell:
             file = folder / "video.safetensors"
             facts = self._write_file(file)
             answer = self._measure_part("ask", lambda timer: self._ask(file, timer))
-        return facts | {
-            "parameters": self.method.parameters(),
-            "prompt_tokens": answer.prompt_tokens,
-            "new_tokens": answer.tokens,
-            "load_seconds": self.load_seconds,
-            "repeat_seconds": [stage_seconds(steps) for steps in self.steps],
-            "peak_bytes": self.peak_bytes | {"all": max(self.peak_bytes.values())},
-            "peak_source": self.memory.source,
-            "machine": describe(self.device),
-        }
+            traced = self._trace(folder) if self.job.trace else {}
+        return (
+            facts
+            | traced
+            | {
+                "parameters": self.method.parameters(),
+                "prompt_tokens": answer.prompt_tokens,
+                "new_tokens": answer.tokens,
+                "load_seconds": self.load_seconds,
+                "repeat_seconds": [stage_seconds(steps) for steps in self.steps],
+                "peak_bytes": self.peak_bytes | {"all": max(self.peak_bytes.values())},
+                "peak_source": self.memory.source,
+                "machine": describe(self.device),
+            }
+        )
 
     def _write_file(self, file: Path) -> dict[str, Any]:
         """Encode and compress into `file`, so that no tensor of this is left when the model is asked."""
@@ -103,7 +110,18 @@ class Cell:
         self.memory.reset()
         return result
 
-    def _encode(self, timer: Stopwatch) -> VideoTokens:
+    def _trace(self, folder: Path) -> dict[str, Any]:
+        """Run all parts once more, through files, and record what happens when."""
+        file, timer = folder / "traced.safetensors", Stopwatch()
+        with recording() as spans:
+            tokens = self._encode(timer, to=folder / "traced.tokens.safetensors")
+            video = self._compress(tokens, timer)
+            with span("write"):
+                save_compressed(file, video)
+            self._ask(file, timer)
+        return timeline(spans, self.job)
+
+    def _encode(self, timer: Stopwatch, to: Path | None = None) -> VideoTokens:
         def count(_stage: str, _done: int, total: int) -> None:
             self.frames = total
 
@@ -113,6 +131,7 @@ class Cell:
             Sampling(frames=self.job.frames, workers=self.job.workers),
             self.job.runtime,
             evidence=sorted(self.method.evidence),
+            to=to,
             context=pipeline.Context(self.models, timer, count),
         )
 
@@ -124,13 +143,14 @@ class Cell:
 
     def _ask(self, file: Path, timer: Stopwatch) -> Answer:
         timer.step("read")
-        video = StoredVideo(file).video()
+        with span("read"):
+            video = StoredVideo(file).video()
         conversation = pipeline.converse(video, self.job.runtime, context=pipeline.Context(self.models, timer))
         wanted = self.job.new_tokens
         conversation.language.model.generation_config.min_new_tokens = (
             wanted  # an end token must not cut the answer short
         )
-        with timer.during("answer"):
+        with timer.during("answer"), span("answer"):
             for _ in range(self.job.questions):
                 answer = conversation.ask(pipeline.GENERAL_PROMPT, max_new_tokens=wanted)
         if wanted > 1:

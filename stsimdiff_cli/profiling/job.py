@@ -48,13 +48,14 @@ class Job:
     runtime: Runtime = Runtime()
     questions: int = 1  # about the same video, which is prefilled once
     workers: int | None = None  # that decode the video
+    trace: bool = False  # whether one more run is made, of which every span is recorded
 
     def to_json(self) -> dict[str, Any]:
-        """The job as one flat JSON object, without `quantize` and `workers` if they are None."""
+        """The job as one flat JSON object, without `quantize`, `workers` and `trace` if they are not set."""
         job = asdict(self)
         runtime = job.pop("runtime")
         job |= runtime
-        return {name: value for name, value in job.items() if value is not None or name not in ("quantize", "workers")}
+        return {name: value for name, value in job.items() if value or name not in ("quantize", "workers", "trace")}
 
     @classmethod
     def from_json(cls, job: dict[str, Any]) -> Job:

@@ -13,11 +13,11 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ..errors import FileFormatError, RequestError
 from .formats import REMAKE
+from .stores import AnyPath
 
 #: Bytes per number of the types that our files hold.
 ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "U8": 1, "BOOL": 1}
@@ -44,7 +44,7 @@ class Directory:
     tensors: dict[str, Entry]
 
 
-def read_directory(path: Path) -> Directory:
+def read_directory(path: AnyPath) -> Directory:
     """Raises RequestError for a file that is missing or unreadable, FileFormatError for what is not safetensors."""
     if not path.is_file():
         raise RequestError(f"There is no file {path}.", "Check the name.")
@@ -67,7 +67,7 @@ def read_directory(path: Path) -> Directory:
         raise _foreign(path, error) from error
 
 
-def _foreign(path: Path, error: ValueError) -> FileFormatError:
+def _foreign(path: AnyPath, error: ValueError) -> FileFormatError:
     reason = f"{error.reason} in its header" if isinstance(error, UnicodeDecodeError) else error
     return FileFormatError(f"{path} is truncated or damaged, or is not a safetensors file ({reason}).", REMAKE)
 

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from ..errors import FileFormatError
-from ..token_features import describe, spans
+from ..token_features import DenseFeatures, describe, spans
 from .directory import read_directory
 from .finite import all_finite
 from .formats import REMAKE
@@ -46,7 +46,9 @@ class FileFeatures:
         self._dtype = TYPES[entry.dtype]
         self._shape = entry.shape
         self._start = entry.begin
-        self._checksum = _RunningChecksum(path, name, checksum, math.prod(self.shape) * self.dtype.itemsize)
+        self._checksum: _RunningChecksum | _FiniteOnly = _RunningChecksum(
+            path, name, checksum, math.prod(self.shape) * self.dtype.itemsize
+        )
         self._index: Tensor | None = None  # of gathered tokens: flat positions in the file
         self._device = torch.device("cpu")
 
@@ -85,6 +87,12 @@ class FileFeatures:
             self._read(begin, chunk)
             yield begin, chunk.to(self.device)
 
+    def part(self, begin: int, end: int) -> FileFeatures:
+        """The rows from `begin` to `end`. Nothing else is read, so there is no checksum to compare."""
+        shape = (end - begin, *self.shape[1:])
+        start = self._start + begin * self._row_bytes
+        return self._like(_shape=shape, _start=start, _checksum=_FiniteOnly(self.path, self.name))
+
     def gather(self, index: Tensor) -> FileFeatures:
         """The tokens at flat positions `index` (M,), ascending: (M, ...). They stay in the file."""
         self._checksum.ensure(self._pass)
@@ -96,6 +104,10 @@ class FileFeatures:
     def to(self, device: torch.device | str) -> FileFeatures:
         """The same features, delivered on another device."""
         return self._like(_device=torch.device(device))
+
+    def in_memory(self) -> DenseFeatures:
+        """The same features in memory."""
+        return DenseFeatures(self.tensor(), 3 if self._index is None else 1)
 
     def tensor(self) -> Tensor:
         """All features as one tensor in memory."""
@@ -181,6 +193,21 @@ class _RunningChecksum:
     def _restart(self) -> None:
         self.seen = self.crc = 0
         self.finite = True
+
+
+class _FiniteOnly:
+    """In the place of a checksum for a part of a tensor: its numbers are finite."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.path, self.name = path, name
+
+    def update(self, _offset: int, _data: memoryview, numbers: Tensor) -> None:
+        """Look at the numbers that were read."""
+        if not all_finite(numbers):
+            raise FileFormatError(f"{self.path} cannot be used: {self.name} holds numbers that are not finite.", REMAKE)
+
+    def ensure(self, _read_all: Callable[[], None]) -> None:
+        """Nothing more can be known."""
 
 
 def _runs(index: Tensor) -> list[tuple[int, int]]:

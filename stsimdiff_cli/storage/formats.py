@@ -7,6 +7,8 @@ Both are safetensors files, so that the safetensors library alone can read the t
     compressed file   features (M, D)   index, kind, community (M,)   importance (M,) if pruning needed it
                       deepstack (M, K, D) likewise
                       traces for visualisation: change (T,), regions (T, H, W), centrality (M,)
+    packed            features and deepstack as bytes (U8), in whose last side D numbers take fewer bytes, and
+                      features.scale and deepstack.scale (F32) without that side: see packed.py
 
 The metadata has two entries: `stsimdiff`, a JSON object (header.py) with a CRC-32 of every tensor, and
 `stsimdiff.digest`, the SHA-256 of that text and of the tensors' types, shapes and places. Together they cover every
@@ -20,6 +22,8 @@ COMPRESSED = "stsimdiff.compressed"
 #: Rises when a file can no longer be read by older versions. Keys added to the header do not count: readers ignore
 #: the keys that they do not know.
 VERSION = 1
+#: The version of files with packed features, which older versions refuse.
+PACKED_VERSION = 2
 #: The metadata entries that hold the header and its digest. Files before 0.2 have no digest.
 KEY = "stsimdiff"
 DIGEST = "stsimdiff.digest"

@@ -3,9 +3,10 @@
     {"format": "stsimdiff.tokens/1", "versions": {...}, "grid": {...}, "checksums": {tensor: CRC-32}}
 
 `grid` is records.TokenGrid, of whose `coverage` only the fields that differ from a whole frame are written; `saliency`
-is written where it is "cls" (attention from [CLS]), and a file without the entry has attention received. A compressed
-file also has `method` (name, parameters, ratio, prompt) and `counts`, and a file that was made among many has `archive`
-(the hashes of its item and of the settings). schema.py says what may be in it.
+is written where it is "cls" (attention from [CLS]), and a file without the entry has attention received; `period` is
+written where the model's positions follow it. A compressed file also has `method` (name, parameters, ratio, prompt) and
+`counts`, and a file that was made among many has `archive` (the hashes of its item and of the settings). A file with
+packed features has `packing` (their bits, type and seed). schema.py says what may be in it.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from ..errors import FileFormatError
 from ..records import RECEIVED, Coverage, TokenGrid
 from .directory import Directory, Entry, parse_json, read_directory
-from .formats import COMPRESSED, DIGEST, KEY, REMAKE, TOKENS, VERSION
+from .formats import COMPRESSED, DIGEST, KEY, PACKED_VERSION, REMAKE, TOKENS, VERSION
 from .old_files import coverage_by_family
 from .schema import Header, check_tensors, read_header_as_record
+from .stores import AnyPath
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ def encode_header(entries: Mapping[str, Any], grid: TokenGrid, checksums: Mappin
     described = {**asdict(grid), "coverage": coverage}
     if grid.saliency == RECEIVED:
         del described["saliency"]
+    if grid.period is None:
+        del described["period"]
     header = {**entries, "grid": described, "checksums": dict(checksums)}
     text = json.dumps(header, sort_keys=True, separators=(",", ":"))
     read_header_as_record(parse_json(text), header["format"].startswith(COMPRESSED), strict=True)
@@ -58,7 +61,7 @@ def digest(text: str, tensors: Mapping[str, Mapping[str, Any]]) -> str:
     return hashlib.sha256(covered.encode()).hexdigest()
 
 
-def read_header(path: Path) -> ReadHeader:
+def read_header(path: AnyPath) -> ReadHeader:
     """The header of a file, checked: its digest, its format, and that it fits itself and the tensors.
 
     Raises RequestError for a missing file; FileFormatError for a truncated, foreign, damaged or edited file, and for a
@@ -74,9 +77,9 @@ def read_header(path: Path) -> ReadHeader:
         raise FileFormatError(f"The header of {path} was edited: {error}.", REMAKE) from error
     if name not in (TOKENS, COMPRESSED):
         raise FileFormatError(f"{path} has the unknown format {name!r}.", REMAKE)
-    if number > VERSION:
+    if number > PACKED_VERSION:
         raise FileFormatError(
-            f"{path} has format {name}/{number}; this version reads up to {name}/{VERSION}.",
+            f"{path} has format {name}/{number}; this version reads up to {name}/{PACKED_VERSION}.",
             "pip install --upgrade stsimdiff",
         )
     protected = DIGEST in directory.metadata
@@ -87,6 +90,8 @@ def read_header(path: Path) -> ReadHeader:
             raise ValueError("there is other metadata, but no digest")
         # Without a digest every name counts, because no later version wrote the file: a flipped bit is no new key.
         record = read_header_as_record(data, name == COMPRESSED, strict=not protected)
+        if (record.packing is not None) != (number > VERSION):
+            raise ValueError(f"a file of format {number} has {'a' if record.packing else 'no'} packing")
         check_tensors(record, directory.tensors, strict=not protected)
     except ValueError as error:
         raise FileFormatError(f"The header of {path} was edited: {error}.", REMAKE) from error

@@ -12,11 +12,14 @@ from ..records import TRACES, CompressedVideo, VideoTokens
 from ..token_features import DenseFeatures, TokenFeatures
 from .formats import REMAKE
 from .header import read_header
+from .packing import PACKED, SCALE
 from .regular import check_file
 from .schema import CompressedHeader, check_values
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from .file_features import FileFeatures
 
 #: The types of numbers that numpy has, too.
 NUMPY = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "U8": "u1"}
@@ -47,6 +50,7 @@ class StoredVideo:
         self.grid = found.record.grid
         self.compressed = isinstance(found.record, CompressedHeader)  # else it is a tokens file
         self.versions = found.record.versions  # of the packages that wrote it
+        self.packing = found.record.packing  # of its features; None if they are stored as floats
         self.method: dict[str, Any] = {}
         self.counts: dict[str, int] = {}
         if isinstance(found.record, CompressedHeader):
@@ -95,36 +99,88 @@ class StoredVideo:
                 f"{self.path} is already compressed.", "Give the tokens file (`stsimdiff encode`) or the video."
             )
         try:
-            if in_memory:
-                return VideoTokens.of(self.grid, self._tensors())
-            features = self._file_features()
+            features: dict[str, TokenFeatures] = {}
+            features |= self._dense_features() if in_memory else self._file_features()
+            features |= self._unpacking(features)
             return VideoTokens(
                 self.grid, features.pop("features"), deepstack=features.pop("deepstack", None), evidence=features
             )
         except (KeyError, ValueError) as error:
             raise FileFormatError(f"{self.path} was edited: {error}.", REMAKE) from error
 
+    def part(self, slots: range) -> CompressedVideo:
+        """The tokens of some slots of either kind of file, in memory; the grid is that of the whole video.
+
+        Of the features only these are read, so damage that leaves them finite numbers is not noticed. All tokens of a
+        tokens file count as kept.
+        """
+        import torch
+
+        cells = self.grid.shape[1] * self.grid.shape[2]
+        first, last = slots.start * cells, slots.stop * cells
+        if self.compressed:
+            stored = self.array("index")
+            begin, end = (int(place) for place in stored.searchsorted([first, last]))
+            index = torch.tensor(stored[begin:end])
+        else:
+            begin, end = slots.start, slots.stop
+            index = torch.arange(first, last)
+        rows: dict[str, TokenFeatures] = {}
+        for name, values in self._file_features().items():
+            if name.removesuffix(SCALE) in PACKED:
+                read = values.part(begin, end).tensor()
+                rows[name] = DenseFeatures(read if self.compressed else read.flatten(0, 2), token_dims=1)
+        rows |= self._unpacking(rows)
+        return CompressedVideo(
+            grid=self.grid,
+            features=rows["features"],
+            index=index,
+            kind=torch.zeros(len(index), dtype=torch.uint8),
+            community=torch.full((len(index),), -1),
+            importance=None,
+            method=self.method,
+            counts={},
+            deepstack=rows.get("deepstack"),
+        )
+
     def video(self) -> CompressedVideo:
         """The contents of a compressed file, in memory, checked."""
         tensors = self._tensors()
         try:
+            features: dict[str, TokenFeatures] = {
+                name: DenseFeatures(tensor, token_dims=1) for name, tensor in tensors.items() if name not in TRACES
+            }
+            features |= self._unpacking(features)
             video = CompressedVideo(
                 grid=self.grid,
-                features=DenseFeatures(tensors["features"], token_dims=1),
+                features=features["features"],
                 index=tensors["index"],
                 kind=tensors["kind"],
                 community=tensors["community"],
                 importance=tensors.get("importance"),
                 method=self.method,
                 counts=self.counts,
-                deepstack=DenseFeatures(tensors["deepstack"], token_dims=1) if "deepstack" in tensors else None,
+                deepstack=features.get("deepstack"),
                 traces={name: tensors[name] for name in TRACES if name in tensors},
             )
         except (KeyError, ValueError) as error:
             raise FileFormatError(f"{self.path} was edited: {error}.", REMAKE) from error
         return video
 
-    def _file_features(self) -> dict[str, TokenFeatures]:
+    def _dense_features(self) -> dict[str, TokenFeatures]:
+        return {name: DenseFeatures(tensor) for name, tensor in self._tensors().items()}
+
+    def _unpacking(self, stored: dict[str, TokenFeatures]) -> dict[str, TokenFeatures]:
+        """The packed ones of some features, with their scales, which are removed from `stored`."""
+        if self.packing is None:
+            return {}
+        from .packed import PackedFeatures
+
+        packed = {name: stored.pop(name + SCALE) for name in PACKED if name in stored}
+        width = self.grid.width
+        return {name: PackedFeatures(stored[name], scales, width, self.packing) for name, scales in packed.items()}
+
+    def _file_features(self) -> dict[str, FileFeatures]:
         from .file_features import FileFeatures
 
         return {name: FileFeatures(self.path, name, crc) for name, crc in self._checksums.items()}

@@ -20,7 +20,10 @@ from ..ratio import parse_ratio
 from ..records import Amount, ArchiveMark, TokenGrid, Within
 from .directory import Entry
 from .formats import COMPRESSED, MOST_PER_KEPT, MOST_TOKENS, REQUIRED, TENSORS, TOKENS, VALUES
+from .packing import FLOATS, PACKED, SCALE, Packing
 
+#: Types and sides of a tensor, as in formats.TENSORS.
+Form = tuple[tuple[str, ...] | None, str]
 #: A parameter of a method.
 Scalar = bool | int | float | str | None
 
@@ -44,6 +47,7 @@ class Header:
     grid: TokenGrid
     checksums: dict[str, str]  # CRC-32 of each tensor
     archive: ArchiveMark | None = field(default=None, kw_only=True)  # of a file that was made among many
+    packing: Packing | None = field(default=None, kw_only=True)  # of features in few bits
 
 
 @dataclass(frozen=True)
@@ -143,6 +147,8 @@ def read_header_as_record(header: Any, compressed: bool, strict: bool) -> Header
             raise ValueError(f"checksums.{_short(name)} is not a CRC-32")
     if isinstance(found, CompressedHeader):
         _check_ratio(found.method.ratio)
+    if found.packing is not None and found.packing.dtype not in FLOATS:
+        raise ValueError(f"packing.dtype is {_short(found.packing.dtype)}, not one of {', '.join(FLOATS)}")
     return found
 
 
@@ -183,17 +189,32 @@ def check_tensors(header: Header, tensors: Mapping[str, Entry], strict: bool) ->
         if name not in tensors:
             raise ValueError(f"there is no tensor {name!r}")
     sides: dict[str, int] = dict(zip("THWD", (*header.grid.shape, header.grid.width), strict=True))
+    forms = TENSORS[kind]
+    if header.packing is not None:
+        sides["P"] = header.packing.bytes(header.grid.width)
+        forms = {**forms, **_packed_forms(forms, tensors)}
     if isinstance(header, CompressedHeader):
         kept = sides["M"] = math.prod(tensors["index"].shape)
         _check_counts(header, kept)
     for name, entry in tensors.items():
-        types_, letters = TENSORS[kind].get(name) or TENSORS[kind].get("", (None, "..."))
-        if strict and name not in TENSORS[kind] and "" not in TENSORS[kind]:
+        types_, letters = forms.get(name) or forms.get("", (None, "..."))
+        if strict and name not in forms and "" not in forms:
             raise ValueError(f"tensor {_short(name)} is unknown")
         if types_ is not None and entry.dtype not in types_:
             raise ValueError(f"tensor {name!r} holds numbers of type {entry.dtype}, not {' or '.join(types_)}")
         if not _fits(entry.shape, letters.split(), sides):
             raise ValueError(f"tensor {_short(name)} has the shape {entry.shape}, not ({letters}) of the header")
+
+
+def _packed_forms(forms: Mapping[str, Form], tensors: Mapping[str, Entry]) -> dict[str, Form]:
+    """The forms of the packed tensors among those of a file, and of their scales."""
+    packed: dict[str, Form] = {}
+    for name in set(PACKED) & set(tensors):
+        if name + SCALE not in tensors:
+            raise ValueError(f"there is no tensor {name + SCALE!r}")
+        vectors = forms[name][1].removesuffix(" D")
+        packed |= {name: (("U8",), f"{vectors} P"), name + SCALE: (("F32",), vectors)}
+    return packed
 
 
 def _fits(shape: tuple[int, ...], letters: list[str], sides: Mapping[str, int]) -> bool:

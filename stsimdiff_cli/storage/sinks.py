@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..records import ArchiveMark, TokenGrid, VideoTokens
 from .atomic import whole_file
+from .form import Form
 from .formats import TOKENS
 from .reading import StoredVideo
 from .writing import VideoFileWriter, archive_entry
@@ -39,16 +40,23 @@ class TokenSink(Protocol):
         """The tokens of the finished video; of a file, after `open_sink` has ended."""
 
 
-@contextmanager
-def open_sink(path: Path | None = None, mark: ArchiveMark | None = None) -> Iterator[TokenSink]:
-    """A sink in memory, or one that writes the tokens file `path`, which appears only if the block succeeds.
+@dataclass(frozen=True)
+class Destination:
+    """A tokens file to write."""
 
-    `mark` names the item of the file if it is one of many.
-    """
-    if path is None:
+    path: Path
+    store: str | None = None  # form of its features: one of packing.STORES; None: as they are computed
+    mark: ArchiveMark | None = None  # the item that it is of an archive
+
+
+@contextmanager
+def open_sink(to: Path | Destination | None = None) -> Iterator[TokenSink]:
+    """A sink in memory, or one that writes a tokens file, which appears only if the block succeeds."""
+    if to is None:
         yield MemorySink()
         return
-    with whole_file(path) as temporary, closing(FileSink(temporary, path, mark)) as sink:
+    file = Destination(to) if isinstance(to, Path) else to
+    with whole_file(file.path) as temporary, closing(FileSink(temporary, file)) as sink:
         yield sink
 
 
@@ -83,10 +91,10 @@ class MemorySink:
 
 
 class FileSink:
-    """Writes the slots of a video to a tokens file; see TokenSink. `temporary` is the path until it is complete."""
+    """Writes the slots of a video to a tokens file; see TokenSink. `temporary` is its path until it is complete."""
 
-    def __init__(self, temporary: Path, path: Path, mark: ArchiveMark | None = None) -> None:
-        self._temporary, self._path, self._mark = temporary, path, mark
+    def __init__(self, temporary: Path, file: Destination) -> None:
+        self._temporary, self._file = temporary, file
         self._writer: VideoFileWriter | None = None
 
     def begin(self, grid: TokenGrid, frames: int, first: Mapping[str, Tensor]) -> None:
@@ -94,7 +102,8 @@ class FileSink:
         specs = {name: (tensor.dtype, (grid.shape[0], *tensor.shape[1:])) for name, tensor in first.items()}
         source = replace(grid.source, missing_seconds=(_LONGEST_NUMBER,) * frames)
         draft = replace(grid, seconds=(_LONGEST_NUMBER,) * grid.shape[0], source=source)
-        self._writer = VideoFileWriter(self._temporary, TOKENS, draft, specs, archive_entry(self._mark))
+        form = Form(self._file.store, specs)
+        self._writer = VideoFileWriter(self._temporary, TOKENS, draft, form, archive_entry(self._file.mark))
 
     def append(self, tensors: Mapping[str, Tensor]) -> None:
         """Write the next slots: (t, ...) each."""
@@ -111,7 +120,7 @@ class FileSink:
 
     def tokens(self) -> VideoTokens:
         """The tokens, which stay in the file."""
-        return StoredVideo(self._path).tokens(in_memory=False)
+        return StoredVideo(self._file.path).tokens(in_memory=False)
 
     def close(self) -> None:
         """Close the file, finished or not."""

@@ -43,7 +43,7 @@ class TensorFileWriter:
 
     def __init__(self, path: Path, specs: Mapping[str, Spec], reserve: int) -> None:
         self.specs = dict(specs)
-        self.begin = 8 + -(-reserve // 8) * 8
+        self.begin = begin_of(reserve)
         # Wide types first, as in the library, so that every tensor begins at a multiple of its item size.
         self.names = sorted(specs, key=lambda name: (-specs[name][0].itemsize, name))
         self.start, end = {}, self.begin
@@ -108,6 +108,11 @@ class TensorFileWriter:
             data = self.file.read(min(BLOCK, count - done))
             self.file.seek(target + done)
             self.file.write(data)
+
+
+def begin_of(reserve: int) -> int:
+    """Where the tensors begin after a header with that many bytes reserved for it."""
+    return 8 + -(-reserve // 8) * 8
 
 
 def header_bytes(specs: Mapping[str, Spec], metadata: Mapping[str, str]) -> int:

@@ -10,7 +10,6 @@ workers.py      reads them with several of these at a time, each a part (dividin
 chunks.py       delivers them in order
 source.py       the record of the file that frames came from
 rechunk.py      regroups frames into chunks of one size
-prefetch.py     decodes the next chunk while the last one is used
 """
 
 from __future__ import annotations
@@ -20,13 +19,14 @@ from pathlib import Path
 from ..records import FrameStream
 from .opening import check_file
 from .reading import READERS, decoder_for, read_frames
-from .sampling import DEFAULT_FRAMES, Sampling, choose_frames
+from .sampling import DEFAULT_FRAMES, SPREADS, Sampling, choose_frames, seconds_per_frame
 from .scanning import Scan, scan
 from .source import checksum_beside, source_of
 
 __all__ = [
     "DEFAULT_FRAMES",
     "READERS",
+    "SPREADS",
     "Sampling",
     "Scan",
     "choose_frames",
@@ -52,4 +52,8 @@ def open_stream(path: str | Path, sampling: Sampling, chunk: int = 8) -> FrameSt
         decoder = decoder_for(video, sampling.decoder)
         indices = choose_frames(video, sampling)
         chunks = read_frames(path, video, indices, chunk, decoder, sampling.workers)
-        return FrameStream(source_of(path, video, decoder, sha256=checksum()), len(indices), chunks)
+        source, period = (
+            source_of(path, video, decoder, sha256=checksum()),
+            seconds_per_frame(video, sampling, len(indices)),
+        )
+        return FrameStream(source, len(indices), chunks, period, sampling.size)

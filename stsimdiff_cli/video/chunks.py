@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..errors import VideoError
 from ..records import Frames
+from ..timing.spans import span
 from .decoding import StoppedError
 from .ffmpeg_log import silenced
 from .scanning import Scan
@@ -115,7 +116,7 @@ class OneReader:
                 raise StoppedError
             indices = self._chosen[number * self._size : (number + 1) * self._size]
             pixels = torch.empty((len(indices), *self._shape, 3), dtype=torch.uint8)
-            with silenced():
+            with silenced(), span("decode", chunk=number, frames=len(indices)):
                 return pixels, self._reader.read(indices, pixels)
 
     def cancel(self) -> None:

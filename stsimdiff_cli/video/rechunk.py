@@ -27,6 +27,9 @@ def rechunked(parts: Iterable[Frames], size: int, missing: list[float]) -> Itera
         )
         while len(pending.seconds) >= size:
             yield Frames(pending.pixels[:size], pending.seconds[:size])
-            pending = Frames(pending.pixels[size:], pending.seconds[size:])
-    if pending is not None and pending.seconds:
+            left = pending.seconds[size:]
+            pending = Frames(pending.pixels[size:], left) if left else None  # an empty rest would hold its chunk
+            if pending is None:
+                break
+    if pending is not None:
         yield pending

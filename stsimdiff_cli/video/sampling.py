@@ -3,15 +3,46 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
+import torch
 
 from ..errors import RequestError
+from ..records import FrameSize
 from .scanning import Scan
 
 #: The default number of frames per video.
 DEFAULT_FRAMES = 32
+
+
+def _truncated(first: int, last: int, count: int) -> np.ndarray:
+    return np.linspace(first, last, count, dtype=np.int64)
+
+
+def _rounded(first: int, last: int, count: int) -> np.ndarray:
+    return np.round(np.linspace(first, last, count))
+
+
+def _rounded_float32(first: int, last: int, count: int) -> np.ndarray:
+    return torch.linspace(first, last, count, dtype=torch.float32).round().numpy()
+
+
+def _middles(first: int, last: int, count: int) -> np.ndarray:
+    part = (last - first) / count
+    return np.floor(first + part / 2 + np.round(part * np.arange(count)))
+
+
+#: How `count` frames are spread over those from `first` to `last`, as the authors of models do it. Ties of the rounding
+#: go to even numbers, and long videos differ by a frame where a model's code computes in float32.
+SPREADS: dict[str, Callable[[int, int, int], np.ndarray]] = {
+    "truncated": _truncated,  # LLaVA: evenly from the first to the last, rounded down
+    "rounded": _rounded,  # VILA, Qwen3-VL: rounded to the nearest
+    "rounded-float32": _rounded_float32,  # Qwen2-VL, Qwen2.5-VL
+    "middles": _middles,  # InternVL: the middles of `count` equal parts
+}
 
 
 @dataclass(frozen=True)
@@ -24,15 +55,27 @@ class Sampling:
     end: float | None = None  # seconds from the first frame
     decoder: str = "auto"  # auto, pyav, decord or torchcodec
     workers: int | None = None  # that decode at the same time; one for each core but one if None
+    size: FrameSize = FrameSize()  # how large they are when they are encoded
+    spread: str | None = None  # one of SPREADS; None: as the model's authors do it
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decides which frames are encoded, and at what size, as JSON values.
+
+        Without `workers`, which decides nothing, and without what is not set among entries that 0.1 did not have.
+        """
+        values = {name: value for name, value in asdict(self).items() if name not in ("workers", "size", "spread")}
+        size = {name: value for name, value in asdict(self.size).items() if value not in (None, False)}
+        spread = {} if self.spread in (None, "truncated") else {"spread": self.spread}
+        return values | size | spread
 
 
 def choose_frames(scan: Scan, sampling: Sampling) -> tuple[int, ...]:
     """The chosen frames as strictly increasing indices into `scan.seconds`.
 
-    By count: `frames` frames, uniform over the frames (not over the time) of the clip, including the first and the
-    last: `numpy.linspace(first, last, frames)`, truncated. LLaVA-Video and related models sample in this way, and so
-    does Qwen2-VL, with rounding instead of truncation. At a constant frame rate it is uniform in time too; at a
-    variable rate there are more samples where there are more frames. A shorter clip gives all its frames.
+    By count: `frames` frames, uniform over the frames (not over the time) of the clip, in the way that
+    `sampling.spread` names. At a constant frame rate it is uniform in time too; at a variable rate there are more
+    samples where there are more frames. A shorter clip gives all its frames.
 
     By rate: with `fps`, the frame shown at `start`, `start + 1/fps`, ... to the end; `frames` is then not used. A rate
     above that of the clip gives every frame once.
@@ -42,6 +85,7 @@ def choose_frames(scan: Scan, sampling: Sampling) -> tuple[int, ...]:
     Raises RequestError for an empty range and for invalid numbers.
     """
     frames, fps = sampling.frames, sampling.fps
+    _check_size(sampling.size)
     first_time, last_time = _part(scan, sampling.start, sampling.end)
     if fps is not None:
         if not (math.isfinite(fps) and fps > 0):
@@ -50,8 +94,29 @@ def choose_frames(scan: Scan, sampling: Sampling) -> tuple[int, ...]:
     if frames < 1:
         raise RequestError(f"{frames} frames cannot be sampled.", "Give a number of at least 1, like 32.")
     first, last = _on_screen(scan, np.array([first_time, last_time]))
-    count = min(frames, last - first + 1)
-    return tuple(int(i) for i in np.linspace(first, last, count, dtype=np.int64))
+    if frames > last - first:
+        return tuple(range(first, last + 1))
+    return tuple(int(i) for i in SPREADS[sampling.spread or "truncated"](first, last, frames))
+
+
+def seconds_per_frame(scan: Scan, sampling: Sampling, count: int) -> float | None:
+    """Seconds of video for each of `count` chosen frames that are spread evenly over it; None for those at a rate.
+
+    As the processors of Qwen2.5-VL have it: the length of the range, in frames at the average rate, over `count`.
+    """
+    if sampling.fps is not None or not scan.fps:
+        return None
+    first, last = _on_screen(scan, np.array(_part(scan, sampling.start, sampling.end)))
+    return float((last - first + 1) / scan.fps / count)
+
+
+def _check_size(size: FrameSize) -> None:
+    least, most = size.min_pixels, size.max_pixels
+    for pixels in (least, most):
+        if pixels is not None and pixels < 1:
+            raise RequestError(f"A frame cannot have {pixels} pixels.", "Give a number of at least 1, like 200704.")
+    if least is not None and most is not None and least > most:
+        raise RequestError(f"A frame cannot have {least} pixels or more, and {most} or fewer.", "Exchange them.")
 
 
 def _part(scan: Scan, start: float | None, end: float | None) -> tuple[float, float]:

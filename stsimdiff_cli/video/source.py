@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..records import Source
+from ..storage.stores import AnyPath
+from ..timing.spans import span
 from .scanning import Scan
 
 BLOCK = 1 << 20  # bytes read at a time
@@ -45,10 +47,10 @@ def _colours(scan: Scan, decoder: str) -> tuple[str, ...]:
     return (f"The file does not say how its colours are coded: {decoder} takes BT.601, where players take BT.709.",)
 
 
-def checksum_of(path: Path, stopped: Callable[[], bool] = lambda: False) -> str:
+def checksum_of(path: AnyPath, stopped: Callable[[], bool] = lambda: False) -> str:
     """The SHA-256 of a file, by which a video is recognised later; that of its beginning once it is `stopped`."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with span("checksum"), path.open("rb") as file:
         while (block := file.read(BLOCK)) and not stopped():
             digest.update(block)
     return digest.hexdigest()

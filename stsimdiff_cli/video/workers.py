@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from ..timing.spans import span
 from .decoding import StoppedError
 from .dividing import Division
 from .ffmpeg_log import listening, silenced
@@ -167,7 +168,8 @@ class Workers:
             begin, end = max(frames.start, first), min(frames.stop, first + self._size)
             pixels, there = self._room(worker, number)
             inside = slice(begin - first, end - first)
-            there[inside] = reader.read(self._chosen[begin:end], pixels[inside])
+            with span("decode", chunk=number, frames=end - begin):
+                there[inside] = reader.read(self._chosen[begin:end], pixels[inside])
             del pixels, there  # not held while this worker waits
             with self._change:
                 if worker in self._cancelled:

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from stsimdiff_cli.archive import decoders as module
+from stsimdiff_cli.archive import pipe_decoders as module
 from stsimdiff_cli.archive.decoders import Decoders
 from stsimdiff_cli.archive.failures import LateError, LostError, RemoteError
 from stsimdiff_cli.archive.identity import identified
-from stsimdiff_cli.archive.job import Job, Task
+from stsimdiff_cli.archive.job import Task
 from stsimdiff_cli.archive.sources import find
 from stsimdiff_cli.video import Sampling, open_stream
 
@@ -25,7 +25,7 @@ SAMPLING = Sampling(8)
 
 @pytest.fixture(scope="module")
 def decoders():
-    with Decoders(Job(Path("unused")), 2) as decoders:
+    with module.PipeDecoders(2) as decoders:
         yield decoders
 
 

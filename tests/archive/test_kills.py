@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 
 from stsimdiff_cli.archive.status import status_of
 from stsimdiff_cli.cli.app import main
-from tests.support.archives import SMALL, items_of, leftovers, outputs, rows, start
+from tests.support.archives import GOOD, HOSTILE, ROOT, SMALL, items_of, leftovers, outputs, rows, start
 from tests.support.clip_factory import render
 
 pytestmark = pytest.mark.slow
@@ -117,3 +119,17 @@ def test_two_starts_at_the_same_time_do_no_harm(clips, whole, tmp_path):
     assert [process.wait(LONGEST) for process in both] == [1, 1]
     assert outputs(out) == whole
     assert leftovers(out) == []
+
+
+def test_an_item_that_ends_the_program_is_given_up_and_the_rest_is_done(corpus, tmp_path):
+    """With --workers 0 the item is worked on by the program's own process."""
+    out = tmp_path / "kept"
+    codes, done = [], []
+    for _ in range(4):
+        codes.append(subprocess.run([sys.executable, "-m", "tests.support.deadly", corpus, out], cwd=ROOT).returncode)
+        done.append(len(outputs(out)))
+    # The longest one comes first and ends the program; then it comes last, at last not at all.
+    assert codes == [-signal.SIGKILL] * 3 + [len(HOSTILE) + 1]
+    assert done == [0, len(GOOD) - 1, len(GOOD) - 1, len(GOOD) - 1]
+    (row,) = (row for row in rows(out) if row["path"] == "b.mkv")
+    assert row["error_message"] == "The program ended 3 times while it worked on it." and not row["transient"]

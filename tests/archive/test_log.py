@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
-from stsimdiff_cli.archive.log import Log, Row, Start, fold, read_log
+from stsimdiff_cli.archive.log import Log, Row, Start, fold, log_files, read_log
 from stsimdiff_cli.errors import StsimdiffError
 
 
 def row(id_="a", status="success", finished="2026-01-01T00:00:00.000Z", settings="s", **more) -> Row:
     return Row(id_, f"{id_}.mp4", status, settings, finished=finished, **more)
+
+
+def read_all(out):
+    return [line for path in log_files(out) for line in read_log(path)]
 
 
 def test_rows_come_back_as_they_were(tmp_path):
@@ -18,13 +24,13 @@ def test_rows_come_back_as_they_were(tmp_path):
     log.start(items=2, settings="s", shard="0/1")
     log.add(written)
     log.close()
-    start, read = read_log(tmp_path)
+    start, read = read_all(tmp_path)
     assert read == written
     assert isinstance(start, Start) and (start.items, start.settings) == (2, "s")
 
 
 def test_no_log_is_an_empty_one(tmp_path):
-    assert list(read_log(tmp_path)) == []
+    assert log_files(tmp_path) == []
     assert fold(tmp_path, "s").start is None
 
 
@@ -40,7 +46,7 @@ def test_a_torn_last_line_is_left_out(tmp_path, cut):
     log.add(row("b"))
     log.close()
     log.path.write_bytes(log.path.read_bytes()[:-cut])
-    assert [line.id for line in read_log(tmp_path)] == ["a"]
+    assert [line.id for line in read_all(tmp_path)] == ["a"]
 
 
 @pytest.mark.parametrize(
@@ -52,13 +58,13 @@ def test_lines_of_another_kind_are_left_out(tmp_path, line):
     log.close()
     with log.path.open("a") as file:
         file.write(line + "\n" + row("b").line())
-    assert [each.id for each in read_log(tmp_path)] == ["a", "b"]
+    assert [each.id for each in read_all(tmp_path)] == ["a", "b"]
 
 
 def test_entries_that_this_version_does_not_know_are_ignored(tmp_path):
     (tmp_path / "log").mkdir()
     (tmp_path / "log" / "x.jsonl").write_text('{"id":"a","path":"a.mp4","status":"failed","new":1}\n')
-    assert [each.status for each in read_log(tmp_path)] == ["failed"]
+    assert [each.status for each in read_all(tmp_path)] == ["failed"]
 
 
 def test_the_row_that_was_finished_last_counts_whatever_its_file(tmp_path):
@@ -84,3 +90,37 @@ def test_a_log_that_cannot_be_written_ends_with_a_sentence(tmp_path):
     with pytest.raises(StsimdiffError, match="cannot be written") as caught:
         Log(tmp_path).add(row())
     assert caught.value.hint
+
+
+def begun_and_killed(out, *ids) -> Log:
+    """The log of a process that ends while it works on items. Its lock goes with it."""
+    log = Log(out)
+    for id_ in ids:
+        log.begin(id_)
+    os.close(log._file.handle)
+    return log
+
+
+def test_what_was_begun_when_a_process_was_killed_is_known(tmp_path):
+    begun_and_killed(tmp_path, "a", "b")
+    begun_and_killed(tmp_path, "a")
+    assert fold(tmp_path, "s").unended == {"a": 2, "b": 1}
+
+
+def test_what_has_a_row_or_was_left_ended(tmp_path):
+    log = Log(tmp_path)
+    for id_ in "abc":
+        log.begin(id_)
+    log.add(row("a", "failed"))
+    log.leave("b")
+    assert fold(tmp_path, "s").unended == {}, "its process is still there"
+    log.close()
+    assert fold(tmp_path, "s").unended == {}, "a process that ends in order leaves what it had begun"
+
+
+def test_a_process_that_is_still_there_has_not_failed_at_what_it_works_on(tmp_path):
+    log = Log(tmp_path)
+    log.begin("a")
+    assert fold(tmp_path, "s").unended == {}
+    os.close(log._file.handle)
+    assert fold(tmp_path, "s").unended == {"a": 1}

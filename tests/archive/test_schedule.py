@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 
+from stsimdiff_cli.archive.pool import Gone
 from stsimdiff_cli.archive.schedule import Limit, Schedule
 from stsimdiff_cli.errors import StsimdiffError
 from tests.support.simulated_pool import BROKEN, BUSY, DIES, HANGS, WELL, SimulatedPool, simulate
@@ -34,6 +35,21 @@ def test_what_failed_for_now_comes_after_all_others():
     assert [schedule.take(0)[0].thing for _ in range(3)] == ["b", "c", "a"]
     assert not schedule.finish(0, "a", again=True), "two attempts are all"
     assert schedule.left == 2
+
+
+def test_what_the_program_ended_at_comes_last_and_what_it_ended_at_twice_alone():
+    durations = [("once", 9.0), ("twice", 8.0), ("often", 7.0), ("a", 2.0), ("b", 1.0)]
+    schedule = Schedule(durations, unended={"once": 1, "twice": 2, "often": 5})
+    assert [schedule.take(worker)[0].thing for worker in range(3)] == ["a", "b", "once"]
+    assert schedule.take(3) is None, "others are at work"
+    for worker, thing in enumerate(("a", "b", "once")):
+        schedule.finish(worker, thing)
+    assert schedule.take(0)[0].thing == "twice"
+    assert schedule.take(1) is None
+    schedule.finish(0, "twice")
+    assert schedule.take(1)[0].thing == "often"
+    schedule.finish(1, "often")
+    assert schedule.left == 0
 
 
 def test_only_the_item_that_a_lost_worker_was_at_is_charged():
@@ -124,6 +140,22 @@ def test_the_end_is_near_the_best_possible():
     simulate(durations, pool)
     best = max(sum(durations.values()) / 16, max(durations.values()))
     assert pool.clock <= best * 1.01
+
+
+def test_workers_that_are_idle_may_all_end_at_once():
+    class Shrinking(SimulatedPool):
+        def wait(self, until):
+            if self.clock > 3 and len(self._queues) > 1:  # all but the one that works: their machine is gone
+                idle = [name for name in self._queues if name not in self._busy]
+                for name in idle:
+                    del self._queues[name]
+                return [Gone(name, "died with its machine") for name in idle]
+            return super().wait(until)
+
+    durations = {"long": 50.0, "middle": 5.0, **{f"{number}": 1.0 for number in range(30)}}
+    pool = Shrinking(20, durations.__getitem__)
+    assert set(final(simulate(durations, pool)).values()) == {"success"}
+    assert len(pool._queues) == 1
 
 
 def test_workers_that_end_before_they_begin_end_the_run():

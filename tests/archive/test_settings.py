@@ -24,6 +24,7 @@ OTHERS = {
     "dtype was float32, is now bfloat16": replace(JOB, runtime=Runtime(dtype="bfloat16")),
     "method was st-simdiff, is now random": replace(JOB, method=parse_method("random")),
     "tau_sim was 0.8, is now 0.9": replace(JOB, method=parse_method("st-simdiff:tau_sim=0.9")),
+    "store was not set, is now int4": replace(JOB, store="int4"),
     "command was compress, is now encode": replace(JOB, method=None, ratio=None),
 }
 

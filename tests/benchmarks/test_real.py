@@ -195,5 +195,5 @@ def test_a_method_is_compared_with_the_controls_clip_by_clip():
 @pytest.mark.parametrize("path", REPORTS, ids=lambda path: path.stem)
 def test_a_report_is_of_this_rung_and_names_no_place_of_a_machine(path):
     report = json.loads(path.read_text())
-    assert tables.is_real(report)
+    assert tables.reads(report)
     assert "/" not in json.dumps({key: value for key, value in report.items() if key != "format"})

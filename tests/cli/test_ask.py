@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from stsimdiff_cli.cli.timeline import timeline
 from tests.support.checkpoints import CHECKPOINTS
 from tests.support.commands import refused, run
 
@@ -176,3 +177,28 @@ def test_a_missing_file_is_refused(capsys, tmp_path):
 def test_a_damaged_file_is_a_failure_not_a_wrong_request(capsys, kept, tmp_path):
     (tmp_path / "c.safetensors").write_bytes(kept.read_bytes()[:-50])
     refused(capsys, "ask", tmp_path / "c.safetensors", "What?", code=1)
+
+
+# --- When -------------------------------------------------------------------------------------------------------------
+
+
+def test_when_names_the_slots_that_an_answer_looked_at(capsys, kept):
+    plain = run(capsys, "ask", kept, WHAT, "--max-new-tokens", 6)
+    code, out, err = run(capsys, "ask", kept, WHAT, "--max-new-tokens", 6, "--when")
+    assert (code, out) == plain[:2] and "█" in err  # the answer is the same, and the line is not on stdout
+    data = json.loads(run(capsys, "ask", kept, WHAT, "--max-new-tokens", 6, "--when", "--json")[1])
+    slots = data["answers"][0]["when"]
+    shares = [slot["share"] for slot in slots]
+    assert len(slots) == 3 and shares == sorted(shares, reverse=True) and 0 < sum(shares) <= 1
+    assert "when" not in json.loads(run(capsys, "ask", kept, WHAT, "--max-new-tokens", 6, "--json")[1])["answers"][0]
+
+
+def test_when_and_inside_do_not_go_together(capsys, tokens):
+    assert "--when" in refused(capsys, "ask", tokens, WHAT, "--when", "--inside", "fastv", "--ratio", "0.3")
+
+
+def test_a_long_time_is_a_line_of_sixty_blocks():
+    shares = [0.0] * 130
+    shares[100], shares[7] = 0.75, 0.25
+    blocks, _, times = timeline(shares, [60.0 * slot for slot in range(130)]).rpartition("█")[0::1]
+    assert len(blocks) == 33 and blocks[2] != " " and times.strip().startswith("1:40:00, 7:00, ")

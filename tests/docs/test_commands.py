@@ -40,4 +40,4 @@ def test_the_page_has_every_command_and_shows_values_that_look_like_nothing(scri
         assert f"\n## {name}\n" in page
     assert "| `--temperature` | `0.0` |" in page
     assert "| `--force` |  |" in page
-    assert "stsimdiff compress FILES... -o OUTPUT_PATH --ratio RATIO [OPTIONS]" in page
+    assert "stsimdiff compress FILES... -o OUTPUT_PATH [OPTIONS]" in page

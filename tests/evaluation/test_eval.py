@@ -286,7 +286,14 @@ class Made(Benchmark):
         return text
 
 
-REQUEST = {"format": EVAL, "benchmark": "egoschema", "device": "cpu", "frames": 64, "paper_model": "LLaVA-Video-7B"}
+REQUEST = {
+    "format": EVAL,
+    "benchmark": "egoschema",
+    "device": "cpu",
+    "frames": 64,
+    "paper_model": "LLaVA-Video-7B",
+    "model": "owner/name",
+}
 PLAN = make_plan("st-simdiff,random", "0.3")
 
 
@@ -362,6 +369,8 @@ def test_the_paper_stands_beside_ours_with_the_difference():
     other = paper_table({**report, "paper_model": None})
     assert "no differences" in other.title and not [line for line in other.rows if line[2] == "difference"]
     assert "no differences" in paper_table({**report, "frames": 63}).title
+    named = paper_table({**report, "model": "owner/name:pool=average,times=off"}).title
+    assert "measured with pool=average, times=off" in named and "measured with" not in paper_table(report).title
 
 
 def test_rows_of_forms_inside_the_llm_are_in_every_table(monkeypatch):

@@ -46,7 +46,7 @@ from tests.hostile.trials import Trial
 LONGEST, MOST = 60, 3 << 30
 #: What each command reads of a file besides its header; `view` reads all but the features.
 _SHOWN = {"index", "kind", "community"}
-_FEATURES = {"features", "deepstack"}
+_FEATURES = {"features", "features.scale", "deepstack", "deepstack.scale"}
 
 # --- the files ------------------------------------------------------------------------------------------------------
 
@@ -70,11 +70,14 @@ class Whole:
             return self.compressed and name in _SHOWN
         if command == "view":
             return name not in _FEATURES
-        return command == "ask" or name == "features"  # compress: the evidence that its method needs, here none
+        return command == "ask" or name in (
+            "features",
+            "features.scale",
+        )  # compress: the evidence that its method needs, here none
 
 
 def make_files(folder: Path) -> list[Whole]:
-    """Tokens with evidence, and two compressed files of them: one with traces, one without."""
+    """Tokens with evidence, and two compressed files of them: one with traces, one packed and without."""
     import torch
 
     import stsimdiff_cli as sd
@@ -90,7 +93,7 @@ def make_files(folder: Path) -> list[Whole]:
     sd.save_tokens(folder / "tokens.safetensors", tokens)
     kept = sd.compress_tokens(tokens, "0.1", "st-simdiff:importance=centrality")
     sd.save_compressed(folder / "kept.safetensors", kept)
-    sd.save_compressed(folder / "even.safetensors", sd.compress_tokens(tokens, "0.05", "uniform"))
+    sd.save_compressed(folder / "even.safetensors", sd.compress_tokens(tokens, "0.05", "uniform"), store="int4")
     return [take_apart(folder / f"{name}.safetensors") for name in ("tokens", "kept", "even")]
 
 

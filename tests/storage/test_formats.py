@@ -167,8 +167,8 @@ def test_a_foreign_file_is_refused(tmp_path):
 def test_a_newer_format_is_refused_with_the_cure(tmp_path):
     path = tmp_path / "c.safetensors"
     save_compressed(path, compressed())
-    rewrite(path, lambda header: header.update(format="stsimdiff.compressed/2"))
-    with pytest.raises(FileFormatError, match="compressed/2") as caught:
+    rewrite(path, lambda header: header.update(format="stsimdiff.compressed/3"))
+    with pytest.raises(FileFormatError, match="compressed/3") as caught:
         StoredVideo(path)
     assert "upgrade" in caught.value.hint
 

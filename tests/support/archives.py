@@ -60,12 +60,14 @@ def items_of(out: Path) -> list[str]:
     return [read_header(path).record.archive.item for path in sorted(out.rglob("*.safetensors"))]
 
 
-def start(*args: object, stderr: Any = subprocess.DEVNULL, **environment: str) -> subprocess.Popen[bytes]:
+def start(
+    *args: object, stdout: Any = subprocess.DEVNULL, stderr: Any = subprocess.DEVNULL, **environment: str
+) -> subprocess.Popen[bytes]:
     """The program as a process of its own."""
     return subprocess.Popen(
         [sys.executable, "-m", "stsimdiff_cli", *map(str, args)],
         cwd=ROOT,
         env={**os.environ, **environment},
-        stdout=subprocess.DEVNULL,
+        stdout=stdout,
         stderr=stderr,
     )

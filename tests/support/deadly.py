@@ -1,16 +1,26 @@
-"""A method that ends the process in which it runs, or never ends itself, for videos with a certain name."""
+"""A method that ends the process in which it runs, or never ends itself, for videos with a certain name.
+
+    python -m tests.support.deadly SOURCE OUT
+
+compresses with it in this process; the exit code is the number of items that failed before.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from stsimdiff_cli.archive.job import Job
+from stsimdiff_cli.archive.run import Options, process
 from stsimdiff_cli.methods.base import parameter
 from stsimdiff_cli.methods.uniform import Uniform
+from stsimdiff_cli.ratio import parse_ratio
+from stsimdiff_cli.video import Sampling
 
 
 @dataclass(frozen=True)
@@ -33,3 +43,8 @@ class Deadly(Uniform):
                 os._exit(3)
             time.sleep(1000)
         return super().select(tokens, ratio, llm, step)
+
+
+if __name__ == "__main__":
+    job = Job(Path(sys.argv[2]), sampling=Sampling(4), method=Deadly(), ratio=parse_ratio("0.3"))
+    sys.exit(len(process(job, [sys.argv[1]], Options(workers=0)).plan.failed))

@@ -23,14 +23,19 @@ So numbers are those of the CPU, bit for bit, and a tensor on the wrong device i
 One rule is stricter: an index on the CPU into a tensor on a device is refused, though not to transformers. torch would
 copy it, on every call.
 
-What it does not see: streams, asynchronous copies and missing synchronisation; Triton kernels and other code that takes
+A copy to the CPU that is not waited for (`non_blocking`) holds nonsense until an event after it, or the device, is
+waited for.
+
+What it does not see: streams; copies to a device that are not waited for; Triton kernels and other code that takes
 pointers (`kernels.choose` finds no Triton here); operators that CUDA lacks, computes in another order, or not in the
-same order every time; memory that runs out; and calls without a DeviceTensor in threads other than that of the block.
+same order every time; and memory that runs out. Threads that begin within the block are in it.
 """
 
 from __future__ import annotations
 
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
@@ -106,6 +111,25 @@ class _Everything(TorchFunctionMode):
         return _call(func, args, kwargs or {})
 
 
+class _CudaEvent:
+    """An event on a stream: the copies that were queued before it, and when that was."""
+
+    def __init__(self, enable_timing: bool = False) -> None:
+        self.timed = enable_timing
+
+    def record(self, stream: Any = None) -> _CudaEvent:
+        self.queued, self.seconds = list(_queued), time.perf_counter()
+        return self
+
+    def synchronize(self) -> None:
+        _make_copies(self.queued)
+
+    def elapsed_time(self, end: _CudaEvent) -> float:
+        if not (self.timed and end.timed):
+            raise ValueError("Both events must be created with argument 'enable_timing=True'.")
+        return 1000 * (end.seconds - self.seconds)
+
+
 class _Event(torch.Event):
     """An event of a device that computes at once."""
 
@@ -121,6 +145,7 @@ class _Event(torch.Event):
 
 _generators: dict[torch.device, DeviceGenerator] = {}
 _current = 0  # number of the device that "cuda" means
+_queued: list[Callable[[], Any]] = []  # copies to the CPU that nobody has waited for
 
 
 def inside(tensor: Any) -> Any:
@@ -144,6 +169,8 @@ def _call(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     tensors = list(_tensors((args, kwargs)))
     on_device = [tensor for tensor in tensors if isinstance(tensor, DeviceTensor)]
     wanted = _wanted(func, args, kwargs)
+    if func is torch.Tensor.pin_memory:
+        return args[0].clone()
     if not on_device and (wanted is None or wanted not in DEVICES):
         return func(*args, **kwargs)
     own = on_device[0].place if on_device else CPU
@@ -155,7 +182,8 @@ def _call(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if name in _POINTERS and on_device:
         raise TypeError(f"can't convert {own} device type tensor to numpy or another pointer: {name}")
     if func in _MOVES:
-        return _moved(func, args, kwargs, own if isinstance(args[0], DeviceTensor) else CPU, wanted)
+        moved = _moved(func, args, kwargs, own if isinstance(args[0], DeviceTensor) else CPU, wanted)
+        return _later(moved) if on_device and wanted == CPU and kwargs.get("non_blocking") else moved
     if wanted is None and len({_place(tensor) for tensor in tensors}) > 1:
         with torch._C.DisableTorchFunctionSubclass():
             return func(*args, **kwargs)  # operator by operator, see _operator
@@ -220,6 +248,20 @@ def _moved(func: Any, args: Any, kwargs: Any, source: torch.device, target: torc
     if target != source and moved is tensor:
         moved = tensor.clone()
     return args[0] if moved is tensor else _wrapped(moved, target)
+
+
+def _later(arrived: torch.Tensor) -> torch.Tensor:
+    """A tensor on the CPU that holds nonsense until it is waited for."""
+    early = torch.full_like(arrived, float("nan")) if arrived.is_floating_point() else ~arrived
+    _queued.append(lambda: early.copy_(arrived))
+    return early
+
+
+def _make_copies(queued: list[Callable[[], Any]]) -> None:
+    """What was queued has been waited for."""
+    with torch.inference_mode():
+        for copy in queued:
+            copy()
 
 
 def _run(func: Any, args: Any, kwargs: Any, place: torch.device) -> Any:
@@ -347,9 +389,21 @@ def second_device(kind: str = "cuda") -> Iterator[SimpleNamespace]:
         stack.enter_context(mock.patch.object(torch, "Generator", DeviceGenerator))
         # No kernel can read a DeviceTensor: as if Triton were not installed.
         stack.enter_context(mock.patch.dict(sys.modules, {"stsimdiff_cli.graph.kernels.fused": None}))
+        stack.enter_context(mock.patch.object(threading.Thread, "run", _within(threading.Thread.run)))
         stack.enter_context(_Everything())
+        stack.callback(_queued.clear)
         _set_current(0)
         yield seen
+
+
+def _within(run: Callable[[threading.Thread], None]) -> Callable[[threading.Thread], None]:
+    """What a thread does, on the devices: torch's modes belong to threads."""
+
+    def run_there(thread: threading.Thread) -> None:
+        with _Everything():
+            run(thread)
+
+    return run_there
 
 
 def _set_current(device: Any) -> None:
@@ -383,6 +437,10 @@ def _cuda(seen: SimpleNamespace) -> dict[str, Any]:
     def nothing(*_: Any, **__: Any) -> int:
         return 0
 
+    def synchronize(device: Any = None) -> None:
+        seen.waited.append(placed("cuda" if device is None else device))
+        _make_copies(_queued)
+
     names: Iterable[str] = ("empty_cache", "reset_peak_memory_stats", "max_memory_allocated", "memory_allocated")
     return {
         **dict.fromkeys(names, nothing),
@@ -392,7 +450,9 @@ def _cuda(seen: SimpleNamespace) -> dict[str, Any]:
         "current_device": lambda: _current,
         "set_device": _set_current,
         "device": _current_device,
-        "synchronize": lambda device=None: seen.waited.append(placed("cuda" if device is None else device)),
+        "synchronize": synchronize,
+        "current_stream": lambda device=None: SimpleNamespace(record_event=lambda: _CudaEvent().record()),
+        "Event": _CudaEvent,
         "get_device_properties": properties,
         "get_device_name": lambda device="cuda": properties(device).name,
         "get_device_capability": lambda device="cuda": (8, 0),

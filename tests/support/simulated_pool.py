@@ -26,7 +26,7 @@ class SimulatedPool:
         fate: Callable[[str, int], str] = lambda thing, attempt: WELL,
         depth: int = 1,
     ) -> None:
-        self.depth = depth
+        self.size, self.depth = workers, depth
         self.clock = 0.0
         self._seconds, self._fate = seconds, fate
         self._names = itertools.count(workers)

@@ -8,7 +8,7 @@ from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 from stsimdiff_cli.models.families.base import Family
 from stsimdiff_cli.models.inference.vision_encoder import VisionEncoder
 from stsimdiff_cli.models.loading.weights import weights_of
-from stsimdiff_cli.records import Source, TokenGrid, VideoTokens
+from stsimdiff_cli.records import Sizing, Source, TokenGrid, VideoTokens
 from tests.support.references.llava_video import LlavaVideoReference
 from tests.support.references.nvila import NvilaReference
 from tests.support.runtimes import CPU, FP32
@@ -20,12 +20,12 @@ SPACING = 2.0  # seconds between slots; whole, because transformers 5.17 cuts fr
 
 def preprocess(family: Family, frames: torch.Tensor) -> dict[str, torch.Tensor]:
     """The encoder's inputs for a whole video."""
-    return family.preprocess(frames, len(frames), CPU)
+    return family.preprocess(frames, Sizing(len(frames)), CPU)
 
 
 def encode(family: Family, frames: torch.Tensor, chunk: int = 100, evidence: tuple[str, ...] = ()) -> dict:
     encoder = VisionEncoder(family, FP32, evidence=frozenset(evidence))
-    parts = [encoder.encode(frames[i : i + chunk], len(frames)) for i in range(0, len(frames), chunk)]
+    parts = [encoder.encode(frames[i : i + chunk], Sizing(len(frames))) for i in range(0, len(frames), chunk)]
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 

@@ -8,6 +8,7 @@ import threading
 import time
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -104,3 +105,30 @@ def test_a_device_is_refused(path):
         pytest.skip(f"there is no {path}")
     with pytest.raises(RequestError, match="not a regular file"):
         scan(path)
+
+
+@pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="needs Linux")
+def test_a_video_is_read_once_from_the_disk_for_its_checksum_and_its_packets(tmp_path):
+    """The program asks twice, and the system answers once from memory. (On a file system in memory, both times.)"""
+    path = tmp_path / "large.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("rawvideo", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 1280, 720, "yuv420p"
+        for _ in range(12):
+            container.mux(stream.encode(av.VideoFrame(1280, 720, "yuv420p")))
+    size = path.stat().st_size
+    open_stream(path, Sampling(frames=2))  # what is imported is read before
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    before = bytes_read()
+    open_stream(path, Sampling(frames=2))
+    asked, from_disk = (after - early for after, early in zip(bytes_read(), before, strict=True))
+    assert 1.9 * size < asked < 2.1 * size
+    assert from_disk < 1.1 * size
+
+
+def bytes_read() -> tuple[int, int]:
+    """Bytes that this process has asked for, and those that came from a disk."""
+    lines = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
+    return int(lines["rchar"]), int(lines["read_bytes"])

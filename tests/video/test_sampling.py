@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stsimdiff_cli.errors import RequestError
-from stsimdiff_cli.video import Sampling, Scan, choose_frames
+from stsimdiff_cli.video import SPREADS, Sampling, Scan, choose_frames
 from stsimdiff_cli.video.orientation import UPRIGHT
 from stsimdiff_cli.video.packets import Packets
 
@@ -48,6 +49,41 @@ def test_frames_are_uniform_with_both_ends_as_numpy_linspace_puts_them():
     assert choose_frames(THIRTY, Sampling(32)) == tuple(np.linspace(0, 299, 32, dtype=int))
     assert choose_frames(THIRTY, Sampling(1)) == (0,)
     assert len(choose_frames(THIRTY, Sampling())) == 32
+
+
+@pytest.mark.parametrize("spread", SPREADS)
+@given(clip=clips, count=st.integers(1, 90))
+@settings(max_examples=60, deadline=None)
+def test_every_models_way_gives_frames_that_increase_strictly(spread, clip, count):
+    chosen = choose_frames(clip, Sampling(count, spread=spread))
+    assert len(chosen) == min(count, clip.frames) and sorted(set(chosen)) == list(chosen)
+    assert chosen[0] >= 0 and chosen[-1] < clip.frames
+
+
+def test_frames_are_spread_as_the_authors_of_the_models_do_it():
+    """By hand: 300 frames, 8 of them. InternVL takes the middles of parts of 299 / 8 = 37.375 frames."""
+    expected = {
+        "truncated": (0, 42, 85, 128, 170, 213, 256, 299),  # 42.71 apart
+        "rounded": (0, 43, 85, 128, 171, 214, 256, 299),
+        "rounded-float32": (0, 43, 85, 128, 171, 214, 256, 299),
+        "middles": (18, 55, 93, 130, 168, 205, 242, 280),
+    }
+    assert {spread: choose_frames(THIRTY, Sampling(8, spread=spread)) for spread in SPREADS} == expected
+
+
+def test_half_a_frame_depends_on_the_precision_of_the_model():
+    found = [(n, k) for n in range(3, 200) for k in range(1000, 1100) if _differ(n, k)]
+    assert found, "the two would be the same rule"
+    count, frames = found[0]
+    clip = clip_of(np.arange(frames) / 30)
+    assert choose_frames(clip, Sampling(count, spread="rounded-float32")) == tuple(
+        torch.linspace(0, frames - 1, count).round().long().tolist()
+    )
+
+
+def _differ(count: int, frames: int) -> bool:
+    one, other = (SPREADS[name](0, frames - 1, count) for name in ("rounded", "rounded-float32"))
+    return bool((one != other).any())
 
 
 def test_frames_of_a_clip_of_varying_rate_are_uniform_over_frames_not_time():

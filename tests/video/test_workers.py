@@ -19,10 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stsimdiff_cli.errors import RequestError, VideoError
+from stsimdiff_cli.stages.overlap import Ahead
 from stsimdiff_cli.video import dividing, read_frames, reading, scan
 from stsimdiff_cli.video.decoding import Decoding
 from stsimdiff_cli.video.dividing import divide, workers_for
-from stsimdiff_cli.video.prefetch import prefetched
 from stsimdiff_cli.video.pyav_reader import PyavReader
 from tests.support.awkward_clips import RECIPES, WORSE, N, make_clip
 from tests.support.clip_factory import CLOSED_GOP, read_number, render, spoil
@@ -53,7 +53,7 @@ def nothing_is_left():
 
 
 def workers_alive() -> list[str]:
-    return [t.name for t in threading.enumerate() if t.name.startswith(("decode", "prefetch"))]
+    return [t.name for t in threading.enumerate() if t.name.startswith(("decode", "ahead"))]
 
 
 def outcome(path: Path, indices, chunk: int = 8, workers: int = 1) -> list:
@@ -344,7 +344,7 @@ def open_files() -> list[Path]:
 @pytest.mark.parametrize("workers", [1, 3])
 def test_frames_made_ahead_end_at_once_when_their_user_stops(clip, workers, monkeypatch):
     path = clip("closed.mp4")
-    ahead = prefetched(read_frames(path, scan(path), range(N), 12, workers=workers))
+    ahead = Ahead(read_frames(path, scan(path), range(N), 12, workers=workers))
     next(ahead)
     slowly(monkeypatch, 0.2)  # more than 2 s for a chunk
     time.sleep(0.3)

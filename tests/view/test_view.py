@@ -17,7 +17,7 @@ import stsimdiff_cli as st
 from stsimdiff_cli.cli.app import main
 from stsimdiff_cli.errors import RequestError
 from stsimdiff_cli.models.families import open_family
-from stsimdiff_cli.records import Coverage, Layout, ModelRef, Source, TokenGrid
+from stsimdiff_cli.records import Coverage, Layout, ModelRef, Sizing, Source, TokenGrid
 from stsimdiff_cli.video import Sampling
 from stsimdiff_cli.view import blocks, frames, geometry, page, paint
 from stsimdiff_cli.view.sheet import chosen_slots, tile_columns
@@ -235,7 +235,7 @@ def test_a_cell_covers_the_pixels_that_the_family_gives_its_encoder_for_it(tmp_p
     x0, y0, x1, y1 = cells.cell(1, 2, width, height)
     frame = torch.zeros((1, height, width, 3), dtype=torch.uint8)
     frame[:, y0:y1, x0:x1] = 255
-    (pixels,) = family.preprocess(frame, len(frame), torch.device("cpu")).values()
+    (pixels,) = family.preprocess(frame, Sizing(len(frame)), torch.device("cpu")).values()
     square = pixels.reshape(-1, 3, *pixels.shape[-2:])[0, 0]
     square = (square - square.min()) / (square.max() - square.min())
     brightness = torch.nn.functional.adaptive_avg_pool2d(square[None], side)[0]

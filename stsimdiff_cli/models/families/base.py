@@ -6,7 +6,8 @@ A family describes. Loading, prompting, importance and answering are written onc
     frames --preprocess--> pixels --encode--> features (t, H, W, D)
                                   --last_attention, key_projection, keys, to_grid--> saliency and keys on that grid
     question --prompt_text, or the chat template and expand_placeholder--> ids
-             --layout_of, positions, embed_special, deepstack_kwargs--> inputs of the LLM --generate_kwargs--> answer
+             --layout_of, positions, embed_special, deepstack_kwargs--> inputs of the LLM
+             --generate_kwargs, answer_text--> answer
 
 To add a family:
 
@@ -37,7 +38,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, PretrainedConfig
 
-from ...records import FROM_CLS, RECEIVED, Coverage, Layout, TokenGrid
+from ...records import FROM_CLS, RECEIVED, Coverage, Layout, Sizing, TokenGrid
 from ..loading.checkpoint import Checkpoint
 from ..loading.tokenizer import read_tokenizer
 
@@ -50,6 +51,10 @@ class Family(ABC):
     evidence: ClassVar[frozenset[str]] = frozenset({"saliency", "keys"})
     #: Whether the encoder puts a [CLS] token before the patches of every frame. Then saliency is attention from it.
     class_token: ClassVar[bool] = False
+    #: Whether frames keep their shape and about their size, so that a user may bound their pixels.
+    native_resolution: ClassVar[bool] = False
+    #: What a user may set about its checkpoints, as in `--model NAME:option=value`, and the values.
+    options: ClassVar[dict[str, tuple[str, ...]]] = {}
     #: Tensor names of the checkpoint (regular expressions) -> transformers' names for them.
     key_mapping: ClassVar[dict[str, str]] = {}
 
@@ -71,13 +76,22 @@ class Family(ABC):
         """The tokenizer; ModelError if it cannot be loaded."""
         return read_tokenizer(self.checkpoint, self.config)
 
+    @cached_property
+    def context(self) -> int | None:
+        """Positions of the LLM, which is how many tokens it can read; None if the configuration does not say.
+
+        A model of noise answers nothing, so that its prompts may have any length.
+        """
+        stated = getattr(self.config.get_text_config(), "max_position_embeddings", None)
+        return None if self.checkpoint.dummy or not stated else int(stated)
+
     # --- vision: required ---
 
     @abstractmethod
-    def preprocess(self, frames: Tensor, total: int, device: torch.device) -> dict[str, Tensor]:
-        """The encoder's inputs, from (n, height, width, 3) uint8 frames of a video that has `total` frames in all.
+    def preprocess(self, frames: Tensor, sizing: Sizing, device: torch.device) -> dict[str, Tensor]:
+        """The encoder's inputs, from (n, height, width, 3) uint8 frames, all or some of a video.
 
-        Only families whose frame size depends on the length of the video need `total`.
+        Only families of native resolution need `sizing`: what the size of a frame depends on besides the frame.
         """
 
     @abstractmethod
@@ -105,6 +119,11 @@ class Family(ABC):
         """Frames that the encoder merges into one time slot. Default: 1."""
         return 1
 
+    @property
+    def spread(self) -> str:
+        """How the model's authors spread frames over a video: one of `video.sampling.SPREADS`. Default: LLaVA's way."""
+        return "truncated"
+
     def coverage_of(self, width: int, height: int) -> Coverage:  # noqa: ARG002
         """The part of a frame of `width` x `height` pixels that the token grid covers. Default: the whole frame."""
         return Coverage()
@@ -112,6 +131,13 @@ class Family(ABC):
     def slot_seconds(self, frames: tuple[float, ...]) -> float:
         """The time of a slot, from the times of its frames. Default: that of the first."""
         return frames[0]
+
+    def slot_period(self, period: float) -> float | None:  # noqa: ARG002
+        """Seconds of a slot as position ids count them, where each frame stands for `period` seconds of the video.
+
+        Default: None, positions do not depend on it.
+        """
+        return None
 
     def key_projection(self, model: Any) -> Any:
         """The linear layer of `last_attention` that makes the keys. Default: `k_proj`."""
@@ -178,6 +204,10 @@ class Family(ABC):
         Required if `encode` returns deepstack features.
         """
         raise NotImplementedError(f"{self.name} has no deepstack features")
+
+    def answer_text(self, text: str, grid: TokenGrid) -> str:  # noqa: ARG002
+        """An answer, or its beginning, with what the family's words mean for this video. Default: unchanged."""
+        return text
 
     def generate_kwargs(self, model: Any, prompt_length: int) -> dict[str, Any]:  # noqa: ARG002
         """Further arguments of `generate` for a prompt of that many tokens. Default: none."""

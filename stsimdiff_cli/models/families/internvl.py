@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ...records import TokenGrid
+from ...records import Sizing, TokenGrid
 from .base import Family
-from .preprocess import checked, normalise, resize, square, video_settings
+from .preprocess import CLIP, checked, normalise, resize, square, video_settings
 
 #: How the tokenizers of all these checkpoints spell the tokens of an image, and the chat templates a video.
 _IMAGE, _BEGIN, _END, _VIDEO = "<IMG_CONTEXT>", "<img>", "</img>", "<video>"
@@ -33,11 +33,11 @@ class InternVL(Family):
         InternVL 3.5 came with video settings of 384 pixels and another mean, with which no InternViT was trained
         (github.com/OpenGVLab/InternVL, issues 1184 and 1222); InternVL 3 has none.
         """
-        settings = video_settings(self.checkpoint)
+        settings = video_settings(self.checkpoint, CLIP)
         if settings.get("size") != self._size:
             images = self.checkpoint.json("processor_config.json").get("image_processor")
             settings = images or self.checkpoint.json("preprocessor_config.json") or settings
-        return checked(settings, self.checkpoint)
+        return checked(settings, self.checkpoint, CLIP)
 
     @cached_property
     def _size(self) -> dict[str, int]:
@@ -46,7 +46,12 @@ class InternVL(Family):
 
     # --- vision ---
 
-    def preprocess(self, frames: Tensor, total: int, device: torch.device) -> dict[str, Tensor]:  # noqa: ARG002
+    @property
+    def spread(self) -> str:
+        """The authors' `get_index`."""
+        return "middles"
+
+    def preprocess(self, frames: Tensor, sizing: Sizing, device: torch.device) -> dict[str, Tensor]:  # noqa: ARG002
         """(n, 3, height, width) at the encoder's fixed size, whatever the aspect ratio; videos are not tiled."""
         x = resize(frames, self._size["height"], self._size["width"], self._settings)
         return {"pixel_values": normalise(x, self._settings, device)}

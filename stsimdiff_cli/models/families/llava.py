@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...records import Sizing
 from .base import Family
-from .preprocess import normalise, resize, video_settings
+from .preprocess import CLIP, normalise, resize, video_settings
 
 
 class Llava(Family):
@@ -18,9 +19,9 @@ class Llava(Family):
     @cached_property
     def _settings(self) -> dict[str, Any]:
         """Settings of the preprocessing: size, filter, mean and standard deviation."""
-        return video_settings(self.checkpoint)
+        return video_settings(self.checkpoint, CLIP)
 
-    def preprocess(self, frames: Tensor, total: int, device: torch.device) -> dict[str, Tensor]:  # noqa: ARG002
+    def preprocess(self, frames: Tensor, sizing: Sizing, device: torch.device) -> dict[str, Tensor]:  # noqa: ARG002
         """(1, n, 3, height, width) at the encoder's fixed size, whatever the aspect ratio."""
         size = self._settings["size"]
         x = resize(frames, size["height"], size["width"], self._settings)

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...errors import ModelError
-from ...records import Coverage
+from ...records import Coverage, Sizing
 from .llava import Llava
-from .preprocess import normalise, resize, square, video_settings
+from .preprocess import CLIP, normalise, resize, square, video_settings
 
 
 class LlavaNextVideo(Llava):
@@ -28,9 +28,9 @@ class LlavaNextVideo(Llava):
 
     @cached_property
     def _settings(self) -> dict[str, Any]:
-        return video_settings(self.checkpoint, crops=True)
+        return video_settings(self.checkpoint, CLIP, crops=True)
 
-    def preprocess(self, frames: Tensor, total: int, device: torch.device) -> dict[str, Tensor]:  # noqa: ARG002
+    def preprocess(self, frames: Tensor, sizing: Sizing, device: torch.device) -> dict[str, Tensor]:  # noqa: ARG002
         """(1, n, 3, height, width): the shorter side resized to the encoder's, then the middle cropped."""
         x = resize(frames, *self.size(*frames.shape[1:3]), self._settings)
         if self._settings.get("do_center_crop", True):

@@ -58,6 +58,8 @@ class LlavaVideo(Llava):
     """
 
     name: ClassVar[str] = "llava_video"
+    #: The authors' evaluation overrides the first; lmms-eval's class writes no sentence on times.
+    options: ClassVar[dict[str, tuple[str, ...]]] = {"pool": ("average", "bilinear"), "times": ("off", "on")}
     key_mapping: ClassVar[dict[str, str]] = {
         r"^model\.(embed_tokens|layers|norm)\.": r"model.language_model.\1.",
         r"^model\.vision_tower\.vision_tower\.": "model.vision_tower.",
@@ -67,7 +69,10 @@ class LlavaVideo(Llava):
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
-        hint = "Of the checkpoints in this format, LLaVA-Video-7B-Qwen2 and LLaVA-Video-72B-Qwen2 are supported."
+        hint = (
+            "Of the checkpoints in this format, LLaVA-Video-7B-Qwen2 and LLaVA-Video-72B-Qwen2 are supported; of "
+            "LLaVA-OneVision those in transformers' format, e.g. llava-hf/llava-onevision-qwen2-7b-ov-hf."
+        )
         tower = str(checkpoint.config.get("mm_vision_tower"))
         if "siglip" not in tower.lower():
             raise RequestError(f"The model {checkpoint.id} has the vision tower {tower}, which is not SigLIP.", hint)
@@ -77,7 +82,12 @@ class LlavaVideo(Llava):
                 raise RequestError(f"The model {checkpoint.id} has {value}, which is not supported.", hint)
 
     def _entry(self, name: str) -> Any:
-        """An entry of config.json, or the authors' default for it."""
+        """What a user sets, an entry of config.json, or the authors' default for it."""
+        options = self.checkpoint.options
+        if name == "mm_spatial_pool_mode" and "pool" in options:
+            return options["pool"]
+        if name == "add_time_instruction" and "times" in options:
+            return options["times"] == "on"
         stored = self.checkpoint.config.get(name)
         return _DEFAULTS.get(name) if stored is None else stored
 

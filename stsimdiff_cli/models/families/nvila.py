@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -23,10 +24,12 @@ from ..loading.damage import reason
 from ..loading.tokenizer import read_tokenizer
 from .llava import Llava
 from .nvila_model import PROJECTORS, NvilaConfig
-from .preprocess import checked, square
+from .preprocess import HALF, checked, square
 
 #: How a video is spelled in a prompt; the authors' code adds it to tokenizers that do not have it.
 _VIDEO = "<vila/video>"
+#: A time token in an answer, as the authors' training script formats it.
+_TIME = re.compile(r"<t(\d{1,9})>")
 #: Video encoders by the last part of their `_target_`.
 _ENCODERS = ("BasicVideoEncoder", "TSPVideoEncoder")
 #: Entries of config.json that change what is computed: their value if they are missing, and the supported values.
@@ -153,12 +156,21 @@ class Nvila(Llava):
             )
         side = self.config.vision_config.image_size
         bicubic = {"resample": 3} if self.checkpoint.config.get("image_aspect_ratio") == "resize" else {}
-        return checked({**settings, **bicubic, "size": {"height": side, "width": side}}, self.checkpoint)
+        return checked({**settings, **bicubic, "size": {"height": side, "width": side}}, self.checkpoint, HALF)
 
     @property
     def frames_per_slot(self) -> int:
         """Frames that the video encoder averages."""
         return self._pool_sizes[0][0]
+
+    @property
+    def spread(self) -> str:
+        """The authors' `_load_video` rounds."""
+        return "rounded"
+
+    def slot_period(self, period: float) -> float:
+        """Frames of a slot times what each stands for; an answer's time tokens need the length of what was shown."""
+        return period * self.frames_per_slot
 
     def encode(self, model: Any, pixels: dict[str, Tensor]) -> dict[str, Tensor]:
         """Projected tokens, averaged as the video encoder does it."""
@@ -225,6 +237,21 @@ class Nvila(Llava):
             ) from error
         before, _, after = str(text).partition(_VIDEO)
         return before, after
+
+    def answer_text(self, text: str, grid: TokenGrid) -> str:
+        """Time tokens as seconds of the video, between the angle brackets in which the authors' code leaves them.
+
+        NVILA-8B-Video has 100 of them: <t0> is the beginning of what was shown, <t99> and any above it the end.
+        """
+        count = self.checkpoint.config.get("num_time_tokens")
+        if type(count) is not int or count < 2 or not self.checkpoint.config.get("time_token_format"):
+            return text
+        begin = grid.seconds[0]
+        rest = (grid.source.seconds or grid.seconds[-1]) - begin
+        length = rest if grid.period is None else min(grid.period * grid.shape[0], rest)
+        return _TIME.sub(
+            lambda match: f"<{round(begin + min(int(match[1]), count - 1) * length / (count - 1), 2)}>", text
+        )
 
     def generate_kwargs(self, model: Any, prompt_length: int) -> dict[str, Any]:  # noqa: ARG002
         """The authors' tokens that end an answer; the LLM's own generation settings are not used otherwise."""

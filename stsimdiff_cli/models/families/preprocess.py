@@ -12,13 +12,17 @@ from torch.nn import functional as F
 
 from ...errors import ModelError
 from ..loading.checkpoint import Checkpoint
+from ..loading.transfer import to_device
 
 _OTHER = "Use another checkpoint of its family, or download its preprocessor_config.json again."
+#: Mean and standard deviation of the channels that transformers' classes take where a checkpoint states none.
+CLIP = {"image_mean": [0.48145466, 0.4578275, 0.40821073], "image_std": [0.26862954, 0.26130258, 0.27577711]}
+HALF = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
 _MODES = {1: "lanczos", 2: "bilinear", 3: "bicubic"}  # PIL's numbers for resampling filters
 
 
-def video_settings(checkpoint: Checkpoint, crops: bool = False) -> dict[str, Any]:
-    """The settings of the checkpoint's video processor, from whichever file holds them.
+def video_settings(checkpoint: Checkpoint, channels: dict[str, list[float]], crops: bool = False) -> dict[str, Any]:
+    """The settings of the checkpoint's video processor, from whichever file holds them; see `checked`.
 
     transformers 5 writes `processor_config.json`; earlier versions wrote `video_preprocessor_config.json`, and still
     older checkpoints have only `preprocessor_config.json`, which then holds for videos too. ModelError if there is
@@ -33,7 +37,7 @@ def video_settings(checkpoint: Checkpoint, crops: bool = False) -> dict[str, Any
         )
     if settings.get("do_center_crop") and not crops:
         raise ModelError(f"The checkpoint {checkpoint.id} crops its frames, which is not supported.", _OTHER)
-    return checked(settings, checkpoint)
+    return checked(settings, checkpoint, channels)
 
 
 class Settings(dict[str, Any]):
@@ -47,8 +51,8 @@ class Settings(dict[str, Any]):
         raise ModelError(f"The preprocessing settings of {self.model} lack {name!r}.", "Download them again.")
 
 
-def checked(settings: Any, checkpoint: Checkpoint) -> Settings:
-    """The settings; ModelError for an entry that is not what its name says."""
+def checked(settings: Any, checkpoint: Checkpoint, channels: dict[str, list[float]]) -> Settings:
+    """The settings, with `channels` where they lack them; ModelError for an entry that is not what its name says."""
     model = checkpoint.id
     for name, value in settings.items() if isinstance(settings, dict) else [("the file", settings)]:
         if value is not None and name in (*_KINDS, "the file") and not _KINDS.get(name, _never)(value):
@@ -56,7 +60,8 @@ def checked(settings: Any, checkpoint: Checkpoint) -> Settings:
                 f"The preprocessing settings of {model} have {name} = {str(value)[:80]!r}.", "Download them again."
             )
     sizes = {name: Settings(value, model) for name, value in settings.items() if isinstance(value, dict)}
-    return Settings({**settings, **sizes}, model)
+    absent = {name: value for name, value in channels.items() if settings.get(name) is None}
+    return Settings({**settings, **absent, **sizes}, model)
 
 
 def _never(_: Any) -> bool:
@@ -91,8 +96,10 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
     "resample": lambda value: type(value) is int,
     "min_pixels": _count,
     "max_pixels": _count,
+    "max_video_tokens": _count,
     **dict.fromkeys(
-        ("do_resize", "do_rescale", "do_normalize", "do_center_crop"), lambda value: isinstance(value, bool)
+        ("do_resize", "do_rescale", "do_normalize", "do_center_crop", "cap_pixels_per_frame"),
+        lambda value: isinstance(value, bool),
     ),
 }
 
@@ -120,18 +127,19 @@ def resize(frames: Tensor, height: int, width: int, settings: dict[str, Any]) ->
 
 def normalise(pixels: Tensor, settings: dict[str, Any], device: torch.device) -> Tensor:
     """Rescale (n, 3, h, w) uint8 by `rescale_factor` and normalise each channel; float32 on `device`."""
-    x = pixels.to(device).float()
+    x = to_device(pixels, device).float()
     if settings.get("do_rescale", True):
         x = x * settings.get("rescale_factor", 1 / 255)
     if settings.get("do_normalize", True):
-        mean = torch.tensor(settings["image_mean"], device=device).view(-1, 1, 1)
-        std = torch.tensor(settings["image_std"], device=device).view(-1, 1, 1)
+        mean, std = (
+            to_device(torch.tensor(settings[f"image_{name}"]), device).view(-1, 1, 1) for name in ("mean", "std")
+        )
         x = (x - mean) / std
     return x
 
 
 def fit_area(
-    size: tuple[int, int], side: int, bounds: tuple[int, int], frames: int = 1, depth: int = 1
+    size: tuple[int, int], side: int, bounds: tuple[float, float], frames: int = 1, depth: int = 1
 ) -> tuple[int, int]:
     """The height and width that frames of `size` are resized to: multiples of `side` whose area lies within bounds.
 

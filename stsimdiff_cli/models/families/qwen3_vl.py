@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ...errors import VideoError
-from ...records import TokenGrid
-from .preprocess import fit_area
+from ...records import Sizing, TokenGrid
+from .preprocess import HALF, fit_area
 from .qwen2_vl import Qwen2VL
 
 # What Qwen3VLProcessor writes for a video, inside the pair of tokens that the chat template writes around it.
@@ -31,17 +31,23 @@ class Qwen3VL(Qwen2VL):
 
     name: ClassVar[str] = "qwen3_vl"
     placeholder_per_slot: ClassVar[bool] = True
+    _channels: ClassVar[dict[str, list[float]]] = HALF
 
     # --- vision ---
 
-    def size(self, height: int, width: int, frames: int) -> tuple[int, int]:
+    @property
+    def spread(self) -> str:
+        """As its processor chooses frames."""
+        return "rounded"
+
+    def size(self, height: int, width: int, sizing: Sizing) -> tuple[int, int]:
         """The size that frames of a video are resized to: all its pixels together lie within the checkpoint's bounds.
 
         The rule of Qwen3VLVideoProcessor; see `fit_area`. A single frame is one slot, so it counts as a whole slot's
         frames. VideoError for frames more than 200 times as long as wide.
         """
         depth, side = self.frames_per_slot, self._cell
-        frames = max(frames, depth)
+        frames = max(sizing.frames, depth)
         if min(height, width) < side:
             scale = max(side / height, side / width)
             height, width = int(height * scale), int(width * scale)
@@ -49,16 +55,21 @@ class Qwen3VL(Qwen2VL):
             raise VideoError(
                 f"Frames of {width} x {height} pixels are too narrow for Qwen3-VL (200 : 1).", "Crop or pad the video."
             )
-        return fit_area((height, width), side, self._bounds(frames), frames, depth)
+        return fit_area((height, width), side, self._video_bounds(sizing, frames), frames, depth)
 
-    def _bounds(self, frames: int) -> tuple[int, int]:
-        """Least and most pixels of a video; a single frame is capped only where the checkpoint asks for it."""
+    def _video_bounds(self, sizing: Sizing, frames: int) -> tuple[int, int]:
+        """Least and most pixels of a video; a single frame is capped only where the checkpoint or the user asks for it.
+
+        A user's bounds are those of a frame, and the checkpoint's most pixels of a video hold nevertheless.
+        """
         size = self._settings["size"]
         least, most = size["shortest_edge"], size["longest_edge"]
         if self._settings.get("cap_pixels_per_frame"):
             cap = min(self._settings.get("max_video_tokens", 768) * self._cell**2, most // frames)
             most = max(cap, int(least * 1.05)) * frames
-        return least, most
+        asked = sizing.size
+        most = min(most, (asked.max_pixels or most) * frames)
+        return (asked.min_pixels * frames if asked.min_pixels else min(least, most)), most
 
     def encode(self, model: Any, pixels: dict[str, Tensor]) -> dict[str, Tensor]:
         """Merged features of the last layer, and those of the others as `deepstack` (t, H, W, K, D)."""

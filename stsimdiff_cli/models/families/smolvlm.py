@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...records import Coverage, TokenGrid
+from ...records import Coverage, Sizing, TokenGrid
 from .base import Family
-from .preprocess import normalise, resize, square, video_settings
+from .preprocess import HALF, normalise, resize, square, video_settings
 
 # What SmolVLMProcessor writes about a video, whatever the chat template says.
 _VIDEO = "<video>"
@@ -40,7 +40,7 @@ class SmolVLM(Family):
 
     @cached_property
     def _settings(self) -> dict[str, Any]:
-        return video_settings(self.checkpoint)
+        return video_settings(self.checkpoint, HALF)
 
     # --- vision ---
 
@@ -57,7 +57,7 @@ class SmolVLM(Family):
             return _even(int(edge / aspect)), edge
         return edge, _even(int(edge * aspect))
 
-    def preprocess(self, frames: Tensor, total: int, device: torch.device) -> dict[str, Tensor]:  # noqa: ARG002
+    def preprocess(self, frames: Tensor, sizing: Sizing, device: torch.device) -> dict[str, Tensor]:  # noqa: ARG002
         """(1, n, 3, side, side): resized twice, as transformers does it, whatever the aspect ratio."""
         x = resize(frames, *self.size(*frames.shape[1:3]), self._settings)
         side = self._settings["max_image_size"]["longest_edge"]

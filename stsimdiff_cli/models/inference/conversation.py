@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from ..loading.damage import running
 from ..loading.memory import enough_memory
 from ..loading.quiet import quiet
 from ..question import check_generation, check_text
+from .answer_attention import AnswerAttention
 from .finite import FiniteLogits
 
 if TYPE_CHECKING:
@@ -33,16 +34,25 @@ class Answer:
     tokens: int  # generated
     prompt_tokens: int
     seconds: dict[str, float]  # from the question to the "first_token", and to the end of the "answer"
+    slots: tuple[float, ...] = ()  # (T,) shares of attention, if the conversation reads it: see AnswerAttention
 
 
 class Conversation:
-    """A video in the LLM's cache. Every question starts from the video alone, not from earlier answers."""
+    """A video in the LLM's cache. Every question starts from the video alone, not from earlier answers.
 
+    With `attention`, answers say which slots they looked at; the LLM must have been loaded with `attention_rows`.
+    """
+
+    #: One more than the position of the last visual token, which is that among all tokens of the video.
+    reach: int = 0
     #: Visual tokens alive after each layer for the last question, if a method prunes between layers; else empty.
     alive_per_layer: Sequence[int] = ()
 
-    def __init__(self, language: LanguageModel, grid: TokenGrid, tokens: Embeddings, index: Tensor) -> None:
+    def __init__(
+        self, language: LanguageModel, grid: TokenGrid, tokens: Embeddings, index: Tensor, attention: bool = False
+    ) -> None:
         self.language = language
+        self.attention = attention
         self.grid = grid
         self.tokens = tokens
         self.index = index
@@ -53,17 +63,22 @@ class Conversation:
     def _prefill(self) -> None:
         """Run everything up to the last visual token, which is the same for every question."""
         prompt = self._prompt("")
+        self.language.prompter.check_fits(prompt)
         visual = (prompt.ids == self.language.family.placeholder).nonzero()
         if len(visual):  # none without the video, as in the control of a benchmark
+            begin = prompt[: int(visual[-1]) + 1]
+            self.reach = int(begin.positions.max()) + 1
             with running(self.language.family.checkpoint.id, self.language.family.checkpoint.embedded):
-                self.language.prefill(prompt[: int(visual[-1]) + 1], self.tokens, self.cache)
+                self.language.prefill(begin, self.tokens, self.cache)
 
     def _prompt(self, question: str) -> Prompt:
         return self.language.prompter.prompt(self.language.model, self.grid, question, self.index)
 
     def _prompt_and_cache(self, question: str) -> tuple[Prompt, DynamicCache]:
         """A question's prompt, and a cache that holds its beginning with all visual tokens."""
-        return self._prompt(question), self.cache
+        prompt = self._prompt(question)
+        self.language.prompter.check_fits(prompt)
+        return prompt, self.cache
 
     @enough_memory(
         "answer the question",
@@ -80,7 +95,8 @@ class Conversation:
     ) -> Answer:
         """Answer one question; `on_text` receives the text piece by piece. Temperature 0 is greedy.
 
-        RequestError for a question that is not text or longer than the context, and for settings out of range;
+        RequestError for a question that is not text, or that does not fit into the context with the video, and for
+        settings out of range;
         ModelError if the model computes no numbers.
         """
         check_text(question)
@@ -108,8 +124,12 @@ class Conversation:
         own = language.family.generate_kwargs(language.model, len(prompt.ids))
         finite = FiniteLogits(language.family.checkpoint, language.model.dtype)
         processors = LogitsProcessorList([finite, *own.get("logits_processor", [])])
-        streamer = _TextStreamer(language.prompter.tokenizer, on_text)
-        with _seeded(language.device, seed), quiet():
+        streamer = _TextStreamer(
+            language.prompter.tokenizer, lambda text: language.family.answer_text(text, self.grid), on_text
+        )
+        seen = AnswerAttention(prompt)
+        watching = seen.watching(language) if self.attention else nullcontext()
+        with _seeded(language.device, seed), quiet(), watching:
             language.model.generate(
                 input_ids=prompt.ids.to(language.device)[None],
                 position_ids=language.position_ids(prompt),
@@ -122,7 +142,8 @@ class Conversation:
             )
         cache.crop(prefilled - cache.get_seq_length())  # negative: remove that many tokens
         seconds = {"first_token": streamer.first - start, "answer": time.perf_counter() - start}
-        return Answer(streamer.text, len(streamer.ids), len(prompt.ids), seconds)
+        slots = seen.slots(self.grid) if self.attention else ()
+        return Answer(streamer.text, len(streamer.ids), len(prompt.ids), seconds, slots)
 
 
 class PrunedConversation(Conversation):
@@ -144,6 +165,7 @@ class PrunedConversation(Conversation):
         `generate` looks at layer 0 for how much of the prompt is in the cache, so the prompt is that of layer 0. Later
         layers hold fewer tokens, which does not matter: a single query attends to all that there are.
         """
+        self.language.prompter.check_fits(self._prompt(question))
         pruner, cache = self.make_pruner(), self.language.new_cache()
         prompt = self.language.prune(self.grid, self.tokens, question, pruner, cache)
         self.alive_per_layer = pruner.alive_per_layer
@@ -171,10 +193,11 @@ def _seeded(device: torch.device, seed: int) -> Iterator[None]:
 
 
 class _TextStreamer(BaseStreamer):
-    """Collects generated ids and passes on new text as soon as its characters are complete."""
+    """Collects generated ids and passes on new text, as it is `written`, as soon as its characters are complete."""
 
-    def __init__(self, tokenizer: Any, on_text: Callable[[str], None] | None) -> None:
+    def __init__(self, tokenizer: Any, written: Callable[[str], str], on_text: Callable[[str], None] | None) -> None:
         self.tokenizer = tokenizer
+        self.written = written
         self.on_text = on_text
         self.ids: list[int] = []
         self.text = ""
@@ -198,6 +221,7 @@ class _TextStreamer(BaseStreamer):
         self._emit(self.tokenizer.decode(self.ids, skip_special_tokens=True))
 
     def _emit(self, text: str) -> None:
+        text = self.written(text)
         if self.on_text and len(text) > len(self.text):
             self.on_text(text[len(self.text) :])
         self.text = text

@@ -48,7 +48,7 @@ class ModelCache:
         return self._get(LanguageModel, family, runtime, layers, attention_rows)
 
     def _get(self, build: Callable[..., Part], family: Family, *settings: Any) -> Part:
-        key = (build, family.checkpoint.path, *settings)
+        key = (build, family.checkpoint.local, *settings)
         if key not in self._kept:
             self._kept[key] = build(family, *settings)
         part: Part = self._kept[key]

@@ -117,11 +117,23 @@ class Prompter:
 
     def _check_length(self, words: int) -> None:
         """RequestError if that many tokens of text do not fit into the LLM's context."""
-        context = getattr(self.family.config.get_text_config(), "max_position_embeddings", None)
+        context = self.family.context
         if context and words > context:
             raise RequestError(
                 f"The question has {words:,} tokens, and the context of {self.family.checkpoint.id} has {context:,}.",
                 "Ask a shorter question.",
+            )
+
+    def check_fits(self, prompt: Prompt) -> None:
+        """RequestError if a prompt has more tokens than the LLM has positions."""
+        context, visual = self.family.context, int((prompt.visual >= 0).sum())
+        words = len(prompt.ids) - visual
+        if context and visual + words > context:
+            raise RequestError(
+                f"{visual:,} visual tokens and {words:,} of text are more than the {context:,} positions of "
+                f"{self.family.checkpoint.id}.",
+                f"Keep at most {context - words:,} visual tokens: compress with a lower --ratio, or encode fewer "
+                "--frames.",
             )
 
     def prompt(self, model: Any, grid: TokenGrid, question: str, index: Tensor) -> Prompt:

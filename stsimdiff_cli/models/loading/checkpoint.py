@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,7 +16,7 @@ from safetensors import safe_open
 from ...errors import ModelError, RequestError
 from ...records import ModelRef
 from .. import EMBEDDED, FORMER, family_of
-from .damage import reading
+from .damage import reading, refuse_pointer
 
 #: Files of a checkpoint that are downloaded; never code.
 _PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
@@ -35,11 +35,17 @@ DUMMY = "stsimdiff_dummy"
 class Checkpoint:
     """A model folder on disk."""
 
-    id: str  # as the user named it: "tiny", a hub id, or a folder
+    id: str  # as the user named it: "tiny", a hub id, or a folder; with its options
     path: Path
     revision: str | None  # commit of a hub checkpoint
     family: str
     config: dict[str, Any]  # config.json
+    options: dict[str, str] = field(default_factory=dict)  # of its family, see Family.options
+
+    @property
+    def local(self) -> str:
+        """A name that means the same without asking the hub."""
+        return self.id if self.embedded else f"{self.path}{_spelled(self.options)}"
 
     @property
     def dummy(self) -> bool:
@@ -74,6 +80,7 @@ class Checkpoint:
         fine-tunings of one architecture.
         """
         digest = hashlib.sha256(json.dumps(_stable(self.config), sort_keys=True).encode())
+        digest.update(_spelled(self.options).encode())
         for part in self.parts:
             digest.update(json.dumps(_stable(self.json(f"{part}/config.json")), sort_keys=True).encode())
         tensors = []
@@ -103,9 +110,18 @@ class Checkpoint:
             raise ModelError(
                 f"The checkpoint {self.id} lacks {missing[0]}."
                 + (f" Its {pickles[0].name} is never opened, because it may run code." if pickles else ""),
-                "Convert its weights to safetensors." if pickles else "Download it completely.",
+                "Convert its weights to safetensors." if pickles else f"Download it completely{self._command}.",
             )
-        return [self.path / name for name in names]
+        files = [self.path / name for name in names]
+        for file in files:
+            with reading(f"{file.name} of the checkpoint {self.id}"):
+                refuse_pointer(file, self.id)
+        return files
+
+    @property
+    def _command(self) -> str:
+        """How to download what is missing of a checkpoint from the hub."""
+        return f": hf download {split_options(self.id)[0]}" if self.revision else ""
 
     def require_whole(self) -> None:
         """ModelError unless all shards are whole and hold weights as the configuration says; reads headers only."""
@@ -157,7 +173,10 @@ class Checkpoint:
         """One of the folder's text files; None if there is none. ModelError if it cannot be read."""
         with reading(f"{name} of the checkpoint {self.id}"):
             path = self.path / name
-            return path.read_text(encoding="utf-8") if path.is_file() else None
+            if not path.is_file():
+                return None
+            refuse_pointer(path, self.id)
+            return path.read_text(encoding="utf-8")
 
 
 def _samples(shard: Path, prefix: str) -> list[tuple[str, str, list[int], str]]:
@@ -188,11 +207,29 @@ def _stable(value: Any) -> Any:
     return value
 
 
+#: A model with options of its family: `name:option=value,option=value`.
+_OPTIONS = re.compile(r"(?P<name>.+):(?P<options>\w+=[\w.]+(?:,\w+=[\w.]+)*)", re.S)
+
+
+def split_options(name: str) -> tuple[str, dict[str, str]]:
+    """A model's name without options, and these; a folder that is called so has none."""
+    match = _OPTIONS.fullmatch(name)
+    if match is None or _is_folder(name):
+        return name, {}
+    return match["name"], dict(sorted(part.split("=") for part in match["options"].split(",")))
+
+
+def _spelled(options: dict[str, str]) -> str:
+    return ":" + ",".join(f"{name}={value}" for name, value in options.items()) if options else ""
+
+
 def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
     """The checkpoint that `name` means: an embedded model, a folder, or a hub id (downloaded or taken from the cache).
 
-    Raises RequestError if the folder holds no model of a known family, ModelError if the hub cannot be reached.
+    Options of its family may follow, as in `owner/name:pool=average`; `open_family` checks them. Raises RequestError if
+    the folder holds no model of a known family, ModelError if the hub cannot be reached.
     """
+    name, options = split_options(name)
     if name == EMBEDDED:
         path = Path(__file__).parents[1] / "tiny" / "checkpoint"
     elif _is_folder(name):
@@ -210,7 +247,8 @@ def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
         raise RequestError(f"The folder {name} holds no config.json.", "Give the folder of a Hugging Face checkpoint.")
     config = draft.json("config.json")
     with reading(f"The config.json of {name}"):
-        checkpoint = Checkpoint(name, path, revision, family_of(config, name), config)
+        family = family_of(config, name)
+        checkpoint = Checkpoint(name + _spelled(options), path, revision, family, config, options)
         for part in (config, *(checkpoint.part_config(part) for part in checkpoint.parts)):
             _check_layers(part, name)
     return checkpoint

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from ...errors import ModelError, StsimdiffError
 from .memory import out_of_memory
@@ -16,6 +17,8 @@ from .memory import out_of_memory
 _AGAIN = "Download it again."
 #: What a model raises if its configuration does not fit its weights. Not OSError: answers are printed meanwhile.
 _RUNNING = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+#: How a pointer begins that Git leaves in the place of a large file.
+_POINTER = b"version https://git-lfs"
 _LONGEST = 200  # characters of a foreign error that are shown
 
 
@@ -30,6 +33,17 @@ def reading(what: str, hint: str = _AGAIN) -> Iterator[None]:
         if out_of_memory(error):
             raise
         raise ModelError(f"{what} cannot be used: {reason(error)}.", hint) from error
+
+
+def refuse_pointer(path: Path, model: str) -> None:
+    """ModelError for a file in whose place Git left a pointer, as a clone without Git LFS does."""
+    with path.open("rb") as file:
+        pointer = file.read(len(_POINTER)) == _POINTER
+    if pointer:
+        raise ModelError(
+            f"{path.name} of the checkpoint {model} is a Git LFS pointer, not the file itself.",
+            f"In {path.parent}: git lfs pull",
+        )
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from transformers import AutoTokenizer, PretrainedConfig
 
 from ...errors import ModelError
 from .checkpoint import Checkpoint
-from .damage import reason
+from .damage import reason, refuse_pointer
 from .memory import out_of_memory
 from .quiet import quiet
 
@@ -18,6 +18,9 @@ def read_tokenizer(checkpoint: Checkpoint, config: PretrainedConfig) -> Any:
 
     ModelError if it cannot be loaded, or only by running code of its own.
     """
+    for name in ("tokenizer.json", "tokenizer.model"):
+        if (checkpoint.tokenizer_path / name).is_file():
+            refuse_pointer(checkpoint.tokenizer_path / name, checkpoint.id)
     try:
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(

@@ -18,7 +18,7 @@ from .checkpoint import Checkpoint
 from .damage import reason
 from .memory import out_of_memory
 from .partial import Trim, only_first_layers, only_language, only_vision, partial_model
-from .quantize import quantization
+from .quantize import check_stored, quantization
 from .quiet import quiet
 from .runtime import ResolvedRuntime
 
@@ -100,6 +100,7 @@ def _load(source: WeightSource, config: PretrainedConfig, runtime: ResolvedRunti
         with quiet():
             return random_model(config, device, dtype, attention, trim).eval()
     more = quantization(quantize, device, dtype) if quantize else {}
+    check_stored(source.checkpoint.config, name)
     source.checkpoint.require_whole()  # and nothing else is opened
     try:
         with quiet():

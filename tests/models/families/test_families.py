@@ -130,6 +130,24 @@ def test_importance_is_the_eager_attention_of_the_last_prompt_token(family, fram
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-6)
 
 
+def test_the_slots_of_an_answer_are_those_of_eager_attention_in_all_layers(family, frames):
+    tokens = tokens_of(family, frames)
+    grid = tokens.grid
+    index = torch.arange(grid.tokens)[::2]
+    kept = tokens.embeddings[index]
+    whole = LanguageModel(family, FP32)
+    whole.model.set_attn_implementation("eager")
+    prompt = whole.prompter.prompt(whole.model, grid, QUESTIONS[0], index)
+    with torch.inference_mode():
+        out = whole.model.get_decoder()(**whole.decoder_inputs(prompt, kept), output_attentions=True)
+    weights = sum(layer[0, :, -1].mean(0) for layer in out.attentions)[prompt.visual >= 0]
+    expected = torch.zeros(grid.shape[0]).index_add(0, index // (grid.shape[1] * grid.shape[2]), weights)
+    language = LanguageModel(family, FP32, attention_rows=True)
+    watched = Conversation(language, grid, kept, index, attention=True).ask(QUESTIONS[0], max_new_tokens=1)
+    torch.testing.assert_close(torch.tensor(watched.slots), expected / expected.sum(), rtol=1e-3, atol=1e-6)
+    assert Conversation(language, grid, kept, index).ask(QUESTIONS[0], max_new_tokens=1).slots == ()
+
+
 def test_evidence_has_the_grids_shape_and_leaves_features_alone(family, frames):
     evidence = encode(family, frames, evidence=("saliency", "keys"))
     plain = encode(family, frames)["features"]
@@ -155,6 +173,7 @@ def test_each_step_loads_only_its_part(family):
     assert max(counts) < everything and counts[2] < counts[1]
 
 
+@pytest.mark.processors
 def test_pixels_equal_transformers_video_processors_where_torchvision_exists(checkpoint, family, frames):
     """The processors that the PIL ones stand in for elsewhere: the same resize on 8-bit values, so no difference."""
     pytest.importorskip("torchvision", reason="transformers' video processors need torchvision")

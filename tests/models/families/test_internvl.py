@@ -15,7 +15,7 @@ from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2Im
 
 from stsimdiff_cli.models.families import open_family
 from stsimdiff_cli.models.families.internvl import InternVL
-from stsimdiff_cli.models.families.preprocess import video_settings
+from stsimdiff_cli.models.families.preprocess import CLIP, video_settings
 from stsimdiff_cli.models.inference.language_model import LanguageModel
 from stsimdiff_cli.models.inference.prompts import Prompter
 from stsimdiff_cli.models.inference.vision_encoder import VisionEncoder
@@ -176,12 +176,13 @@ def test_pixels_equal_transformers_pil_processor(intern, frames):
         assert steps.max() < 2.1 and steps.mean() < 0.2
 
 
+@pytest.mark.processors
 def test_pixels_equal_transformers_video_processor_where_torchvision_exists(intern, frames):
     pytest.importorskip("torchvision", reason="transformers' video processors need torchvision")
     from transformers import InternVLVideoProcessor
 
     clip = frames.permute(0, 3, 1, 2)
-    expected = InternVLVideoProcessor(**video_settings(intern.checkpoint))(clip, return_tensors="pt")
+    expected = InternVLVideoProcessor(**video_settings(intern.checkpoint, CLIP))(clip, return_tensors="pt")
     got = preprocess(intern, frames)["pixel_values"]
     torch.testing.assert_close(got[None], expected["pixel_values_videos"], rtol=1e-5, atol=1e-5)
 

@@ -29,6 +29,8 @@ from stsimdiff_cli.ratio import parse_ratio
 from stsimdiff_cli.records import Source
 from tests.support.checkpoints.llava_video import llava_video_checkpoint
 from tests.support.checkpoints.parts import QUESTIONS, VOCABULARY
+from tests.support.clip_factory import render
+from tests.support.commands import refused, run
 from tests.support.family_checks import every_method_keeps_its_budget
 from tests.support.references.llava_video import LlavaVideoReference
 from tests.support.references.published_sizes import PARAMETERS
@@ -315,3 +317,40 @@ def test_the_families_name_is_no_model_type(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "llava_video"}')
     with pytest.raises(RequestError, match="not supported"):
         find_checkpoint(str(tmp_path))
+
+
+# --- options of a model's name --------------------------------------------------------------------------------------
+
+
+def test_options_are_what_the_configuration_could_say(tmp_path, frames):
+    """The authors' evaluation overrides the pooling of the checkpoint, and lmms-eval's class writes no times."""
+    plain = llava_video_checkpoint(tmp_path / "plain")
+    changed = llava_video_checkpoint(tmp_path / "changed", mm_spatial_pool_mode="average", add_time_instruction=False)
+    named, stored = open_family(f"{plain}:pool=average,times=off"), open_family(str(changed))
+    assert torch.equal(encode(named, frames)["features"], encode(stored, frames)["features"])
+    grid = grid_of(stored, encode(stored, frames)["features"])
+    without, given = (one.prompt_text(grid, "w1") for one in (open_family(str(plain)), stored))
+    assert named.prompt_text(grid, "w1") == given != without
+    assert named.checkpoint.fingerprint != open_family(str(plain)).checkpoint.fingerprint
+    again = open_family(named.checkpoint.local)
+    assert again.checkpoint.fingerprint == named.checkpoint.fingerprint and again.checkpoint.id == named.checkpoint.id
+
+
+def test_a_file_remembers_the_options_of_its_model(tmp_path, capsys):
+    clip, model = render(tmp_path / "clip.mp4", range(6)), llava_video_checkpoint(tmp_path / "model")
+    file = tmp_path / "t.safetensors"
+    assert run(capsys, "encode", clip, "-o", file, "--model", f"{model}:times=off,pool=average", "--frames", 4)[0] == 0
+    assert run(capsys, "ask", file, QUESTIONS[0], "--max-new-tokens", 2)[0] == 0
+    _, out, _ = run(capsys, "inspect", file, "--json")
+    assert json.loads(out)["model"]["id"].endswith(":pool=average,times=off")
+    assert "another model" in refused(capsys, "ask", file, QUESTIONS[0], "--model", model)
+
+
+@pytest.mark.parametrize("options", ["pool=max", "size=3", "pool=average,times=maybe"])
+def test_options_that_do_not_exist_are_refused(options, tmp_path):
+    config_of(tmp_path)
+    with pytest.raises(RequestError, match="has no option") as error:
+        open_family(f"{tmp_path}:{options}")
+    assert "pool=average|bilinear" in str(error.value.hint)
+    with pytest.raises(RequestError, match="no option pool=average"):
+        open_family("tiny:pool=average")

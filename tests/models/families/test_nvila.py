@@ -523,3 +523,34 @@ def test_a_grid_remembers_where_its_newlines_are(tmp_path):
     family = open_family(str(nvila_checkpoint(tmp_path / "model")))
     layout = family.layout_of((3, 4, 4))
     assert layout == replace(layout, before=(), between=((16, (NEWLINE,)), (32, (NEWLINE,))), after=(NEWLINE,))
+
+
+def test_time_tokens_are_seconds_as_the_authors_decode_them(tmp_path, frames):
+    """Of 99 s, <t12> is 12 s; of another length rounded to hundredths; above the last one is the end."""
+    model = nvila_checkpoint(tmp_path / "model", num_time_tokens=100, time_token_format="<t{t}>")
+    family = open_family(str(model))
+    grid = grid_of(family, encode(family, frames)["features"])
+    whole = replace(grid, seconds=(0.0, 2.0, 4.0, 6.0), source=replace(grid.source, seconds=7.0))
+    for count, text, expected in (
+        (99.0, "From <t12> to <t99>.", "From <12.0> to <99.0>."),
+        (7.0, "<t0><t1><t50> <t100> t3 <t>", "<0.0><0.07><3.54> <7.0> t3 <t>"),
+    ):
+        shown = replace(whole, source=replace(whole.source, seconds=count))
+        assert family.answer_text(text, shown) == expected
+    part = replace(whole, period=1.5, seconds=(10.0, 11.5, 13.0, 14.5), source=replace(whole.source, seconds=60.0))
+    assert family.answer_text("<t0> <t99>", part) == "<10.0> <16.0>"
+    plain = open_family(str(nvila_checkpoint(tmp_path / "plain")))
+    assert plain.answer_text("<t12>", whole) == "<t12>"
+
+
+def test_answers_pass_through_the_familys_words(tmp_path, frames, monkeypatch):
+    family = open_family(str(nvila_checkpoint(tmp_path / "model")))
+    tokens = tokens_of(family, frames)
+    said: list[str] = []
+    conversation = Conversation(
+        LanguageModel(family, FP32), tokens.grid, tokens.embeddings, torch.arange(tokens.grid.tokens)
+    )
+    plain = conversation.ask(QUESTIONS[0], max_new_tokens=6).text
+    monkeypatch.setattr(Nvila, "answer_text", lambda self, text, grid: text.upper())
+    shouted = conversation.ask(QUESTIONS[0], max_new_tokens=6, on_text=said.append).text
+    assert plain and shouted == plain.upper() == "".join(said)

@@ -18,6 +18,7 @@ from stsimdiff_cli.models.families.qwen2_vl import Qwen2VL
 from stsimdiff_cli.models.inference.language_model import LanguageModel
 from stsimdiff_cli.models.inference.vision_encoder import VisionEncoder
 from stsimdiff_cli.models.loading.weights import load_language, load_vision
+from stsimdiff_cli.records import Sizing
 from tests.support.checkpoints.qwen2_vl import qwen2_vl_checkpoint
 from tests.support.family_checks import (
     CLIPS,
@@ -113,9 +114,9 @@ def test_frames_get_the_size_of_transformers_smart_resize(qwen, height, width):
     """transformers' function cannot be used in the package itself, because importing it needs Pillow."""
     if max(height, width) > 200 * min(height, width):
         with pytest.raises(VideoError, match="too narrow"):
-            qwen.size(height, width, 1)
+            qwen.size(height, width, Sizing(1))
         return
-    assert qwen.size(height, width, 1) == smart_resize(height, width, 8, 16 * 16, 40 * 40)
+    assert qwen.size(height, width, Sizing(1)) == smart_resize(height, width, 8, 16 * 16, 40 * 40)
 
 
 def test_an_odd_last_frame_is_repeated_to_fill_its_slot(qwen, frames):

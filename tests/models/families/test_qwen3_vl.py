@@ -18,7 +18,7 @@ from stsimdiff_cli.models.inference.conversation import Conversation
 from stsimdiff_cli.models.inference.language_model import LanguageModel
 from stsimdiff_cli.models.loading.runtime import Runtime
 from stsimdiff_cli.models.loading.weights import load_language
-from stsimdiff_cli.records import Frames, FrameStream, Source, VideoTokens
+from stsimdiff_cli.records import Frames, FrameSize, FrameStream, Sizing, Source, VideoTokens
 from stsimdiff_cli.storage.reading import StoredVideo, load
 from stsimdiff_cli.storage.tensor_file import checksum
 from stsimdiff_cli.storage.writing import save_compressed, save_tokens
@@ -41,23 +41,30 @@ def qwen(tmp_path_factory) -> Qwen3VL:
 @pytest.mark.parametrize(("height", "width"), [(45, 60), (60, 45), (480, 640), (7, 300), (16, 16), (5, 5)])
 def test_frames_get_the_size_of_transformers_video_processor(qwen, count, height, width):
     expected = smart_resize(count, height, width, 2, 8, 16 * 16, 4 * 48 * 48)
-    assert qwen.size(height, width, count) == expected
+    assert qwen.size(height, width, Sizing(count)) == expected
 
 
 def test_a_single_frame_has_the_size_of_two(qwen):
-    assert qwen.size(45, 60, 1) == qwen.size(45, 60, 2)
+    assert qwen.size(45, 60, Sizing(1)) == qwen.size(45, 60, Sizing(2))
 
 
 def test_frames_are_capped_one_by_one_where_the_checkpoint_says_so(tmp_path):
     """min(max_video_tokens tokens, an even share of the budget), but at least 1.05 times the least size."""
     capped = open_family(str(qwen3_vl_checkpoint(tmp_path / "model", cap_pixels_per_frame=True, max_video_tokens=10)))
     for count, most in ((2, 10 * 64), (64, int(256 * 1.05))):
-        assert capped.size(480, 640, count) == smart_resize(count, 480, 640, 2, 8, 256, most * count)
+        assert capped.size(480, 640, Sizing(count)) == smart_resize(count, 480, 640, 2, 8, 256, most * count)
+
+
+def test_a_users_bounds_are_those_of_a_frame(qwen):
+    """The checkpoint's most pixels of a video, 9216, hold nevertheless."""
+    for asked, count, most in ((FrameSize(None, 640), 4, 4 * 640), (FrameSize(None, 10**6), 4, 9216)):
+        assert qwen.size(480, 640, Sizing(count, asked)) == smart_resize(count, 480, 640, 2, 8, 256, most)
+    assert qwen.size(8, 8, Sizing(4, FrameSize(1024))) == (32, 32) != qwen.size(8, 8, Sizing(4))
 
 
 def test_frames_of_an_extreme_shape_are_refused(qwen):
     with pytest.raises(VideoError, match="200 : 1"):
-        qwen.size(8, 1700, 1)
+        qwen.size(8, 1700, Sizing(1))
 
 
 def test_the_size_is_that_of_the_whole_video_and_not_of_a_chunk(qwen, frames, monkeypatch):
@@ -66,8 +73,8 @@ def test_the_size_is_that_of_the_whole_video_and_not_of_a_chunk(qwen, frames, mo
     model = str(qwen.checkpoint.path)
     monkeypatch.setattr(pipeline, "CHUNK", 2)
     tokens = pipeline.encode_frames(FrameStream(source, 7, parts), model, Runtime(device="cpu"))
-    assert tokens.grid.shape == (4, *(side // 8 for side in qwen.size(45, 60, 7)))
-    assert qwen.size(45, 60, 7) != qwen.size(45, 60, 2)
+    assert tokens.grid.shape == (4, *(side // 8 for side in qwen.size(45, 60, Sizing(7))))
+    assert qwen.size(45, 60, Sizing(7)) != qwen.size(45, 60, Sizing(2))
     torch.testing.assert_close(tokens.features.tensor(), encode(qwen, frames)["features"], rtol=1e-4, atol=1e-4)
 
 

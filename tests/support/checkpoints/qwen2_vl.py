@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
@@ -11,7 +12,7 @@ from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 from tests.support.checkpoints.parts import SPECIAL, TEXT, TURNS, VOCABULARY, save_model, save_word_tokenizer
 
 
-def qwen2_vl_checkpoint(folder: Path, seed: int = 0) -> Path:
+def qwen2_vl_checkpoint(folder: Path, seed: int = 0, **preprocessing: Any) -> Path:
     """Qwen2-VL in small: 4-pixel patches, two frames a slot; the text settings stand at the top of config.json."""
     config = Qwen2VLConfig(
         text_config={
@@ -55,6 +56,8 @@ def qwen2_vl_checkpoint(folder: Path, seed: int = 0) -> Path:
         "do_rescale": True,
         "do_normalize": True,
         "rescale_factor": 1 / 255,
+        "cap_pixels_per_frame": False,  # the bounds hold for videos too, which keeps frames small
+        **preprocessing,
     }
     (folder / "preprocessor_config.json").write_text(json.dumps(settings))
     return folder

@@ -4,7 +4,7 @@
 #: of NVILA nothing.
 PARAMETERS = {
     "llava-video-7b": 8_030_348_832,
-    "nvila-8b-video": 8_040_098_720,
+    "nvila-8b-video": 8_040_815_520,
     "llava-onevision-0.5b": 893_675_552,
     "qwen2.5-vl-7b": 8_292_166_656,
     "qwen2.5-vl-3b": 3_754_622_976,

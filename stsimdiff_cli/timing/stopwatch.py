@@ -28,14 +28,18 @@ class Stopwatch:
         self._begin = time.perf_counter()
         self._current: tuple[str, float] | None = None
 
-    def step(self, name: str) -> None:
-        """End the current step, if there is one, and begin another."""
-        self.stop()
+    def step(self, name: str, wait: bool = True) -> None:
+        """End the current step, if there is one, and begin another.
+
+        Without `wait`, work that is queued on a GPU goes on, and counts for the step that waits for it.
+        """
+        self.stop(wait)
         self._current = (name, time.perf_counter())
 
-    def stop(self) -> None:
+    def stop(self, wait: bool = True) -> None:
         """End the current step, if there is one."""
-        self._synchronise()
+        if wait:
+            self._synchronise()
         if self._current is not None:
             name, begin = self._current
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin

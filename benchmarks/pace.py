@@ -1,0 +1,63 @@
+"""The reports of overlap.py and startup.py as tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stsimdiff_cli.evaluation.text_table import TextTable
+
+Json = dict[str, Any]
+OVERLAP, STARTUP = "stsimdiff.overlap/1", "stsimdiff.startup/1"
+
+
+def reads(report: Json) -> bool:
+    """Whether a report is of one of the two."""
+    return report.get("format") in (OVERLAP, STARTUP)
+
+
+def tables(report: Json) -> list[TextTable]:
+    """All tables of a report."""
+    return [startup_table(report)] if report["format"] == STARTUP else [overlap_table(report)]
+
+
+def startup_table(report: Json) -> TextTable:
+    """CPU seconds of whole processes, and what each takes more than the one before."""
+    rows, before = [], 0.0
+    for row in report["rows"]:
+        rows.append([row["process"], _spread(row, 2), f"{row['median'] - before:+.2f}"])
+        before = row["median"]
+    return TextTable(
+        f"CPU seconds of a process, median of {report['repeats']} (least to most)", ["process", "all", "more"], rows
+    )
+
+
+def overlap_table(report: Json) -> TextTable:
+    """What stages at the same time gain, and how busy the machine was with other work."""
+    rows = [
+        [
+            str(row["workers"]),
+            row["form"],
+            *(_spread(row[name], 2) for name in ("seconds", "speedup", "cores_used", "encoder_busy", "wanting_a_core")),
+            _spread(row["cpu_seconds"], 2),
+        ]
+        for row in report["rows"]
+    ]
+    header = [
+        "workers",
+        "form",
+        "seconds",
+        "faster than in turn",
+        "cores used",
+        "encoder busy",
+        "wanting a core",
+        "CPU s",
+    ]
+    return TextTable(
+        f"{report['frames']} frames, {report['model']}, median of {report['rounds']} rounds (least to most)",
+        header,
+        rows,
+    )
+
+
+def _spread(numbers: Json, digits: int) -> str:
+    return f"{numbers['median']:.{digits}f} ({numbers['from']:.{digits}f} to {numbers['to']:.{digits}f})"
