@@ -23,13 +23,13 @@ from stsimdiff_cli.evaluation.tasks.rendered_clips import RenderedClips
 from stsimdiff_cli.models import EMBEDDED
 from stsimdiff_cli.models.families import open_family
 from stsimdiff_cli.models.loading.runtime import Runtime
-from stsimdiff_cli.synthetic.clips import Event
-from stsimdiff_cli.synthetic.questions import GROUPS
+from stsimdiff_cli.synthetic.questions import GROUPS, NEVER, NOTHING
+from stsimdiff_cli.synthetic.script import Event
 
 from .when_tables import FORMAT
 
 FRAMES, RATIOS = 32, ("0.1", "0.3", "1")
-KINDS = (*GROUPS["event"], *GROUPS["when"])
+KINDS = (*GROUPS["event"], *GROUPS["time"])
 
 
 def measure(model: str, clips: int, seed: int) -> dict[str, Any]:
@@ -37,9 +37,9 @@ def measure(model: str, clips: int, seed: int) -> dict[str, Any]:
     answerer = Answerer(Settings(model, FRAMES, runtime=Runtime(device="cpu")))
     task, rows = RenderedClips(clips, FRAMES, seed), []
     for name, samples in by_video(task.load_samples()).items():
-        event = task.render(name).event
-        asked = [sample for sample in samples if sample.groups["kind"] in KINDS]
-        if event is None or not asked:
+        (event,) = task.render(name).script.events
+        asked = [s for s in samples if s.groups["kind"] in KINDS and s.answer not in (NEVER, NOTHING)]
+        if not asked:
             continue
         tokens = task.encode(asked[0], answerer.settings, (), answerer.context())
         for ratio in RATIOS:

@@ -10,8 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from stsimdiff_cli.synthetic.ladder import RUNGS
-
 from stsimdiff_cli import pipeline
 from stsimdiff_cli.evaluation.answering import Answerer, Settings
 from stsimdiff_cli.evaluation.tasks.base import Sample, by_video
@@ -20,6 +18,7 @@ from stsimdiff_cli.evaluation.tasks.rendered import RenderedTask
 from stsimdiff_cli.evaluation.tasks.rendered_clips import RenderedClips
 from stsimdiff_cli.models.families import open_family
 from stsimdiff_cli.models.loading.runtime import Runtime
+from stsimdiff_cli.synthetic.rungs import RUNGS
 
 from .forms import OFFERED, forms_of
 

@@ -13,7 +13,7 @@ from benchmarks import when
 from benchmarks.bits import forms
 from stsimdiff_cli.models.families import open_family
 from stsimdiff_cli.storage.reading import StoredVideo
-from stsimdiff_cli.synthetic.clips import Event
+from stsimdiff_cli.synthetic.script import Event
 from tests.support.tokens import compressed
 
 REPORTS = Path(__file__).parents[2] / "benchmarks" / "reports"
@@ -59,8 +59,8 @@ def test_every_offered_form_goes_through_a_file(tmp_path):
 
 
 def test_slots_near_an_event_are_its_own_and_the_two_next_to_them():
-    assert when._near(Event("flash", 3, 4, "start"), 8).tolist() == [False, False, True, True, True, True, False, False]
-    assert when._near(Event("vanish", 0, 0, "start"), 3).tolist() == [True, True, False]
+    assert when._near(Event("flash", 3, 4), 8).tolist() == [False, False, True, True, True, True, False, False]
+    assert when._near(Event("vanish", 0, 0), 3).tolist() == [True, True, False]
 
 
 @pytest.mark.parametrize("name", ["bits", "when"])
