@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,11 +15,13 @@ import typer
 from ..errors import RequestError
 from . import common, options, output
 
+#: Questions that are asked together.
+Group = Sequence[str]
 #: What ends in one of these, without spaces, is meant as a file even if there is none.
 _SUFFIXES = (".safetensors", ".mp4", ".mkv", ".webm", ".mov", ".avi")
 
 if TYPE_CHECKING:
-    from ..models.inference.conversation import Conversation
+    from ..models.inference.conversation import Answer, Conversation
     from ..models.inference.model_cache import ModelCache
     from ..models.loading.runtime import Runtime
     from ..pipeline import Context
@@ -73,7 +76,8 @@ def ask(
 ) -> None:
     """Answer questions about one or more videos.
 
-    The kept tokens of a file enter the LLM once, and every question continues from there. The LLM is loaded once for
+    The kept tokens of a file enter the LLM once, and every question continues from there. Questions of the command
+    line are answered together, and so are those from stdin with --json or several files. The LLM is loaded once for
     all files. The vision encoder is loaded only for a video. For a folder, the result is JSON, one line for every file.
     """
     from ..models.inference.model_cache import ModelCache, NoModelCache
@@ -116,7 +120,9 @@ def ask(
     if interactive:
         asker.ask_about(file, _typed_questions(), announce=False)
         return
-    given = list(_given_questions(asked)) if several else _given_questions(asked)  # stdin can be read only once
+    given = _given_questions(asked)
+    if several or json:  # stdin can be read only once
+        given = [[question for group in given for question in group]]
     announce = len(asked) != 1 or asked == ["-"]
     if lines:
         common.each(files, lambda path: asker.write_line(path, given))
@@ -172,8 +178,8 @@ class _Asker:
     json: bool
     given: tuple[str, ...]  # the questions on the command line
 
-    def ask_about(self, file: Path, questions: Iterable[str], announce: bool, title: bool = False) -> None:
-        """Ask every question about a file and print the answers.
+    def ask_about(self, file: Path, questions: Iterable[Group], announce: bool, title: bool = False) -> None:
+        """Ask every question about a file and print the answers; those of a group are asked together.
 
         `announce` prints each question before its answer, `title` the file's name before all of them (to stderr).
         """
@@ -192,20 +198,11 @@ class _Asker:
         conversation = self._conversation(file, video, context)
         if title and not self.json:
             output.stderr.print(f"[bold]{output.escape(str(file))}[/]")
-        answers = []
-        for question in questions:
-            _warn_unknown_words(conversation, question)
-            if announce and not self.json:
-                output.stderr.print(f"[bold]? {output.escape(question)}[/]")
-            on_text = None if self.json else output.stream
-            answer = conversation.ask(question, **self.generation, on_text=on_text)
-            if not self.json:
-                output.result("")
-            answers.append(_row(question, answer))
-            if conversation.alive_per_layer:
-                answers[-1]["live"] = conversation.alive_per_layer
+        answered: list[tuple[str, Answer]] = []
+        for group in questions:
+            answered += self._answered(conversation, group, announce)
         if self.json:
-            alive = conversation.alive_per_layer
+            alive = answered[-1][1].alive_per_layer if answered else ()
             output.result_json(
                 {
                     "file": str(file),
@@ -213,12 +210,34 @@ class _Asker:
                     "tokens": video.grid.tokens,
                     "kept": alive[-1] if alive else len(conversation.index),
                     "inside": self.inside[0] if self.inside else None,
-                    "answers": answers,
+                    "answers": [_row(*pair) for pair in answered],
                     "seconds": {**timer.seconds, "total": timer.total()},
                 }
             )
 
-    def write_line(self, file: Path, questions: Iterable[str]) -> None:
+    def _answered(self, conversation: Conversation, group: Group, announce: bool) -> list[tuple[str, Answer]]:
+        """The questions of a group with their answers, printed unless the result is JSON.
+
+        A question by itself is answered piece by piece.
+        """
+
+        def introduce(question: str) -> None:
+            _warn_unknown_words(conversation, question)
+            if announce and not self.json:
+                output.stderr.print(f"[bold]? {output.escape(question)}[/]")
+
+        alone = len(group) == 1 and not self.json
+        if alone:
+            introduce(group[0])
+        answers = conversation.ask_all(group, **self.generation, on_text=output.stream if alone else None)
+        for question, answer in zip(group, answers, strict=True):
+            if not alone:
+                introduce(question)
+            if not self.json:
+                output.result("" if alone else answer.text)
+        return list(zip(group, answers, strict=True))
+
+    def write_line(self, file: Path, questions: Iterable[Group]) -> None:
         """Ask every question about a file of many, and print the answers as one line, or why there are none."""
         from .boundary import as_sentence
 
@@ -244,34 +263,35 @@ class _Asker:
         return pipeline.converse(kept, self.runtime, model=self.model, context=context)
 
 
-def _row(question: str, answer: Any) -> dict[str, Any]:
-    return {
+def _row(question: str, answer: Answer) -> dict[str, Any]:
+    row: dict[str, Any] = {
         "question": question,
         "answer": answer.text,
         "tokens": answer.tokens,
         "prompt_tokens": answer.prompt_tokens,
         "seconds": answer.seconds,
     }
+    return {**row, "live": answer.alive_per_layer} if answer.alive_per_layer else row
 
 
-def _given_questions(questions: list[str]) -> Iterator[str]:
-    """The questions on the command line; `-` stands for the lines of stdin."""
-    for question in questions:
-        if question == "-":
+def _given_questions(questions: list[str]) -> Iterable[Group]:
+    """The questions on the command line; `-` stands for the lines of stdin, each answered when it comes."""
+    for stdin, some in itertools.groupby(questions, lambda question: question == "-"):
+        if stdin:
             yield from _lines()
         else:
-            yield question
+            yield list(some)
 
 
-def _typed_questions() -> Iterator[str]:
+def _typed_questions() -> Iterator[Group]:
     """Questions typed at a prompt, until Ctrl-D."""
     output.note("type a question and press Enter; Ctrl-D ends.")
     yield from _lines(lambda: output.stderr.print("[bold]?[/] ", end=""))
     output.stderr.print()
 
 
-def _lines(prompt: Callable[[], None] = lambda: None) -> Iterator[str]:
-    """The lines of stdin without the empty ones; RequestError for one that is not text."""
+def _lines(prompt: Callable[[], None] = lambda: None) -> Iterator[Group]:
+    """The lines of stdin without the empty ones, one by one; RequestError for one that is not text."""
     from ..models.question import LONGEST, check_question
 
     while True:
@@ -283,7 +303,7 @@ def _lines(prompt: Callable[[], None] = lambda: None) -> Iterator[str]:
         if not line:
             return
         if line.strip():
-            yield check_question(line.strip())
+            yield [check_question(line.strip())]
 
 
 def _warn_unknown_words(conversation: Conversation, question: str) -> None:

@@ -33,9 +33,8 @@ class Settings:
 class Answers:
     """Answers to some prompts about one video, from the same kept tokens.
 
-    `video` holds these tokens; None if tokens are pruned inside the LLM: then `live` has for every prompt how many are
-    alive after each layer. Seconds: "select" the tokens, "prefill" them,
-    and for every prompt the whole "answer"; loading is left out.
+    `video` holds these tokens; None if tokens are pruned inside the LLM. Seconds: "select" the tokens and "prefill"
+    them; loading is left out.
     """
 
     kept: int
@@ -43,7 +42,6 @@ class Answers:
     video: CompressedVideo | None = None
     select: float = 0.0
     prefill: float = 0.0
-    live: Sequence[list[int]] = ()
 
 
 #: Answers to a video's questions by `fingerprint`, so that equal tokens are asked once.
@@ -101,11 +99,8 @@ class Answerer:
         conversation = pipeline.converse_inside(
             tokens, ratio, variant.method, self.settings.runtime, context=self.context()
         )
-        answers, live = [], []
-        for prompt in prompts:
-            answers += self._ask(conversation, [prompt])
-            live.append(list(conversation.alive_per_layer))
-        return Answers(live[-1][-1], answers, live=live)
+        answers = self._ask(conversation, prompts)
+        return Answers(answers[-1].alive_per_layer[-1], answers)
 
     def without_video(self, tokens: VideoTokens, prompts: Sequence[str]) -> Answers:
         """Answers to the prompts without any visual token."""
@@ -123,7 +118,7 @@ class Answerer:
         return replace(self.answer(nothing, prompts), video=None)
 
     def _ask(self, conversation: Conversation, prompts: Sequence[str]) -> list[Answer]:
-        return [conversation.ask(prompt, max_new_tokens=self.settings.max_new_tokens) for prompt in prompts]
+        return conversation.ask_all(prompts, max_new_tokens=self.settings.max_new_tokens)
 
 
 def fingerprint(video: CompressedVideo, prompts: Sequence[str]) -> bytes:

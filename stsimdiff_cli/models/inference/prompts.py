@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -27,6 +28,8 @@ class Prompter:
         self.family = family
         self.tokenizer = family.tokenizer
         self._reader = TextReader(self.tokenizer)
+        #: Whole prompts by model, grid and question: many selections of one video are asked the same questions.
+        self._whole = lru_cache(64)(self._whole_prompt)
         self._template = self._read_template()
         with reading(f"The configuration of {family.checkpoint.id}"):
             _ = family.placeholder
@@ -129,13 +132,17 @@ class Prompter:
 
         RequestError for a question that is longer than the LLM's context.
         """
+        whole = self._whole(model, grid, question)
+        kept = torch.zeros(grid.tokens, dtype=torch.bool)
+        kept[index.cpu()] = True
+        return whole[(whole.visual < 0) | kept[whole.visual.clamp_min(0)]]
+
+    def _whole_prompt(self, model: Any, grid: TokenGrid, question: str) -> Prompt:
+        """The prompt with all N visual tokens in it."""
         ids, visual = self.ids(grid, question)
         self._check_length(int((visual < 0).sum()))
         positions = self.family.positions(model, ids.to(model.device), visual.to(model.device), grid).cpu()
-        kept = torch.zeros(grid.tokens, dtype=torch.bool)
-        kept[index.cpu()] = True
-        keep = (visual < 0) | kept[visual.clamp_min(0)]
-        return Prompt(ids, visual, positions)[keep]
+        return Prompt(ids, visual, positions)
 
 
 def _split(ids: list[int], placeholder: int) -> list[list[int]]:
