@@ -18,6 +18,7 @@ from stsimdiff_cli.evaluation.tables import tables
 from stsimdiff_cli.evaluation.text_table import TextTable
 
 sys.path.append(str(Path(__file__).parents[1]))
+from benchmarks import positions
 from benchmarks.real import tables as real
 
 HERE = Path(__file__).parent
@@ -33,6 +34,8 @@ def filled(page: str) -> str:
         opening, file, title, ratios, _, closing = match.groups()
         report = json.loads((REPORTS / file).read_text())
         shown = real.tables(report) if real.is_real(report) else tables(report)
+        if positions.has_positions(report):
+            shown = [positions.table(report), *shown]
         table = next(table for table in shown if table.title.startswith(title))
         if ratios:
             rows = [row for row in table.rows if row[0] in (*ratios.split(), "1", "-")]

@@ -25,7 +25,7 @@ from .models.inference.early_layers import EarlyLayers, check_layout, matching_f
 from .models.inference.model_cache import ModelCache, NoModelCache
 from .models.loading.memory import enough_memory
 from .models.loading.runtime import Runtime, selection_device
-from .models.question import check_question
+from .models.question import ORIGINAL, check_positions, check_question
 from .ratio import ALL, Ratio, parse_ratio
 from .records import ArchiveMark, CompressedVideo, FrameStream, TokenGrid, VideoTokens
 from .storage.finite import check_encoded
@@ -238,21 +238,28 @@ def all_tokens(tokens: VideoTokens) -> CompressedVideo:
 
 @enough_memory("read the video's tokens", _LESS)
 def converse(
-    video: CompressedVideo, runtime: Runtime = Runtime(), *, model: str | None = None, context: Context = Context()
+    video: CompressedVideo,
+    runtime: Runtime = Runtime(),
+    *,
+    model: str | None = None,
+    positions: str = ORIGINAL,
+    context: Context = Context(),
 ) -> Conversation:
     """Load the LLM without its vision encoder and prefill it with the kept tokens once, for any number of questions.
 
     `model` says where the checkpoint is, if not where the file says; RequestError if it did not make the tokens.
+    `positions` numbers the kept tokens otherwise, to measure what that costs: "slots" or "packed".
     """
     from .models.inference.conversation import Conversation
 
+    check_positions(positions)
     timer = context.timing(runtime)
     timer.step("load")
     family = matching_family(video.grid.model, model, context.models)
     check_layout(family, video.grid)
     language = context.models.language_model(family, runtime.resolve(family.checkpoint))
     timer.step("prefill")
-    conversation = Conversation(language, video.grid, video.embeddings, video.index)
+    conversation = Conversation(language, video.grid, video.embeddings, video.index, positions)
     timer.stop()
     return conversation
 

@@ -58,6 +58,14 @@ def ask(
             rich_help_panel=options.METHOD,
         ),
     ] = None,
+    positions: Annotated[
+        str,
+        typer.Option(
+            help="How kept tokens are numbered: original; slots, without the slots of which nothing is kept; or "
+            "packed, like text. The last two only to see what they cost.",
+            rich_help_panel=options.ANSWERS,
+        ),
+    ] = "original",
     max_new_tokens: options.MaxNewTokens = 128,
     temperature: Annotated[
         float,
@@ -82,9 +90,11 @@ def ask(
     """
     from ..models.inference.model_cache import ModelCache, NoModelCache
     from ..models.loading.runtime import Runtime
-    from ..models.question import check_generation, check_question
+    from ..models.question import ORIGINAL, check_generation, check_positions, check_question
 
     check_generation(max_new_tokens, temperature, seed)
+    if check_positions(positions) != ORIGINAL and inside:
+        raise RequestError("--positions and --inside cannot be used together.", "Leave out one of them.")
     if (inside is None) != (ratio is None):
         raise RequestError("--inside and --ratio must be given together.", "Write e.g. --inside fastv --ratio 0.3")
     files = _leading_files(file, questions or [])
@@ -113,6 +123,7 @@ def ask(
         workers=decode_workers,
         runtime=runtime,
         inside=(inside, ratio) if inside and ratio else None,
+        positions=positions,
         generation={"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed},
         json=json,
         given=tuple(asked),
@@ -174,6 +185,7 @@ class _Asker:
     workers: int | None
     runtime: Runtime
     inside: tuple[str, str] | None  # method that prunes inside the LLM, and its ratio
+    positions: str
     generation: dict[str, Any]  # keyword arguments of Conversation.ask
     json: bool
     given: tuple[str, ...]  # the questions on the command line
@@ -260,7 +272,7 @@ class _Asker:
             method, ratio = self.inside
             return pipeline.converse_inside(video, ratio, method, self.runtime, model=self.model, context=context)
         kept = pipeline.all_tokens(video) if isinstance(video, VideoTokens) else video
-        return pipeline.converse(kept, self.runtime, model=self.model, context=context)
+        return pipeline.converse(kept, self.runtime, model=self.model, positions=self.positions, context=context)
 
 
 def _row(question: str, answer: Answer) -> dict[str, Any]:

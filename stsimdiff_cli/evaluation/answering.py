@@ -12,6 +12,7 @@ from .. import pipeline
 from ..models.inference.conversation import Answer, Conversation
 from ..models.inference.model_cache import ModelCache
 from ..models.loading.runtime import Runtime
+from ..models.question import ORIGINAL
 from ..records import CompressedVideo, VideoTokens
 from ..timing import Stopwatch
 from .variants import INSIDE, QUESTION, Variant
@@ -76,16 +77,18 @@ class Answerer:
             context = self.context()
             method, runtime = variant.method, self.settings.runtime
             video = pipeline.compress_tokens(tokens, ratio, method, runtime, prompt=prompt, context=context)
-            answers = self.answer(video, [prompts[i] for i in numbers], known)
+            answers = self.answer(video, [prompts[i] for i in numbers], known, variant.positions)
             yield numbers, replace(answers, video=video, select=working(context.timer))
 
-    def answer(self, video: CompressedVideo, prompts: Sequence[str], known: Known | None = None) -> Answers:
+    def answer(
+        self, video: CompressedVideo, prompts: Sequence[str], known: Known | None = None, positions: str = ORIGINAL
+    ) -> Answers:
         """Prefill what was kept and answer every prompt, unless the answers are `known`."""
-        key = b"" if known is None else fingerprint(video, prompts)
+        key = b"" if known is None else fingerprint(video, [positions, *prompts])
         if known is not None and key in known:
             return known[key]
         context = self.context()
-        conversation = pipeline.converse(video, self.settings.runtime, context=context)
+        conversation = pipeline.converse(video, self.settings.runtime, positions=positions, context=context)
         answers = Answers(len(video.index), self._ask(conversation, prompts), video, prefill=working(context.timer))
         if known is not None:
             known[key] = answers
@@ -121,9 +124,9 @@ class Answerer:
         return conversation.ask_all(prompts, max_new_tokens=self.settings.max_new_tokens)
 
 
-def fingerprint(video: CompressedVideo, prompts: Sequence[str]) -> bytes:
-    """Equal for equal tokens of one video and equal prompts."""
-    digest = hashlib.sha256(repr(list(prompts)).encode())
+def fingerprint(video: CompressedVideo, words: Sequence[str]) -> bytes:
+    """Equal for equal tokens of one video and equal words: what is asked, and how."""
+    digest = hashlib.sha256(repr(list(words)).encode())
     for tensor in (video.index, video.features.tensor()):
         digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
     return digest.digest()

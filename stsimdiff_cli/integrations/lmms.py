@@ -209,7 +209,8 @@ class StSimDiffModel(lmms):
                 tokens, recipe.ratio, recipe.method, recipe.runtime, context=context
             )
         else:
-            conversation = pipeline.converse(self._cache.video(video, recipe, context), recipe.runtime, context=context)
+            kept = self._cache.video(video, recipe, context)
+            conversation = pipeline.converse(kept, recipe.runtime, positions=self._variant.positions, context=context)
         return lambda _: conversation
 
     def _settings(self, question: Question) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from ...layer_pruning import LayerPruner
 from ...records import Embeddings, Prompt, TokenGrid, VideoTokens
 from ..loading.damage import running
 from ..loading.memory import enough_memory
-from ..question import check_generation, check_text
+from ..question import ORIGINAL, check_generation, check_text
 from . import branches
 from .branches import Branch, Text
 from .language_model import LanguageModel
@@ -39,8 +39,16 @@ class Answer:
 class Conversation:
     """A video in the LLM's cache. Every question starts from the video alone, not from earlier answers."""
 
-    def __init__(self, language: LanguageModel, grid: TokenGrid, tokens: Embeddings, index: Tensor) -> None:
+    def __init__(
+        self,
+        language: LanguageModel,
+        grid: TokenGrid,
+        tokens: Embeddings,
+        index: Tensor,
+        positions: str = ORIGINAL,
+    ) -> None:
         self.language = language
+        self.positions = positions
         self.grid = grid
         self.tokens = tokens
         self.index = index
@@ -57,7 +65,7 @@ class Conversation:
                 self.language.prefill(prompt[: int(visual[-1]) + 1], self.tokens, self.cache)
 
     def _prompt(self, question: str) -> Prompt:
-        return self.language.prompter.prompt(self.language.model, self.grid, question, self.index)
+        return self.language.prompter.prompt(self.language.model, self.grid, question, self.index, self.positions)
 
     def ask(
         self,
