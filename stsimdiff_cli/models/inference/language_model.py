@@ -40,6 +40,7 @@ class LanguageModel:
         self.prompter = Prompter(family)
         self.model: Any = load_language(family, allow_taps(runtime) if attention_rows else runtime, layers)
         #: Rules by the prompt's length, max_new_tokens and temperature: preparing them takes as long as a few tokens.
+        #: Whoever changes the model's generation_config after that clears them (`rules.cache_clear`).
         self.rules = lru_cache(256)(partial(prepare_rules, self.model, family))
 
     def inputs(self, prompt: Prompt, tokens: Embeddings) -> dict[str, Tensor]:
