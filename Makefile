@@ -7,7 +7,7 @@ LMMS := .venv-lmms
 PROCESSORS := .venv-processors
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-hostile test-lmms test-processors test-ray check docs reference dist bench bench-settings bench-eval bench-real bench-archives bench-bits bench-when bench-gpu bench-pace pictures format lock train-tiny clean
+.PHONY: help install demo test test-hostile test-lmms test-processors test-ray check docs reference dist bench bench-settings bench-positions bench-eval bench-real bench-archives bench-bits bench-when bench-gpu bench-pace pictures format lock train-tiny clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -120,6 +120,14 @@ bench-settings: $(READY)  ## Measure again the other tables of benchmarks/RESULT
 
 # 500 questions in VideoMME's layout, and the methods of the paper's tables with controls.
 SCORED := st-simdiff, fastv, fastervlm, prumerge, visionzip, framefusion, evs, random, uniform
+
+# The same kept tokens at their original positions, and numbered otherwise.
+NUMBERED := st-simdiff, st-simdiff@slots, st-simdiff@packed, evs, evs@slots, evs@packed, \
+	random, random@slots, random@packed, uniform, uniform@slots, uniform@packed
+
+bench-positions: $(READY)  ## Measure again what other positions of kept tokens cost, for docs/bench.md (10 minutes)
+	$(BIN)/stsimdiff bench --rung still,pan,several --clips 12 --force --ratios 0.1,0.3 --methods "$(NUMBERED)" -o $(REPORTS)/positions.json
+	$(BIN)/python benchmarks/tables.py
 
 bench-eval: $(READY)  ## Score methods on rendered clips in VideoMME's layout, for docs/evaluation.md (15 minutes)
 	@mkdir -p build $(REPORTS)/eval

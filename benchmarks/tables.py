@@ -19,7 +19,7 @@ from stsimdiff_cli.evaluation.tables import tables
 from stsimdiff_cli.evaluation.text_table import TextTable
 
 sys.path.append(str(Path(__file__).parents[1]))
-from benchmarks import archive_tables, pace, when_tables
+from benchmarks import archive_tables, pace, positions, when_tables
 from benchmarks.bits import tables as bits
 from benchmarks.real import tables as real
 
@@ -50,7 +50,9 @@ def filled(page: str) -> str:
 def tables_of(report: dict[str, Any]) -> list[TextTable]:
     """All tables of a report of any kind."""
     kind = next((one for one in KINDS if one.reads(report)), None)
-    return tables(report) if kind is None else kind.tables(report)
+    if kind is not None:
+        return kind.tables(report)
+    return [*([positions.table(report)] if positions.has_positions(report) else []), *tables(report)]
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ from .models.inference.early_layers import EarlyLayers, check_layout, matching_f
 from .models.inference.model_cache import ModelCache, NoModelCache
 from .models.loading.memory import enough_memory
 from .models.loading.runtime import Runtime, selection_device
-from .models.question import check_question
+from .models.question import ORIGINAL, check_positions, check_question
 from .ratio import ALL, Ratio, parse_ratio
 from .records import ArchiveMark, CompressedVideo, FrameSize, FrameStream, VideoTokens
 from .stages.encoding import Note, Progress, decoding
@@ -302,15 +302,18 @@ def converse(
     *,
     model: str | None = None,
     attention: bool = False,
+    positions: str = ORIGINAL,
     context: Context = Context(),
 ) -> Conversation:
     """Load the LLM without its vision encoder and prefill it with the kept tokens once, for any number of questions.
 
     `model` says where the checkpoint is, if not where the file says; RequestError if it did not make the tokens. With
-    `attention`, answers say which slots they looked at (Answer.slots).
+    `attention`, answers say which slots they looked at (Answer.slots). `positions` numbers the kept tokens
+    otherwise, to measure what that costs: "slots" or "packed".
     """
     from .models.inference.conversation import Conversation
 
+    check_positions(positions)
     timer = context.timing(runtime)
     timer.step("load")
     family = matching_family(video.grid.model, model, context.models)
@@ -319,7 +322,7 @@ def converse(
         language = context.models.language_model(family, runtime.resolve(family.checkpoint), attention_rows=attention)
     timer.step("prefill")
     with span("prefill"):
-        conversation = Conversation(language, video.grid, video.embeddings, video.index, attention)
+        conversation = Conversation(language, video.grid, video.embeddings, video.index, attention, positions)
     timer.stop()
     return conversation
 

@@ -6,7 +6,7 @@ The last part plants mistakes, to show that they are caught.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -115,12 +115,12 @@ def tensors_of(tokens: VideoTokens) -> dict[str, torch.Tensor]:
     return {name: values.tensor() for name, values in tokens.tensors.items()}
 
 
-def asked(talk: conversation.Conversation) -> list[str]:
+def asked(talk: conversation.Conversation) -> list[conversation.Answer]:
     """Answers to two questions, greedy and drawn."""
     return [
-        talk.ask(question, max_new_tokens=6, temperature=temperature, seed=3).text
-        for question in QUESTIONS
+        answer
         for temperature in (0.0, 2.0)
+        for answer in talk.ask_all(QUESTIONS, max_new_tokens=6, temperature=temperature, seed=3)
     ]
 
 
@@ -264,7 +264,7 @@ def test_tokens_in_a_file_are_compressed_piece_by_piece_on_the_device(tokens, mo
 @pytest.mark.parametrize("device", [DEVICE, "mps"])
 def test_answers_to_several_questions_are_the_same_greedy_and_drawn(device, kept, models):
     def ask(device: str) -> list[str]:
-        return asked(pipeline.converse(kept, on(device), context=Context(models)))
+        return [answer.text for answer in asked(pipeline.converse(kept, on(device), context=Context(models)))]
 
     assert len(set(assert_same_on_both(ask, device))) > 2
 
@@ -272,9 +272,9 @@ def test_answers_to_several_questions_are_the_same_greedy_and_drawn(device, kept
 @pytest.mark.parametrize("device", [DEVICE, "mps"])
 @pytest.mark.parametrize("method", INSIDE)
 def test_answers_are_the_same_if_a_method_prunes_inside_the_llm(method, device, tokens, models):
-    def ask(device: str) -> tuple[list[str], list[int]]:
+    def ask(device: str) -> list[tuple[str, Sequence[int]]]:
         talk = pipeline.converse_inside(tokens, "0.3", method, on(device), context=Context(models))
-        return asked(talk), list(talk.alive_per_layer)
+        return [(answer.text, answer.alive_per_layer) for answer in asked(talk)]
 
     assert_same_on_both(ask, device)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,11 +15,13 @@ import typer
 from ..errors import RequestError
 from . import common, options, output
 
+#: Questions that are asked together.
+Group = Sequence[str]
 #: What ends in one of these, without spaces, is meant as a file even if there is none.
 _SUFFIXES = (".safetensors", ".mp4", ".mkv", ".webm", ".mov", ".avi")
 
 if TYPE_CHECKING:
-    from ..models.inference.conversation import Conversation
+    from ..models.inference.conversation import Answer, Conversation
     from ..models.inference.model_cache import ModelCache
     from ..models.loading.runtime import Runtime
     from ..pipeline import Context
@@ -80,6 +83,14 @@ def ask(
             rich_help_panel=options.METHOD,
         ),
     ] = None,
+    positions: Annotated[
+        str,
+        typer.Option(
+            help="How kept tokens are numbered: original; slots, without the slots of which nothing is kept; or "
+            "packed, like text. The last two only to see what they cost.",
+            rich_help_panel=options.ANSWERS,
+        ),
+    ] = "original",
     max_new_tokens: options.MaxNewTokens = 128,
     temperature: Annotated[
         float,
@@ -98,21 +109,26 @@ def ask(
 ) -> None:
     """Answer questions about one or more videos.
 
-    The kept tokens of a file enter the LLM once, and every question continues from there. The LLM is loaded once for
+    The kept tokens of a file enter the LLM once, and every question continues from there. Questions of the command
+    line are answered together, and so are those from stdin with --json or several files. The LLM is loaded once for
     all files. The vision encoder is loaded only for a video. With --from and --to, only that part enters, and only its
     features are read. For a folder, the result is JSON, one line for every file.
     """
     from ..models.inference.model_cache import ModelCache, NoModelCache
     from ..models.loading.runtime import Runtime
-    from ..models.question import check_generation, check_question
+    from ..models.question import ORIGINAL, check_generation, check_positions, check_question
     from ..storage.stretch import parse_stretch
 
     check_generation(max_new_tokens, temperature, seed)
+    if check_positions(positions) != ORIGINAL and inside:
+        raise RequestError("--positions and --inside cannot be used together.", "Leave out one of them.")
     if (inside is None) != (ratio is None):
         raise RequestError("--inside and --ratio must be given together.", "Write e.g. --inside fastv --ratio 0.3")
     stretch = parse_stretch(start, end)
     if stretch is not None and inside is not None:
         raise RequestError("--inside works on whole videos.", "Leave out --inside, or --from and --to.")
+    if when and positions != ORIGINAL:
+        raise RequestError("--when works with original positions.", "Leave out --when or --positions.")
     if when and inside is not None:
         raise RequestError("--when works with tokens that stay in all layers.", "Leave out --inside, or --when.")
     files = _leading_files(file, questions or [])
@@ -144,6 +160,7 @@ def ask(
         when=when,
         runtime=runtime,
         inside=(inside, ratio) if inside and ratio else None,
+        positions=positions,
         generation={"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed},
         json=json,
         given=tuple(asked),
@@ -151,7 +168,9 @@ def ask(
     if interactive:
         asker.ask_about(file, _typed_questions(), announce=False)
         return
-    given = list(_given_questions(asked)) if several else _given_questions(asked)  # stdin can be read only once
+    given = _given_questions(asked)
+    if several or json:  # stdin can be read only once
+        given = [[question for group in given for question in group]]
     announce = len(asked) != 1 or asked == ["-"]
     if lines:
         common.each(files, lambda path: asker.write_line(path, given))
@@ -206,12 +225,13 @@ class _Asker:
     when: bool  # whether times are shown
     runtime: Runtime
     inside: tuple[str, str] | None  # method that prunes inside the LLM, and its ratio
+    positions: str
     generation: dict[str, Any]  # keyword arguments of Conversation.ask
     json: bool
     given: tuple[str, ...]  # the questions on the command line
 
-    def ask_about(self, file: Path, questions: Iterable[str], announce: bool, title: bool = False) -> None:
-        """Ask every question about a file and print the answers.
+    def ask_about(self, file: Path, questions: Iterable[Group], announce: bool, title: bool = False) -> None:
+        """Ask every question about a file and print the answers; those of a group are asked together.
 
         `announce` prints each question before its answer, `title` the file's name before all of them (to stderr).
         """
@@ -241,22 +261,11 @@ class _Asker:
         _note_far_positions(conversation)
         if title and not self.json:
             output.stderr.print(f"[bold]{output.escape(str(file))}[/]")
-        answers = []
-        for question in questions:
-            _warn_unknown_words(conversation, question)
-            if announce and not self.json:
-                output.stderr.print(f"[bold]? {output.escape(question)}[/]")
-            on_text = None if self.json else output.stream
-            answer = conversation.ask(question, **self.generation, on_text=on_text)
-            if not self.json:
-                output.result("")
-            answers.append(_row(question, answer))
-            if self.when:
-                self._show_when(answer.slots, video.grid.seconds, answers[-1])
-            if conversation.alive_per_layer:
-                answers[-1]["live"] = conversation.alive_per_layer
+        answered: list[tuple[str, Answer]] = []
+        for group in questions:
+            answered += self._answered(conversation, group, announce)
         if self.json:
-            alive = conversation.alive_per_layer
+            alive = answered[-1][1].alive_per_layer if answered else ()
             output.result_json(
                 {
                     "file": str(file),
@@ -266,20 +275,56 @@ class _Asker:
                     "to": self.stretch.end if self.stretch else None,
                     "kept": alive[-1] if alive else len(conversation.index),
                     "inside": self.inside[0] if self.inside else None,
-                    "answers": answers,
+                    "answers": [self._row(*pair, video.grid.seconds) for pair in answered],
                     "seconds": {**timer.seconds, "total": timer.total()},
                 }
             )
 
-    def _show_when(self, shares: tuple[float, ...], seconds: tuple[float, ...], row: dict[str, Any]) -> None:
-        """Add the times that an answer looked at to its row, or show them."""
-        from .timeline import highest, timeline
+    def _answered(self, conversation: Conversation, group: Group, announce: bool) -> list[tuple[str, Answer]]:
+        """The questions of a group with their answers, printed unless the result is JSON.
 
-        row["when"] = highest(shares, seconds)
-        if shares and not self.json:
-            output.stderr.print(f"[dim]{timeline(shares, seconds)}[/]")
+        A question by itself is answered piece by piece.
+        """
 
-    def write_line(self, file: Path, questions: Iterable[str]) -> None:
+        def introduce(question: str) -> None:
+            _warn_unknown_words(conversation, question)
+            if announce and not self.json:
+                output.stderr.print(f"[bold]? {output.escape(question)}[/]")
+
+        alone = len(group) == 1 and not self.json
+        if alone:
+            introduce(group[0])
+        answers = conversation.ask_all(group, **self.generation, on_text=output.stream if alone else None)
+        for question, answer in zip(group, answers, strict=True):
+            if not alone:
+                introduce(question)
+            if not self.json:
+                output.result("" if alone else answer.text)
+                self._show_when(answer, conversation.grid.seconds)
+        return list(zip(group, answers, strict=True))
+
+    def _show_when(self, answer: Answer, seconds: tuple[float, ...]) -> None:
+        """Show the times that an answer looked at, if they are wanted."""
+        from .timeline import timeline
+
+        if self.when and answer.slots:
+            output.stderr.print(f"[dim]{timeline(answer.slots, seconds)}[/]")
+
+    def _row(self, question: str, answer: Answer, seconds: tuple[float, ...]) -> dict[str, Any]:
+        """An answer as JSON."""
+        from .timeline import highest
+
+        return {
+            "question": question,
+            "answer": answer.text,
+            "tokens": answer.tokens,
+            "prompt_tokens": answer.prompt_tokens,
+            "seconds": answer.seconds,
+            **({"when": highest(answer.slots, seconds)} if self.when else {}),
+            **({"live": answer.alive_per_layer} if answer.alive_per_layer else {}),
+        }
+
+    def write_line(self, file: Path, questions: Iterable[Group]) -> None:
         """Ask every question about a file of many, and print the answers as one line, or why there are none."""
         from .boundary import as_sentence
 
@@ -302,37 +347,29 @@ class _Asker:
             method, ratio = self.inside
             return pipeline.converse_inside(video, ratio, method, self.runtime, model=self.model, context=context)
         kept = pipeline.all_tokens(video) if isinstance(video, VideoTokens) else video
-        return pipeline.converse(kept, self.runtime, model=self.model, attention=self.when, context=context)
+        return pipeline.converse(
+            kept, self.runtime, model=self.model, attention=self.when, positions=self.positions, context=context
+        )
 
 
-def _row(question: str, answer: Any) -> dict[str, Any]:
-    return {
-        "question": question,
-        "answer": answer.text,
-        "tokens": answer.tokens,
-        "prompt_tokens": answer.prompt_tokens,
-        "seconds": answer.seconds,
-    }
-
-
-def _given_questions(questions: list[str]) -> Iterator[str]:
-    """The questions on the command line; `-` stands for the lines of stdin."""
-    for question in questions:
-        if question == "-":
+def _given_questions(questions: list[str]) -> Iterable[Group]:
+    """The questions on the command line; `-` stands for the lines of stdin, each answered when it comes."""
+    for stdin, some in itertools.groupby(questions, lambda question: question == "-"):
+        if stdin:
             yield from _lines()
         else:
-            yield question
+            yield list(some)
 
 
-def _typed_questions() -> Iterator[str]:
+def _typed_questions() -> Iterator[Group]:
     """Questions typed at a prompt, until Ctrl-D."""
     output.note("type a question and press Enter; Ctrl-D ends.")
     yield from _lines(lambda: output.stderr.print("[bold]?[/] ", end=""))
     output.stderr.print()
 
 
-def _lines(prompt: Callable[[], None] = lambda: None) -> Iterator[str]:
-    """The lines of stdin without the empty ones; RequestError for one that is not text."""
+def _lines(prompt: Callable[[], None] = lambda: None) -> Iterator[Group]:
+    """The lines of stdin without the empty ones, one by one; RequestError for one that is not text."""
     from ..models.question import LONGEST, check_question
 
     while True:
@@ -344,7 +381,7 @@ def _lines(prompt: Callable[[], None] = lambda: None) -> Iterator[str]:
         if not line:
             return
         if line.strip():
-            yield check_question(line.strip())
+            yield [check_question(line.strip())]
 
 
 def _note_far_positions(conversation: Conversation) -> None:

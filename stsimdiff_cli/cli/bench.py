@@ -130,7 +130,8 @@ def bench(
     reversed frames, one frame, no video.
 
     METHOD@question measures importance with each question instead of the general prompt. METHOD@inside gives the LLM
-    all tokens with every question and prunes between its layers.
+    all tokens with every question and prunes between its layers. METHOD@slots and METHOD@packed number the kept tokens
+    as --positions of ask does.
     """
     from ..evaluation.plan import make_plan
     from ..models.question import check_generation

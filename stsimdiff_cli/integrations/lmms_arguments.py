@@ -26,7 +26,8 @@ class Arguments:
     """The arguments allowed in --model_args. Names and meanings are those of the stsimdiff command line.
 
     `method` may end in @question or @inside. `cache_gb` limits the size of the cache in `cache_dir` (default: see
-    video_cache.py), in 10^9 bytes; 0 turns it off. lmms-eval itself adds the batch sizes.
+    video_cache.py), in 10^9 bytes; 0 turns it off. lmms-eval itself adds the batch sizes: `batch_size` questions about
+    a video are asked together.
     """
 
     model: str = "tiny-choice"
@@ -67,10 +68,8 @@ class Arguments:
             raise RequestError(f"decode_workers={arguments.decode_workers} is too few.", "Give at least 1.")
         if "frames" in values and arguments.fps is not None:
             raise RequestError("frames and fps cannot be used together.", "Give only one of them.")
-        if arguments.batch_size != 1:
-            raise RequestError(
-                f"batch_size={arguments.batch_size}: stsimdiff answers one question at a time.", "Use --batch_size 1"
-            )
+        if arguments.batch_size < 1:
+            raise RequestError(f"batch_size={arguments.batch_size} is too few.", "Give at least 1.")
         return arguments
 
     def variant(self) -> Variant:

@@ -60,6 +60,18 @@ def test_questions_come_from_stdin_one_a_line(capsys, kept, monkeypatch):
     assert [answer["question"] for answer in json.loads(out)["answers"]] == [HOW_MANY, WHAT]
 
 
+def test_a_question_from_a_pipe_is_answered_before_the_next_is_read(capsys, kept, monkeypatch):
+    class Pipe(io.StringIO):
+        def readline(self, *size):
+            said.append(capsys.readouterr().out)
+            return super().readline(*size)
+
+    said: list[str] = []
+    monkeypatch.setattr(sys, "stdin", Pipe(f"{HOW_MANY}\n{WHAT}\n"))
+    assert run(capsys, "ask", kept, "-", "--max-new-tokens", 4)[0] == 0
+    assert said[0] == "" and said[1] and said[2]
+
+
 def test_a_terminal_without_a_question_gets_a_prompt(capsys, kept, monkeypatch):
     monkeypatch.setattr(sys, "stdin", Terminal(f"{HOW_MANY}\n"))
     code, out, err = run(capsys, "ask", kept, "--max-new-tokens", 4)
@@ -147,6 +159,24 @@ def test_a_file_that_fails_does_not_stop_the_others(capsys, kept, tmp_path):
     assert len(out.splitlines()) == 2
     assert f"There is no file {missing}" in " ".join(err.split())
     assert "1 of 3 files failed" in err
+
+
+# --- Positions --------------------------------------------------------------------------------------------------------
+
+
+def test_packed_positions_change_what_the_model_sees_and_the_original_ones_are_the_default(capsys, kept):
+    asked = ("ask", kept, WHAT, HOW_MANY, "How many green stars are there?", "--json")
+
+    def answers(*more: str) -> list[str]:
+        return [row["answer"] for row in json.loads(run(capsys, *asked, *more)[1])["answers"]]
+
+    assert answers() == answers("--positions", "original") != answers("--positions", "packed")
+
+
+def test_positions_that_do_not_exist_or_do_not_fit_are_refused(capsys, kept, tokens):
+    assert "Did you mean 'packed'" in refused(capsys, "ask", kept, WHAT, "--positions", "paked")
+    inside = ("--inside", "fastv", "--ratio", 0.3)
+    assert "cannot be used together" in refused(capsys, "ask", tokens, WHAT, "--positions", "slots", *inside)
 
 
 # --- What it refuses --------------------------------------------------------------------------------------------------

@@ -219,9 +219,9 @@ def asked(monkeypatch) -> list[tuple]:
         def __init__(self, number: int) -> None:
             self.number = number
 
-        def ask(self, prompt, **_):
-            asked[self.number - 1][1].append(prompt)
-            return Answer(f"{self.number}: {prompt}", 1, 1, {"answer": 0.25})
+        def ask_all(self, prompts, **_):
+            asked[self.number - 1][1].extend(prompts)
+            return [Answer(f"{self.number}: {prompt}", 1, 1, {"share": 0.25}) for prompt in prompts]
 
     def converse(video, *_, **__):
         asked.append((video, []))

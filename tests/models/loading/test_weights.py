@@ -182,8 +182,8 @@ def test_importance_and_pruning_inside_are_the_same_with_both_kernels(family, fr
         runtime = Runtime(device="cpu", attention=kernel)
         video = pipeline.compress_tokens(tokens, "0.2", "st-simdiff:tau_sim=0.95,layer=1", runtime)
         conversation = pipeline.converse_inside(tokens, "0.4", "fastv", runtime)
-        answers = [conversation.ask(question, max_new_tokens=6).text for question in QUESTIONS]
-        results.append((video.index.tolist(), answers, conversation.alive_per_layer))
+        answers = [conversation.ask(question, max_new_tokens=6) for question in QUESTIONS]
+        results.append((video.index.tolist(), [(each.text, each.alive_per_layer) for each in answers]))
         assert video.importance is not None
     assert results[0] == results[1]
 
