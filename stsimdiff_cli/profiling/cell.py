@@ -146,10 +146,9 @@ class Cell:
         with span("read"):
             video = StoredVideo(file).video()
         conversation = pipeline.converse(video, self.job.runtime, context=pipeline.Context(self.models, timer))
-        wanted = self.job.new_tokens
-        conversation.language.model.generation_config.min_new_tokens = (
-            wanted  # an end token must not cut the answer short
-        )
+        wanted, language = self.job.new_tokens, conversation.language
+        language.model.generation_config.min_new_tokens = wanted  # an end token must not cut the answer short
+        language.rules.cache_clear()
         with timer.during("answer"), span("answer"):
             for _ in range(self.job.questions):
                 answer = conversation.ask(pipeline.GENERAL_PROMPT, max_new_tokens=wanted)
