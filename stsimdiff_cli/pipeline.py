@@ -322,7 +322,9 @@ def converse(
         language = context.models.language_model(family, runtime.resolve(family.checkpoint), attention_rows=attention)
     timer.step("prefill")
     with span("prefill"):
-        conversation = Conversation(language, video.grid, video.embeddings, video.index, attention, positions)
+        conversation = Conversation(
+            language, video.grid, video.embeddings, video.index, attention=attention, positions=positions
+        )
     timer.stop()
     return conversation
 

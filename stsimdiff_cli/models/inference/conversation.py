@@ -55,6 +55,7 @@ class Conversation:
         grid: TokenGrid,
         tokens: Embeddings,
         index: Tensor,
+        *,
         attention: bool = False,
         positions: str = ORIGINAL,
     ) -> None:

@@ -22,7 +22,7 @@ def test_packed_is_what_generate_does_with_embeddings_that_come_without_a_grid(f
     index = torch.arange(tokens.grid.tokens)[::3]
     language = LanguageModel(family, FP32)
     language.model.generation_config.repetition_penalty = None  # which cannot count ids that generate does not see
-    conversation = Conversation(language, tokens.grid, tokens.embeddings[index], index, "packed")
+    conversation = Conversation(language, tokens.grid, tokens.embeddings[index], index, positions="packed")
     prompt = language.prompter.prompt(language.model, tokens.grid, QUESTIONS[0], index)
     if tokens.deepstack is None:  # generate takes none
         with quiet(), torch.inference_mode():
@@ -51,7 +51,7 @@ def test_without_empty_slots_the_rest_is_a_shorter_video(family, frames):
     if family.name.startswith("qwen3"):  # where the size of frames depends on how many there are
         short = replace(short, shape=(2, h, w))
     prompter, model = language.prompter, language.model
-    kept = prompter.prompt(model, tokens.grid, QUESTIONS[1], index, "slots")
+    kept = prompter.prompt(model, tokens.grid, QUESTIONS[1], index, positions="slots")
     whole = prompter.prompt(model, short, QUESTIONS[1], torch.arange(short.tokens))
     assert torch.equal(kept.positions, whole.positions)
     assert torch.equal(kept.visual, whole.visual)
