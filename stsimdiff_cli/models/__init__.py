@@ -80,6 +80,11 @@ FAMILIES = Table(
             checkpoints=(
                 "OpenGVLab/InternVL3-1B-hf",
                 "OpenGVLab/InternVL3-8B-hf",
+                "OpenGVLab/InternVL3_5-1B-HF",
+                "OpenGVLab/InternVL3_5-2B-HF",
+                "OpenGVLab/InternVL3_5-4B-HF",
+                "OpenGVLab/InternVL3_5-8B-HF",
+                "OpenGVLab/InternVL3_5-14B-HF",
             ),
         ),
         "llava_next_video": Entry(
@@ -126,7 +131,7 @@ ARCHITECTURES = {"LlavaQwenForCausalLM": "llava_video", "LlavaLlamaModel": "nvil
 #: Types of checkpoints that run only with their own code, and the twin that runs here.
 _TWINS = {
     "internvl_chat": "Its twin in transformers' format runs here: the same name with -hf, e.g. "
-    "OpenGVLab/InternVL3-8B-hf.",
+    "OpenGVLab/InternVL3-8B-hf, or with -HF, e.g. OpenGVLab/InternVL3_5-8B-HF.",
     "nvila": "Its twin in the authors' format runs here: the same name without -hf-preview.",
 }
 

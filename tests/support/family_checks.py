@@ -66,6 +66,27 @@ def answers_equal_generate(family: Family, frames: torch.Tensor) -> int:
     return len(seen)
 
 
+def dropping_equals_masking(family: Family, frames: torch.Tensor) -> None:
+    """The reference for a compressed prompt: all tokens enter, the dropped ones may not be attended to."""
+    tokens = tokens_of(family, frames)
+    grid = tokens.grid
+    language = LanguageModel(family, FP32)
+    everything, index = torch.arange(grid.tokens), torch.arange(grid.tokens)[::2]
+    full = language.prompter.prompt(language.model, grid, QUESTIONS[1], everything)
+    inputs = language.decoder_inputs(full, tokens.embeddings)
+    visible = torch.isin(full.visual, index) | (full.visual < 0)
+    causal = torch.ones((len(full.ids),) * 2, dtype=torch.bool).tril() & (
+        visible[None] | torch.eye(len(full.ids)).bool()
+    )
+    inputs["attention_mask"] = causal[None, None]
+    with torch.inference_mode():
+        read = language.model.get_decoder()
+        expected = read(**inputs).last_hidden_state[0, -1]
+        part = language.prompter.prompt(language.model, grid, QUESTIONS[1], index)
+        got = read(**language.decoder_inputs(part, tokens.embeddings[index])).last_hidden_state[0, -1]
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+
+
 def kept_tokens_keep_their_positions(family: Family, frames: torch.Tensor, ratio: Fraction) -> None:
     """Whatever stays in a compressed prompt stands where it stood; the text is all there."""
     tokens = tokens_of(family, frames)

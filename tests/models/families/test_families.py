@@ -18,7 +18,13 @@ from stsimdiff_cli.models.loading.runtime import ResolvedRuntime
 from stsimdiff_cli.models.loading.weights import load_language, load_vision
 from tests.support.checkpoints import CHECKPOINTS
 from tests.support.checkpoints.parts import QUESTIONS, VOCABULARY
-from tests.support.family_checks import CLIPS, answers_equal_generate, kept_tokens_keep_their_positions, resized
+from tests.support.family_checks import (
+    CLIPS,
+    answers_equal_generate,
+    dropping_equals_masking,
+    kept_tokens_keep_their_positions,
+    resized,
+)
 from tests.support.runtimes import CPU, FP32
 from tests.support.whole_models import QWEN, encode, from_pixels, preprocess, tokens_of, whole_model
 
@@ -93,24 +99,7 @@ def test_random_tokens_keep_their_original_positions(family, frames, ratio):
 
 
 def test_dropping_tokens_equals_masking_them_out(family, frames):
-    """The reference for a compressed prompt: all tokens enter, the dropped ones may not be attended to."""
-    tokens = tokens_of(family, frames)
-    grid = tokens.grid
-    language = LanguageModel(family, FP32)
-    everything, index = torch.arange(grid.tokens), torch.arange(grid.tokens)[::2]
-    full = language.prompter.prompt(language.model, grid, QUESTIONS[1], everything)
-    inputs = language.decoder_inputs(full, tokens.embeddings)
-    visible = torch.isin(full.visual, index) | (full.visual < 0)
-    causal = torch.ones((len(full.ids),) * 2, dtype=torch.bool).tril() & (
-        visible[None] | torch.eye(len(full.ids)).bool()
-    )
-    inputs["attention_mask"] = causal[None, None]
-    with torch.inference_mode():
-        read = language.model.get_decoder()
-        expected = read(**inputs).last_hidden_state[0, -1]
-        part = language.prompter.prompt(language.model, grid, QUESTIONS[1], index)
-        got = read(**language.decoder_inputs(part, tokens.embeddings[index])).last_hidden_state[0, -1]
-    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+    dropping_equals_masking(family, frames)
 
 
 def test_importance_is_the_eager_attention_of_the_last_prompt_token(family, frames):
