@@ -66,6 +66,20 @@ FAMILIES = Table(
                 "Qwen/Qwen3-VL-235B-A22B-Instruct",
             ),
         ),
+        "qwen3_5": Entry(
+            "stsimdiff_cli.models.families.qwen3_5:Qwen35",
+            "Qwen3.5: frames and prompts of Qwen3-VL, an LLM with linear attention in most layers",
+            checkpoints=(
+                "Qwen/Qwen3.5-4B",
+                "Qwen/Qwen3.5-9B",
+                "Qwen/Qwen3.5-27B",
+            ),
+        ),
+        "qwen3_5_moe": Entry(
+            "stsimdiff_cli.models.families.qwen3_5_moe:Qwen35Moe",
+            "Qwen3.5 with a mixture of experts",
+            checkpoints=("Qwen/Qwen3.5-35B-A3B",),
+        ),
         "llava_onevision": Entry(
             "stsimdiff_cli.models.families.llava_onevision:LlavaOnevision",
             "LLaVA-OneVision: SigLIP at 384 pixels, 14 x 14 tokens a frame, one closing newline",

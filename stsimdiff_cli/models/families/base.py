@@ -42,6 +42,9 @@ from ...records import FROM_CLS, RECEIVED, Coverage, Layout, Sizing, TokenGrid
 from ..loading.checkpoint import Checkpoint
 from ..loading.tokenizer import read_tokenizer
 
+#: Layers that keep one state for all tokens before, instead of keys and values of each.
+LINEAR = "linear_attention"
+
 
 class Family(ABC):
     """Everything about a checkpoint that is specific to its family; holds configuration, no weights."""
@@ -84,6 +87,16 @@ class Family(ABC):
         """
         stated = getattr(self.config.get_text_config(), "max_position_embeddings", None)
         return None if self.checkpoint.dummy or not stated else int(stated)
+
+    @cached_property
+    def layer_types(self) -> tuple[str, ...]:
+        """What mixes the tokens in each layer of the LLM, e.g. full_attention; () if the configuration does not say."""
+        return tuple(getattr(self.config.get_text_config(), "layer_types", None) or ())
+
+    def attention_layer(self, layer: int) -> int:
+        """The first layer of the LLM from `layer` on that has attention weights; linear attention has none."""
+        types = self.layer_types
+        return next((i for i in range(layer, len(types)) if types[i] != LINEAR), layer)
 
     # --- vision: required ---
 
@@ -156,6 +169,11 @@ class Family(ABC):
     video_part: ClassVar[dict[str, str]] = {"type": "video"}
     #: True if the prompt holds one placeholder for each slot instead of one for the whole video.
     placeholder_per_slot: ClassVar[bool] = False
+
+    @property
+    def template_kwargs(self) -> dict[str, Any]:
+        """Further variables of the chat template. Default: none."""
+        return {}
 
     @cached_property
     def placeholder(self) -> int:

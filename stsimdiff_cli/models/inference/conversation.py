@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -107,7 +108,7 @@ class Conversation:
         start = time.perf_counter()
         language = self.language
         prompt, cache = self._prompt_and_cache(question)
-        prefilled = cache.get_seq_length()
+        prefilled, states = cache.get_seq_length(), _states(cache)
         sampling = (
             {"do_sample": True, "temperature": temperature}
             if temperature > 0
@@ -130,7 +131,7 @@ class Conversation:
                 **sampling,
                 **(own | {"logits_processor": processors}),
             )
-        cache.crop(prefilled - cache.get_seq_length())  # negative: remove that many tokens
+        _rewind(cache, prefilled, states)
         seconds = {"first_token": streamer.first - start, "answer": time.perf_counter() - start}
         return Answer(streamer.text, len(streamer.ids), len(prompt.ids), seconds)
 
@@ -163,6 +164,22 @@ class PrunedConversation(Conversation):
         entered[pruner.entered] = True
         keep = (prompt.visual < 0) | entered[prompt.visual.clamp_min(0)]
         return prompt[keep], cache
+
+
+def _states(cache: DynamicCache) -> dict[int, Any]:
+    """Copies of the layers that keep one state for all tokens (linear attention), from which nothing can be removed."""
+    return {i: deepcopy(layer) for i, layer in enumerate(cache.layers) if hasattr(layer, "recurrent_states")}
+
+
+def _rewind(cache: DynamicCache, length: int, states: dict[int, Any]) -> None:
+    """Put a cache back to its first `length` tokens; `states` are its `_states` at that time."""
+    more = cache.get_seq_length() - length
+    layers: list[Any] = cache.layers
+    for i, layer in enumerate(layers):
+        if i in states:
+            layers[i] = states[i]
+        else:
+            layer.crop(-more)  # negative: remove that many tokens
 
 
 @contextmanager

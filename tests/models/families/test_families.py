@@ -11,6 +11,7 @@ import torch
 
 from stsimdiff_cli.cli.app import main
 from stsimdiff_cli.models import FAMILIES
+from stsimdiff_cli.models.families.base import LINEAR
 from stsimdiff_cli.models.inference.attention_tap import TAPPED_SDPA
 from stsimdiff_cli.models.inference.conversation import Conversation
 from stsimdiff_cli.models.inference.language_model import LanguageModel
@@ -112,8 +113,10 @@ def test_importance_is_the_eager_attention_of_the_last_prompt_token(family, fram
     prompt = whole.prompter.prompt(whole.model, grid, QUESTIONS[0], index)
     with torch.inference_mode():
         out = whole.model.get_decoder()(**whole.decoder_inputs(prompt, kept), output_attentions=True)
-    for layer in (0, 1, 2):
-        expected = out.attentions[layer][0, :, -1].mean(0)[prompt.visual >= 0]
+    for asked in (0, 1, 2):
+        layer = family.attention_layer(asked)
+        number = layer - family.layer_types[:layer].count(LINEAR)  # only layers with attention are listed
+        expected = out.attentions[number][0, :, -1].mean(0)[prompt.visual >= 0]
         shallow = LanguageModel(family, FP32, layers=layer + 1, attention_rows=True)
         got = shallow.importance(grid, kept, index, QUESTIONS[0], layer)
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-6)
@@ -207,7 +210,8 @@ def test_a_prompt_read_in_pieces_is_a_prompt_read_at_once(family, frames, monkey
         monkeypatch.setattr("stsimdiff_cli.models.inference.language_model.PIECE", piece)
         conversation = Conversation(language, tokens.grid, tokens.embeddings, index)
         said.append([conversation.ask(question, max_new_tokens=12).text for question in QUESTIONS])
-        weights.append([language.importance(tokens.grid, tokens.embeddings, index, QUESTIONS[0], i) for i in range(3)])
+        layers = sorted({family.attention_layer(i) for i in range(3)})
+        weights.append([language.importance(tokens.grid, tokens.embeddings, index, QUESTIONS[0], i) for i in layers])
     assert said[0] == said[1]
     for whole, pieces in zip(*weights, strict=True):
         torch.testing.assert_close(pieces, whole, rtol=1e-4, atol=1e-6)
