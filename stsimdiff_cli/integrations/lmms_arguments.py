@@ -84,7 +84,7 @@ class Arguments:
 
     @property
     def _model(self) -> str:
-        """The model's name; its options, which follow the last colon, with commas between them."""
+        """The name of the model; commas separate its options."""
         name = self.model.strip("'\"")
         if Path(name).is_dir():
             return name
