@@ -69,7 +69,7 @@ $(PROCESSORS)/.ready: $(READY) tests/support/torchvision_operators.py
 	echo 'import torchvision_operators' > $$site/torchvision_operators.pth
 	@touch $@
 
-test-processors: $(READY) $(PROCESSORS)/.ready  ## Run the tests that need torchvision, against untouched processors (2 minutes)
+test-processors: $(READY) $(PROCESSORS)/.ready  ## Run the tests that need torchvision, against untouched processors (a minute)
 	$(PROCESSORS)/bin/python -m pytest -m processors tests/models
 
 check: $(READY)  ## Format, lint, types and import directions
