@@ -103,13 +103,18 @@ def encode_video(
 
 def sampling_for(family: Family, sampling: Sampling) -> Sampling:
     """The sampling as the model's authors spread frames; RequestError for bounds on frames whose size is fixed."""
-    if sampling.size != FrameSize() and not family.native_resolution:
+    _check_bounds(family, sampling.size)
+    return replace(sampling, spread=sampling.spread or family.spread)
+
+
+def _check_bounds(family: Family, size: FrameSize) -> None:
+    """RequestError for bounds on frames whose size is fixed."""
+    if size != FrameSize() and not family.native_resolution:
         able = ", ".join(name for name in FAMILIES if FAMILIES.load(name).native_resolution)
         raise RequestError(
             f"The frames of {family.name} have one size, so --min-pixels and --max-pixels do not apply.",
             f"Leave them out, or use a model of native resolution: {able}.",
         )
-    return replace(sampling, spread=sampling.spread or family.spread)
 
 
 def encode_frames(
@@ -126,6 +131,7 @@ def encode_frames(
     timer = context.timing(runtime)
     with timer.during("load"):
         family = context.models.family(model, revision)
+    _check_bounds(family, stream.size)
     return _encode(stream, family, runtime, evidence, to, replace(context, timer=timer))
 
 

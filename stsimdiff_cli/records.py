@@ -13,7 +13,7 @@ and what it got). This module imports nothing heavy, so that the header of a fil
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from enum import IntFlag
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -92,6 +92,11 @@ class FrameSize:
     min_pixels: int | None = None
     max_pixels: int | None = None
     processor: bool = False  # the bounds of the checkpoint's own files hold, instead of its authors' rule for videos
+
+    @property
+    def stated(self) -> dict[str, Any]:
+        """What the user stated, as JSON values; {} for nothing."""
+        return {name: value for name, value in asdict(self).items() if value not in (None, False)}
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,8 @@ def bench(
     frames: Annotated[
         int, typer.Option(min=1, help="Number of frames per clip or video.", rich_help_panel=options.FRAMES)
     ] = 32,
+    min_pixels: options.MinPixels = None,
+    max_pixels: options.MaxPixels = None,
     seed: Annotated[
         int, typer.Option(min=0, help="Random seed of the clips and of the intervals.", rich_help_panel=options.FRAMES)
     ] = 0,
@@ -139,6 +141,7 @@ def bench(
 
     plan = make_plan(methods, ratios, ablation, sweep)
     check_generation(max_new_tokens, seed=seed)
+    size = options.frame_size(min_pixels, max_pixels)
     unfinished = output_file and output_file.with_name(output_file.name + ".partial")
     read = common.inputs(model, *(videos or []))
     check_outputs((output_file, plot, markdown), force, read)
@@ -159,8 +162,9 @@ def bench(
     from ..evaluation.samples_log import SamplesLog
     from ..models import EMBEDDED
     from ..models.loading.runtime import Runtime
+    from ..records import FrameSize
 
-    settings = Settings(model or EMBEDDED, frames, max_new_tokens, Runtime(device, dtype))
+    settings = Settings(model or EMBEDDED, frames, max_new_tokens, Runtime(device, dtype), size=size or FrameSize())
     request = bench_request(plan, settings, seed, question or (), videos or ())
     if rung is not None:
         request |= task.request

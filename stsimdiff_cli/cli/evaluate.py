@@ -43,6 +43,8 @@ def evaluate(
         int, typer.Option(min=1, help="Number of frames per video.", rich_help_panel=options.FRAMES)
     ] = 64,
     decode_workers: options.DecodeWorkers = None,
+    min_pixels: options.MinPixels = None,
+    max_pixels: options.MaxPixels = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Ask only this many questions, the first ones.")] = None,
     subtitles: Annotated[
         bool, typer.Option("--subtitles", help="Add subtitles to the prompt (videomme only).")
@@ -86,6 +88,7 @@ def evaluate(
     task = TASKS.load(benchmark)
     plan = make_plan(methods, ratios)
     check_quantize(quantize)
+    size = options.frame_size(min_pixels, max_pixels)
     samples = task.load_samples(data, subtitles=subtitles)[:limit]
     if output_folder is None and any(sample.answer is None for sample in samples):
         from ..errors import RequestError
@@ -101,9 +104,18 @@ def evaluate(
     from ..evaluation.samples_log import SamplesLog
     from ..models import EMBEDDED_CHOICE
     from ..models.loading.runtime import Runtime
+    from ..records import FrameSize
 
     runtime = Runtime(device, dtype, attn, quantize)
-    settings = Settings(model or EMBEDDED_CHOICE, frames, task.max_new_tokens, runtime, revision, decode_workers)
+    settings = Settings(
+        model or EMBEDDED_CHOICE,
+        frames,
+        task.max_new_tokens,
+        runtime,
+        revision,
+        decode_workers,
+        size or FrameSize(),
+    )
     request = eval_request(task, settings, subtitles)
     log = SamplesLog.in_folder(output_folder, request, force) if output_folder else SamplesLog()
     log.check(samples)

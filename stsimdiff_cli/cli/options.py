@@ -27,21 +27,11 @@ def named(model: str | None) -> str | None:
 
 def frame_size(min_pixels: int | None, max_pixels: str | None) -> FrameSize | None:
     """What --min-pixels and --max-pixels say; None if neither is given. RequestError for what makes no sense."""
-    from ..records import FrameSize
+    if min_pixels is None and max_pixels is None:
+        return None
+    from ..video.sampling import parse_frame_size
 
-    if max_pixels is None:
-        return None if min_pixels is None else FrameSize(min_pixels)
-    if max_pixels.strip() == "processor":
-        if min_pixels is not None:
-            raise RequestError(
-                "--max-pixels processor takes both bounds from the checkpoint's file.", "Leave out --min-pixels."
-            )
-        return FrameSize(processor=True)
-    if not max_pixels.strip().isdecimal() or not 0 < int(max_pixels) < 1 << 32:
-        raise RequestError(
-            f"--max-pixels {max_pixels} is not a number of pixels.", "Give e.g. 200704 (256 tokens of Qwen2.5-VL)."
-        )
-    return FrameSize(min_pixels, int(max_pixels))
+    return parse_frame_size(min_pixels, max_pixels)
 
 
 def new_file(text: str | Path) -> Path:

@@ -22,6 +22,8 @@ def profile(
         str, typer.Option(help="Numbers of frames, separated by commas.", rich_help_panel=options.FRAMES)
     ] = "32,64,96,128",
     decode_workers: options.DecodeWorkers = None,
+    min_pixels: options.MinPixels = None,
+    max_pixels: options.MaxPixels = None,
     ratio: Annotated[str, typer.Option(help="Fraction of tokens to keep.", rich_help_panel=options.METHOD)] = "0.3",
     methods: Annotated[
         str,
@@ -89,6 +91,7 @@ def profile(
     from ..storage.atomic import check_outputs, temporary_folder
 
     counts, specs = parse_frames(frames), parse_methods(methods, importance)
+    size = options.frame_size(min_pixels, max_pixels)
     check_generation(max_new_tokens)
     _check(ratio, video, model, dummy_weights)
     check_outputs((output_file, plot, trace), force, common.inputs(model, video))
@@ -100,6 +103,7 @@ def profile(
     from ..models.loading.runtime import Runtime
     from ..profiling import report
     from ..profiling.job import Job
+    from ..records import FrameSize
 
     runtime = Runtime(device, dtype, attn)
     runtime.check()  # before a clip is rendered
@@ -124,6 +128,7 @@ def profile(
                 questions=questions,
                 workers=decode_workers,
                 trace=trace is not None,
+                size=size or FrameSize(),
             )
             for count in counts
             for spec in specs

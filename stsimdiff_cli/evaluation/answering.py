@@ -13,7 +13,7 @@ from ..models.inference.conversation import Answer, Conversation
 from ..models.inference.model_cache import ModelCache
 from ..models.loading.runtime import Runtime
 from ..models.question import ORIGINAL
-from ..records import CompressedVideo, VideoTokens
+from ..records import CompressedVideo, FrameSize, VideoTokens
 from ..timing import Stopwatch
 from .variants import INSIDE, QUESTION, Variant
 
@@ -28,6 +28,7 @@ class Settings:
     runtime: Runtime = Runtime()
     revision: str | None = None
     workers: int | None = None  # that decode a video; no answer depends on it
+    size: FrameSize = FrameSize()
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@
 A video is encoded and compressed once for all its questions and kept in the cache (video_cache.py), which the processes
 of `accelerate launch` share. Questions are asked in the same way as by `stsimdiff ask`, `batch_size` at a time.
 
-lmms-eval splits --model_args at commas: write `+` between the parameters of a method,
-`method=st-simdiff:tau_sim=0.7+layer=2`, or put quotes around it. `@question` and `@inside` after the method mean the
-same as in `stsimdiff bench`.
+lmms-eval splits --model_args at commas: write `+` between the parameters of a method or the options of a model,
+`method=st-simdiff:tau_sim=0.7+layer=2` or `model=OWNER/NAME:pool=average+times=off`, or put quotes around them.
+`@question` and `@inside` after the method mean the same as in `stsimdiff bench`.
 """
 
 from __future__ import annotations

@@ -128,7 +128,7 @@ class Cell:
         return pipeline.encode_video(
             Path(self.job.video),
             self.job.model,
-            Sampling(frames=self.job.frames, workers=self.job.workers),
+            Sampling(frames=self.job.frames, workers=self.job.workers, size=self.job.size),
             self.job.runtime,
             evidence=sorted(self.method.evidence),
             to=to,

@@ -65,9 +65,25 @@ class Sampling:
         Without `workers`, which decides nothing, and without what is not set among entries that 0.1 did not have.
         """
         values = {name: value for name, value in asdict(self).items() if name not in ("workers", "size", "spread")}
-        size = {name: value for name, value in asdict(self.size).items() if value not in (None, False)}
         spread = {} if self.spread in (None, "truncated") else {"spread": self.spread}
-        return values | size | spread
+        return values | self.size.stated | spread
+
+
+def parse_frame_size(min_pixels: int | None, max_pixels: str | None) -> FrameSize:
+    """What --min-pixels and --max-pixels say: numbers, or `processor`. RequestError for what makes no sense."""
+    if max_pixels is None:
+        return FrameSize(min_pixels)
+    if max_pixels.strip() == "processor":
+        if min_pixels is not None:
+            raise RequestError(
+                "--max-pixels processor takes both bounds from the checkpoint's file.", "Leave out --min-pixels."
+            )
+        return FrameSize(processor=True)
+    if not max_pixels.strip().isdecimal() or not 0 < int(max_pixels) < 1 << 32:
+        raise RequestError(
+            f"--max-pixels {max_pixels} is not a number of pixels.", "Give e.g. 200704 (256 tokens of Qwen2.5-VL)."
+        )
+    return FrameSize(min_pixels, int(max_pixels))
 
 
 def choose_frames(scan: Scan, sampling: Sampling) -> tuple[int, ...]:

@@ -33,6 +33,7 @@ from stsimdiff_cli.models import EMBEDDED
 from stsimdiff_cli.models.inference.conversation import Answer
 from stsimdiff_cli.models.loading.runtime import Runtime
 from stsimdiff_cli.ratio import ALL
+from stsimdiff_cli.records import FrameSize
 from stsimdiff_cli.synthetic.clips import render_clip
 from stsimdiff_cli.synthetic.questions import EVENTS, GROUPS
 from stsimdiff_cli.synthetic.shapes import token_labels
@@ -42,6 +43,16 @@ from tests.support.made_up import timeless
 PNG = b"\x89PNG\r\n\x1a\n"
 REQUEST = {"seed": 0, "device": "cpu", "model": EMBEDDED, "frames": 32}
 SETTINGS = Settings(EMBEDDED, 32, runtime=Runtime("cpu"))
+
+
+def test_bounds_of_frames_hold_for_rendered_clips_too():
+    """48 x 48 pixels are 9 tokens of the embedded models; nothing that was not stated is in the report."""
+    task = RenderedClips(2, 16, 0)
+    settings = replace(SETTINGS, frames=16, size=FrameSize(max_pixels=2304))
+    assert task.encode(task.load_samples()[0], settings, (), pipeline.Context()).grid.shape == (16, 3, 3)
+    plan = make_plan("uniform", "0.3")
+    requests = [reports.bench_request(plan, one, 0) for one in (settings, replace(settings, size=FrameSize()))]
+    assert requests[0] == {**requests[1], "max_pixels": 2304} and "max_pixels" not in requests[1]
 
 
 def changed(features: torch.Tensor) -> torch.Tensor:

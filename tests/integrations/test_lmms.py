@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
+import torch
 
 from stsimdiff_cli import pipeline
 from stsimdiff_cli.cli.app import main
@@ -19,6 +20,7 @@ from stsimdiff_cli.errors import RequestError
 from stsimdiff_cli.integrations import lmms_manifest
 from stsimdiff_cli.integrations.video_cache import Recipe
 from stsimdiff_cli.models.loading.runtime import Runtime
+from stsimdiff_cli.records import FrameSize
 from stsimdiff_cli.video import Sampling
 from tests.support.benchmark_layouts import Asked, environment, write_egoschema, write_longvideobench, write_videomme
 from tests.support.clip_factory import SAMPLES
@@ -173,6 +175,26 @@ def test_parameters_of_a_method_are_separated_without_commas(lmms, spec):
     assert given.variant().name == "st-simdiff:tau_sim=0.7,layer=2"
 
 
+@pytest.mark.parametrize("spelled", ["pool=average+times=off", "pool=average;times=off", "times=off,pool=average"])
+def test_options_of_a_model_are_separated_without_commas(lmms, spelled, tmp_path):
+    from tests.support.checkpoints.llava_video import llava_video_checkpoint
+
+    folder = llava_video_checkpoint(tmp_path / "a+b=c")  # a name that is left alone
+    for model, ending in ((f"{folder}:{spelled}", ":pool=average,times=off"), (str(folder), "")):
+        given = lmms.Arguments.parse({"model": model})
+        assert given.recipe(given.variant(), torch.device("cpu")).model == f"{folder}{ending}"
+
+
+def test_bounds_of_frames_are_those_of_the_command_line(lmms):
+    for bounds, size in (
+        ({}, FrameSize()),
+        ({"min_pixels": 1024, "max_pixels": 4096}, FrameSize(1024, 4096)),
+        ({"max_pixels": "processor"}, FrameSize(processor=True)),
+    ):
+        given = lmms.Arguments.parse({"model": "tiny"} | bounds)
+        assert given.recipe(given.variant(), torch.device("cpu")).sampling.size == size
+
+
 def test_a_method_may_have_a_form(lmms):
     assert lmms.Arguments.parse({"method": "fastv:k=1@inside"}).variant().form == "inside"
 
@@ -196,6 +218,7 @@ def test_a_method_may_have_a_form(lmms):
         ("attn=fast", "no attention kernel"),
         ("decoder=vlc", "named 'vlc'"),
         ("decode_workers=0", "too few"),
+        ("model=tiny,max_pixels=many", "many is not a number of pixels"),
         ("quantize=2bit", "no quantisation"),
         ("device=abacus", "not available"),
     ],

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -93,12 +94,28 @@ def answer(language: LanguageModel, cache: Cache, branches: Sequence[Branch], st
 
     `start` is when the questions were asked, by `time.perf_counter`. ModelError if the model computes no numbers.
     """
-    trunk = cache.get_seq_length()
+    trunk, states = cache.get_seq_length(), _states(cache)
     for some in _groups(branches, lambda branch: branch.room, max(ROOM, trunk)):
         try:
             start = _answer(_Sequence(language, cache), some, start)
         finally:
-            cache.crop(trunk - cache.get_seq_length())  # negative: remove that many tokens
+            _rewind(cache, trunk, states)
+
+
+def _states(cache: Cache) -> dict[int, Any]:
+    """Copies of the layers that keep one state for all tokens (linear attention), from which nothing can be removed."""
+    return {i: deepcopy(layer) for i, layer in enumerate(cache.layers) if hasattr(layer, "recurrent_states")}
+
+
+def _rewind(cache: Cache, length: int, states: dict[int, Any]) -> None:
+    """Put a cache back to its first `length` tokens; `states` are its `_states` at that time."""
+    more = cache.get_seq_length() - length
+    layers: list[Any] = cache.layers
+    for i, layer in enumerate(layers):
+        if i in states:
+            layers[i] = deepcopy(states[i])
+        else:
+            layer.crop(-more)  # negative: remove that many tokens
 
 
 def _answer(sequence: _Sequence, live: list[Branch], start: float) -> float:

@@ -95,6 +95,7 @@ class Prompter:
                 chat_template=self._template,
                 add_generation_prompt=True,
                 tokenize=False,
+                **self.family.template_kwargs,
             )
         except Exception as error:  # a template may fail in any way
             raise ModelError(

@@ -37,13 +37,13 @@ CASES = list(itertools.product(range(8), ("0.1", "0.37", "0.8")))
 
 
 @pytest.fixture(scope="module")
-def language(family) -> LanguageModel:
-    return LanguageModel(family, FP32, attention_rows=True)
+def language(attentive) -> LanguageModel:
+    return LanguageModel(attentive, FP32, attention_rows=True)
 
 
 @pytest.fixture
-def tokens(family, frames) -> VideoTokens:
-    return tokens_of(family, frames)
+def tokens(attentive, frames) -> VideoTokens:
+    return tokens_of(attentive, frames)
 
 
 class Nothing(LayerPruner):
