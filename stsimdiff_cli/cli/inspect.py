@@ -15,7 +15,9 @@ _BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
 def inspect(
-    file: Annotated[Path, typer.Argument(help="Tokens file or compressed file.", show_default=False)],
+    file: Annotated[
+        Path, typer.Argument(help="Tokens file, compressed file or folder of segments.", show_default=False)
+    ],
     json: options.Json = False,
 ) -> None:
     """Show what is in a tokens file or a compressed file.
@@ -25,18 +27,20 @@ def inspect(
     """
     from dataclasses import asdict
 
-    from ..storage.reading import StoredVideo
+    from ..storage.reading import StoredSegments, open_stored
     from ..storage.regular import check_file
+    from ..storage.segment_index import is_segments
 
-    check_file(file, "a tokens file or a compressed file")
-    stored = StoredVideo(file)
+    if not is_segments(file):
+        check_file(file, "a tokens file or a compressed file")
+    stored = open_stored(file)
     stored.check()
     for text in stored.notes:
         output.note(text)
     data: dict[str, Any] = {
         "file": str(file),
         "format": stored.header["format"],
-        "bytes": file.stat().st_size,
+        "bytes": stored.bytes,
         "source": asdict(stored.grid.source),
         "model": asdict(stored.grid.model),
         "grid": stored.grid.shape,
@@ -48,6 +52,8 @@ def inspect(
         "versions": stored.versions,
         "reader": {**asdict(stored.grid.model), "command": f"stsimdiff ask {shlex.quote(str(file))}"},
     }
+    if isinstance(stored, StoredSegments):
+        data |= {"segments": [asdict(one) for one in stored.segments], "complete": stored.index.complete}
     if stored.compressed:
         data |= {"method": stored.method, "counts": stored.counts, **_kept(stored)}
     if json:
@@ -93,6 +99,9 @@ def _show(data: dict[str, Any]) -> None:
         ["time", f"{data['slot_seconds'][0]:.2f} s to {data['slot_seconds'][-1]:.2f} s"],
         ["tensors", ", ".join(data["tensors"])],
     ]  # fmt: skip
+    if segments := data.get("segments"):
+        state = "complete" if data["complete"] else "it may grow"
+        lines.append(["segments", f"{len(segments)} of up to {max(one['slots'] for one in segments)} slots; {state}"])
     if packing := data["packing"]:
         lines.append(
             [

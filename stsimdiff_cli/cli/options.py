@@ -47,6 +47,16 @@ def new_file(text: str | Path) -> Path:
     return Path(text)
 
 
+def growing_folder(text: str) -> Path:
+    """The name of a folder of segments to write. RequestError for what cannot name one."""
+    if not text or text == "-" or text.endswith(".safetensors"):
+        raise RequestError("Segments are written to a folder, and -o does not name one.", "Give e.g. -o tape/")
+    path = Path(text)
+    if path.exists() and not path.is_dir():
+        raise RequestError(f"{text} is not a folder.", "Name a folder for the segments, e.g. -o tape/")
+    return path
+
+
 def new_folder(text: str) -> AnyPath:
     """The name of a folder to write to. RequestError for what cannot name a folder."""
     if not text or text == "-":
@@ -257,6 +267,14 @@ ForceMany = Annotated[
     typer.Option(
         "--force",
         help="Overwrite the output if it exists; in a folder, replace files made with other settings.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+Append = Annotated[
+    bool,
+    typer.Option(
+        "--append",
+        help="Write a folder of segments, and add to it what is new since the last time.",
         rich_help_panel=OUTPUT,
     ),
 ]

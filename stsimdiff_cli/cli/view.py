@@ -56,13 +56,16 @@ def view(
     tokens kept per slot, the change from slot to slot, and the events.
     """
     from ..storage.atomic import check_output
+    from ..storage.reading import is_stored
     from ..storage.regular import check_file
     from ..view.token_map import read_token_map, same_video
 
     kind = _kind(output_file, files, slots)
     read = [*files, *(path for path in (video, tokens) if path)]
-    for path in read:
-        check_file(path)
+    for path in [*files, *([tokens] if tokens else [])]:
+        is_stored(path)
+    if video:
+        check_file(video)
     check_output(output_file, force, read)
     if kind != "page":
         from ..plotting import check_installed

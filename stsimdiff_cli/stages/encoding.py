@@ -84,8 +84,9 @@ class Stages:
             writer.finish(tuple(self._missing))
 
     def _prepare(self, encoder: VisionEncoder, number: int, part: Frames) -> tuple[int, tuple[float, ...], Prepared]:
+        sizing = Sizing(self._stream.sized_for or self._stream.count, self._stream.size)
         with span("preprocess", chunk=number, frames=len(part.seconds)):
-            return number, part.seconds, encoder.prepare(part.pixels, Sizing(self._stream.count, self._stream.size))
+            return number, part.seconds, encoder.prepare(part.pixels, sizing)
 
 
 class _Writer:

@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import RequestError
 from ..records import Kind, TokenGrid
 from ..registry import printable
-from ..storage.reading import StoredVideo
+from ..storage.reading import open_stored
 
 #: Marks a cell whose token was dropped, next to the values of Kind.
 DROPPED = -1
@@ -76,7 +76,7 @@ def read_token_map(path: Path, tokens: Path | None = None) -> TokenMap:
     Raises RequestError for a file that is not compressed, or tokens of another video; FileFormatError for an edited
     file.
     """
-    stored = StoredVideo(path)
+    stored = open_stored(path)
     if not stored.compressed:
         raise RequestError(
             f"{path} holds all tokens: nothing was chosen yet.", f"stsimdiff compress {path} -o OUT --ratio 0.3"
@@ -131,7 +131,7 @@ def _change_from(path: Path | None, grid: TokenGrid) -> np.ndarray | None:
         return None
     from ..graph.edges import change_signal, edge_weights
 
-    stored = StoredVideo(path)
+    stored = open_stored(path)
     tokens = stored.tokens(in_memory=False)
     other = stored.grid
     if (other.source.sha256, other.model.fingerprint, other.shape, other.seconds) != (
