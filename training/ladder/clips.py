@@ -21,10 +21,10 @@ from .labels import fresh_news, label_clip
 from .model import CELLS, TOKENS_PER_SECOND, encode, patches_of, working_type
 
 MIXED = {
-    **{"still": 0.12, "pan": 0.14, "shake": 0.1, "noise": 0.08, "background": 0.08, "crowd": 0.1},
-    **{"occluders": 0.1, "slow": 0.1, "long": 0.08, "several": 0.1},
+    **{"still": 0.1, "pan": 0.12, "shake": 0.1, "noise": 0.08, "background": 0.08, "crowd": 0.11},
+    **{"occluders": 0.1, "slow": 0.1, "long": 0.07, "several": 0.14},
 }
-KINDS = {"flash": 0.2, "vanish": 0.16, "appear": 0.12, "recolour": 0.16, "move": 0.26, "cut": 0.1}
+KINDS = {"flash": 0.17, "vanish": 0.18, "appear": 0.1, "recolour": 0.23, "move": 0.22, "cut": 0.1}
 
 
 class Stage(NamedTuple):
@@ -43,7 +43,7 @@ class Stage(NamedTuple):
 STAGES = (
     Stage(200, {1: 0.5, 2: 0.5}, {"still": 0.7, "crowd": 0.3}, 0.0, "none"),
     Stage(3600, {4: 0.3, 8: 0.5, 16: 0.2}, {"still": 0.7, "noise": 0.1, "pan": 0.1, "shake": 0.1}, 0.0, "same"),
-    Stage(7000, {8: 0.1, 16: 0.3, 24: 0.25, 32: 0.35}, MIXED, 0.0, "any"),
+    Stage(5800, {8: 0.1, 16: 0.3, 24: 0.25, 32: 0.35}, MIXED, 0.0, "any"),
     Stage(10**9, {16: 0.2, 24: 0.15, 32: 0.35, 48: 0.15, 64: 0.15}, MIXED, 0.4, "any"),
 )
 
