@@ -301,7 +301,7 @@ def test_other_preprocessing_of_the_same_model_reads_a_file(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("change", "sentence"), [
-    ("stsimdiff.compressed/2", "this version reads up to"),
+    ("stsimdiff.compressed/3", "this version reads up to"),
     ("somebody.compressed/1", "unknown format"),
     (None, "was not written by stsimdiff"),
 ])  # fmt: skip
