@@ -239,13 +239,13 @@ class _Asker:
         common.introduce(video.grid.model.id)
         conversation = self._conversation(file, video, context)
         _note_far_positions(conversation)
-        if title and not self.json:
-            output.stderr.print(f"[bold]{output.escape(str(file))}[/]")
+        if title:
+            output.aside(f"[bold]{output.escape(str(file))}[/]")
         answers = []
         for question in questions:
             _warn_unknown_words(conversation, question)
-            if announce and not self.json:
-                output.stderr.print(f"[bold]? {output.escape(question)}[/]")
+            if announce:
+                output.aside(f"[bold]? {output.escape(question)}[/]")
             on_text = None if self.json else output.stream
             answer = conversation.ask(question, **self.generation, on_text=on_text)
             if not self.json:
@@ -255,6 +255,7 @@ class _Asker:
                 self._show_when(answer.slots, video.grid.seconds, answers[-1])
             if conversation.alive_per_layer:
                 answers[-1]["live"] = conversation.alive_per_layer
+        common.report_times(timer.seconds)
         if self.json:
             alive = conversation.alive_per_layer
             output.result_json(
@@ -276,8 +277,8 @@ class _Asker:
         from .timeline import highest, timeline
 
         row["when"] = highest(shares, seconds)
-        if shares and not self.json:
-            output.stderr.print(f"[dim]{timeline(shares, seconds)}[/]")
+        if shares:
+            output.aside(f"[dim]{timeline(shares, seconds)}[/]")
 
     def write_line(self, file: Path, questions: Iterable[str]) -> None:
         """Ask every question about a file of many, and print the answers as one line, or why there are none."""
@@ -327,8 +328,8 @@ def _given_questions(questions: list[str]) -> Iterator[str]:
 def _typed_questions() -> Iterator[str]:
     """Questions typed at a prompt, until Ctrl-D."""
     output.note("type a question and press Enter; Ctrl-D ends.")
-    yield from _lines(lambda: output.stderr.print("[bold]?[/] ", end=""))
-    output.stderr.print()
+    yield from _lines(lambda: output.aside("[bold]?[/] ", end=""))
+    output.aside("")
 
 
 def _lines(prompt: Callable[[], None] = lambda: None) -> Iterator[str]:

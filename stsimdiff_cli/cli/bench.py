@@ -231,10 +231,7 @@ def _show(report: dict[str, Any], markdown: Path | None, json: bool) -> None:
         asked = f"{report['clips']} clips of {report['frames']} frames, {report['asked']} questions,"
         evaluate.show_head(report, f"{asked} seed {report['seed']};")
         output.result(LEGEND)
-        width = output.stdout.width
-        for part in (part for table in rung_tables(report, details=False) for part in table.fitted(width)):
-            output.result(f"\n{part.title}")  # by itself: a table of few rungs is too narrow for it
-            output.table(part.rows, part.header)
+        evaluate.show_tables(rung_tables(report, details=False))
         return
     what = "clips" if report["blind"] is not None else "videos"
     asked = (

@@ -33,6 +33,11 @@ def introduce(model: str) -> None:
         )
 
 
+def report_times(seconds: dict[str, float]) -> None:
+    """With --verbose, the seconds of each step."""
+    output.detail(", ".join(f"{name} {value:.2f} s" for name, value in seconds.items()))
+
+
 def inputs(model: str | None, *paths: Path | None) -> list[Path]:
     """The files and folders that a command reads, which its outputs must not replace; None for one not given."""
     from ..models import EMBEDDED_FOLDERS
@@ -80,10 +85,16 @@ def encode(
     from ..models import EMBEDDED
 
     introduce(model or EMBEDDED)
-    with output.frame_progress() as progress:
+    with output.progress("frames") as progress:
         context = replace(context, progress=progress, note=output.note)
         tokens = pipeline.encode_video(path, model or EMBEDDED, sampling, runtime, context=context, **options)
     report_source(tokens.grid.source)
+    source, used = tokens.grid.source, tokens.grid.model
+    dtype = str(tokens.features.dtype).removeprefix("torch.")
+    output.detail(
+        f"{source.name}: {source.width} x {source.height}, {source.seconds:.2f} s, read by {source.decoder}; "
+        f"encoded by {used.id}, revision {used.revision or 'none'}, into {dtype}"
+    )
     return tokens
 
 
@@ -149,6 +160,6 @@ def each(files: list[Path], work: Callable[[Path], None]) -> None:
             if known is None or len(files) == 1:
                 raise
             failed += 1
-            output.error(str(known), known.hint)
+            output.error(str(known), known.hint, known.exit_code)
     if failed:
         raise StsimdiffError(f"{failed} of {len(files)} files failed.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import archive, common, options, output
+from . import archive, common, options, output, outputs
 
 if TYPE_CHECKING:
     from ..ratio import Ratio
@@ -99,7 +99,6 @@ def compress(
     from ..methods.spec import parse_method
     from ..models.question import check_question
     from ..ratio import ALL, Ratio
-    from ..storage.atomic import check_output
     from ..storage.byte_budget import ByteBudget
     from ..storage.packing import parse_store
     from ..storage.writing import save_compressed
@@ -116,7 +115,7 @@ def compress(
     if single:
         many.check_one()
         (file,), output_file = map(Path, files), options.new_file(output_path)
-        check_output(output_file, force, common.inputs(model, file))
+        outputs.check_outputs([output_file], force, common.inputs(model, file))
     from .. import pipeline
     from ..models.loading.runtime import Runtime
     from ..records import VideoTokens
@@ -160,6 +159,7 @@ def compress(
     if chosen.keeps_all and ratio is not None and amount != ALL:
         output.note(f"{chosen.name} keeps every token, so the ratio {ratio} is ignored.")
     counts = video.counts
+    common.report_times(timer.seconds)
     if json:
         output.result_json(
             {

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from . import archive, common, options, output
+from . import archive, common, options, output, outputs
 
 
 def encode(
@@ -68,7 +68,6 @@ def encode(
     from ..models.inference.model_cache import ModelCache
     from ..models.loading.runtime import Runtime
     from ..pipeline import Context
-    from ..storage.atomic import check_output
     from ..storage.packing import parse_store
     from ..storage.sinks import Destination
     from ..timing import Stopwatch
@@ -100,7 +99,7 @@ def encode(
         return
     many.check_one()
     (video,), output_file = map(Path, videos), options.new_file(output_path)
-    check_output(output_file, force, common.inputs(model, video))
+    outputs.check_outputs([output_file], force, common.inputs(model, video))
     timer = Stopwatch(device)
     models = ModelCache()
     tokens = common.encode(
@@ -121,6 +120,7 @@ def encode(
             f"{grid.tokens:,} tokens are more than the {context:,} positions of {grid.model.id}: to ask about them, "
             f"compress with --ratio {math.floor(1000 * context / grid.tokens) / 1000:g} or less, or encode fewer frames"
         )
+    common.report_times(timer.seconds)
     if json:
         output.result_json(
             {

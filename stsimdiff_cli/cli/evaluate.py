@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import common, options, output
+from . import common, options, output, stops
 
 if TYPE_CHECKING:
     from ..evaluation.run import Evaluator, Failure
@@ -136,8 +136,16 @@ def ask_all(
     total, done = len(by_video(samples)), evaluator.done(samples)
     if done:
         output.note(f"{done} of {total} {what} are done already.")
-    with output.progress(what, total) as update:
-        return evaluator.run(samples, update, on_failure)
+    try:
+        with output.progress(what, total) as update:
+            return evaluator.run(samples, update, on_failure)
+    except stops.Stopped:
+        output.note(
+            "The answers so far are kept. The same command goes on with the rest."
+            if evaluator.log.file is not None
+            else "Nothing was written. With -o, answers are kept, and the same command goes on."
+        )
+        raise
 
 
 def show_head(report: dict[str, Any], asked: str) -> None:
@@ -149,10 +157,11 @@ def show_head(report: dict[str, Any], asked: str) -> None:
 
 
 def show_tables(tables: Iterable[TextTable | None]) -> None:
-    """Print tables, each after an empty line."""
+    """Print tables, each after an empty line; one that is wider than the terminal in parts."""
     for table in filter(None, tables):
-        output.result("")
-        output.table(table.rows, table.header, table.title)
+        for part in table.fitted(output.stdout.width) if output.stdout.is_terminal else [table]:
+            output.result("")
+            output.table(part.rows, part.header, part.title)
 
 
 def _show(report: dict[str, Any], table: bool, json: bool) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import RequestError
+from . import output
 
 if TYPE_CHECKING:
     from ..records import FrameSize
@@ -270,4 +274,49 @@ ForceMany = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.", rich_help_panel=OUTPUT)]
+
+
+def _json(given: bool) -> bool:
+    """Whether JSON is wanted: --json may stand before the command as well."""
+    return given or output.mode.json
+
+
+Json = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="Print one JSON object instead of text; notes, warnings and errors are JSON on stderr.",
+        callback=_json,
+        rich_help_panel=OUTPUT,
+    ),
+]
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "--quiet", "-q", help="Print the result, warnings and errors only: no notes, no progress.",
+        rich_help_panel=OUTPUT,
+    ),
+]  # fmt: skip
+Verbose = Annotated[
+    bool,
+    typer.Option("--verbose", "-v", help="Print also what each step did, and its seconds.", rich_help_panel=OUTPUT),
+]
+
+
+def with_common(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with the options that every command has, which it need not know of."""
+
+    @functools.wraps(command)
+    def run(*, quiet: bool, verbose: bool, **arguments: Any) -> None:
+        output.talk(quiet, verbose)
+        command(**arguments)
+
+    signature = inspect.signature(command, eval_str=True)
+    added = {"quiet": Quiet, "verbose": Verbose}
+    common = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=kind)
+        for name, kind in added.items()
+    ]
+    run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *common])  # type: ignore[attr-defined]
+    run.__annotations__ = command.__annotations__ | added
+    return run

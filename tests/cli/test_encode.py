@@ -96,7 +96,7 @@ def test_frames_that_cannot_be_decoded_are_left_out(capsys, spoilt, tmp_path):
 
 def test_the_times_of_missing_frames_are_in_the_warning(capsys, spoilt, tmp_path):
     _, out, err = run(capsys, "encode", spoilt, "-o", tmp_path / "t", "--frames", 48, "--json")
-    assert "warning:" in err
+    assert "warning" in json.loads(err.splitlines()[-1])
     for second in json.loads(out)["missing_seconds"]:
         assert f"{second:.3f}" in err
 

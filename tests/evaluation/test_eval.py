@@ -429,4 +429,4 @@ def test_off_a_terminal_progress_is_lines(capsys, finished, data, monkeypatch):
 
     monkeypatch.setattr(output, "LOG_SECONDS", 0.0)
     code, _, err = evaluate(capsys, "longvideobench", "--data", data, *SMALL, "--limit", 2)
-    assert code == 0 and "0 of 1 videos" in err and "1 of 1 videos in 0." in err
+    assert code == 0 and "0 of 1 videos" in err and "1 of 1 videos, " in err and " left" in err
