@@ -34,9 +34,22 @@ app = typer.Typer(
 )
 
 
+#: Other names of options, which are taken silently: one thing may be called by its plural or its singular everywhere.
+_ALIASES = {
+    "encode": {"methods": "method"},
+    "compress": {"methods": "method", "ratios": "ratio", "question": "prompt"},
+    "ask": {"ratios": "ratio", "start": "from", "end": "to"},
+    "profile": {"method": "methods", "ratios": "ratio"},
+    "bench": {"method": "methods", "ratio": "ratios", "question": "questions", "rungs": "rung"},
+    "eval": {"method": "methods", "ratio": "ratios"},
+}
+
+
 def _add(command: Callable[..., None], name: str | None = None, bare: bool = False) -> None:
     """Add a command with the options that every command has. A `bare` one works without arguments."""
-    app.command(name, no_args_is_help=not bare)(options.with_common(command))
+    aliases = _ALIASES.get(name or command.__name__, {})
+    settings = {"token_normalize_func": lambda word: aliases.get(word, word)}
+    app.command(name, no_args_is_help=not bare, context_settings=settings)(options.with_common(command))
 
 
 _add(encode)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..models.inference.model_cache import ModelCache
     from ..models.loading.runtime import Runtime
     from ..pipeline import Context
-    from ..records import CompressedVideo, FrameSize, VideoTokens
+    from ..records import CompressedVideo, VideoTokens
     from ..storage.stretch import Stretch
 
 
@@ -39,6 +39,7 @@ def ask(
         ),
     ] = None,
     model: options.Model = None,
+    revision: options.Revision = None,
     frames: options.Frames = None,
     fps: options.Fps = None,
     min_pixels: options.MinPixels = None,
@@ -65,6 +66,7 @@ def ask(
         bool,
         typer.Option("--when", help="Show the times that each answer looked at most.", rich_help_panel=options.ANSWERS),
     ] = False,
+    decoder: options.Decoder = "auto",
     decode_workers: options.DecodeWorkers = None,
     inside: Annotated[
         str | None,
@@ -136,10 +138,14 @@ def ask(
     asker = _Asker(
         models=ModelCache() if several else NoModelCache(),
         model=model,
-        frames=frames,
-        fps=fps,
-        size=options.frame_size(min_pixels, max_pixels),
-        workers=decode_workers,
+        video=common.VideoOptions(
+            frames,
+            fps,
+            decoder=decoder,
+            workers=decode_workers,
+            size=options.frame_size(min_pixels, max_pixels),
+            revision=revision,
+        ),
         stretch=stretch,
         when=when,
         runtime=runtime,
@@ -198,10 +204,7 @@ class _Asker:
 
     models: ModelCache
     model: str | None
-    frames: int | None  # frames, fps, size and workers: only for a video
-    fps: float | None
-    size: FrameSize | None
-    workers: int | None
+    video: common.VideoOptions
     stretch: Stretch | None  # the part to ask about; None: everything
     when: bool  # whether times are shown
     runtime: Runtime
@@ -225,17 +228,7 @@ class _Asker:
             pipeline.check_length(self.given, self.model or EMBEDDED)
         timer = Stopwatch(self.runtime.device)
         context = Context(self.models, timer)
-        video = common.open_input(
-            file,
-            self.model,
-            self.frames,
-            self.fps,
-            self.runtime,
-            context,
-            workers=self.workers,
-            size=self.size,
-            stretch=self.stretch,
-        )
+        video = common.open_input(file, self.model, self.video, self.runtime, context, stretch=self.stretch)
         common.introduce(video.grid.model.id)
         conversation = self._conversation(file, video, context)
         _note_far_positions(conversation)
@@ -268,7 +261,8 @@ class _Asker:
                     "kept": alive[-1] if alive else len(conversation.index),
                     "inside": self.inside[0] if self.inside else None,
                     "answers": answers,
-                    "seconds": {**timer.seconds, "total": timer.total()},
+                    "seconds": timer.total(),
+                    "stage_seconds": timer.seconds,
                 }
             )
 
@@ -310,9 +304,10 @@ def _row(question: str, answer: Any) -> dict[str, Any]:
     return {
         "question": question,
         "answer": answer.text,
-        "tokens": answer.tokens,
+        "new_tokens": answer.tokens,
         "prompt_tokens": answer.prompt_tokens,
-        "seconds": answer.seconds,
+        "seconds": answer.seconds["answer"],
+        "first_token_seconds": answer.seconds["first_token"],
     }
 
 

@@ -58,7 +58,7 @@ def bench(
             rich_help_panel=options.METHOD,
         ),
     ] = "",
-    question: Annotated[
+    questions: Annotated[
         list[str] | None,
         typer.Option(
             help="Question about your own videos. May be repeated.", show_default=False, rich_help_panel=options.ANSWERS
@@ -148,9 +148,9 @@ def bench(
         check_plot(plot)
     if rung is None:
         _only_with_rung(pairs, choices)
-        task, samples = _questions(videos or [], question or [], clips, frames, seed)
+        task, samples = _questions(videos or [], questions or [], clips, frames, seed)
     else:
-        task, samples = _ladder(rung, bool(videos or question), (clips, frames, seed, pairs, choices))
+        task, samples = _ladder(rung, bool(videos or questions), (clips, frames, seed, pairs, choices))
     from ..evaluation.answering import Settings
     from ..evaluation.report import bench_report, bench_request
     from ..evaluation.run import Evaluator
@@ -160,7 +160,7 @@ def bench(
     from ..models.loading.runtime import Runtime
 
     settings = Settings(model or EMBEDDED, frames, max_new_tokens, Runtime(device, dtype))
-    request = bench_request(plan, settings, seed, question or (), videos or ())
+    request = bench_request(plan, settings, seed, questions or (), videos or ())
     if rung is not None:
         request |= task.request
     log = SamplesLog.in_file(unfinished, request, force) if unfinished else SamplesLog()
@@ -185,7 +185,7 @@ def _questions(videos: list[Path], questions: list[str], clips: int, frames: int
         from ..evaluation.tasks.rendered_clips import RenderedClips
 
         if questions:
-            raise RequestError("--question is about your own videos.", "Name a video, or leave out --question.")
+            raise RequestError("--questions is about your own videos.", "Name a video, or leave out --questions.")
         rendered = RenderedClips(clips, frames, seed)
         return rendered, rendered.load_samples()
     from ..evaluation.tasks.own_videos import OwnVideos
@@ -210,7 +210,7 @@ def _ladder(rung: str, own: bool, settings: tuple[int, int, int, bool, str | Non
     rungs = parse_rungs(rung)
     if own:
         raise RequestError(
-            "--rung is about rendered clips, not about your own videos.", "Leave out --rung, or VIDEO and --question."
+            "--rung is about rendered clips, not about your own videos.", "Leave out --rung, or VIDEO and --questions."
         )
     ladder = LadderClips(rungs, *settings)
     return ladder, ladder.load_samples()

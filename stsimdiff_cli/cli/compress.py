@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import archive, common, options, output, outputs
+from .inspect import kind_counts
 
 if TYPE_CHECKING:
     from ..ratio import Ratio
+    from ..records import CompressedVideo
     from ..storage.byte_budget import ByteBudget
 
 COUNTS = ("tokens", "kept", "candidates", "representatives", "events", "communities", "largest_community")
@@ -68,10 +70,14 @@ def compress(
         ),
     ] = None,
     model: options.Model = None,
+    revision: options.Revision = None,
     frames: options.Frames = None,
     fps: options.Fps = None,
+    start: options.Start = None,
+    end: options.End = None,
     min_pixels: options.MinPixels = None,
     max_pixels: options.MaxPixels = None,
+    decoder: options.Decoder = "auto",
     decode_workers: options.DecodeWorkers = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
@@ -111,6 +117,7 @@ def compress(
         check_question(prompt)
     many = archive.Many(executor, workers, devices, decoders, shard, attempts, timeout, retry_failed, checksum, force)
     pixels = options.frame_size(min_pixels, max_pixels)
+    asked = common.VideoOptions(frames, fps, start, end, decoder, decode_workers, pixels, revision)
     single = not archive.is_many(files, output_path)
     if single:
         many.check_one()
@@ -123,14 +130,15 @@ def compress(
     runtime = Runtime(device, dtype, attn, quantize)
     runtime.check()  # before a video is encoded
     if not single:
+        common.check_revision(model, revision)
         from ..archive.job import Job
 
         job = Job(
             options.new_folder(output_path),
             model,
-            None,
-            common.sampling_of(frames, fps, workers=decode_workers, size=pixels),
-            chosen=frames is not None or fps is not None or pixels is not None,
+            revision,
+            asked.sampling(),
+            chosen=asked.chosen,
             runtime=runtime,
             evidence=tuple(sorted(chosen.evidence)),
             method=chosen,
@@ -145,9 +153,7 @@ def compress(
     timer = context.timing(runtime)
     timer.step("read")
     evidence = sorted(chosen.evidence)
-    tokens = common.open_input(
-        file, model, frames, fps, runtime, context, workers=decode_workers, size=pixels, stay=True, evidence=evidence
-    )
+    tokens = common.open_input(file, model, asked, runtime, context, stay=True, evidence=evidence)
     if not isinstance(tokens, VideoTokens):
         raise RequestError(f"{file} is already compressed.", "Give the tokens file or the video.")
     fitted = pipeline.compress_to(
@@ -173,19 +179,26 @@ def compress(
                 "store": fitted.store or "auto",
                 **dict.fromkeys(COUNTS),
                 **counts,
-                "seconds": {**timer.seconds, "total": timer.total()},
+                "kept_by_kind": kind_counts(video.kind.numpy()),
+                "seconds": timer.total(),
+                "stage_seconds": timer.seconds,
                 "core_seconds": selection_seconds(timer.seconds),
                 "bytes": written,
             }
         )
         return
-    detail = "".join(
-        f", {counts[name]} {name}" for name in ("representatives", "events", "communities") if name in counts
-    )
     output.result(
-        f"{output_file}: kept {counts['kept']} of {counts['tokens']} tokens{detail}, "
+        f"{output_file}: kept {counts['kept']} of {counts['tokens']} tokens{_reasons(video)}, "
         f"{output.size(written)}, {timer.total():.1f} s"
     )
+
+
+def _reasons(video: CompressedVideo) -> str:
+    """Why the tokens were kept, and what they were chosen from, if the method says."""
+    if "communities" not in video.counts:
+        return ""
+    kept = ", ".join(f"{count} {name}" for name, count in kind_counts(video.kind.numpy()).items() if count)
+    return f" ({kept}) from {video.counts['candidates']} candidates in {video.counts['communities']} communities"
 
 
 def _amount(ratio: str | None, size: str | None, size_per_minute: str | None) -> Ratio | ByteBudget:

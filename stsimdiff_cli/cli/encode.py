@@ -63,8 +63,7 @@ def encode(
     at a time. Many videos (a folder, several files, a pattern, a list in .txt, .jsonl, .csv or .parquet) are written to
     a folder; the same command goes on where it was stopped.
     """
-    from ..errors import RequestError
-    from ..models import EMBEDDED, EMBEDDED_FOLDERS
+    from ..models import EMBEDDED
     from ..models.inference.model_cache import ModelCache
     from ..models.loading.runtime import Runtime
     from ..pipeline import Context
@@ -72,14 +71,11 @@ def encode(
     from ..storage.sinks import Destination
     from ..timing import Stopwatch
 
-    if revision is not None and (model in (None, *EMBEDDED_FOLDERS) or Path(str(model)).is_dir()):
-        raise RequestError(
-            "--revision works with Hub checkpoints only.", "Leave it out, or give a Hub id with --model."
-        )
+    common.check_revision(model, revision)
     wanted = _evidence(evidence, method)
     form = parse_store(store)
     size = options.frame_size(min_pixels, max_pixels)
-    sampling = common.sampling_of(frames, fps, start, end, decoder, decode_workers, size)
+    sampling = common.VideoOptions(frames, fps, start, end, decoder, decode_workers, size).sampling()
     runtime = Runtime(device, dtype, attn)
     many = archive.Many(executor, workers, devices, decoders, shard, attempts, timeout, retry_failed, checksum, force)
     if archive.is_many(videos, output_path):
@@ -128,14 +124,15 @@ def encode(
                 "model": grid.model.id,
                 "decoder": grid.source.decoder,
                 "grid": grid.shape,
-                "width": grid.width,
+                "token_width": grid.width,
                 "store": store,
                 "dtype": str(tokens.features.dtype).removeprefix("torch."),
                 "tokens": grid.tokens,
                 "evidence": sorted(tokens.evidence),
                 "slot_seconds": grid.seconds,
                 "missing_seconds": grid.source.missing_seconds,
-                "seconds": {**timer.seconds, "total": timer.total()},
+                "seconds": timer.total(),
+                "stage_seconds": timer.seconds,
                 "bytes": written,
             }
         )

@@ -45,7 +45,7 @@ def test_tokens_are_counted_over_the_grid(capsys, encoded):
 
 def test_every_step_is_timed(capsys, encoded):
     data, _ = encoded(capsys, "--frames", 5)
-    assert {"decode", "encode", "write", "total"} <= set(data["seconds"])
+    assert {"decode", "encode", "write"} <= set(data["stage_seconds"])
 
 
 def test_bytes_are_the_size_of_the_file(capsys, encoded):
