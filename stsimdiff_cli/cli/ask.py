@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import RequestError
-from . import common, options, output
+from . import common, completion, options, output
 
 #: What ends in one of these, without spaces, is meant as a file even if there is none.
 _SUFFIXES = (".safetensors", ".mp4", ".mkv", ".webm", ".mov", ".avi")
@@ -71,6 +71,7 @@ def ask(
     inside: Annotated[
         str | None,
         typer.Option(
+            autocompletion=completion.method,
             help="Method that prunes between the LLM's layers, e.g. fastv. All tokens enter the LLM.",
             rich_help_panel=options.METHOD,
         ),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import common, evaluate, options, output
+from . import common, completion, evaluate, options, output
 
 if TYPE_CHECKING:
     from ..evaluation.tasks.base import Sample
@@ -22,6 +22,7 @@ def bench(
     methods: Annotated[
         str | None,
         typer.Option(
+            autocompletion=completion.several(completion.method_name),
             help="Methods, separated by commas, e.g. all,fastv@inside. Default: all, those of packages included.",
             rich_help_panel=options.METHOD,
         ),
@@ -32,6 +33,7 @@ def bench(
     rung: Annotated[
         str | None,
         typer.Option(
+            autocompletion=completion.rung,
             help="Rungs of the ladder of clips, separated by commas, or all: still, pan, shake, noise, background, "
             "crowd, occluders, slow, long, several. Default: other clips, whose camera stands still.",
             show_default=False,

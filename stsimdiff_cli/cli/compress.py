@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import archive, common, options, output, outputs
+from . import archive, common, completion, options, output, outputs
 from .inspect import kind_counts
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def compress(
     method: Annotated[
         str,
         typer.Option(
+            autocompletion=completion.method,
             help="Method, with any parameters after a colon, e.g. st-simdiff:tau_diff=p95.",
             rich_help_panel=options.METHOD,
         ),

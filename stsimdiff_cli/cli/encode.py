@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from . import archive, common, options, output, outputs
+from . import archive, common, completion, options, output, outputs
 
 
 def encode(
@@ -29,6 +29,7 @@ def encode(
     evidence: Annotated[
         str,
         typer.Option(
+            autocompletion=completion.one_of(completion.EVIDENCE),
             help="Evidence to store for methods that need it: saliency, keys or saliency,keys. auto stores what "
             "--method needs.",
             rich_help_panel=options.METHOD,
@@ -37,7 +38,9 @@ def encode(
     method: Annotated[
         str | None,
         typer.Option(
-            help="Method that compress will use later. Only with --evidence auto.", rich_help_panel=options.METHOD
+            autocompletion=completion.method,
+            help="Method that compress will use later. Only with --evidence auto.",
+            rich_help_panel=options.METHOD,
         ),
     ] = None,
     decoder: options.Decoder = "auto",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import common, options, output, stops
+from . import common, completion, options, output, stops
 
 if TYPE_CHECKING:
     from ..evaluation.run import Evaluator, Failure
@@ -18,12 +18,18 @@ if TYPE_CHECKING:
 
 def evaluate(
     benchmark: Annotated[
-        str, typer.Argument(help="Benchmark: videomme, longvideobench or egoschema.", show_default=False)
+        str,
+        typer.Argument(
+            autocompletion=completion.benchmark,
+            help="Benchmark: videomme, longvideobench or egoschema.",
+            show_default=False,
+        ),
     ],
     data: Annotated[Path, typer.Option(help="Folder with the data, in a published layout.", show_default=False)],
     model: Annotated[
         str | None,
         typer.Option(
+            autocompletion=completion.model,
             help="Hub id or local folder of a checkpoint. Default: the embedded model tiny-choice.",
             rich_help_panel=options.MODEL,
             callback=options.named,
@@ -33,7 +39,9 @@ def evaluate(
     methods: Annotated[
         str,
         typer.Option(
-            help="Methods, separated by commas, as for bench. vanilla always runs.", rich_help_panel=options.METHOD
+            autocompletion=completion.several(completion.method_name),
+            help="Methods, separated by commas, as for bench. vanilla always runs.",
+            rich_help_panel=options.METHOD,
         ),
     ] = "st-simdiff",
     ratios: Annotated[

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import RequestError
-from . import output
+from . import completion, output
 
 if TYPE_CHECKING:
     from ..records import FrameSize
@@ -82,7 +82,12 @@ Fps = Annotated[
 Start = Annotated[float | None, typer.Option(help="Start of the part to use, in seconds.", rich_help_panel=FRAMES)]
 End = Annotated[float | None, typer.Option(help="End of the part to use, in seconds.", rich_help_panel=FRAMES)]
 Decoder = Annotated[
-    str, typer.Option(help="Video decoder: auto (pyav), pyav, decord or torchcodec.", rich_help_panel=FRAMES)
+    str,
+    typer.Option(
+        autocompletion=completion.one_of(completion.DECODERS),
+        help="Video decoder: auto (pyav), pyav, decord or torchcodec.",
+        rich_help_panel=FRAMES,
+    ),
 ]
 DecodeWorkers = Annotated[
     int | None,
@@ -115,6 +120,7 @@ MaxPixels = Annotated[
 Importance = Annotated[
     str | None,
     typer.Option(
+        autocompletion=completion.one_of(completion.IMPORTANCE),
         help="What ranks the candidates of st-simdiff: llm (the default), saliency or centrality.",
         rich_help_panel=METHOD,
     ),
@@ -122,6 +128,7 @@ Importance = Annotated[
 Model = Annotated[
     str | None,
     typer.Option(
+        autocompletion=completion.model,
         help="Hub id or local folder of a checkpoint. Default: the model that made the file; for a video, the "
         "embedded model.",
         rich_help_panel=MODEL,
@@ -131,6 +138,7 @@ Model = Annotated[
 VideoModel = Annotated[
     str | None,
     typer.Option(
+        autocompletion=completion.model,
         help="Hub id or local folder of a checkpoint. Default: the embedded model tiny.",
         rich_help_panel=MODEL,
         callback=named,
@@ -144,12 +152,16 @@ Revision = Annotated[
 ]
 Device = Annotated[
     str,
-    typer.Option(help="Where the model runs: auto (a GPU if there is one), cpu, cuda, cuda:1 or mps.",
-                 rich_help_panel=MODEL),
-]  # fmt: skip
+    typer.Option(
+        autocompletion=completion.one_of(completion.DEVICES),
+        help="Where the model runs: auto (a GPU if there is one), cpu, cuda, cuda:1 or mps.",
+        rich_help_panel=MODEL,
+    ),
+]
 Dtype = Annotated[
     str,
     typer.Option(
+        autocompletion=completion.one_of(completion.DTYPES),
         help="Precision: auto, float32, bfloat16 or float16. auto is float32 on a CPU and the checkpoint's own "
         "on a GPU.",
         rich_help_panel=MODEL,
@@ -158,6 +170,7 @@ Dtype = Annotated[
 Store = Annotated[
     str,
     typer.Option(
+        autocompletion=completion.one_of(completion.STORES),
         help="Form of the stored features: auto (as they come), float32, bfloat16, float16, int8, int4 or int3.",
         rich_help_panel=OUTPUT,
     ),
@@ -166,6 +179,7 @@ Attn = Annotated[
     str,
     typer.Option(
         "--attn",
+        autocompletion=completion.one_of(completion.ATTENTION),
         help="Attention implementation: auto (sdpa), sdpa, eager, flash_attention_2 or flash_attention_3.",
         rich_help_panel=MODEL,
     ),
@@ -173,6 +187,7 @@ Attn = Annotated[
 Quantize = Annotated[
     str | None,
     typer.Option(
+        autocompletion=completion.one_of(completion.QUANTIZE),
         help="Load the LLM with 4bit or 8bit weights. Needs stsimdiff[quantize].",
         rich_help_panel=MODEL,
     ),
@@ -197,6 +212,7 @@ Outputs = Annotated[
 Executor = Annotated[
     str | None,
     typer.Option(
+        autocompletion=completion.one_of(completion.EXECUTORS),
         help="Where the workers are: local (this machine, the default), or ray (the nodes of a Ray cluster). ray needs "
         "stsimdiff[ray].",
         show_default=False,

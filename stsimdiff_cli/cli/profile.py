@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ..models.loading.presets import PRESETS, find_preset
-from . import common, options, output, outputs
+from . import common, completion, options, output, outputs
 
 
 def profile(
@@ -26,7 +26,9 @@ def profile(
     methods: Annotated[
         str,
         typer.Option(
-            help="Methods, separated by commas. Savings are relative to vanilla.", rich_help_panel=options.METHOD
+            autocompletion=completion.several(completion.method_name),
+            help="Methods, separated by commas. Savings are relative to vanilla.",
+            rich_help_panel=options.METHOD,
         ),
     ] = "vanilla,st-simdiff",
     importance: options.Importance = None,
@@ -34,6 +36,7 @@ def profile(
     dummy_weights: Annotated[
         str | None,
         typer.Option(
+            autocompletion=completion.preset,
             help=f"Random weights of a published size instead of --model: {', '.join(PRESETS)}.",
             rich_help_panel=options.MODEL,
         ),

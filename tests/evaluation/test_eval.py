@@ -243,7 +243,7 @@ def test_missing_and_broken_videos_are_named_and_left_out(capsys, tmp_path):
     code, out, err = evaluate(capsys, "longvideobench", "--data", data, *SMALL, "-o", folder, "--json")
     text = " ".join(err.split())
     assert code == 1 and "2 of 4 videos could not be used" in text
-    assert "move0.mp4 does not exist. 2 questions are left out" in text and "warning: vanish0:" in text
+    assert "move0.mp4 does not exist. 2 questions are left out" in text and '{"warning": "vanish0:' in text
     report = json.loads(out)
     assert [failure["video"] for failure in report["failures"]] == ["move0", "vanish0"]
     assert (report["questions"], report["answered"], report["videos"]) == (8, 4, 2)
