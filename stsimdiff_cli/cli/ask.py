@@ -230,7 +230,8 @@ class _Asker:
         timer = Stopwatch(self.runtime.device)
         context = Context(self.models, timer)
         video = common.open_input(file, self.model, self.video, self.runtime, context, stretch=self.stretch)
-        common.introduce(video.grid.model.id)
+        source = video.grid.source
+        common.warn_of_toy(video.grid.model.id, source.name, source.width, source.height)
         conversation = self._conversation(file, video, context)
         _note_far_positions(conversation)
         if title:
@@ -363,6 +364,7 @@ def _warn_unknown_words(conversation: Conversation, question: str) -> None:
 
     words = ", ".join(repr(word) for word in unknown)
     output.warn(f"the model does not know {words}, so its answer may be meaningless.")
-    output.stderr.print("[cyan]hint:[/] it can answer questions such as:")
-    for example in EXAMPLES:
-        output.stderr.print(f"  {output.escape(example)}")
+    if output.first_time("questions that it can answer"):
+        output.aside("[cyan]hint:[/] it can answer questions such as:")
+        for example in EXAMPLES:
+            output.aside(f"  {output.escape(example)}")

@@ -17,20 +17,30 @@ if TYPE_CHECKING:
     from ..storage.stretch import Stretch
     from ..video import Sampling
 
-#: Whether the note about the embedded model has been printed.
-_introduced = False
+#: What to do about the embedded models, which know little of the world.
+_OTHERS = "For other videos choose a full model, e.g. --model Qwen/Qwen2.5-VL-7B-Instruct"
 
 
 def introduce(model: str) -> None:
     """Note once per run what the embedded models can be asked about. Other models need no note."""
-    global _introduced
     from ..models import EMBEDDED_FOLDERS
 
-    if model in EMBEDDED_FOLDERS and not _introduced:
-        _introduced = True
-        output.note(
-            f"the embedded model `{model}` understands only rendered clips of coloured shapes. "
-            "For other videos choose a full model, e.g. --model Qwen/Qwen2.5-VL-7B-Instruct"
+    if model in EMBEDDED_FOLDERS and output.first_time(model):
+        output.note(f"the embedded model `{model}` understands only rendered clips of coloured shapes. {_OTHERS}")
+
+
+def warn_of_toy(model: str, name: str, width: int, height: int) -> None:
+    """Warn once per run and video if an embedded model is used on a video (of width x height pixels) of another kind.
+
+    Its answers sound certain all the same.
+    """
+    from ..models import EMBEDDED_FOLDERS
+    from ..synthetic import looks_rendered
+
+    if model in EMBEDDED_FOLDERS and not looks_rendered(width, height) and output.first_time(f"{model} {name}"):
+        output.warn(
+            f"the embedded model `{model}` understands only rendered clips of coloured shapes, and {name} does not "
+            f"look like one: what it answers is made up. {_OTHERS}"
         )
 
 
@@ -118,12 +128,12 @@ def encode(
     from .. import pipeline
     from ..models import EMBEDDED
 
-    introduce(model or EMBEDDED)
     with output.progress("frames") as progress:
         context = replace(context, progress=progress, note=output.note)
         tokens = pipeline.encode_video(path, model or EMBEDDED, sampling, runtime, context=context, **options)
     report_source(tokens.grid.source)
     source, used = tokens.grid.source, tokens.grid.model
+    warn_of_toy(used.id, source.name, source.width, source.height)
     dtype = str(tokens.features.dtype).removeprefix("torch.")
     output.detail(
         f"{source.name}: {source.width} x {source.height}, {source.seconds:.2f} s, read by {source.decoder}; "

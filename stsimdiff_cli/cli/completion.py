@@ -31,7 +31,7 @@ def one_of(values: Iterable[str]) -> Callable[[str], list[str]]:
 
 
 def several(offer: Callable[[str], list[str]]) -> Callable[[str], list[str]]:
-    """Offers the last item of a list with commas."""
+    """Offers values after the last comma of a list."""
 
     def offer_last(incomplete: str) -> list[str]:
         before, comma, last = incomplete.rpartition(",")

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ..registry import printable, written
-from . import options, output
+from . import common, options, output
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 
@@ -33,6 +33,8 @@ def inspect(
     stored.check()
     for text in stored.notes:
         output.note(text)
+    source = stored.grid.source
+    common.warn_of_toy(stored.grid.model.id, source.name, source.width, source.height)
     names = {"bytes": "video_bytes", "seconds": "video_seconds", "frames": "video_frames"}
     data: dict[str, Any] = {
         "file": str(file),

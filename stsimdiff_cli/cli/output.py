@@ -38,12 +38,21 @@ class Mode:
 
 mode = Mode()
 _warnings: list[str] = []
+_said: set[str] = set()
 
 
 def begin(json: bool) -> None:
     """Start a run anew, before its options are read. With `json`, everything on stderr is JSON, one object a line."""
     mode.json, mode.quiet, mode.verbose = json, False, False
     _warnings.clear()
+    _said.clear()
+
+
+def first_time(what: str) -> bool:
+    """Whether this is asked for the first time in this run, for what is to be said once."""
+    new = what not in _said
+    _said.add(what)
+    return new
 
 
 def talk(quiet: bool, verbose: bool) -> None:
