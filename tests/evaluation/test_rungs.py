@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from stsimdiff_cli.cli import output
 from stsimdiff_cli.cli.app import main
@@ -290,7 +291,7 @@ def test_a_killed_bench_goes_on_and_ends_as_if_nothing_had_been(capsys, monkeypa
 
 def test_the_tables_are_shown_on_a_narrow_terminal(capsys, monkeypatch, written):
     report = json.loads((written / "r.json").read_text())
-    monkeypatch.setattr(output.stdout, "width", 80)
+    monkeypatch.setattr(output, "stdout", Console(force_terminal=True, width=80, color_system=None))
     monkeypatch.setattr(Evaluator, "run", lambda *_: [])
     monkeypatch.setattr("stsimdiff_cli.evaluation.rungs.report.rungs_report", lambda *_: report)
     code, out, _ = bench(capsys, *SMALL)
