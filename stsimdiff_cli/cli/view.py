@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import options, output
+from . import options, output, outputs
 
 if TYPE_CHECKING:
     from ..view.frames import SourceVideo
@@ -55,7 +55,6 @@ def view(
     Representatives are yellow, events red, tokens that are both orange; dropped cells are dimmed. A timeline shows the
     tokens kept per slot, the change from slot to slot, and the events.
     """
-    from ..storage.atomic import check_output
     from ..storage.reading import is_stored
     from ..storage.regular import check_file
     from ..view.token_map import read_token_map, same_video
@@ -66,7 +65,7 @@ def view(
         is_stored(path)
     if video:
         check_file(video)
-    check_output(output_file, force, read)
+    outputs.check_outputs([output_file], force, read)
     if kind != "page":
         from ..plotting import check_installed
 
@@ -83,7 +82,7 @@ def view(
 
     source = find_video(shown[0].grid.source, video, files[0])
     if source.path is not None:
-        check_output(output_file, force, [source.path])  # a video that was found, not named
+        outputs.check_outputs([output_file], force, [source.path])  # a video that was found, not named
     if source.note:
         output.note(source.note)
     _note_what_is_missing(shown)
@@ -142,8 +141,8 @@ def _picture(path: Path, shown: list[TokenMap], source: SourceVideo, chosen: Any
 def _clip(path: Path, shown: list[TokenMap], source: SourceVideo, chosen: Any) -> dict[str, Any]:  # noqa: ARG001
     from ..view.clip import save_clip
 
-    with output.frame_progress() as progress:
-        count = save_clip(path, shown[0], source.path, lambda done, total: progress("draw", done, total))
+    with output.progress("frames") as progress:
+        count = save_clip(path, shown[0], source.path, progress)
     return {"slots": list(range(shown[0].grid.shape[0])), "frames": count}
 
 
