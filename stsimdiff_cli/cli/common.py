@@ -63,11 +63,11 @@ def sampling_of(
     """The Sampling record that the options describe; RequestError if both `frames` and `fps` are given."""
     from ..errors import RequestError
     from ..records import FrameSize
-    from ..video import DEFAULT_FRAMES, Sampling
+    from ..video import Sampling
 
     if frames is not None and fps is not None:
         raise RequestError("--frames and --fps cannot be used together.", "Give one of them.")
-    return Sampling(frames or DEFAULT_FRAMES, fps, start, end, decoder, workers, size or FrameSize())
+    return Sampling(frames, fps, start, end, decoder, workers, size or FrameSize())
 
 
 def encode(

@@ -98,7 +98,9 @@ class Arguments:
             raise unknown_name(READERS.what, self.decoder, ["auto", *READERS])
         return Recipe(
             model=checkpoint.local,
-            sampling=Sampling(frames=self.frames, fps=self.fps, decoder=self.decoder, workers=self.decode_workers),
+            sampling=Sampling(
+                self.frames if self.fps is None else None, self.fps, decoder=self.decoder, workers=self.decode_workers
+            ),
             runtime=runtime,
             method=variant.method,
             ratio=parse_ratio(self.ratio),
