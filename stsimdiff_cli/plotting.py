@@ -144,7 +144,7 @@ def curve(
 
 def room_for(longest: int) -> float:
     """The fraction of a panel's width that names of `longest` letters (bold, 9 points) need after the last point."""
-    return min(0.5, 0.04 + 0.024 * longest)
+    return min(0.5, 0.09 + 0.024 * longest)
 
 
 def name_ends(axes: Any, ends: list[tuple[float, float, str, str]], left: bool = False) -> None:
