@@ -100,12 +100,12 @@ class VideoOptions:
         """The record of the video module; RequestError if both `frames` and `fps` are given."""
         from ..errors import RequestError
         from ..records import FrameSize
-        from ..video import DEFAULT_FRAMES, Sampling
+        from ..video import Sampling
 
         if self.frames is not None and self.fps is not None:
             raise RequestError("--frames and --fps cannot be used together.", "Give one of them.")
         size = self.size or FrameSize()
-        return Sampling(self.frames or DEFAULT_FRAMES, self.fps, self.start, self.end, self.decoder, self.workers, size)
+        return Sampling(self.frames, self.fps, self.start, self.end, self.decoder, self.workers, size)
 
     def check_unused(self, path: Path) -> None:
         """RequestError if something is asked for that the tokens in this file cannot give any more."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,18 @@ def same_video(first: TokenMap, second: TokenMap) -> None:
             f"{first.name} and {second.name} have different grids: {_sides(one)} and {_sides(two)}.",
             "Compress the same tokens file twice.",
         )
+
+
+def with_one_change(shown: Sequence[TokenMap]) -> list[TokenMap]:
+    """Files of the same video, of which those that lack the change signal get that of another, if one model made both.
+
+    The signal is one of the tokens before any was dropped, so it is the same for all.
+    """
+    known = {each.grid.model.fingerprint: each.change for each in shown if each.change is not None}
+    return [
+        replace(each, change=each.change if each.change is not None else known.get(each.grid.model.fingerprint))
+        for each in shown
+    ]
 
 
 def _sides(grid: TokenGrid) -> str:

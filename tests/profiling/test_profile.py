@@ -125,6 +125,19 @@ def test_pictures_hold_any_number_of_methods_and_none(profiled, tmp_path):
         assert (tmp_path / f"{number}.svg").read_bytes().startswith(b"<?xml")
 
 
+def test_bars_of_stages_are_the_medians_at_the_most_frames(profiled):
+    rows = json.loads(profiled[2])["rows"]
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    most = {row["method"]: row["seconds"] for row in rows if row["frames"] == 4}
+    bars = plot.stage_bars(rows, methods)
+    assert list(bars) == ["decode", "encode", "select", "importance", "prefill", "answer"]
+    for number, method in enumerate(methods):
+        for stage, seconds in bars.items():
+            assert seconds[number] == (most[method][stage]["median"] if most[method][stage] else 0)
+        total = most[method]["cold"]
+        assert total["min"] * 0.5 < sum(seconds[number] for seconds in bars.values()) < total["max"] * 1.5
+
+
 def test_a_caption_names_machine_model_and_ratio(profiled):
     measured = json.loads(profiled[2])
     text = plot.caption(measured).replace("\n", " ")
