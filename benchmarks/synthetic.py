@@ -221,7 +221,7 @@ def write_readme(folder: Path, title: str, config: str, split: str, files: str) 
         f"  - split: {split}",
         f'    path: "{files}"',
     ]
-    text = [f"# {title}", "", "Rendered clips of coloured shapes with questions; written by benchmarks/synthetic.py."]
+    text = [f"# {title}", "", "Rendered clips of coloured objects with questions; written by benchmarks/synthetic.py."]
     (folder / "README.md").write_text("\n".join([*header, "---", "", *text, ""]), encoding="utf-8")
 
 

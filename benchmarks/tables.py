@@ -20,7 +20,7 @@ from stsimdiff_cli.evaluation.tables import tables
 from stsimdiff_cli.evaluation.text_table import TextTable
 
 sys.path.append(str(Path(__file__).parents[1]))
-from benchmarks import archive_tables, decide, pace, when_tables
+from benchmarks import archive_tables, decide, pace, positions, when_tables
 from benchmarks.bits import tables as bits
 from benchmarks.real import tables as real
 
@@ -53,7 +53,11 @@ def tables_of(report: dict[str, Any]) -> list[TextTable]:
     kind = next((one for one in KINDS if one.reads(report)), None)
     if kind is not None:
         return kind.tables(report)
-    return [*tables(report), *(decide.tables(report) if report["format"] == RUNGS else ())]
+    return [
+        *([positions.table(report)] if positions.has_positions(report) else []),
+        *tables(report),
+        *(decide.tables(report) if report["format"] == RUNGS else ()),
+    ]
 
 
 def main() -> None:

@@ -13,10 +13,11 @@ and what it got). This module imports nothing heavy, so that the header of a fil
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from enum import IntFlag
 from typing import TYPE_CHECKING, Annotated, Any
 
+from .registry import printable
 from .token_features import DenseFeatures, TokenFeatures, describe
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class TensorRecord:
-    """A record that holds tensors: it equals only itself, and prints shapes instead of numbers."""
+    """A record that holds tensors: it equals only itself, and its `repr` has shapes instead of numbers."""
 
     def __repr__(self) -> str:
         texts = (f"{item.name}={_text(getattr(self, item.name))}" for item in fields(self))  # type: ignore[arg-type]
@@ -93,6 +94,11 @@ class FrameSize:
     max_pixels: int | None = None
     processor: bool = False  # the bounds of the checkpoint's own files hold, instead of its authors' rule for videos
 
+    @property
+    def stated(self) -> dict[str, Any]:
+        """What the user stated, as JSON values; {} for nothing."""
+        return {name: value for name, value in asdict(self).items() if value not in (None, False)}
+
 
 @dataclass(frozen=True)
 class Sizing:
@@ -111,6 +117,7 @@ class FrameStream:
     chunks: Iterable[Frames]
     period: float | None = None  # seconds of video for each frame, where so many were spread evenly over it
     size: FrameSize = FrameSize()
+    sized_for: int | None = None  # frames of the whole, of which these are a part and have the size; None: `count`
 
 
 # --- the tokens of a video ------------------------------------------------------------------------------------------
@@ -165,7 +172,7 @@ class ArchiveMark:
 RECEIVED, FROM_CLS = "received", "cls"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TokenGrid:
     """Everything that is known about a video's tokens except the tokens themselves."""
 
@@ -185,6 +192,14 @@ class TokenGrid:
         t, h, w = self.shape
         return t * h * w
 
+    def __repr__(self) -> str:
+        return f"TokenGrid({' x '.join(map(str, self.shape))}, {self.model.id}, {self.source.name})"
+
+    def __str__(self) -> str:
+        slots, rows, columns = self.shape
+        form = f"{slots} slots of {rows} x {columns}, width {self.width}"
+        return f"{self.tokens} tokens of {printable(self.source.name)} ({form}) by {printable(self.model.id)}"
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class VideoTokens(TensorRecord):
@@ -194,13 +209,19 @@ class VideoTokens(TensorRecord):
     features: TokenFeatures  # (T, H, W, D)
     evidence: dict[str, TokenFeatures] = field(default_factory=dict)  # saliency (T, H, W), keys (T, H, W, heads, K)
     deepstack: TokenFeatures | None = None  # (T, H, W, K, D) where the family has it: see Embeddings
+    past: Tensor | None = None  # (P, H, W, D): features of the slots before the first, if these are a part of a video
 
     def __post_init__(self) -> None:
         _check_shape("features", self.features, *self.grid.shape, self.grid.width)
+        if self.past is not None:
+            _check_shape("past features", self.past, None, *self.grid.shape[1:], self.grid.width)
         if self.deepstack is not None:
             _check_shape("deepstack features", self.deepstack, *self.grid.shape, None, self.grid.width)
         for name, values in self.evidence.items():
             _check_shape(name, values, *self.grid.shape, *[None] * (len(values.shape) - 3))
+
+    def __str__(self) -> str:
+        return str(self.grid)
 
     @classmethod
     def of(cls, grid: TokenGrid, tensors: dict[str, Tensor]) -> VideoTokens:
@@ -229,15 +250,16 @@ class VideoTokens(TensorRecord):
         """The same tokens, delivered on another device."""
         deepstack = None if self.deepstack is None else self.deepstack.to(device)
         evidence = {name: values.to(device) for name, values in self.evidence.items()}
-        return VideoTokens(self.grid, self.features.to(device), evidence, deepstack)
+        past = None if self.past is None else self.past.to(device)
+        return VideoTokens(self.grid, self.features.to(device), evidence, deepstack, past)
 
     def in_memory(self, *, features: bool = True) -> VideoTokens:
         """The same tokens in memory; with `features=False` only the evidence is read."""
         evidence = {name: values.in_memory() for name, values in self.evidence.items()}
         if not features:
-            return VideoTokens(self.grid, self.features, evidence, self.deepstack)
+            return replace(self, evidence=evidence)
         deepstack = None if self.deepstack is None else self.deepstack.in_memory()
-        return VideoTokens(self.grid, self.features.in_memory(), evidence, deepstack)
+        return replace(self, features=self.features.in_memory(), evidence=evidence, deepstack=deepstack)
 
 
 # --- the tokens that are kept ---------------------------------------------------------------------------------------
@@ -308,6 +330,9 @@ class CompressedVideo(TensorRecord):
         _check_shape("features", self.features, kept, self.grid.width)
         if self.deepstack is not None:
             _check_shape("deepstack features", self.deepstack, kept, None, self.grid.width)
+
+    def __str__(self) -> str:
+        return f"{len(self.index)} of {self.grid}, kept by {self.method['name']} at ratio {self.method['ratio']}"
 
     @property
     def embeddings(self) -> Embeddings:
@@ -383,9 +408,7 @@ def _text(value: Any) -> str:
     """A field of a record in a few words."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{name}: {_text(item)}" for name, item in value.items()) + "}"
-    if isinstance(value, TokenGrid):
-        return f"TokenGrid({' x '.join(map(str, value.shape))}, {value.model.id}, {value.source.name})"
-    if hasattr(value, "shape"):
+    if hasattr(value, "shape") and not isinstance(value, TokenGrid):
         return describe(value)
     if isinstance(value, tuple) and len(value) > 4:
         return f"({value[0]!r}, ... {len(value)} values)"

@@ -19,7 +19,7 @@ from stsimdiff_cli.models.families import open_family
 from stsimdiff_cli.models.families.base import Family
 from stsimdiff_cli.models.loading import weights as loading
 from stsimdiff_cli.video.decoding import Decoding
-from tests.support.checkpoints import CHECKPOINTS
+from tests.support.checkpoints import CHECKPOINTS, HYBRIDS
 from tests.support.skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401  hooks
 
 #: Fixtures that take more than five seconds to make, and with them every test that may be the first to ask for one.
@@ -42,6 +42,12 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 @pytest.fixture(scope="session")
 def family(checkpoint: Path) -> Family:
     return open_family(str(checkpoint))
+
+
+@pytest.fixture(scope="session", params=sorted(set(CHECKPOINTS) - HYBRIDS))
+def attentive(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Family:
+    """Each family in turn whose LLM has attention weights in all layers, so that tokens can be pruned between them."""
+    return open_family(str(CHECKPOINTS[request.param](tmp_path_factory.mktemp(request.param))))
 
 
 @pytest.fixture

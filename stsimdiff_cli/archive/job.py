@@ -22,7 +22,7 @@ from ..pipeline import CHUNK, Context, compress_to, encode_frames
 from ..ratio import ALL, Ratio
 from ..records import ArchiveMark, FrameStream, VideoTokens
 from ..storage.byte_budget import ByteBudget
-from ..storage.reading import StoredVideo, is_stored
+from ..storage.reading import is_stored, open_stored
 from ..storage.sinks import Destination
 from ..storage.stores import AnyPath, is_url, local_copy, to_write
 from ..storage.writing import save_compressed
@@ -154,7 +154,7 @@ class Performer:
             raise RequestError(f"There is no file {item.path!r}.", "Check the list.")
         tokens: VideoTokens
         if path is not None and job.method is not None and is_stored(path):
-            stored = StoredVideo(path)
+            stored = open_stored(path)
             if stored.compressed and not item.sure:
                 return {"status": SKIPPED, "error_message": "is already compressed"}
             if job.chosen or item.start is not None or item.end is not None:
@@ -240,7 +240,7 @@ def _probe(item: Item, timer: _Stages) -> dict[str, Any]:
         return {"status": SUCCESS, "duration": item.size / _BYTES_A_SECOND}
     path = Path(item.path)
     if is_stored(path):
-        return {"status": SUCCESS, "duration": StoredVideo(path).grid.source.seconds}
+        return {"status": SUCCESS, "duration": open_stored(path).grid.source.seconds}
     container, stream = open_video(path)
     with container:
         if container.format.name.endswith("_pipe") and not item.sure:

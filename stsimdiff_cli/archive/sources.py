@@ -12,6 +12,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from ..errors import RequestError
+from ..storage.segment_index import is_segments
 from ..storage.stores import AnyPath, StorePath, any_path, is_url
 from .lists import LISTS, read_list
 
@@ -40,11 +41,14 @@ class Found:
 
 
 def is_many(texts: list[str]) -> bool:
-    """Whether the sources of a command are more than one file: a folder, a list, a pattern, or several of anything."""
+    """Whether the sources of a command are more than one file: a folder, a list, a pattern, or several of anything.
+
+    A folder of segments is one video.
+    """
     if len(texts) != 1 or is_url(texts[0]):
         return True
     path = Path(texts[0])
-    return path.is_dir() or _is_list(path) or _is_pattern(texts[0])
+    return (path.is_dir() and not is_segments(path)) or _is_list(path) or _is_pattern(texts[0])
 
 
 def find(texts: Iterable[str], out: AnyPath | None, stored: bool) -> list[Found]:
@@ -140,6 +144,8 @@ def _in_folder(folder: Path, out: AnyPath | None, stored: bool) -> Iterator[Foun
         if place is None or place in entered:
             continue
         entered.add(place)
+        if is_segments(current):
+            raise RequestError(f"{current} is a folder of segments, which is one video.", "Name it by itself.")
         try:
             entries = sorted(os.scandir(current), key=lambda entry: entry.name)
         except OSError as error:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,17 +13,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import RequestError
-from . import common, options, output
+from . import common, completion, options, output
 
+#: Questions that are asked together.
+Group = Sequence[str]
 #: What ends in one of these, without spaces, is meant as a file even if there is none.
 _SUFFIXES = (".safetensors", ".mp4", ".mkv", ".webm", ".mov", ".avi")
 
 if TYPE_CHECKING:
-    from ..models.inference.conversation import Conversation
+    from ..models.inference.conversation import Answer, Conversation
     from ..models.inference.model_cache import ModelCache
     from ..models.loading.runtime import Runtime
     from ..pipeline import Context
-    from ..records import CompressedVideo, FrameSize, VideoTokens
+    from ..records import CompressedVideo, VideoTokens
     from ..storage.stretch import Stretch
 
 
@@ -39,6 +42,7 @@ def ask(
         ),
     ] = None,
     model: options.Model = None,
+    revision: options.Revision = None,
     frames: options.Frames = None,
     fps: options.Fps = None,
     min_pixels: options.MinPixels = None,
@@ -65,10 +69,12 @@ def ask(
         bool,
         typer.Option("--when", help="Show the times that each answer looked at most.", rich_help_panel=options.ANSWERS),
     ] = False,
+    decoder: options.Decoder = "auto",
     decode_workers: options.DecodeWorkers = None,
     inside: Annotated[
         str | None,
         typer.Option(
+            autocompletion=completion.method,
             help="Method that prunes between the LLM's layers, e.g. fastv. All tokens enter the LLM.",
             rich_help_panel=options.METHOD,
         ),
@@ -80,6 +86,14 @@ def ask(
             rich_help_panel=options.METHOD,
         ),
     ] = None,
+    positions: Annotated[
+        str,
+        typer.Option(
+            help="How kept tokens are numbered: original; slots, without the slots of which nothing is kept; or "
+            "packed, like text. The last two only to see what they cost.",
+            rich_help_panel=options.ANSWERS,
+        ),
+    ] = "original",
     max_new_tokens: options.MaxNewTokens = 128,
     temperature: Annotated[
         float,
@@ -98,26 +112,31 @@ def ask(
 ) -> None:
     """Answer questions about one or more videos.
 
-    The kept tokens of a file enter the LLM once, and every question continues from there. The LLM is loaded once for
+    The kept tokens of a file enter the LLM once, and every question continues from there. Questions of the command
+    line are answered together, and so are those from stdin with --json or several files. The LLM is loaded once for
     all files. The vision encoder is loaded only for a video. With --from and --to, only that part enters, and only its
     features are read. For a folder, the result is JSON, one line for every file.
     """
     from ..models.inference.model_cache import ModelCache, NoModelCache
     from ..models.loading.runtime import Runtime
-    from ..models.question import check_generation, check_question
+    from ..models.question import ORIGINAL, check_generation, check_positions, check_question
     from ..storage.stretch import parse_stretch
 
     check_generation(max_new_tokens, temperature, seed)
+    if check_positions(positions) != ORIGINAL and inside:
+        raise RequestError("--positions and --inside cannot be used together.", "Leave out one of them.")
     if (inside is None) != (ratio is None):
         raise RequestError("--inside and --ratio must be given together.", "Write e.g. --inside fastv --ratio 0.3")
     stretch = parse_stretch(start, end)
     if stretch is not None and inside is not None:
         raise RequestError("--inside works on whole videos.", "Leave out --inside, or --from and --to.")
+    if when and positions != ORIGINAL:
+        raise RequestError("--when works with original positions.", "Leave out --when or --positions.")
     if when and inside is not None:
         raise RequestError("--when works with tokens that stay in all layers.", "Leave out --inside, or --when.")
     files = _leading_files(file, questions or [])
     asked = (questions or [])[len(files) - 1 :]
-    lines = any(path.is_dir() for path in files)
+    lines = any(_is_many(path) for path in files)
     if lines:
         files, json = _with_contents(files), True
     several = len(files) > 1
@@ -136,14 +155,19 @@ def ask(
     asker = _Asker(
         models=ModelCache() if several else NoModelCache(),
         model=model,
-        frames=frames,
-        fps=fps,
-        size=options.frame_size(min_pixels, max_pixels),
-        workers=decode_workers,
+        video=common.VideoOptions(
+            frames,
+            fps,
+            decoder=decoder,
+            workers=decode_workers,
+            size=options.frame_size(min_pixels, max_pixels),
+            revision=revision,
+        ),
         stretch=stretch,
         when=when,
         runtime=runtime,
         inside=(inside, ratio) if inside and ratio else None,
+        positions=positions,
         generation={"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed},
         json=json,
         given=tuple(asked),
@@ -151,7 +175,9 @@ def ask(
     if interactive:
         asker.ask_about(file, _typed_questions(), announce=False)
         return
-    given = list(_given_questions(asked)) if several else _given_questions(asked)  # stdin can be read only once
+    given = _given_questions(asked)
+    if several or json:  # stdin can be read only once
+        given = [[question for group in given for question in group]]
     announce = len(asked) != 1 or asked == ["-"]
     if lines:
         common.each(files, lambda path: asker.write_line(path, given))
@@ -176,7 +202,7 @@ def _with_contents(paths: list[Path]) -> list[Path]:
 
     files: list[Path] = []
     for path in paths:
-        if not path.is_dir():
+        if not _is_many(path):
             files.append(path)
             continue
         below = [Path(file.path) for file in find([str(path)], None, stored=True)]
@@ -184,6 +210,13 @@ def _with_contents(paths: list[Path]) -> list[Path]:
     if not files:
         raise RequestError(f"There is nothing to ask about in {paths[0]}.", "Name a folder of compressed files.")
     return files
+
+
+def _is_many(path: Path) -> bool:
+    """Whether this is a folder of files, not of segments, which are one video."""
+    from ..storage.segment_index import is_segments
+
+    return path.is_dir() and not is_segments(path)
 
 
 def _names_a_file(text: str) -> bool:
@@ -198,20 +231,18 @@ class _Asker:
 
     models: ModelCache
     model: str | None
-    frames: int | None  # frames, fps, size and workers: only for a video
-    fps: float | None
-    size: FrameSize | None
-    workers: int | None
+    video: common.VideoOptions
     stretch: Stretch | None  # the part to ask about; None: everything
     when: bool  # whether times are shown
     runtime: Runtime
     inside: tuple[str, str] | None  # method that prunes inside the LLM, and its ratio
+    positions: str
     generation: dict[str, Any]  # keyword arguments of Conversation.ask
     json: bool
     given: tuple[str, ...]  # the questions on the command line
 
-    def ask_about(self, file: Path, questions: Iterable[str], announce: bool, title: bool = False) -> None:
-        """Ask every question about a file and print the answers.
+    def ask_about(self, file: Path, questions: Iterable[Group], announce: bool, title: bool = False) -> None:
+        """Ask every question about a file and print the answers; those of a group are asked together.
 
         `announce` prints each question before its answer, `title` the file's name before all of them (to stderr).
         """
@@ -225,38 +256,19 @@ class _Asker:
             pipeline.check_length(self.given, self.model or EMBEDDED)
         timer = Stopwatch(self.runtime.device)
         context = Context(self.models, timer)
-        video = common.open_input(
-            file,
-            self.model,
-            self.frames,
-            self.fps,
-            self.runtime,
-            context,
-            workers=self.workers,
-            size=self.size,
-            stretch=self.stretch,
-        )
-        common.introduce(video.grid.model.id)
+        video = common.open_input(file, self.model, self.video, self.runtime, context, stretch=self.stretch)
+        source = video.grid.source
+        common.warn_of_toy(video.grid.model.id, source.name, source.width, source.height)
         conversation = self._conversation(file, video, context)
         _note_far_positions(conversation)
-        if title and not self.json:
-            output.stderr.print(f"[bold]{output.escape(str(file))}[/]")
-        answers = []
-        for question in questions:
-            _warn_unknown_words(conversation, question)
-            if announce and not self.json:
-                output.stderr.print(f"[bold]? {output.escape(question)}[/]")
-            on_text = None if self.json else output.stream
-            answer = conversation.ask(question, **self.generation, on_text=on_text)
-            if not self.json:
-                output.result("")
-            answers.append(_row(question, answer))
-            if self.when:
-                self._show_when(answer.slots, video.grid.seconds, answers[-1])
-            if conversation.alive_per_layer:
-                answers[-1]["live"] = conversation.alive_per_layer
+        if title:
+            output.aside(f"[bold]{output.escape(str(file))}[/]")
+        answered: list[tuple[str, Answer]] = []
+        for group in questions:
+            answered += self._answered(conversation, group, announce)
+        common.report_times(timer.seconds)
         if self.json:
-            alive = conversation.alive_per_layer
+            alive = answered[-1][1].alive_per_layer if answered else ()
             output.result_json(
                 {
                     "file": str(file),
@@ -266,20 +278,58 @@ class _Asker:
                     "to": self.stretch.end if self.stretch else None,
                     "kept": alive[-1] if alive else len(conversation.index),
                     "inside": self.inside[0] if self.inside else None,
-                    "answers": answers,
-                    "seconds": {**timer.seconds, "total": timer.total()},
+                    "answers": [self._row(*pair, video.grid.seconds) for pair in answered],
+                    "seconds": timer.total(),
+                    "stage_seconds": timer.seconds,
                 }
             )
 
-    def _show_when(self, shares: tuple[float, ...], seconds: tuple[float, ...], row: dict[str, Any]) -> None:
-        """Add the times that an answer looked at to its row, or show them."""
-        from .timeline import highest, timeline
+    def _answered(self, conversation: Conversation, group: Group, announce: bool) -> list[tuple[str, Answer]]:
+        """The questions of a group with their answers, printed unless the result is JSON.
 
-        row["when"] = highest(shares, seconds)
-        if shares and not self.json:
-            output.stderr.print(f"[dim]{timeline(shares, seconds)}[/]")
+        A question by itself is answered piece by piece.
+        """
 
-    def write_line(self, file: Path, questions: Iterable[str]) -> None:
+        def introduce(question: str) -> None:
+            _warn_unknown_words(conversation, question)
+            if announce:
+                output.aside(f"[bold]? {output.escape(question)}[/]")
+
+        alone = len(group) == 1 and not self.json
+        if alone:
+            introduce(group[0])
+        answers = conversation.ask_all(group, **self.generation, on_text=output.stream if alone else None)
+        for question, answer in zip(group, answers, strict=True):
+            if not alone:
+                introduce(question)
+            if not self.json:
+                output.result("" if alone else answer.text)
+                self._show_when(answer, conversation.grid.seconds)
+        return list(zip(group, answers, strict=True))
+
+    def _show_when(self, answer: Answer, seconds: tuple[float, ...]) -> None:
+        """Show the times that an answer looked at, if they are wanted."""
+        from .timeline import timeline
+
+        if self.when and answer.slots:
+            output.aside(f"[dim]{timeline(answer.slots, seconds)}[/]")
+
+    def _row(self, question: str, answer: Answer, seconds: tuple[float, ...]) -> dict[str, Any]:
+        """An answer as JSON."""
+        from .timeline import highest
+
+        return {
+            "question": question,
+            "answer": answer.text,
+            "new_tokens": answer.tokens,
+            "prompt_tokens": answer.prompt_tokens,
+            "seconds": answer.seconds["answer"],
+            "first_token_seconds": answer.seconds["first_token"],
+            **({"when": highest(answer.slots, seconds)} if self.when else {}),
+            **({"live": answer.alive_per_layer} if answer.alive_per_layer else {}),
+        }
+
+    def write_line(self, file: Path, questions: Iterable[Group]) -> None:
         """Ask every question about a file of many, and print the answers as one line, or why there are none."""
         from .boundary import as_sentence
 
@@ -302,37 +352,29 @@ class _Asker:
             method, ratio = self.inside
             return pipeline.converse_inside(video, ratio, method, self.runtime, model=self.model, context=context)
         kept = pipeline.all_tokens(video) if isinstance(video, VideoTokens) else video
-        return pipeline.converse(kept, self.runtime, model=self.model, attention=self.when, context=context)
+        return pipeline.converse(
+            kept, self.runtime, model=self.model, attention=self.when, positions=self.positions, context=context
+        )
 
 
-def _row(question: str, answer: Any) -> dict[str, Any]:
-    return {
-        "question": question,
-        "answer": answer.text,
-        "tokens": answer.tokens,
-        "prompt_tokens": answer.prompt_tokens,
-        "seconds": answer.seconds,
-    }
-
-
-def _given_questions(questions: list[str]) -> Iterator[str]:
-    """The questions on the command line; `-` stands for the lines of stdin."""
-    for question in questions:
-        if question == "-":
+def _given_questions(questions: list[str]) -> Iterable[Group]:
+    """The questions on the command line; `-` stands for the lines of stdin, each answered when it comes."""
+    for stdin, some in itertools.groupby(questions, lambda question: question == "-"):
+        if stdin:
             yield from _lines()
         else:
-            yield question
+            yield list(some)
 
 
-def _typed_questions() -> Iterator[str]:
+def _typed_questions() -> Iterator[Group]:
     """Questions typed at a prompt, until Ctrl-D."""
     output.note("type a question and press Enter; Ctrl-D ends.")
-    yield from _lines(lambda: output.stderr.print("[bold]?[/] ", end=""))
-    output.stderr.print()
+    yield from _lines(lambda: output.aside("[bold]?[/] ", end=""))
+    output.aside("")
 
 
-def _lines(prompt: Callable[[], None] = lambda: None) -> Iterator[str]:
-    """The lines of stdin without the empty ones; RequestError for one that is not text."""
+def _lines(prompt: Callable[[], None] = lambda: None) -> Iterator[Group]:
+    """The lines of stdin without the empty ones, one by one; RequestError for one that is not text."""
     from ..models.question import LONGEST, check_question
 
     while True:
@@ -344,7 +386,7 @@ def _lines(prompt: Callable[[], None] = lambda: None) -> Iterator[str]:
         if not line:
             return
         if line.strip():
-            yield check_question(line.strip())
+            yield [check_question(line.strip())]
 
 
 def _note_far_positions(conversation: Conversation) -> None:
@@ -366,6 +408,7 @@ def _warn_unknown_words(conversation: Conversation, question: str) -> None:
 
     words = ", ".join(repr(word) for word in unknown)
     output.warn(f"the model does not know {words}, so its answer may be meaningless.")
-    output.stderr.print("[cyan]hint:[/] it can answer questions such as:")
-    for example in EXAMPLES:
-        output.stderr.print(f"  {output.escape(example)}")
+    if output.first_time("questions that it can answer"):
+        output.aside("[cyan]hint:[/] it can answer questions such as:")
+        for example in EXAMPLES:
+            output.aside(f"  {output.escape(example)}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import common, evaluate, options, output
+from . import common, completion, evaluate, options, output
 
 if TYPE_CHECKING:
     from ..evaluation.tasks.base import Sample
@@ -22,6 +22,7 @@ def bench(
     methods: Annotated[
         str | None,
         typer.Option(
+            autocompletion=completion.several(completion.method_name),
             help="Methods, separated by commas, e.g. all,fastv@inside. Default: all, those of packages included.",
             rich_help_panel=options.METHOD,
         ),
@@ -32,6 +33,7 @@ def bench(
     rung: Annotated[
         str | None,
         typer.Option(
+            autocompletion=completion.rung,
             help="Rungs of the ladder of clips, separated by commas, or all: still, pan, shake, noise, background, "
             "crowd, occluders, slow, long, several. Default: other clips, whose camera stands still.",
             show_default=False,
@@ -44,6 +46,8 @@ def bench(
     frames: Annotated[
         int, typer.Option(min=1, help="Number of frames per clip or video.", rich_help_panel=options.FRAMES)
     ] = 32,
+    min_pixels: options.MinPixels = None,
+    max_pixels: options.MaxPixels = None,
     seed: Annotated[
         int, typer.Option(min=0, help="Random seed of the clips and of the intervals.", rich_help_panel=options.FRAMES)
     ] = 0,
@@ -58,7 +62,7 @@ def bench(
             rich_help_panel=options.METHOD,
         ),
     ] = "",
-    question: Annotated[
+    questions: Annotated[
         list[str] | None,
         typer.Option(
             help="Question about your own videos. May be repeated.", show_default=False, rich_help_panel=options.ANSWERS
@@ -130,7 +134,8 @@ def bench(
     reversed frames, one frame, no video.
 
     METHOD@question measures importance with each question instead of the general prompt. METHOD@inside gives the LLM
-    all tokens with every question and prunes between its layers.
+    all tokens with every question and prunes between its layers. METHOD@slots and METHOD@packed number the kept tokens
+    as --positions of ask does.
     """
     from ..evaluation.plan import make_plan
     from ..models.question import check_generation
@@ -138,6 +143,7 @@ def bench(
 
     plan = make_plan(methods, ratios, ablation, sweep)
     check_generation(max_new_tokens, seed=seed)
+    size = options.frame_size(min_pixels, max_pixels)
     unfinished = output_file and output_file.with_name(output_file.name + ".partial")
     read = common.inputs(model, *(videos or []))
     check_outputs((output_file, plot, markdown), force, read)
@@ -148,9 +154,9 @@ def bench(
         check_plot(plot)
     if rung is None:
         _only_with_rung(pairs, choices)
-        task, samples = _questions(videos or [], question or [], clips, frames, seed)
+        task, samples = _questions(videos or [], questions or [], clips, frames, seed)
     else:
-        task, samples = _ladder(rung, bool(videos or question), (clips, frames, seed, pairs, choices))
+        task, samples = _ladder(rung, bool(videos or questions), (clips, frames, seed, pairs, choices))
     from ..evaluation.answering import Settings
     from ..evaluation.report import bench_report, bench_request
     from ..evaluation.run import Evaluator
@@ -158,9 +164,10 @@ def bench(
     from ..evaluation.samples_log import SamplesLog
     from ..models import EMBEDDED
     from ..models.loading.runtime import Runtime
+    from ..records import FrameSize
 
-    settings = Settings(model or EMBEDDED, frames, max_new_tokens, Runtime(device, dtype))
-    request = bench_request(plan, settings, seed, question or (), videos or ())
+    settings = Settings(model or EMBEDDED, frames, max_new_tokens, Runtime(device, dtype), size=size or FrameSize())
+    request = bench_request(plan, settings, seed, questions or (), videos or ())
     if rung is not None:
         request |= task.request
     log = SamplesLog.in_file(unfinished, request, force) if unfinished else SamplesLog()
@@ -185,7 +192,7 @@ def _questions(videos: list[Path], questions: list[str], clips: int, frames: int
         from ..evaluation.tasks.rendered_clips import RenderedClips
 
         if questions:
-            raise RequestError("--question is about your own videos.", "Name a video, or leave out --question.")
+            raise RequestError("--questions is about your own videos.", "Name a video, or leave out --questions.")
         rendered = RenderedClips(clips, frames, seed)
         return rendered, rendered.load_samples()
     from ..evaluation.tasks.own_videos import OwnVideos
@@ -210,7 +217,7 @@ def _ladder(rung: str, own: bool, settings: tuple[int, int, int, bool, str | Non
     rungs = parse_rungs(rung)
     if own:
         raise RequestError(
-            "--rung is about rendered clips, not about your own videos.", "Leave out --rung, or VIDEO and --question."
+            "--rung is about rendered clips, not about your own videos.", "Leave out --rung, or VIDEO and --questions."
         )
     ladder = LadderClips(rungs, *settings)
     return ladder, ladder.load_samples()
@@ -231,10 +238,7 @@ def _show(report: dict[str, Any], markdown: Path | None, json: bool) -> None:
         asked = f"{report['clips']} clips of {report['frames']} frames, {report['asked']} questions,"
         evaluate.show_head(report, f"{asked} seed {report['seed']};")
         output.result(LEGEND)
-        width = output.stdout.width
-        for part in (part for table in rung_tables(report, details=False) for part in table.fitted(width)):
-            output.result(f"\n{part.title}")  # by itself: a table of few rungs is too narrow for it
-            output.table(part.rows, part.header)
+        evaluate.show_tables(rung_tables(report, details=False))
         return
     what = "clips" if report["blind"] is not None else "videos"
     asked = (

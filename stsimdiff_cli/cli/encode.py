@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from . import archive, common, options, output
+from . import archive, common, completion, options, output, outputs, segments
 
 
 def encode(
@@ -29,6 +29,7 @@ def encode(
     evidence: Annotated[
         str,
         typer.Option(
+            autocompletion=completion.one_of(completion.EVIDENCE),
             help="Evidence to store for methods that need it: saliency, keys or saliency,keys. auto stores what "
             "--method needs.",
             rich_help_panel=options.METHOD,
@@ -37,7 +38,9 @@ def encode(
     method: Annotated[
         str | None,
         typer.Option(
-            help="Method that compress will use later. Only with --evidence auto.", rich_help_panel=options.METHOD
+            autocompletion=completion.method,
+            help="Method that compress will use later. Only with --evidence auto.",
+            rich_help_panel=options.METHOD,
         ),
     ] = None,
     decoder: options.Decoder = "auto",
@@ -54,6 +57,15 @@ def encode(
     timeout: options.Timeout = None,
     retry_failed: options.RetryFailed = False,
     checksum: options.Checksum = False,
+    append: options.Append = False,
+    growing: Annotated[
+        bool,
+        typer.Option(
+            "--growing",
+            help="The video is still being written: leave what may change for the next --append.",
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = False,
     force: options.ForceMany = False,
     json: options.Json = False,
 ) -> None:
@@ -61,28 +73,34 @@ def encode(
 
     Only the chosen frames are read, only the vision side of the model is loaded, and only a few frames are in memory
     at a time. Many videos (a folder, several files, a pattern, a list in .txt, .jsonl, .csv or .parquet) are written to
-    a folder; the same command goes on where it was stopped.
+    a folder; the same command goes on where it was stopped. With --append, one long video is written to a folder of
+    segments, whether it is still being written or the command was stopped.
     """
     from ..errors import RequestError
     from ..models import EMBEDDED
     from ..models.inference.model_cache import ModelCache
     from ..models.loading.runtime import Runtime
     from ..pipeline import Context
-    from ..storage.atomic import check_output
     from ..storage.packing import parse_store
     from ..storage.sinks import Destination
     from ..timing import Stopwatch
 
-    if revision is not None and (model in (None, EMBEDDED) or Path(str(model)).is_dir()):
-        raise RequestError(
-            "--revision works with Hub checkpoints only.", "Leave it out, or give a Hub id with --model."
-        )
+    common.check_revision(model, revision)
     wanted = _evidence(evidence, method)
     form = parse_store(store)
     size = options.frame_size(min_pixels, max_pixels)
-    sampling = common.sampling_of(frames, fps, start, end, decoder, decode_workers, size)
+    sampling = common.VideoOptions(frames, fps, start, end, decoder, decode_workers, size).sampling()
     runtime = Runtime(device, dtype, attn)
     many = archive.Many(executor, workers, devices, decoders, shard, attempts, timeout, retry_failed, checksum, force)
+    if growing and not append:
+        raise RequestError("--growing works with --append only.", "Add --append, or leave it out.")
+    if append:
+        many.check_one()
+        segments.encode(
+            videos, output_path, force, json, model=model, sampling=sampling, runtime=runtime, revision=revision,
+            evidence=wanted, store=form, growing=growing,
+        )  # fmt: skip
+        return
     if archive.is_many(videos, output_path):
         from ..archive.job import Job
 
@@ -100,7 +118,7 @@ def encode(
         return
     many.check_one()
     (video,), output_file = map(Path, videos), options.new_file(output_path)
-    check_output(output_file, force, common.inputs(model, video))
+    outputs.check_outputs([output_file], force, common.inputs(model, video))
     timer = Stopwatch(device)
     models = ModelCache()
     tokens = common.encode(
@@ -121,6 +139,7 @@ def encode(
             f"{grid.tokens:,} tokens are more than the {context:,} positions of {grid.model.id}: to ask about them, "
             f"compress with --ratio {math.floor(1000 * context / grid.tokens) / 1000:g} or less, or encode fewer frames"
         )
+    common.report_times(timer.seconds)
     if json:
         output.result_json(
             {
@@ -128,14 +147,15 @@ def encode(
                 "model": grid.model.id,
                 "decoder": grid.source.decoder,
                 "grid": grid.shape,
-                "width": grid.width,
+                "token_width": grid.width,
                 "store": store,
                 "dtype": str(tokens.features.dtype).removeprefix("torch."),
                 "tokens": grid.tokens,
                 "evidence": sorted(tokens.evidence),
                 "slot_seconds": grid.seconds,
                 "missing_seconds": grid.source.missing_seconds,
-                "seconds": {**timer.seconds, "total": timer.total()},
+                "seconds": timer.total(),
+                "stage_seconds": timer.seconds,
                 "bytes": written,
             }
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import common, options, output
+from . import common, completion, options, output, stops
 
 if TYPE_CHECKING:
     from ..evaluation.run import Evaluator, Failure
@@ -18,12 +18,18 @@ if TYPE_CHECKING:
 
 def evaluate(
     benchmark: Annotated[
-        str, typer.Argument(help="Benchmark: videomme, longvideobench or egoschema.", show_default=False)
+        str,
+        typer.Argument(
+            autocompletion=completion.benchmark,
+            help="Benchmark: videomme, longvideobench or egoschema.",
+            show_default=False,
+        ),
     ],
     data: Annotated[Path, typer.Option(help="Folder with the data, in a published layout.", show_default=False)],
     model: Annotated[
         str | None,
         typer.Option(
+            autocompletion=completion.model,
             help="Hub id or local folder of a checkpoint. Default: the embedded model tiny.",
             rich_help_panel=options.MODEL,
             callback=options.named,
@@ -33,7 +39,9 @@ def evaluate(
     methods: Annotated[
         str,
         typer.Option(
-            help="Methods, separated by commas, as for bench. vanilla always runs.", rich_help_panel=options.METHOD
+            autocompletion=completion.several(completion.method_name),
+            help="Methods, separated by commas, as for bench. vanilla always runs.",
+            rich_help_panel=options.METHOD,
         ),
     ] = "st-simdiff",
     ratios: Annotated[
@@ -43,6 +51,8 @@ def evaluate(
         int, typer.Option(min=1, help="Number of frames per video.", rich_help_panel=options.FRAMES)
     ] = 64,
     decode_workers: options.DecodeWorkers = None,
+    min_pixels: options.MinPixels = None,
+    max_pixels: options.MaxPixels = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Ask only this many questions, the first ones.")] = None,
     subtitles: Annotated[
         bool, typer.Option("--subtitles", help="Add subtitles to the prompt (videomme only).")
@@ -86,6 +96,7 @@ def evaluate(
     task = TASKS.load(benchmark)
     plan = make_plan(methods, ratios)
     check_quantize(quantize)
+    size = options.frame_size(min_pixels, max_pixels)
     samples = task.load_samples(data, subtitles=subtitles)[:limit]
     if output_folder is None and any(sample.answer is None for sample in samples):
         from ..errors import RequestError
@@ -101,9 +112,18 @@ def evaluate(
     from ..evaluation.samples_log import SamplesLog
     from ..models import EMBEDDED
     from ..models.loading.runtime import Runtime
+    from ..records import FrameSize
 
     runtime = Runtime(device, dtype, attn, quantize)
-    settings = Settings(model or EMBEDDED, frames, task.max_new_tokens, runtime, revision, decode_workers)
+    settings = Settings(
+        model or EMBEDDED,
+        frames,
+        task.max_new_tokens,
+        runtime,
+        revision,
+        decode_workers,
+        size or FrameSize(),
+    )
     request = eval_request(task, settings, subtitles)
     log = SamplesLog.in_folder(output_folder, request, force) if output_folder else SamplesLog()
     log.check(samples)
@@ -136,8 +156,16 @@ def ask_all(
     total, done = len(by_video(samples)), evaluator.done(samples)
     if done:
         output.note(f"{done} of {total} {what} are done already.")
-    with output.progress(what, total) as update:
-        return evaluator.run(samples, update, on_failure)
+    try:
+        with output.progress(what, total) as update:
+            return evaluator.run(samples, update, on_failure)
+    except stops.Stopped:
+        output.note(
+            "The answers so far are kept. The same command goes on with the rest."
+            if evaluator.log.file is not None
+            else "Nothing was written. With -o, answers are kept, and the same command goes on."
+        )
+        raise
 
 
 def show_head(report: dict[str, Any], asked: str) -> None:
@@ -149,10 +177,11 @@ def show_head(report: dict[str, Any], asked: str) -> None:
 
 
 def show_tables(tables: Iterable[TextTable | None]) -> None:
-    """Print tables, each after an empty line."""
+    """Print tables, each after an empty line; one that is wider than the terminal in parts."""
     for table in filter(None, tables):
-        output.result("")
-        output.table(table.rows, table.header, table.title)
+        for part in table.fitted(output.stdout.width) if output.stdout.is_terminal else [table]:
+            output.result("")
+            output.table(part.rows, part.header, part.title)
 
 
 def _show(report: dict[str, Any], table: bool, json: bool) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ..models.loading.presets import PRESETS, find_preset
-from . import common, options, output
+from . import common, completion, options, output, outputs
 
 
 def profile(
@@ -22,11 +22,15 @@ def profile(
         str, typer.Option(help="Numbers of frames, separated by commas.", rich_help_panel=options.FRAMES)
     ] = "32,64,96,128",
     decode_workers: options.DecodeWorkers = None,
+    min_pixels: options.MinPixels = None,
+    max_pixels: options.MaxPixels = None,
     ratio: Annotated[str, typer.Option(help="Fraction of tokens to keep.", rich_help_panel=options.METHOD)] = "0.3",
     methods: Annotated[
         str,
         typer.Option(
-            help="Methods, separated by commas. Savings are relative to vanilla.", rich_help_panel=options.METHOD
+            autocompletion=completion.several(completion.method_name),
+            help="Methods, separated by commas. Savings are relative to vanilla.",
+            rich_help_panel=options.METHOD,
         ),
     ] = "vanilla,st-simdiff",
     importance: options.Importance = None,
@@ -34,6 +38,7 @@ def profile(
     dummy_weights: Annotated[
         str | None,
         typer.Option(
+            autocompletion=completion.preset,
             help=f"Random weights of a published size instead of --model: {', '.join(PRESETS)}.",
             rich_help_panel=options.MODEL,
         ),
@@ -86,12 +91,13 @@ def profile(
     """
     from ..models.question import check_generation
     from ..profiling.request import parse_frames, parse_methods
-    from ..storage.atomic import check_outputs, temporary_folder
+    from ..storage.atomic import temporary_folder
 
     counts, specs = parse_frames(frames), parse_methods(methods, importance)
+    size = options.frame_size(min_pixels, max_pixels)
     check_generation(max_new_tokens)
     _check(ratio, video, model, dummy_weights)
-    check_outputs((output_file, plot, trace), force, common.inputs(model, video))
+    outputs.check_outputs((output_file, plot, trace), force, common.inputs(model, video))
     if plot:
         from ..plotting import check_plot
 
@@ -100,6 +106,7 @@ def profile(
     from ..models.loading.runtime import Runtime
     from ..profiling import report
     from ..profiling.job import Job
+    from ..records import FrameSize
 
     runtime = Runtime(device, dtype, attn)
     runtime.check()  # before a clip is rendered
@@ -124,13 +131,14 @@ def profile(
                 questions=questions,
                 workers=decode_workers,
                 trace=trace is not None,
+                size=size or FrameSize(),
             )
             for count in counts
             for spec in specs
         ]
-        with output.stderr.status("") as status:
+        with output.waiting("measuring") as show:
             measured = report.profile(
-                jobs, lambda n, job: status.update(f"{n + 1} of {len(jobs)}: {job.method}, {job.frames} frames")
+                jobs, lambda n, job: show(f"{n + 1} of {len(jobs)}: {job.method}, {job.frames} frames")
             )
     if trace:
         from ..profiling.trace import save_trace
@@ -147,11 +155,11 @@ def profile(
         from ..profiling.plot import save_plot
 
         save_plot(plot, measured)
+    _warn(measured)
     if json:
         output.result_json(measured)
     else:
         _show(measured)
-    _warn(measured)
     if any(row["error"] for row in measured["rows"]):
         raise typer.Exit(1)
 
@@ -183,7 +191,7 @@ def _write_clip(folder: Path, frames: int) -> Path:
     from ..profiling.clip import write_default_clip
 
     path = folder / "made.mp4"
-    with output.stderr.status("writing a clip"):
+    with output.waiting("writing a clip"):
         write_default_clip(path, frames)
     return path
 

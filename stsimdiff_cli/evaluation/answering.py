@@ -12,7 +12,8 @@ from .. import pipeline
 from ..models.inference.conversation import Answer, Conversation
 from ..models.inference.model_cache import ModelCache
 from ..models.loading.runtime import Runtime
-from ..records import CompressedVideo, VideoTokens
+from ..models.question import ORIGINAL
+from ..records import CompressedVideo, FrameSize, VideoTokens
 from ..timing import Stopwatch
 from .variants import INSIDE, QUESTION, Variant
 
@@ -27,15 +28,15 @@ class Settings:
     runtime: Runtime = Runtime()
     revision: str | None = None
     workers: int | None = None  # that decode a video; no answer depends on it
+    size: FrameSize = FrameSize()
 
 
 @dataclass(frozen=True)
 class Answers:
     """Answers to some prompts about one video, from the same kept tokens.
 
-    `video` holds these tokens; None if tokens are pruned inside the LLM: then `live` has for every prompt how many are
-    alive after each layer. Seconds: "select" the tokens, "prefill" them,
-    and for every prompt the whole "answer"; loading is left out.
+    `video` holds these tokens; None if tokens are pruned inside the LLM. Seconds: "select" the tokens and "prefill"
+    them; loading is left out.
     """
 
     kept: int
@@ -43,7 +44,6 @@ class Answers:
     video: CompressedVideo | None = None
     select: float = 0.0
     prefill: float = 0.0
-    live: Sequence[list[int]] = ()
 
 
 #: Answers to a video's questions by `fingerprint`, so that equal tokens are asked once.
@@ -78,16 +78,18 @@ class Answerer:
             context = self.context()
             method, runtime = variant.method, self.settings.runtime
             video = pipeline.compress_tokens(tokens, ratio, method, runtime, prompt=prompt, context=context)
-            answers = self.answer(video, [prompts[i] for i in numbers], known)
+            answers = self.answer(video, [prompts[i] for i in numbers], known, variant.positions)
             yield numbers, replace(answers, video=video, select=working(context.timer))
 
-    def answer(self, video: CompressedVideo, prompts: Sequence[str], known: Known | None = None) -> Answers:
+    def answer(
+        self, video: CompressedVideo, prompts: Sequence[str], known: Known | None = None, positions: str = ORIGINAL
+    ) -> Answers:
         """Prefill what was kept and answer every prompt, unless the answers are `known`."""
-        key = b"" if known is None else fingerprint(video, prompts)
+        key = b"" if known is None else fingerprint(video, [positions, *prompts])
         if known is not None and key in known:
             return known[key]
         context = self.context()
-        conversation = pipeline.converse(video, self.settings.runtime, context=context)
+        conversation = pipeline.converse(video, self.settings.runtime, positions=positions, context=context)
         answers = Answers(len(video.index), self._ask(conversation, prompts), video, prefill=working(context.timer))
         if known is not None:
             known[key] = answers
@@ -101,11 +103,8 @@ class Answerer:
         conversation = pipeline.converse_inside(
             tokens, ratio, variant.method, self.settings.runtime, context=self.context()
         )
-        answers, live = [], []
-        for prompt in prompts:
-            answers += self._ask(conversation, [prompt])
-            live.append(list(conversation.alive_per_layer))
-        return Answers(live[-1][-1], answers, live=live)
+        answers = self._ask(conversation, prompts)
+        return Answers(answers[-1].alive_per_layer[-1], answers)
 
     def without_video(self, tokens: VideoTokens, prompts: Sequence[str]) -> Answers:
         """Answers to the prompts without any visual token."""
@@ -123,12 +122,12 @@ class Answerer:
         return replace(self.answer(nothing, prompts), video=None)
 
     def _ask(self, conversation: Conversation, prompts: Sequence[str]) -> list[Answer]:
-        return [conversation.ask(prompt, max_new_tokens=self.settings.max_new_tokens) for prompt in prompts]
+        return conversation.ask_all(prompts, max_new_tokens=self.settings.max_new_tokens)
 
 
-def fingerprint(video: CompressedVideo, prompts: Sequence[str]) -> bytes:
-    """Equal for equal tokens of one video and equal prompts."""
-    digest = hashlib.sha256(repr(list(prompts)).encode())
+def fingerprint(video: CompressedVideo, words: Sequence[str]) -> bytes:
+    """Equal for equal tokens of one video and equal words: what is asked, and how."""
+    digest = hashlib.sha256(repr(list(words)).encode())
     for tensor in (video.index, video.features.tensor()):
         digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
     return digest.digest()

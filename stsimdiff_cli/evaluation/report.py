@@ -47,6 +47,7 @@ def bench_request(
         "questions": list(questions),
         "videos": [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in videos],
         "cells": [list(cell) for cell in plan.cells()],
+        **settings.size.stated,
     }
 
 
@@ -67,6 +68,7 @@ def eval_request(task: Benchmark, settings: Settings, subtitles: bool) -> Json:
         "dtype": settings.runtime.dtype,
         "attention": settings.runtime.attention,
         "quantize": settings.runtime.quantize,
+        **settings.size.stated,
     }
 
 

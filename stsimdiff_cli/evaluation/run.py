@@ -68,9 +68,9 @@ class Evaluator:
         failures = []
         videos = by_video(samples)
         for count, (name, asked) in enumerate(videos.items()):
-            on_video(count)
             if not self.missing(asked):
                 continue
+            on_video(count)
             try:
                 self.log.add(self.ask(asked))
             except VideoError as error:
@@ -97,9 +97,9 @@ class Evaluator:
                     more["event_recall"] = event_recall(changes, answers.video.index)
                 seconds = {"encode": encode, "select": answers.select, "prefill": answers.prefill}
                 for number, answer in zip(numbers, answers.answers, strict=True):
-                    seconds = {**seconds, "answer": answer.seconds["answer"]}
-                    if answers.live:
-                        more["live"] = answers.live[numbers.index(number)]
+                    seconds = {**seconds, "answer": answer.seconds["share"]}
+                    if answer.alive_per_layer:
+                        more["live"] = list(answer.alive_per_layer)
                     responses.append(self._response(cell, asked[number], answer.text, seconds=seconds, **more))
         return responses
 

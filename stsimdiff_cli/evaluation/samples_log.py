@@ -31,7 +31,8 @@ class Response:
 
     `raw` is what the model said and `parsed` what it is scored by: words, or the letter that was extracted; where there
     is none, a guess or nothing, as the benchmark has it. `right` is null without a known answer. kept and tokens count
-    visual tokens; seconds are those of "encode", "select" and "prefill" (of the whole video) and of the "answer".
+    visual tokens; seconds are those of "encode", "select" and "prefill" (of the whole video) and of the "answer": its
+    share, where several questions were asked together.
     coverage and event_recall: see fidelity.py; null inside the LLM, event_recall also if nothing changes. live: visual
     tokens alive after each layer, inside the LLM only.
     """

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ..errors import RequestError
 from ..methods.base import Method
 from ..methods.spec import FILE, parse_method, spelled
+from ..models.question import ORIGINAL, PACKED, SLOTS
 
 #: The method that others are compared with, and the one without compression.
 REFERENCE, BASELINE = "st-simdiff", "vanilla"
@@ -14,11 +15,15 @@ REFERENCE, BASELINE = "st-simdiff", "vanilla"
 QUESTION = "question"
 #: After a method: all tokens enter the LLM with every question, and the method prunes between its layers.
 INSIDE = "inside"
+_FORMS = (QUESTION, INSIDE, FILE, SLOTS, PACKED)
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A method with its parameters, and its form: "" for one file for all questions, or QUESTION, or INSIDE."""
+    """A method with its parameters, and its form.
+
+    "" for one file for all questions, SLOTS or PACKED for one whose tokens are numbered otherwise, QUESTION or INSIDE.
+    """
 
     method: Method
     form: str = ""
@@ -28,11 +33,19 @@ class Variant:
         """The shortest text that means this variant, e.g. `st-simdiff:layer=2@question`."""
         return spelled(self.method) + f"@{self.form}" * bool(self.form)
 
+    @property
+    def positions(self) -> str:
+        """How kept tokens are numbered: see POSITIONS."""
+        return self.form if self.form in (SLOTS, PACKED) else ORIGINAL
+
 
 def parse_variant(spec: str) -> Variant:
-    """Read `method:parameter=value,...`, which may end in `@question`, `@inside` or, as in tables, `@file`."""
+    """Read `method:parameter=value,...`, which may end in a form after an @.
+
+    `@question`, `@inside`, `@slots`, `@packed` or, as in tables, `@file`.
+    """
     text, at, form = (part.strip() for part in spec.partition("@"))
-    if at and form not in (QUESTION, INSIDE, FILE):
+    if at and form not in _FORMS:
         raise RequestError(f"{spec}: there is no form named {form!r}.", f"Write {text}@{QUESTION} or {text}@{INSIDE}")
     method = parse_method(text)
     if form == QUESTION and "llm" not in method.needs:

@@ -7,7 +7,8 @@ channels. Nodes are flat positions t H W + h W + w.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -49,18 +50,23 @@ def stride_of(span: int) -> int:
     return max(1, span // 2)
 
 
-def edge_weights(features: TokenFeatures, slots: int | None = None, far: int = 0) -> Edges:
+def edge_weights(features: TokenFeatures, slots: int | None = None, far: int = 0, past: Tensor | None = None) -> Edges:
     """Cosine of every spatial and temporal pair of neighbours (Eq. 1 to 3) in `features` (T, H, W, D).
 
-    With `far`, also of tokens and those of their cells so many slots later. One pass over chunks of `slots` slots
+    With `far`, also of tokens and those of their cells so many slots later. The slots `past` (P, H, W, D) come before
+    the first, and count as slots: T is then P more. One pass over chunks of `slots` slots
     (default: `features.chunk_rows`); of those before, memory holds the last one, and those where a far edge begins that
     has not ended. StsimdiffError with the position if a feature is NaN or infinite.
     """
     count, rows, columns = features.shape[:3]
+    chunks = features.chunks(slots)
+    if past is not None:
+        count += len(past)
+        chunks = chain([(0, past)], ((len(past) + begin, chunk) for begin, chunk in chunks))
     parts, previous = [], None
     ends = [torch.empty((0, rows, columns), dtype=torch.float64, device=features.device)]  # products of far edges
     begun: dict[int, Tensor] = {}  # the slots (H, W, D) where they begin
-    for begin, chunk in features.chunks(slots):
+    for begin, chunk in chunks:
         kernel = kernels.choose(chunk, math.prod(features.shape))
         products = kernel.products(chunk, previous)
         if not bool(torch.isfinite(products[..., 0]).all()):
@@ -88,6 +94,14 @@ def edge_weights(features: TokenFeatures, slots: int | None = None, far: int = 0
         far=(distant * inverse[start]).mul(inverse[start + far]).float(),
         span=far,
     )
+
+
+def without_first(edges: Edges, slots: int) -> Edges:
+    """The edges between the slots after the first `slots`, without far ones."""
+    if not slots:
+        return edges
+    parts = {name: getattr(edges, name)[slots:] for name in ("right", "down", "later", "norm")}
+    return replace(edges, **parts, far=edges.far[:0])
 
 
 def strong_edges(edges: Edges, tau_sim: float, spatial: bool = True, temporal: bool = True) -> tuple[Tensor, Tensor]:

@@ -4,11 +4,11 @@
         --tasks videomme,longvideobench_val_v,egoschema_subset --batch_size 1
 
 A video is encoded and compressed once for all its questions and kept in the cache (video_cache.py), which the processes
-of `accelerate launch` share. A question is asked in the same way as by `stsimdiff ask`.
+of `accelerate launch` share. Questions are asked in the same way as by `stsimdiff ask`, `batch_size` at a time.
 
-lmms-eval splits --model_args at commas: write `+` between the parameters of a method,
-`method=st-simdiff:tau_sim=0.7+layer=2`, or put quotes around it. `@question` and `@inside` after the method mean the
-same as in `stsimdiff bench`.
+lmms-eval splits --model_args at commas: write `+` between the parameters of a method or the options of a model,
+`method=st-simdiff:tau_sim=0.7+layer=2` or `model=OWNER/NAME:pool=average+times=off`, or put quotes around them.
+`@question` and `@inside` after the method mean the same as in `stsimdiff bench`.
 """
 
 from __future__ import annotations
@@ -67,6 +67,7 @@ class StSimDiffModel(lmms):
 
         parsed = Arguments.parse(arguments)
         self._warned: set[str] = set()
+        self._batch_size = parsed.batch_size
         self._variant = parsed.variant()
         self._recipe = parsed.recipe(self._variant, self._join(parsed.device))
         self._cache: VideoCache = VideoCache(parsed.cache_dir, int(parsed.cache_gb * GB), warn=_warn)
@@ -111,8 +112,8 @@ class StSimDiffModel(lmms):
 
     @property
     def batch_size(self) -> int:
-        """Always 1."""
-        return 1
+        """How many questions about a video are asked together."""
+        return self._batch_size
 
     def generate_until(self, requests: list[Any]) -> list[str]:
         """The answers, in the order of the requests. Questions about the same video are asked together."""
@@ -164,12 +165,25 @@ class StSimDiffModel(lmms):
     def _answered(self, video: Path, questions: list[Question]) -> Iterator[tuple[Question, str]]:
         try:
             converse = self._conversations(video)
-            for question in questions:
-                settings = self._settings(question)
-                answer = converse(question.text).ask(question.text, **settings).text
-                yield question, cut(answer, question.generation.get("until"))
+            for some in self._batches(questions):
+                texts = [question.text for question in some]
+                answers = converse(texts[0]).ask_all(texts, **self._settings(some[0]))
+                for question, answer in zip(some, answers, strict=True):
+                    yield question, cut(answer.text, question.generation.get("until"))
         except StsimdiffError as error:
             raise type(error)(_sentence(error)) from None  # lmms-eval prints no hints
+
+    def _batches(self, questions: Iterable[Question]) -> Iterator[list[Question]]:
+        """Questions that can be asked together, `batch_size` at most: they have the same tokens and settings."""
+        from ..evaluation.variants import QUESTION
+
+        alike: dict[str, list[Question]] = {}
+        for question in questions:
+            own = question.text if self._variant.form == QUESTION else ""
+            alike.setdefault(repr((own, self._settings(question))), []).append(question)
+        for some in alike.values():
+            for begin in range(0, len(some), self._batch_size):
+                yield some[begin : begin + self._batch_size]
 
     def _conversations(self, video: Path) -> Callable[[str], Conversation]:
         """A function from a question to the conversation in which to ask it."""
@@ -195,7 +209,8 @@ class StSimDiffModel(lmms):
                 tokens, recipe.ratio, recipe.method, recipe.runtime, context=context
             )
         else:
-            conversation = pipeline.converse(self._cache.video(video, recipe, context), recipe.runtime, context=context)
+            kept = self._cache.video(video, recipe, context)
+            conversation = pipeline.converse(kept, recipe.runtime, positions=self._variant.positions, context=context)
         return lambda _: conversation
 
     def _settings(self, question: Question) -> dict[str, Any]:

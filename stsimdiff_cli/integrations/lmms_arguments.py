@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from ..errors import RequestError
@@ -26,7 +27,8 @@ class Arguments:
     """The arguments allowed in --model_args. Names and meanings are those of the stsimdiff command line.
 
     `method` may end in @question or @inside. `cache_gb` limits the size of the cache in `cache_dir` (default: see
-    video_cache.py), in 10^9 bytes; 0 turns it off. lmms-eval itself adds the batch sizes.
+    video_cache.py), in 10^9 bytes; 0 turns it off. lmms-eval itself adds the batch sizes: `batch_size` questions about
+    a video are asked together.
     """
 
     model: str = "tiny"
@@ -34,6 +36,8 @@ class Arguments:
     ratio: str = "0.3"
     frames: int = 64
     fps: float | None = None
+    min_pixels: int | None = None
+    max_pixels: str | None = None
     device: str = "auto"
     dtype: str = "auto"
     attn: str = "auto"
@@ -67,17 +71,24 @@ class Arguments:
             raise RequestError(f"decode_workers={arguments.decode_workers} is too few.", "Give at least 1.")
         if "frames" in values and arguments.fps is not None:
             raise RequestError("frames and fps cannot be used together.", "Give only one of them.")
-        if arguments.batch_size != 1:
-            raise RequestError(
-                f"batch_size={arguments.batch_size}: stsimdiff answers one question at a time.", "Use --batch_size 1"
-            )
+        if arguments.batch_size < 1:
+            raise RequestError(f"batch_size={arguments.batch_size} is too few.", "Give at least 1.")
         return arguments
 
     def variant(self) -> Variant:
         """The method, and whether it runs as @question or @inside."""
         from ..evaluation.variants import parse_variant
 
-        return parse_variant(re.sub(r"[+;]\s*(?=\w+=)", ",", self.method.strip("'\"")))
+        return parse_variant(_with_commas(self.method))
+
+    @property
+    def _model(self) -> str:
+        """The name of the model; commas separate its options."""
+        name = self.model.strip("'\"")
+        if Path(name).is_dir():
+            return name
+        folder, colon, options = name.rpartition(":")
+        return folder + colon + _with_commas(options)
 
     def recipe(self, variant: Variant, device: torch.device) -> Recipe:
         """How videos are encoded and compressed. RequestError for settings that do not work on this machine.
@@ -88,21 +99,33 @@ class Arguments:
         from ..models.loading.runtime import Runtime
         from ..ratio import parse_ratio
         from ..video import READERS, Sampling
+        from ..video.sampling import parse_frame_size
         from .video_cache import Recipe
 
         runtime = Runtime(str(device), self.dtype, self.attn, self.quantize)
         runtime.check()
-        checkpoint = find_checkpoint(self.model, self.revision)
+        checkpoint = find_checkpoint(self._model, self.revision)
         runtime.resolve(checkpoint)
         if self.decoder not in ("auto", *READERS):
             raise unknown_name(READERS.what, self.decoder, ["auto", *READERS])
         return Recipe(
             model=checkpoint.local,
-            sampling=Sampling(frames=self.frames, fps=self.fps, decoder=self.decoder, workers=self.decode_workers),
+            sampling=Sampling(
+                frames=self.frames if self.fps is None else None,
+                fps=self.fps,
+                decoder=self.decoder,
+                workers=self.decode_workers,
+                size=parse_frame_size(self.min_pixels, self.max_pixels),
+            ),
             runtime=runtime,
             method=variant.method,
             ratio=parse_ratio(self.ratio),
         )
+
+
+def _with_commas(text: str) -> str:
+    """A method or a model whose parameters may be separated by `+` or `;`, or stand in quotes."""
+    return re.sub(r"[+;]\s*(?=\w+=)", ",", text.strip("'\""))
 
 
 def _converted(name: str, wanted: Any, value: Any) -> Any:

@@ -53,6 +53,7 @@ class Method(ABC):
     citation: ClassVar[str] = ""  # the publication, likewise
     keeps_all: ClassVar[bool] = False  # vanilla: the ratio is always 1
     streams: ClassVar[bool] = False  # reads features slot by slot, if at all, so that a file may exceed memory
+    by_segment: ClassVar[bool] = False  # chooses in a stretch of a video without what follows it
     inside: ClassVar[bool] = False  # can prune between the LLM's layers while it reads the prompt: has `layer_pruner`
 
     def __post_init__(self) -> None:
@@ -83,6 +84,11 @@ class Method(ABC):
     def evidence(self) -> frozenset[str]:
         """The part of `needs` that comes from the vision encoder and must be stored when a video is encoded."""
         return self.needs - {"llm"}
+
+    @property
+    def lookback(self) -> int:
+        """Slots before a stretch of a video that it looks at: VideoTokens.past."""
+        return 0
 
     @abstractmethod
     def select(self, tokens: VideoTokens, ratio: Ratio, llm: Llm, step: Step) -> Selection:

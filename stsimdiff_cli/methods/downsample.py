@@ -38,6 +38,7 @@ class Downsample(Method):
 
     name: ClassVar[str] = "downsample"
     streams: ClassVar[bool] = True
+    by_segment: ClassVar[bool] = True
 
     def select(self, tokens: VideoTokens, ratio: Ratio, llm: Llm, step: Step) -> Selection:  # noqa: ARG002
         """Average ceil(r N) blocks of cells."""

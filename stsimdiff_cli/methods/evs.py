@@ -32,27 +32,37 @@ class Evs(Method):
     """
 
     name: ClassVar[str] = "evs"
+    by_segment: ClassVar[bool] = True
+
+    @property
+    def lookback(self) -> int:
+        """The slot before."""
+        return 1
 
     def select(self, tokens: VideoTokens, ratio: Ratio, llm: Llm, step: Step) -> Selection:  # noqa: ARG002
         """Choose ceil(r N) tokens."""
         _, rows, columns = tokens.grid.shape
         size, budget = rows * columns, ratio.budget(tokens.grid.tokens)
-        if budget <= size:
+        if tokens.past is None and budget <= size:
             index = (2 * torch.arange(budget) + 1) * size // (2 * budget)
         else:
             step("difference")
-            difference = temporal_difference(tokens.features.tensor()).flatten()  # (N,)
+            difference = temporal_difference(tokens.features.tensor(), tokens.past).flatten()  # (N,)
             step("select")
             index = stable_topk(at_resolution(difference), budget).sort().values.cpu()
-        return plain_selection(tokens, index, first_slot=min(budget, size))
+        return plain_selection(tokens, index, first_slot=0 if tokens.past is not None else min(budget, size))
 
 
-def temporal_difference(features: Tensor) -> Tensor:
-    """1 - cosine to the same cell one slot earlier, float32 (T, H, W); infinite in the first slot."""
+def temporal_difference(features: Tensor, past: Tensor | None = None) -> Tensor:
+    """1 - cosine to the same cell one slot earlier, float32 (T, H, W).
+
+    Infinite in the first slot, unless slots `past` (P, H, W, D) come before it.
+    """
     difference = features.new_full(features.shape[:3], math.inf, dtype=torch.float32)
-    previous = unit_slot(features, 0)  # (H, W, D)
-    for t in range(1, len(features)):
+    previous = None if past is None else unit_slot(past, len(past) - 1)  # (H, W, D)
+    for t in range(len(features)):
         x = unit_slot(features, t)
-        difference[t] = 1 - (previous * x).sum(-1)
+        if previous is not None:
+            difference[t] = 1 - (previous * x).sum(-1)
         previous = x
     return difference

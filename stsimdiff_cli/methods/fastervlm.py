@@ -31,6 +31,7 @@ class FasterVLM(Method):
     """
 
     name: ClassVar[str] = "fastervlm"
+    by_segment: ClassVar[bool] = True
 
     @property
     def needs(self) -> frozenset[str]:

@@ -44,6 +44,7 @@ class FLoC(Method):
 
     name: ClassVar[str] = "floc"
     streams: ClassVar[bool] = True
+    by_segment: ClassVar[bool] = True
 
     block: int = parameter(32, "slots of a block, which is compressed by itself (T; 32 by accounts of the paper)")
 

@@ -42,6 +42,7 @@ class PruMerge(Method):
     """
 
     name: ClassVar[str] = "prumerge"
+    by_segment: ClassVar[bool] = True
 
     neighbors: int = parameter(32, "nearest tokens merged into each centre (the authors' code)")
     extra: bool = parameter(True, "one token of each slot is the weighted sum of all that are not centres")

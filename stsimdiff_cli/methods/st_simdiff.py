@@ -23,6 +23,7 @@ from ..graph.edges import (
     percentile_threshold,
     strong_edges,
     weakest_edges,
+    without_first,
 )
 from ..graph.numerics import at_resolution, ranks_in_groups, stable_topk
 from ..layer_pruning import Keep, LayerAttention, LayerPruner, LayerState
@@ -73,6 +74,7 @@ class StSimDiff(Method):
 
     name: ClassVar[str] = "st-simdiff"
     streams: ClassVar[bool] = True
+    by_segment: ClassVar[bool] = True
     inside: ClassVar[bool] = True
 
     tau_sim: float = parameter(0.8, "an edge of G' is more similar than this (4.3; the paper's optimum)")
@@ -143,6 +145,11 @@ class StSimDiff(Method):
         """The evidence of the final prune, if there is one; centrality comes from the features themselves."""
         return frozenset() if self.prune == "fit" or self.importance == "centrality" else frozenset({self.importance})
 
+    @property
+    def lookback(self) -> int:
+        """As far as its edges reach."""
+        return max(1, self.far)
+
     @staticmethod
     def _percent(text: str) -> float:
         try:
@@ -194,13 +201,16 @@ class StSimDiff(Method):
         """Sections 4.2 to 4.4: T_rep, T_event and their union."""
         features, n = tokens.features, tokens.grid.tokens
         step("graph")  # 4.2
-        edges = edge_weights(features, far=self.far)
+        edges = edge_weights(features, far=self.far, past=tokens.past)
+        before = 0 if tokens.past is None else len(tokens.past)
+        weakest, change = weakest_edges(edges, self.ends)[before:], change_signal(edges)[before:]  # (T, H, W), (T,)
+        edges = without_first(edges, before)
         step("communities")  # 4.3, 4.6
         strong, weights = strong_edges(edges, self.tau_sim, self.spatial, self.temporal)
         whole = communities(strong, weights, n, self.communities)
         place = cell_by_cell(tokens.grid.shape, whole.device) if self.split == "space" else None
         community = split_large(whole, self._limit(n), place)
-        event = self._events(edges, community, ratio.budget(n))  # Eq. 6
+        event = self._events(edges, weakest.flatten(), community, ratio.budget(n))  # Eq. 6
         size = torch.bincount(community)  # (C,)
         quota = (size * ratio.exact.numerator + ratio.exact.denominator - 1) // ratio.exact.denominator  # ceil(|c| r)
         if self.representatives == "coverage":
@@ -218,7 +228,7 @@ class StSimDiff(Method):
         representative = rank < quota[community]  # Eq. 5
         if self.representatives == "coverage":
             representative &= ~event  # events took places of their community's quota
-        return _Candidates(representative, event, whole, community, rank, score, size, change_signal(edges))
+        return _Candidates(representative, event, whole, community, rank, score, size, change)
 
     def _limit(self, tokens: int) -> int | None:
         """The most tokens of a community; None without a limit."""
@@ -226,15 +236,14 @@ class StSimDiff(Method):
             return None
         return sqrt_limit(tokens) if self.max_community == "sqrt" else int(self.max_community)
 
-    def _events(self, edges: Edges, community: Tensor, budget: int) -> Tensor:
-        """(N,) bool: T_event."""
+    def _events(self, edges: Edges, weakest: Tensor, community: Tensor, budget: int) -> Tensor:
+        """(N,) bool: T_event, from the weakest edge (N,) of each token."""
         if not self.events:
-            return torch.zeros(math.prod(edges.shape), dtype=torch.bool, device=edges.later.device)
+            return torch.zeros_like(weakest, dtype=torch.bool)
         if isinstance(self.tau_diff, str):
             threshold = percentile_threshold(edges, self._percent(self.tau_diff))
         else:
             threshold = self.tau_diff
-        weakest = weakest_edges(edges, self.ends).flatten()
         event = event_mask(weakest, threshold)
         if self.event_share == 1 and self.prune != "fit":
             return event

@@ -18,6 +18,7 @@ class Uniform(Method):
 
     name: ClassVar[str] = "uniform"
     streams: ClassVar[bool] = True
+    by_segment: ClassVar[bool] = True
 
     def select(self, tokens: VideoTokens, ratio: Ratio, llm: Llm, step: Step) -> Selection:  # noqa: ARG002
         """Choose ceil(r N) tokens."""

@@ -18,6 +18,7 @@ class Vanilla(Method):
 
     name: ClassVar[str] = "vanilla"
     streams: ClassVar[bool] = True
+    by_segment: ClassVar[bool] = True
     keeps_all: ClassVar[bool] = True
 
     def select(self, tokens: VideoTokens, ratio: Ratio, llm: Llm, step: Step) -> Selection:  # noqa: ARG002

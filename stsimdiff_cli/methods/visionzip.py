@@ -38,6 +38,7 @@ class VisionZip(Method):
     """
 
     name: ClassVar[str] = "visionzip"
+    by_segment: ClassVar[bool] = True
 
     dominant: int = parameter(54, "parts of the budget that are dominant tokens (the authors' README)")
     contextual: int = parameter(10, "parts of the budget that are contextual tokens (the authors' README)")

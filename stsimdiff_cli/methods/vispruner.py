@@ -50,6 +50,7 @@ class VisPruner(Method):
     """
 
     name: ClassVar[str] = "vispruner"
+    by_segment: ClassVar[bool] = True
 
     important_ratio: float = parameter(0.5, "share of the budget that attention fills (rho; the code's default)")
 

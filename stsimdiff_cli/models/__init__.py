@@ -66,6 +66,20 @@ FAMILIES = Table(
                 "Qwen/Qwen3-VL-235B-A22B-Instruct",
             ),
         ),
+        "qwen3_5": Entry(
+            "stsimdiff_cli.models.families.qwen3_5:Qwen35",
+            "Qwen3.5: frames and prompts of Qwen3-VL, an LLM with linear attention in most layers",
+            checkpoints=(
+                "Qwen/Qwen3.5-4B",
+                "Qwen/Qwen3.5-9B",
+                "Qwen/Qwen3.5-27B",
+            ),
+        ),
+        "qwen3_5_moe": Entry(
+            "stsimdiff_cli.models.families.qwen3_5_moe:Qwen35Moe",
+            "Qwen3.5 with a mixture of experts",
+            checkpoints=("Qwen/Qwen3.5-35B-A3B",),
+        ),
         "llava_onevision": Entry(
             "stsimdiff_cli.models.families.llava_onevision:LlavaOnevision",
             "LLaVA-OneVision: SigLIP at 384 pixels, 14 x 14 tokens a frame, one closing newline",
@@ -80,6 +94,11 @@ FAMILIES = Table(
             checkpoints=(
                 "OpenGVLab/InternVL3-1B-hf",
                 "OpenGVLab/InternVL3-8B-hf",
+                "OpenGVLab/InternVL3_5-1B-HF",
+                "OpenGVLab/InternVL3_5-2B-HF",
+                "OpenGVLab/InternVL3_5-4B-HF",
+                "OpenGVLab/InternVL3_5-8B-HF",
+                "OpenGVLab/InternVL3_5-14B-HF",
             ),
         ),
         "llava_next_video": Entry(
@@ -126,7 +145,7 @@ ARCHITECTURES = {"LlavaQwenForCausalLM": "llava_video", "LlavaLlamaModel": "nvil
 #: Types of checkpoints that run only with their own code, and the twin that runs here.
 _TWINS = {
     "internvl_chat": "Its twin in transformers' format runs here: the same name with -hf, e.g. "
-    "OpenGVLab/InternVL3-8B-hf.",
+    "OpenGVLab/InternVL3-8B-hf, or with -HF, e.g. OpenGVLab/InternVL3_5-8B-HF.",
     "nvila": "Its twin in the authors' format runs here: the same name without -hf-preview.",
 }
 

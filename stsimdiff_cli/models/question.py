@@ -1,11 +1,17 @@
-"""What may be asked: a question's text, and how its answer is generated. Checked at the door, before any work."""
+"""What may be asked: a question's text, and how its answer is made. Checked at the door, before any work."""
 
 from __future__ import annotations
 
 import math
 
 from ..errors import RequestError
+from ..registry import unknown_name
 
+#: How the kept tokens of a video are numbered in a prompt. ORIGINAL: as if all tokens were there. SLOTS: as if slots of
+#: which nothing is kept had never been there; tokens of the others keep their places. PACKED: like text, without gaps,
+#: which is what engines do with embeddings that come without a grid.
+ORIGINAL, SLOTS, PACKED = "original", "slots", "packed"
+POSITIONS = (ORIGINAL, SLOTS, PACKED)
 #: Characters of a question, and tokens of an answer: far more than the context of any LLM here.
 LONGEST, MOST_NEW_TOKENS = 10_000_000, 1_000_000
 #: Temperatures above 0. Logits are float32 when they are divided by it, and must stay finite.
@@ -37,6 +43,13 @@ def check_text(text: str) -> str:
             "The question contains bytes that are not UTF-8.", "Write it in UTF-8, the encoding of most terminals."
         ) from None
     return text
+
+
+def check_positions(positions: str) -> str:
+    """The name as it is; RequestError if it is not one of POSITIONS."""
+    if positions not in POSITIONS:
+        raise unknown_name("numbering of positions", positions, list(POSITIONS))
+    return positions
 
 
 def check_generation(max_new_tokens: int, temperature: float = 0.0, seed: int = 0) -> None:

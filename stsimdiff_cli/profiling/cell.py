@@ -122,13 +122,13 @@ class Cell:
         return timeline(spans, self.job)
 
     def _encode(self, timer: Stopwatch, to: Path | None = None) -> VideoTokens:
-        def count(_stage: str, _done: int, total: int) -> None:
+        def count(_done: int, total: int) -> None:
             self.frames = total
 
         return pipeline.encode_video(
             Path(self.job.video),
             self.job.model,
-            Sampling(frames=self.job.frames, workers=self.job.workers),
+            Sampling(frames=self.job.frames, workers=self.job.workers, size=self.job.size),
             self.job.runtime,
             evidence=sorted(self.method.evidence),
             to=to,
@@ -146,10 +146,9 @@ class Cell:
         with span("read"):
             video = StoredVideo(file).video()
         conversation = pipeline.converse(video, self.job.runtime, context=pipeline.Context(self.models, timer))
-        wanted = self.job.new_tokens
-        conversation.language.model.generation_config.min_new_tokens = (
-            wanted  # an end token must not cut the answer short
-        )
+        wanted, language = self.job.new_tokens, conversation.language
+        language.model.generation_config.min_new_tokens = wanted  # an end token must not cut the answer short
+        language.rules.cache_clear()
         with timer.during("answer"), span("answer"):
             for _ in range(self.job.questions):
                 answer = conversation.ask(pipeline.GENERAL_PROMPT, max_new_tokens=wanted)

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from ..models.loading.runtime import Runtime
+from ..records import FrameSize
 
 #: The stages of a run, in order of time; all are measured in seconds.
 STAGES = {
@@ -30,7 +31,7 @@ TOTALS = {
 PEAK = "the most of encoding, compressing and asking, each with its part of the model"
 #: The method that savings are computed against.
 BASELINE = "vanilla"
-_RUNTIME = frozenset(field.name for field in fields(Runtime))
+_RUNTIME, _SIZE = (frozenset(field.name for field in fields(part)) for part in (Runtime, FrameSize))
 
 
 @dataclass(frozen=True)
@@ -49,16 +50,19 @@ class Job:
     questions: int = 1  # about the same video, which is prefilled once
     workers: int | None = None  # that decode the video
     trace: bool = False  # whether one more run is made, of which every span is recorded
+    size: FrameSize = FrameSize()
 
     def to_json(self) -> dict[str, Any]:
-        """The job as one flat JSON object, without `quantize`, `workers` and `trace` if they are not set."""
+        """The job as one flat JSON object, without what is not set of `quantize`, `workers`, `trace` and bounds."""
         job = asdict(self)
         runtime = job.pop("runtime")
-        job |= runtime
+        del job["size"]
+        job |= runtime | self.size.stated
         return {name: value for name, value in job.items() if value or name not in ("quantize", "workers", "trace")}
 
     @classmethod
     def from_json(cls, job: dict[str, Any]) -> Job:
         """The job that `to_json` wrote."""
-        rest = {name: value for name, value in job.items() if name not in _RUNTIME}
-        return cls(**rest, runtime=Runtime(**{name: job[name] for name in _RUNTIME if name in job}))
+        rest = {name: value for name, value in job.items() if name not in _RUNTIME | _SIZE}
+        runtime, size = ({name: job[name] for name in part if name in job} for part in (_RUNTIME, _SIZE))
+        return cls(**rest, runtime=Runtime(**runtime), size=FrameSize(**size))

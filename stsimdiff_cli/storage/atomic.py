@@ -186,6 +186,25 @@ def append_text(path: Path, text: str, hint: str) -> None:
         raise StsimdiffError(f"{path} cannot be written: {error}.", hint) from error
 
 
+@contextmanager
+def growing_folder(path: Path) -> Iterator[None]:
+    """Make a folder if there is none, and keep it for this process. RequestError if another one is writing there."""
+    if not path.parent.is_dir():
+        raise RequestError(f"The folder {path.parent} does not exist.", f"mkdir -p {path.parent}")
+    try:
+        path.mkdir(exist_ok=True)
+        handle = os.open(path, os.O_RDONLY) if fcntl else -1
+    except OSError as error:
+        raise _write_error(path, error) from error
+    try:
+        if not _lock(handle):
+            raise RequestError(f"Another process is writing to {path}.", "Wait until it is done.")
+        yield
+    finally:
+        if handle >= 0:
+            os.close(handle)
+
+
 # --- temporary files ------------------------------------------------------------------------------------------------
 
 

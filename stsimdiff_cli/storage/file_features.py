@@ -17,19 +17,35 @@ import zlib
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from ..errors import FileFormatError
-from ..token_features import DenseFeatures, describe, spans
+from ..token_features import DenseFeatures, TokenFeatures, describe, spans
 from .directory import read_directory
 from .finite import all_finite
 from .formats import REMAKE
 from .tensor_file import BLOCK, TYPES, memory_of, row_bytes
 
 CHUNK = 1 << 27  # bytes of a tensor that a pass reads at a time
+
+
+class StoredFeatures(TokenFeatures, Protocol):
+    """Token features on disk, of which some rows can be had without reading the others."""
+
+    def part(self, begin: int, end: int) -> StoredFeatures:
+        """The rows from `begin` to `end`. Nothing else is read, so there is no checksum to compare."""
+
+    def gather(self, index: Tensor) -> StoredFeatures:
+        """See TokenFeatures."""
+
+    def check(self) -> None:
+        """Compare the checksum, unless a pass has done so."""
+
+    def read(self, begin: int, out: Tensor) -> None:
+        """Fill `out` with the rows from `begin` on."""
 
 
 class FileFeatures:
@@ -78,13 +94,13 @@ class FileFeatures:
     def chunks(self, rows: int | None = None, wanted: Tensor | None = None) -> Iterator[tuple[int, Tensor]]:
         """See TokenFeatures. All chunks are read into one buffer, because allocating takes longer than reading."""
         if wanted is not None:
-            self._checksum.ensure(self._pass)
+            self.check()
         buffer: Tensor | None = None
         for begin, end in spans(self.shape[0], rows or self.chunk_rows, wanted):
             if buffer is None or len(buffer) < end - begin:
                 buffer = torch.empty((end - begin, *self.shape[1:]), dtype=self.dtype)
             chunk = buffer[: end - begin]
-            self._read(begin, chunk)
+            self.read(begin, chunk)
             yield begin, chunk.to(self.device)
 
     def part(self, begin: int, end: int) -> FileFeatures:
@@ -95,7 +111,7 @@ class FileFeatures:
 
     def gather(self, index: Tensor) -> FileFeatures:
         """The tokens at flat positions `index` (M,), ascending: (M, ...). They stay in the file."""
-        self._checksum.ensure(self._pass)
+        self.check()
         index = index.cpu()
         if self._index is not None:
             return self._like(_shape=(len(index), *self.shape[1:]), _index=self._index[index])
@@ -112,7 +128,7 @@ class FileFeatures:
     def tensor(self) -> Tensor:
         """All features as one tensor in memory."""
         out = torch.empty(self.shape, dtype=self.dtype)
-        self._read(0, out)
+        self.read(0, out)
         return out.to(self.device)
 
     @property
@@ -128,8 +144,12 @@ class FileFeatures:
         for _ in self.chunks(max(1, BLOCK // self._row_bytes)):
             pass
 
-    def _read(self, begin: int, out: Tensor) -> None:
-        """Fill `out` with the rows from `begin` on."""
+    def check(self) -> None:
+        """See StoredFeatures."""
+        self._checksum.ensure(self._pass)
+
+    def read(self, begin: int, out: Tensor) -> None:
+        """See StoredFeatures."""
         if not out.numel():
             return
         data, row = memory_of(out), self._row_bytes

@@ -34,7 +34,12 @@ class ReadHeader:
     data: dict[str, Any]  # as it was written
     record: Header
     tensors: dict[str, Entry]
-    protected: bool  # whether a digest showed that it is as it was written; False for files before 0.2
+    digest: str  # it showed that the header is as it was written; empty for files before 0.2, which had none
+
+    @property
+    def protected(self) -> bool:
+        """Whether there is a digest."""
+        return bool(self.digest)
 
 
 def encode_header(entries: Mapping[str, Any], grid: TokenGrid, checksums: Mapping[str, str]) -> str:
@@ -97,7 +102,7 @@ def read_header(path: AnyPath) -> ReadHeader:
         raise FileFormatError(f"The header of {path} was edited: {error}.", REMAKE) from error
     if "coverage" not in data["grid"]:
         record = replace(record, grid=coverage_by_family(record.grid))
-    return ReadHeader(data, record, directory.tensors, protected)
+    return ReadHeader(data, record, directory.tensors, directory.metadata.get(DIGEST, ""))
 
 
 def _format(data: Any) -> tuple[str, int]:

@@ -15,7 +15,7 @@ from ..records import ArchiveMark, TokenGrid, VideoTokens
 from .atomic import whole_file
 from .form import Form
 from .formats import TOKENS
-from .reading import StoredVideo
+from .stored_video import StoredVideo
 from .writing import VideoFileWriter, archive_entry
 
 _LONGEST_NUMBER = -1.2345678901234567e-100  # JSON needs no more characters for any other float

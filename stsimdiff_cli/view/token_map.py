@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from ..errors import RequestError
 from ..records import Kind, TokenGrid
 from ..registry import printable
-from ..storage.reading import StoredVideo
+from ..storage.reading import open_stored
 
 #: Marks a cell whose token was dropped, next to the values of Kind.
 DROPPED = -1
@@ -76,7 +77,7 @@ def read_token_map(path: Path, tokens: Path | None = None) -> TokenMap:
     Raises RequestError for a file that is not compressed, or tokens of another video; FileFormatError for an edited
     file.
     """
-    stored = StoredVideo(path)
+    stored = open_stored(path)
     if not stored.compressed:
         raise RequestError(
             f"{path} holds all tokens: nothing was chosen yet.", f"stsimdiff compress {path} -o OUT --ratio 0.3"
@@ -121,6 +122,18 @@ def same_video(first: TokenMap, second: TokenMap) -> None:
         )
 
 
+def with_one_change(shown: Sequence[TokenMap]) -> list[TokenMap]:
+    """Files of the same video, of which those that lack the change signal get that of another, if one model made both.
+
+    The signal is one of the tokens before any was dropped, so it is the same for all.
+    """
+    known = {each.grid.model.fingerprint: each.change for each in shown if each.change is not None}
+    return [
+        replace(each, change=each.change if each.change is not None else known.get(each.grid.model.fingerprint))
+        for each in shown
+    ]
+
+
 def _sides(grid: TokenGrid) -> str:
     return "{} slots of {} x {}".format(*grid.shape) + f" from {grid.seconds[0]:.2f} to {grid.seconds[-1]:.2f} s"
 
@@ -131,7 +144,7 @@ def _change_from(path: Path | None, grid: TokenGrid) -> np.ndarray | None:
         return None
     from ..graph.edges import change_signal, edge_weights
 
-    stored = StoredVideo(path)
+    stored = open_stored(path)
     tokens = stored.tokens(in_memory=False)
     other = stored.grid
     if (other.source.sha256, other.model.fingerprint, other.shape, other.seconds) != (

@@ -108,9 +108,10 @@ def test_a_decoder_does_not_hold_more_than_it_may(monkeypatch):
     monkeypatch.setattr(module, "AHEAD", 100)
     large, small = (torch.arange(size).to(torch.uint8) for size in (1 << 20, 10))
     taken: list[bytes] = []
+    read, went_on = threading.Event(), threading.Event()
 
     def take() -> None:
-        time.sleep(0.3)
+        read.wait(60)
         for part in (large, small):
             receiver.recv()
             left = part.numel()
@@ -118,15 +119,21 @@ def test_a_decoder_does_not_hold_more_than_it_may(monkeypatch):
                 taken.append(os.read(receiver.fileno(), left))
                 left -= len(taken[-1])
 
-    reader = threading.Thread(target=take)
-    reader.start()
-    sending, began = module._Sender(sender), time.monotonic()
-    sending.put(("chunk",), large)
-    assert time.monotonic() - began < 0.25, "nothing was waiting"
-    sending.put(("chunk",), small)
-    assert time.monotonic() - began > 0.25, "there was no room before the first part was taken"
+    def send() -> None:
+        sending.put(("chunk",), small)
+        went_on.set()
+
+    sending = module._Sender(sender)
+    sending.put(("chunk",), large)  # nothing was waiting
+    threads = [threading.Thread(target=work) for work in (take, send)]
+    for thread in threads:
+        thread.start()
+    assert not went_on.wait(0.2), "there was no room before the first part was taken"
+    read.set()
+    assert went_on.wait(60)
     sending.finish()
-    reader.join()
+    for thread in threads:
+        thread.join()
     assert b"".join(taken) == bytes(large.numpy()) + bytes(small.numpy())
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import json
-import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from stsimdiff_cli.cli.timeline import timeline
+from stsimdiff_cli.synthetic import looks_rendered
 from tests.support.checkpoints import CHECKPOINTS
 from tests.support.commands import refused, run
 
@@ -60,6 +61,18 @@ def test_questions_come_from_stdin_one_a_line(capsys, kept, monkeypatch):
     assert [answer["question"] for answer in json.loads(out)["answers"]] == [HOW_MANY, WHAT]
 
 
+def test_a_question_from_a_pipe_is_answered_before_the_next_is_read(capsys, kept, monkeypatch):
+    class Pipe(io.StringIO):
+        def readline(self, *size):
+            said.append(capsys.readouterr().out)
+            return super().readline(*size)
+
+    said: list[str] = []
+    monkeypatch.setattr(sys, "stdin", Pipe(f"{HOW_MANY}\n{WHAT}\n"))
+    assert run(capsys, "ask", kept, "-", "--max-new-tokens", 4)[0] == 0
+    assert said[0] == "" and said[1] and said[2]
+
+
 def test_a_terminal_without_a_question_gets_a_prompt(capsys, kept, monkeypatch):
     monkeypatch.setattr(sys, "stdin", Terminal(f"{HOW_MANY}\n"))
     code, out, err = run(capsys, "ask", kept, "--max-new-tokens", 4)
@@ -92,15 +105,37 @@ def test_unknown_words_get_a_hint_with_questions_that_work(capsys, kept):
     assert WHAT in err
 
 
-@pytest.mark.slow
-def test_the_embedded_model_introduces_itself_on_stderr(kept):
-    done = subprocess.run(
-        [sys.executable, "-m", "stsimdiff_cli", "ask", str(kept), "What happens?", "--max-new-tokens", "2"],
-        capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0
-    assert done.stderr.count("note:") == 1
-    assert "--model" in done.stderr
+def test_the_hint_with_questions_is_given_once(capsys, kept):
+    err = run(capsys, "ask", kept, "Why does the dog bark?", "Why does the cat?", "--max-new-tokens", 2)[2]
+    assert "'dog'" in err and "'cat'" in err and err.count("it can answer questions such as") == 1
+
+
+# --- Videos that the embedded model does not know ---------------------------------------------------------------------
+
+
+MADE_UP = "is made up"
+
+
+def test_answers_about_another_video_than_a_rendered_clip_are_marked(capsys, kept, tokens):
+    code, _, err = run(capsys, "ask", kept, WHAT, HOW_MANY, "--max-new-tokens", 2)
+    assert code == 0 and err.count(MADE_UP) == 1 and "--model" in err
+    for args in (("ask", kept, WHAT, "--max-new-tokens", 2), ("inspect", kept), ("inspect", tokens)):
+        (warning,) = json.loads(run(capsys, *args, "--json")[1])["warnings"]
+        assert MADE_UP in warning and "clip.mp4" in warning
+
+
+def test_a_rendered_clip_is_not_warned_about(capsys, tmp_path):
+    clip = Path(__file__).parents[2] / "sample_videos" / "flash.mp4"
+    assert run(capsys, "encode", clip, "-o", tmp_path / "t", "--frames", 2)[2] == ""
+    assert json.loads(run(capsys, "inspect", tmp_path / "t", "--json")[1])["warnings"] == []
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "expected"),
+    [(96, 96, True), (192, 192, True), (224, 224, True), (640, 360, False), (100, 100, False)],
+)
+def test_rendered_clips_are_small_squares(width, height, expected):
+    assert looks_rendered(width, height) == expected
 
 
 # --- Several files ----------------------------------------------------------------------------------------------------
@@ -147,6 +182,24 @@ def test_a_file_that_fails_does_not_stop_the_others(capsys, kept, tmp_path):
     assert len(out.splitlines()) == 2
     assert f"There is no file {missing}" in " ".join(err.split())
     assert "1 of 3 files failed" in err
+
+
+# --- Positions --------------------------------------------------------------------------------------------------------
+
+
+def test_packed_positions_change_what_the_model_sees_and_the_original_ones_are_the_default(capsys, kept):
+    asked = ("ask", kept, WHAT, HOW_MANY, "How many green stars are there?", "--json")
+
+    def answers(*more: str) -> list[str]:
+        return [row["answer"] for row in json.loads(run(capsys, *asked, *more)[1])["answers"]]
+
+    assert answers() == answers("--positions", "original") != answers("--positions", "packed")
+
+
+def test_positions_that_do_not_exist_or_do_not_fit_are_refused(capsys, kept, tokens):
+    assert "Did you mean 'packed'" in refused(capsys, "ask", kept, WHAT, "--positions", "paked")
+    inside = ("--inside", "fastv", "--ratio", 0.3)
+    assert "cannot be used together" in refused(capsys, "ask", tokens, WHAT, "--positions", "slots", *inside)
 
 
 # --- What it refuses --------------------------------------------------------------------------------------------------

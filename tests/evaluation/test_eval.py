@@ -213,6 +213,9 @@ def test_other_settings_and_other_questions_are_refused(capsys, finished, data, 
     before = (finished / ITEMS).read_bytes()
     err = refused(capsys, "longvideobench", "--data", data, *SMALL, "--frames", 9, "-o", finished)
     assert "frames (8, now 9)" in err
+    assert "max_pixels" in refused(
+        capsys, "longvideobench", "--data", data, *SMALL, "--max-pixels", 2304, "-o", finished
+    )
     changed = write_data(tmp_path / "lvb")
     text = (changed / "lvb_val.json").read_text()
     (changed / "lvb_val.json").write_text(text.replace("How many", "Count how many"))
@@ -223,6 +226,16 @@ def test_other_settings_and_other_questions_are_refused(capsys, finished, data, 
     again = ("--frames", 9, "--limit", 1, "--force")
     assert evaluate(capsys, "longvideobench", "--data", data, *SMALL, *again, "-o", folder)[0] == 0
     assert len(stored(folder)) == 3
+
+
+def test_bounds_of_frames_decide_how_many_tokens_are_asked_about(capsys, data, tmp_path):
+    """48 x 48 pixels are 9 tokens of the embedded models."""
+    small = ("--frames", 8, "--methods", "random", "--ratios", "0.3", "--device", "cpu", "--limit", 1)
+    folder = tmp_path / "out"
+    assert evaluate(capsys, "longvideobench", "--data", data, *small, "--max-pixels", 2304, "-o", folder)[0] == 0
+    assert {row["tokens"] for row in stored(folder)} == {8 * 9}
+    wrong = refused(capsys, "longvideobench", "--data", data, *small, "--max-pixels", "many")
+    assert "is not a number of pixels" in wrong
 
 
 def test_a_folder_of_something_else_is_left_alone(capsys, data, tmp_path):
@@ -243,7 +256,7 @@ def test_missing_and_broken_videos_are_named_and_left_out(capsys, tmp_path):
     code, out, err = evaluate(capsys, "longvideobench", "--data", data, *SMALL, "-o", folder, "--json")
     text = " ".join(err.split())
     assert code == 1 and "2 of 4 videos could not be used" in text
-    assert "move0.mp4 does not exist. 2 questions are left out" in text and "warning: vanish0:" in text
+    assert "move0.mp4 does not exist. 2 questions are left out" in text and '{"warning": "vanish0:' in text
     report = json.loads(out)
     assert [failure["video"] for failure in report["failures"]] == ["move0", "vanish0"]
     assert (report["questions"], report["answered"], report["videos"]) == (8, 4, 2)
@@ -429,4 +442,4 @@ def test_off_a_terminal_progress_is_lines(capsys, finished, data, monkeypatch):
 
     monkeypatch.setattr(output, "LOG_SECONDS", 0.0)
     code, _, err = evaluate(capsys, "longvideobench", "--data", data, *SMALL, "--limit", 2)
-    assert code == 0 and "0 of 1 videos" in err and "1 of 1 videos in 0." in err
+    assert code == 0 and "0 of 1 videos" in err and "1 of 1 videos, " in err and " left" in err

@@ -36,13 +36,14 @@ def test_all_is_the_table_of_methods():
 
 
 def test_the_form_is_part_of_the_name():
-    plan = make_plan("st-simdiff,st-simdiff@question,st-simdiff:layer=2@question,fastv@inside", "0.3")
+    plan = make_plan("st-simdiff,st-simdiff@question,st-simdiff:layer=2@question,fastv@inside,evs@packed", "0.3")
     assert {name: each.form for name, each in plan.variants.items()} == {
         "vanilla": "",
         "st-simdiff": "",
         "st-simdiff@question": "question",
         "st-simdiff:layer=2@question": "question",
         "fastv@inside": "inside",
+        "evs@packed": "packed",
     }
     assert plan.variants["st-simdiff:layer=2@question"].method.layer == 2
 

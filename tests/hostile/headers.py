@@ -38,8 +38,8 @@ from stsimdiff_cli.records import Coverage, Source
 from stsimdiff_cli.storage.directory import read_directory
 from stsimdiff_cli.storage.formats import DIGEST, KEY
 from stsimdiff_cli.storage.header import digest
-from stsimdiff_cli.storage.reading import NUMPY
 from stsimdiff_cli.storage.schema import CompressedHeader
+from stsimdiff_cli.storage.stored_video import NUMPY
 from tests.hostile.trials import Trial
 
 #: Seconds and bytes (beyond those before) that one command may take.

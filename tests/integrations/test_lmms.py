@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
+import torch
 
 from stsimdiff_cli import pipeline
 from stsimdiff_cli.cli.app import main
@@ -19,6 +20,7 @@ from stsimdiff_cli.errors import RequestError
 from stsimdiff_cli.integrations import lmms_manifest
 from stsimdiff_cli.integrations.video_cache import Recipe
 from stsimdiff_cli.models.loading.runtime import Runtime
+from stsimdiff_cli.records import FrameSize
 from stsimdiff_cli.video import Sampling
 from tests.support.benchmark_layouts import Asked, environment, write_egoschema, write_longvideobench, write_videomme
 from tests.support.clip_factory import SAMPLES
@@ -100,8 +102,9 @@ def requests_in_turn():
     return [request(video, text, max_new_tokens=16) for video, text in IN_TURN]
 
 
-def test_answers_are_in_the_order_of_requests(lmms):
-    given = model_of(lmms).generate_until(requests_in_turn())
+@pytest.mark.parametrize("size", [1, 2, 64])
+def test_answers_are_in_the_order_of_requests(lmms, size):
+    given = model_of(lmms, batch_size=size).generate_until(requests_in_turn())
     expected = {
         (number, text): answer
         for number, name in enumerate(("flash.mp4", "move.mp4"))
@@ -172,6 +175,26 @@ def test_parameters_of_a_method_are_separated_without_commas(lmms, spec):
     assert given.variant().name == "st-simdiff:tau_sim=0.7,layer=2"
 
 
+@pytest.mark.parametrize("spelled", ["pool=average+times=off", "pool=average;times=off", "times=off,pool=average"])
+def test_options_of_a_model_are_separated_without_commas(lmms, spelled, tmp_path):
+    from tests.support.checkpoints.llava_video import llava_video_checkpoint
+
+    folder = llava_video_checkpoint(tmp_path / "a+b=c")  # a name that is left alone
+    for model, ending in ((f"{folder}:{spelled}", ":pool=average,times=off"), (str(folder), "")):
+        given = lmms.Arguments.parse({"model": model})
+        assert given.recipe(given.variant(), torch.device("cpu")).model == f"{folder}{ending}"
+
+
+def test_bounds_of_frames_are_those_of_the_command_line(lmms):
+    for bounds, size in (
+        ({}, FrameSize()),
+        ({"min_pixels": 1024, "max_pixels": 4096}, FrameSize(1024, 4096)),
+        ({"max_pixels": "processor"}, FrameSize(processor=True)),
+    ):
+        given = lmms.Arguments.parse({"model": "tiny"} | bounds)
+        assert given.recipe(given.variant(), torch.device("cpu")).sampling.size == size
+
+
 def test_a_method_may_have_a_form(lmms):
     assert lmms.Arguments.parse({"method": "fastv:k=1@inside"}).variant().form == "inside"
 
@@ -189,12 +212,13 @@ def test_a_method_may_have_a_form(lmms):
         ("frames=8,fps=1", "cannot be used together"),
         ("cache_gb=nan", "not a number"),
         ("cache_gb=-1", "not possible"),
-        ("batch_size=4", "one question at a time"),
+        ("batch_size=0", "too few"),
         ("model=nowhere", "no model named"),
         ("dtype=int4", "no dtype"),
         ("attn=fast", "no attention kernel"),
         ("decoder=vlc", "named 'vlc'"),
         ("decode_workers=0", "too few"),
+        ("model=tiny,max_pixels=many", "many is not a number of pixels"),
         ("quantize=2bit", "no quantisation"),
         ("device=abacus", "not available"),
     ],

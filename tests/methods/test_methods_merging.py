@@ -291,13 +291,13 @@ def test_floc_refuses_a_block_of_nothing():
 def test_a_method_that_streams_chooses_from_a_file_what_it_chooses_from_memory(tmp_path, monkeypatch, method):
     tokens = tiny_tokens((10, 4, 5), 32, seed=3, dtype=torch.bfloat16)
     save_tokens(tmp_path / "t", tokens)
-    sizes, real = [0], FileFeatures._read
+    sizes, real = [0], FileFeatures.read
 
     def read(self, begin, out):
         sizes.append(len(out) if self.name == "features" else 0)
         real(self, begin, out)
 
-    monkeypatch.setattr(FileFeatures, "_read", read)
+    monkeypatch.setattr(FileFeatures, "read", read)
     stored = StoredVideo(tmp_path / "t").tokens(in_memory=False)
     file, memory = (choose(method, source, "0.3") for source in (stored, tokens))
     assert max(sizes) == (3 if isinstance(method, FLoC) else 1), "slots at a time"

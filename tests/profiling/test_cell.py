@@ -16,6 +16,7 @@ from stsimdiff_cli.models.loading.runtime import Runtime
 from stsimdiff_cli.profiling import memory, report
 from stsimdiff_cli.profiling.clip import write_default_clip
 from stsimdiff_cli.profiling.job import Job
+from stsimdiff_cli.records import FrameSize
 from tests.support.profile_jobs import cell_numbers, make_job, measure
 
 
@@ -43,7 +44,7 @@ def test_a_job_travels_as_flat_json():
         "attention": "eager",
         "questions": 5,
     }
-    quantized = make_job(runtime=Runtime(quantize="4bit"), workers=2)
+    quantized = make_job(runtime=Runtime(quantize="4bit"), workers=2, size=FrameSize(1024, 4096))
     assert [Job.from_json(json.loads(json.dumps(each.to_json()))) for each in (job, quantized)] == [job, quantized]
 
 

@@ -18,7 +18,7 @@ from stsimdiff_cli.models.families import open_family
 from stsimdiff_cli.models.inference.vision_encoder import VisionEncoder
 from stsimdiff_cli.models.loading.runtime import Runtime
 from stsimdiff_cli.pipeline import Context
-from stsimdiff_cli.records import Frames, FrameStream
+from stsimdiff_cli.records import Frames, FrameStream, Sizing
 from stsimdiff_cli.stages import encoding
 from stsimdiff_cli.storage.reading import load
 from stsimdiff_cli.storage.sinks import FileSink
@@ -205,7 +205,7 @@ def test_half_as_many_frames_are_encoded_where_memory_ends(tmp_path, monkeypatch
 
     full = Full(family.encode, 2, frames_of)
     monkeypatch.setattr(family, "encode", full)
-    found = encoder.start(encoder.prepare(frames, 8), said.append).wait()["features"]
+    found = encoder.start(encoder.prepare(frames, Sizing(8)), said.append).wait()["features"]
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     assert full.sizes[:3] == [8, 4, 2] and full.sizes.count(2) == 4
     assert said == [
@@ -213,7 +213,7 @@ def test_half_as_many_frames_are_encoded_where_memory_ends(tmp_path, monkeypatch
         "there is not enough memory to encode 4 frames at a time: from here on it is 2.",
     ]
     full.sizes.clear()
-    assert torch.equal(encoder.start(encoder.prepare(frames, 8)).wait()["features"], found)
+    assert torch.equal(encoder.start(encoder.prepare(frames, Sizing(8))).wait()["features"], found)
     assert full.sizes == [2] * 4  # the next chunk begins with what there is room for
 
 
@@ -255,7 +255,7 @@ def test_pixels_that_find_no_memory_ahead_are_made_when_their_turn_comes(tmp_pat
         return real(*args)
 
     monkeypatch.setattr(family, "preprocess", once_full)
-    prepared = encoder.prepare(frames, 4)
+    prepared = encoder.prepare(frames, Sizing(4))
     assert prepared.batches[0].pixels is None
     assert torch.equal(encoder.start(prepared).wait()["features"], expected)
 

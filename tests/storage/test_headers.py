@@ -19,7 +19,7 @@ from stsimdiff_cli.storage.directory import ITEM_BYTES, LONGEST, read_directory
 from stsimdiff_cli.storage.finite import all_finite, check_encoded
 from stsimdiff_cli.storage.formats import DIGEST, KEY
 from stsimdiff_cli.storage.header import read_header
-from stsimdiff_cli.storage.reading import NUMPY, StoredVideo
+from stsimdiff_cli.storage.stored_video import NUMPY, StoredVideo
 from stsimdiff_cli.storage.tensor_file import TYPES, checksum
 from stsimdiff_cli.storage.writing import save_compressed, save_tokens
 from tests.support.tokens import compressed, make_tokens

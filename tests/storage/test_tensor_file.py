@@ -178,13 +178,13 @@ def test_what_is_compressed_from_a_file_is_what_is_compressed_from_memory_to_the
     monkeypatch.setattr("stsimdiff_cli.storage.file_features.CHUNK", slots * slot)
     monkeypatch.setattr("stsimdiff_cli.storage.file_features.BLOCK", 1000)
     monkeypatch.setattr("stsimdiff_cli.storage.writing._BLOCK", 1000)
-    sizes, real = [0], FileFeatures._read
+    sizes, real = [0], FileFeatures.read
 
     def read(self, begin, out):
         sizes.append(out.nbytes if self.name == "features" else 0)
         real(self, begin, out)
 
-    monkeypatch.setattr(FileFeatures, "_read", read)
+    monkeypatch.setattr(FileFeatures, "read", read)
     for ratio in ("0.1", "0.5"):
         stay = StoredVideo(tmp_path / "t").tokens(in_memory=False)
         video = compress_tokens(stay, ratio, spec, runtime=Runtime(device="cpu"))

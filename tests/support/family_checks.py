@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch.nn import functional as F
 
 from stsimdiff_cli import pipeline
+from stsimdiff_cli.errors import ModelError
 from stsimdiff_cli.methods import METHODS
 from stsimdiff_cli.methods.spec import parse_method
 from stsimdiff_cli.models.families import open_family
-from stsimdiff_cli.models.families.base import Family
+from stsimdiff_cli.models.families.base import LINEAR, Family
 from stsimdiff_cli.models.inference.conversation import Conversation
 from stsimdiff_cli.models.inference.language_model import LanguageModel
 from stsimdiff_cli.models.inference.vision_encoder import VisionEncoder
@@ -29,6 +33,8 @@ from tests.support.clip_factory import render
 from tests.support.runtimes import FP32
 from tests.support.whole_models import from_pixels, tokens_of, whole_model
 
+#: Methods that read the attention of several layers of the LLM.
+THROUGH_LAYERS = {"fastv", "fitprune", "framefusion"}
 #: Frames of odd sizes, upright, wide and tiny, and how many of them.
 CLIPS = [(1, 45, 60), (3, 61, 37), (4, 13, 90), (2, 9, 8)]
 
@@ -66,6 +72,53 @@ def answers_equal_generate(family: Family, frames: torch.Tensor) -> int:
     return len(seen)
 
 
+def dropping_equals_masking(family: Family, frames: torch.Tensor) -> None:
+    """The reference for a compressed prompt: all tokens enter, the dropped ones may not be attended to.
+
+    Layers of linear attention have nothing to mask: there the others are read without the dropped ones.
+    """
+    tokens = tokens_of(family, frames)
+    grid = tokens.grid
+    language = LanguageModel(family, FP32)
+    everything, index = torch.arange(grid.tokens), torch.arange(grid.tokens)[::2]
+    full = language.prompter.prompt(language.model, grid, QUESTIONS[1], everything)
+    inputs = language.decoder_inputs(full, tokens.embeddings)
+    visible = torch.isin(full.visual, index) | (full.visual < 0)
+    causal = torch.ones((len(full.ids),) * 2, dtype=torch.bool).tril() & (
+        visible[None] | torch.eye(len(full.ids)).bool()
+    )
+    inputs["attention_mask"] = causal[None, None]
+    with torch.inference_mode():
+        read = language.model.get_decoder()
+        with reading_only(visible, language.model):
+            expected = read(**inputs).last_hidden_state[0, -1]
+        part = language.prompter.prompt(language.model, grid, QUESTIONS[1], index)
+        got = read(**language.decoder_inputs(part, tokens.embeddings[index])).last_hidden_state[0, -1]
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+
+
+@contextmanager
+def reading_only(visible: torch.Tensor, model: Any) -> Iterator[None]:
+    """Within it, layers of linear attention read only the visible (L,) tokens of a prompt; others get zeros."""
+
+    def take(_module: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return arguments, named | {"hidden_states": named["hidden_states"][:, visible]}
+
+    def put(_module: Any, _arguments: Any, out: torch.Tensor) -> torch.Tensor:
+        full = out.new_zeros(1, len(visible), out.shape[-1])
+        full[:, visible] = out
+        return full
+
+    mixers = [module for name, module in model.named_modules() if name.endswith("linear_attn")]
+    handles = [mixer.register_forward_pre_hook(take, with_kwargs=True) for mixer in mixers]
+    handles += [mixer.register_forward_hook(put) for mixer in mixers]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 def kept_tokens_keep_their_positions(family: Family, frames: torch.Tensor, ratio: Fraction) -> None:
     """Whatever stays in a compressed prompt stands where it stood; the text is all there."""
     tokens = tokens_of(family, frames)
@@ -84,7 +137,10 @@ def kept_tokens_keep_their_positions(family: Family, frames: torch.Tensor, ratio
 
 
 def every_method_keeps_its_budget(family: Family, folder: Path) -> list[str]:
-    """All methods through the pipeline, from a video file to an answer: exactly ceil(r N) tokens of each."""
+    """All methods through the pipeline, from a video file to an answer: exactly ceil(r N) tokens of each.
+
+    Methods that read several layers of the LLM are refused where some of these have no attention weights.
+    """
     clip = render(folder / "clip.mp4", range(12))
     model = str(family.checkpoint.path)
     tokens = pipeline.encode_video(
@@ -94,6 +150,11 @@ def every_method_keeps_its_budget(family: Family, folder: Path) -> list[str]:
     for name in METHODS:
         method = parse_method(name)
         if method.keeps_all or not method.evidence <= family.evidence:
+            continue
+        if name in THROUGH_LAYERS and LINEAR in family.layer_types:
+            with pytest.raises(ModelError, match="layers of type full_attention, linear_attention"):
+                pipeline.compress_tokens(tokens, "0.3", name, runtime=Runtime(device="cpu"))
+            done.append(name)
             continue
         for ratio in ("0.1", "0.3", "0.77"):
             kept = pipeline.compress_tokens(tokens, ratio, name, runtime=Runtime(device="cpu"))

@@ -13,7 +13,7 @@ from tests.support.references.llava_video import LlavaVideoReference
 from tests.support.references.nvila import NvilaReference
 from tests.support.runtimes import CPU, FP32
 
-QWEN = {"qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe"}
+QWEN = {"qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe"}
 REFERENCES = {"llava_video": LlavaVideoReference, "nvila": NvilaReference}
 SPACING = 2.0  # seconds between slots; whole, because transformers 5.17 cuts fractions
 

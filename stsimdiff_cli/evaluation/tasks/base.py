@@ -94,7 +94,7 @@ class Task:
         return pipeline.encode_video(
             sample.path,
             settings.model,
-            Sampling(frames=settings.frames, workers=settings.workers),
+            Sampling(frames=settings.frames, workers=settings.workers, size=settings.size),
             settings.runtime,
             revision=settings.revision,
             evidence=evidence,

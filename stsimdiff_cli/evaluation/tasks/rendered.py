@@ -74,7 +74,8 @@ def encode_pictures(
     pixels = torch.from_numpy(clip.frames[list(order)])
     count, height, width, _ = pixels.shape
     source = Source(name, pixels.numel(), "", count / clip.fps, clip.fps, count, width, height, "rendered")
-    stream = FrameStream(source, count, [Frames(pixels, tuple(i / clip.fps for i in range(count)))])
+    chunks = [Frames(pixels, tuple(i / clip.fps for i in range(count)))]
+    stream = FrameStream(source, count, chunks, size=settings.size)
     return pipeline.encode_frames(
         stream, settings.model, settings.runtime, revision=settings.revision, evidence=evidence, context=context
     )

@@ -9,23 +9,13 @@ A family describes. Loading, prompting, importance and answering are written onc
              --layout_of, positions, embed_special, deepstack_kwargs--> inputs of the LLM
              --generate_kwargs, answer_text--> answer
 
-To add a family:
-
-1. Write a subclass of Family in a file of this folder. It must define `name`, `preprocess`, `encode`,
-   `last_attention` and `to_grid`. Everything else has a default, which suits a model that encodes frames one by one,
-   takes one placeholder for the whole video and counts positions 0, 1, 2, ...; override what differs. Families with a
-   SigLIP or CLIP encoder start from `llava.Llava`.
-2. Add it to FAMILIES in `models/__init__.py`, under the `model_type` of its config.json; if other models have the same
-   `model_type`, also to ARCHITECTURES, under the class that config.json names. If transformers has no class for the
-   checkpoint, `config` returns a configuration whose class can hold the weights: one of transformers' (llava_video.py),
-   or one registered with a class of our own (nvila_model.py); `key_mapping` renames the tensors.
-3. Write `tests/support/checkpoints/<name>.py`, a function that saves a tiny random checkpoint in the published layout,
-   and add it to CHECKPOINTS in that folder's `__init__.py`. All tests with the fixture `family` then run over it:
-   `tests/models/families/test_families.py` (answers equal transformers' own `generate` token for token, features do
-   not depend on chunks, kept tokens keep their positions, evidence, prompts), `tests/models/families/test_methods.py`
-   (every method keeps its budget), and those of loading and of layer pruning.
-4. Test what only this family does in `tests/models/families/test_<name>.py`.
-5. If its published size should be measurable without weights, add a preset: see `loading/presets/`.
+To add a family, write a subclass of Family in a file of this folder. It must define `name`, `preprocess`, `encode`,
+`last_attention` and `to_grid`. Everything else has a default, which suits a model that encodes frames one by one,
+takes one placeholder for the whole video and counts positions 0, 1, 2, ...; override what differs. Families with a
+SigLIP or CLIP encoder start from `llava.Llava`. If transformers has no class for the checkpoint, `config` returns a
+configuration whose class can hold the weights: one of transformers' (llava_video.py), or one registered with a class
+of our own (nvila_model.py); `key_mapping` renames the tensors. The rest, with the tests, is on the page docs/adding-
+a-family.md.
 """
 
 from __future__ import annotations
@@ -41,6 +31,9 @@ from transformers import AutoConfig, PretrainedConfig
 from ...records import FROM_CLS, RECEIVED, Coverage, Layout, Sizing, TokenGrid
 from ..loading.checkpoint import Checkpoint
 from ..loading.tokenizer import read_tokenizer
+
+#: Layers that keep one state for all tokens before, instead of keys and values of each.
+LINEAR = "linear_attention"
 
 
 class Family(ABC):
@@ -84,6 +77,16 @@ class Family(ABC):
         """
         stated = getattr(self.config.get_text_config(), "max_position_embeddings", None)
         return None if self.checkpoint.dummy or not stated else int(stated)
+
+    @cached_property
+    def layer_types(self) -> tuple[str, ...]:
+        """What mixes the tokens in each layer of the LLM, e.g. full_attention; () if the configuration does not say."""
+        return tuple(getattr(self.config.get_text_config(), "layer_types", None) or ())
+
+    def attention_layer(self, layer: int) -> int:
+        """The first layer of the LLM from `layer` on that has attention weights; linear attention has none."""
+        types = self.layer_types
+        return next((i for i in range(layer, len(types)) if types[i] != LINEAR), layer)
 
     # --- vision: required ---
 
@@ -156,6 +159,11 @@ class Family(ABC):
     video_part: ClassVar[dict[str, str]] = {"type": "video"}
     #: True if the prompt holds one placeholder for each slot instead of one for the whole video.
     placeholder_per_slot: ClassVar[bool] = False
+
+    @property
+    def template_kwargs(self) -> dict[str, Any]:
+        """Further variables of the chat template. Default: none."""
+        return {}
 
     @cached_property
     def placeholder(self) -> int:

@@ -1,4 +1,4 @@
-"""InternVL 2.5 and 3 (Chen et al., 2024; Zhu et al., 2025) in transformers' classes."""
+"""InternVL 2.5, 3 and 3.5 (Chen et al., 2024; Zhu et al., 2025; Wang et al., 2025) in transformers' classes."""
 
 from __future__ import annotations
 

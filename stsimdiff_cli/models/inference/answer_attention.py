@@ -30,7 +30,8 @@ class AnswerAttention:
         self._total = self._total.to(language.device)
         with ExitStack() as taps:
             for layer in language.model.get_decoder().layers:
-                taps.enter_context(attach_tap(layer.self_attn, self._add))
+                if hasattr(layer, "self_attn"):  # else its attention is linear
+                    taps.enter_context(attach_tap(layer.self_attn, self._add))
             yield
 
     def _add(self, query: Tensor, key: Tensor, mask: Tensor | None, scaling: float) -> None:

@@ -3,56 +3,65 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, LogitsProcessorList
-from transformers.generation.streamers import BaseStreamer
+from transformers import DynamicCache
 
 from ...layer_pruning import LayerPruner
 from ...records import Embeddings, Prompt, TokenGrid, VideoTokens
 from ..loading.damage import running
 from ..loading.memory import enough_memory
-from ..loading.quiet import quiet
-from ..question import check_generation, check_text
+from ..question import ORIGINAL, check_generation, check_text
+from . import branches
 from .answer_attention import AnswerAttention
-from .finite import FiniteLogits
-
-if TYPE_CHECKING:
-    from .language_model import LanguageModel
+from .branches import Branch, Text
+from .language_model import LanguageModel
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model said, and how long it took."""
+    """What the model said, and how long it took.
+
+    Seconds: from when the questions were asked to the "first_token" and to the end of the "answer"; questions that are
+    asked together wait for each other, and "share" is this one's part of the time.
+    """
 
     text: str
     tokens: int  # generated
     prompt_tokens: int
-    seconds: dict[str, float]  # from the question to the "first_token", and to the end of the "answer"
+    seconds: dict[str, float]
     slots: tuple[float, ...] = ()  # (T,) shares of attention, if the conversation reads it: see AnswerAttention
+    #: Visual tokens alive after each layer, if a method pruned between layers; else empty.
+    alive_per_layer: Sequence[int] = ()
 
 
 class Conversation:
     """A video in the LLM's cache. Every question starts from the video alone, not from earlier answers.
 
-    With `attention`, answers say which slots they looked at; the LLM must have been loaded with `attention_rows`.
+    With `attention`, answers say which slots they looked at, and questions are answered one at a time; the LLM must
+    have been loaded with `attention_rows`. `positions` is one of POSITIONS.
     """
 
     #: One more than the position of the last visual token, which is that among all tokens of the video.
     reach: int = 0
-    #: Visual tokens alive after each layer for the last question, if a method prunes between layers; else empty.
-    alive_per_layer: Sequence[int] = ()
 
     def __init__(
-        self, language: LanguageModel, grid: TokenGrid, tokens: Embeddings, index: Tensor, attention: bool = False
+        self,
+        language: LanguageModel,
+        grid: TokenGrid,
+        tokens: Embeddings,
+        index: Tensor,
+        *,
+        attention: bool = False,
+        positions: str = ORIGINAL,
     ) -> None:
         self.language = language
         self.attention = attention
+        self.positions = positions
         self.grid = grid
         self.tokens = tokens
         self.index = index
@@ -72,19 +81,8 @@ class Conversation:
                 self.language.prefill(begin, self.tokens, self.cache)
 
     def _prompt(self, question: str) -> Prompt:
-        return self.language.prompter.prompt(self.language.model, self.grid, question, self.index)
+        return self.language.prompter.prompt(self.language.model, self.grid, question, self.index, self.positions)
 
-    def _prompt_and_cache(self, question: str) -> tuple[Prompt, DynamicCache]:
-        """A question's prompt, and a cache that holds its beginning with all visual tokens."""
-        prompt = self._prompt(question)
-        self.language.prompter.check_fits(prompt)
-        return prompt, self.cache
-
-    @enough_memory(
-        "answer the question",
-        "Lower --max-new-tokens, --ratio or --frames, or use --dtype bfloat16 or --quantize 4bit.",
-    )
-    @torch.inference_mode()
     def ask(
         self,
         question: str,
@@ -99,51 +97,86 @@ class Conversation:
         settings out of range;
         ModelError if the model computes no numbers.
         """
-        check_text(question)
+        return self.ask_all([question], max_new_tokens, temperature, seed, on_text)[0]
+
+    @enough_memory(
+        "answer the question",
+        "Lower --max-new-tokens, --ratio or --frames, or use --dtype bfloat16 or --quantize 4bit.",
+    )
+    @torch.inference_mode()
+    def ask_all(
+        self,
+        questions: Sequence[str],
+        max_new_tokens: int = 128,
+        temperature: float = 0.0,
+        seed: int = 0,
+        on_text: Callable[[str], None] | None = None,
+    ) -> list[Answer]:
+        """Answer questions together, as many at a time as fit; each answer is that of `ask`, up to rounding.
+
+        Parameters and errors as `ask`. `on_text` is for a single question.
+        """
+        for question in questions:
+            check_text(question)
         check_generation(max_new_tokens, temperature, seed)
         with running(self.language.family.checkpoint.id, self.language.family.checkpoint.embedded):
-            return self._answer(question, max_new_tokens, temperature, seed, on_text)
+            return self._answers(questions, max_new_tokens, temperature, seed, on_text)
 
-    def _answer(
+    def _answers(
         self,
-        question: str,
+        questions: Sequence[str],
         max_new_tokens: int,
         temperature: float,
         seed: int,
         on_text: Callable[[str], None] | None,
-    ) -> Answer:
+    ) -> list[Answer]:
         start = time.perf_counter()
-        language = self.language
-        prompt, cache = self._prompt_and_cache(question)
-        prefilled = cache.get_seq_length()
-        sampling = (
-            {"do_sample": True, "temperature": temperature}
-            if temperature > 0
-            else {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-        )
-        own = language.family.generate_kwargs(language.model, len(prompt.ids))
-        finite = FiniteLogits(language.family.checkpoint, language.model.dtype)
-        processors = LogitsProcessorList([finite, *own.get("logits_processor", [])])
-        streamer = _TextStreamer(
-            language.prompter.tokenizer, lambda text: language.family.answer_text(text, self.grid), on_text
-        )
-        seen = AnswerAttention(prompt)
-        watching = seen.watching(language) if self.attention else nullcontext()
-        with _seeded(language.device, seed), quiet(), watching:
-            language.model.generate(
-                input_ids=prompt.ids.to(language.device)[None],
-                position_ids=language.position_ids(prompt),
-                attention_mask=torch.ones_like(prompt.ids, device=language.device)[None],
-                past_key_values=cache,
-                max_new_tokens=max_new_tokens,
-                streamer=streamer,
-                **sampling,
-                **(own | {"logits_processor": processors}),
+        prompts = [self._prompt(question) for question in questions]
+        for prompt in prompts:
+            self.language.prompter.check_fits(prompt)
+        generation = max_new_tokens, temperature, seed
+        if self.language.takes_masks and not self.attention:
+            return self._answered(start, prompts, self.cache, *generation, on_text)
+        return [
+            self._answered(time.perf_counter(), [prompt], self.cache, *generation, on_text)[0] for prompt in prompts
+        ]
+
+    def _answered(
+        self,
+        start: float,
+        prompts: Sequence[Prompt],
+        cache: DynamicCache,
+        max_new_tokens: int,
+        temperature: float,
+        seed: int,
+        on_text: Callable[[str], None] | None,
+    ) -> list[Answer]:
+        """Answers to prompts whose common beginning is in the cache; asked at `start`."""
+        language, done = self.language, cache.get_seq_length()
+        seen = [AnswerAttention(prompt) for prompt in prompts] if self.attention else []  # of a single one
+        asked = [
+            Branch(
+                ids=prompt.ids.to(language.device),
+                new=prompt.ids[done:].to(language.device),
+                positions=language.position_ids(prompt)[..., done:],
+                room=len(prompt.ids) - done + max_new_tokens,
+                rules=language.rules(len(prompt.ids), max_new_tokens, temperature),
+                generator=torch.Generator(language.device).manual_seed(seed),
+                text=Text(language.prompter.tokenizer, self._written, on_text),
             )
-        cache.crop(prefilled - cache.get_seq_length())  # negative: remove that many tokens
-        seconds = {"first_token": streamer.first - start, "answer": time.perf_counter() - start}
-        slots = seen.slots(self.grid) if self.attention else ()
-        return Answer(streamer.text, len(streamer.ids), len(prompt.ids), seconds, slots)
+            for prompt in prompts
+        ]
+        with seen[0].watching(language) if seen else nullcontext():
+            branches.answer(language, cache, asked, start)
+        slots = seen[0].slots(self.grid) if seen else ()
+        return [
+            Answer(str(branch.text), len(branch.text.ids), len(prompt.ids), branch.seconds, slots)
+            for branch, prompt in zip(asked, prompts, strict=True)
+        ]
+
+    def _written(self, text: str) -> str:
+        """What the model said, as the user reads it."""
+        return self.language.family.answer_text(text, self.grid)
 
 
 class PrunedConversation(Conversation):
@@ -159,69 +192,33 @@ class PrunedConversation(Conversation):
     def _prefill(self) -> None:
         """There is no shared prefix: which tokens survive depends on the question."""
 
-    def _prompt_and_cache(self, question: str) -> tuple[Prompt, DynamicCache]:
-        """Prefill the whole prompt except its last token, with which generation begins.
+    def _answers(
+        self,
+        questions: Sequence[str],
+        max_new_tokens: int,
+        temperature: float,
+        seed: int,
+        on_text: Callable[[str], None] | None,
+    ) -> list[Answer]:
+        answers = []
+        for question in questions:
+            start = time.perf_counter()
+            prompt, cache, alive = self._prefilled(question)
+            answer = self._answered(start, [prompt], cache, max_new_tokens, temperature, seed, on_text)[0]
+            answers.append(replace(answer, alive_per_layer=alive))
+        return answers
 
-        `generate` looks at layer 0 for how much of the prompt is in the cache, so the prompt is that of layer 0. Later
-        layers hold fewer tokens, which does not matter: a single query attends to all that there are.
+    def _prefilled(self, question: str) -> tuple[Prompt, DynamicCache, Sequence[int]]:
+        """A question's prompt, a cache with all of it but its last token, and how many tokens each layer left alive.
+
+        What the cache holds is looked up at layer 0, so the prompt is that of layer 0. Later layers hold fewer tokens,
+        which does not matter: a single query attends to all that there are.
         """
         self.language.prompter.check_fits(self._prompt(question))
         pruner, cache = self.make_pruner(), self.language.new_cache()
         prompt = self.language.prune(self.grid, self.tokens, question, pruner, cache)
-        self.alive_per_layer = pruner.alive_per_layer
         cache.crop(-1)  # remove one token
         entered = torch.zeros(self.grid.tokens, dtype=torch.bool)
         entered[pruner.entered] = True
         keep = (prompt.visual < 0) | entered[prompt.visual.clamp_min(0)]
-        return prompt[keep], cache
-
-
-@contextmanager
-def _seeded(device: torch.device, seed: int) -> Iterator[None]:
-    """Within the block, random numbers on the CPU and on the device begin at `seed`; after it, they go on as before.
-
-    Other GPUs are left alone: `torch.manual_seed` would start the caller's random numbers on all of them anew.
-    """
-    with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device], device_type=device.type):
-        torch.default_generator.manual_seed(seed)
-        if device.type == "cuda":
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
-        elif device.type == "mps":
-            torch.mps.manual_seed(seed)
-        yield
-
-
-class _TextStreamer(BaseStreamer):
-    """Collects generated ids and passes on new text, as it is `written`, as soon as its characters are complete."""
-
-    def __init__(self, tokenizer: Any, written: Callable[[str], str], on_text: Callable[[str], None] | None) -> None:
-        self.tokenizer = tokenizer
-        self.written = written
-        self.on_text = on_text
-        self.ids: list[int] = []
-        self.text = ""
-        self.first = 0.0
-        self._prompt_seen = False
-
-    def put(self, value: Tensor) -> None:
-        """Called by `generate`: first with the prompt, then with every new token."""
-        if not self._prompt_seen:
-            self._prompt_seen = True
-            return
-        if not self.ids:
-            self.first = time.perf_counter()
-        self.ids += value.flatten().tolist()
-        text = self.tokenizer.decode(self.ids, skip_special_tokens=True)
-        if not text.endswith("�"):  # part of a character
-            self._emit(text)
-
-    def end(self) -> None:
-        """Called by `generate` after the last token."""
-        self._emit(self.tokenizer.decode(self.ids, skip_special_tokens=True))
-
-    def _emit(self, text: str) -> None:
-        text = self.written(text)
-        if self.on_text and len(text) > len(self.text):
-            self.on_text(text[len(self.text) :])
-        self.text = text
+        return prompt[keep], cache, pruner.alive_per_layer

@@ -66,11 +66,14 @@ class EarlyLayers:
     timer: Stopwatch
     asked: bool = False
 
-    def _load(self, layers: int | None) -> LanguageModel:
+    def _family(self) -> Family:
         self.asked = True
         self.timer.step("load")
         family = matching_family(self.tokens.grid.model, self.model, self.models)
         check_layout(family, self.tokens.grid)
+        return family
+
+    def _load(self, family: Family, layers: int | None) -> LanguageModel:
         runtime = self.runtime.resolve(family.checkpoint)
         language = self.models.language_model(family, runtime, layers, attention_rows=True)
         self.timer.step("importance")
@@ -78,7 +81,9 @@ class EarlyLayers:
 
     def importance(self, index: Tensor, layer: int) -> Tensor:
         """See `methods.base.Llm`."""
-        language = self._load(layer + 1)
+        family = self._family()
+        layer = family.attention_layer(layer)
+        language = self._load(family, layer + 1)
         candidates = self.tokens.embeddings_at(index)
         return language.importance(self.tokens.grid, candidates, index, self.question, layer).to(index.device)
 
@@ -86,5 +91,5 @@ class EarlyLayers:
         """See `methods.base.Llm`."""
         if pruner.finished:
             return
-        language = self._load(pruner.depth)
+        language = self._load(self._family(), pruner.depth)
         language.prune(self.tokens.grid, self.tokens.embeddings, self.question, pruner)

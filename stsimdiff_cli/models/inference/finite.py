@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from transformers import LogitsProcessor
 
 from ...errors import ModelError
 
@@ -29,17 +28,3 @@ def not_finite(what: str, checkpoint: Checkpoint, dtype: torch.dtype) -> ModelEr
         torch.bfloat16: "Try --dtype float32; if that does not help, the weights may be damaged: download them again.",
     }.get(dtype, "The weights may be damaged: download the checkpoint again.")
     return ModelError(f"{what} of {checkpoint.id} are not numbers (NaN or infinite) in {name}.", hint)
-
-
-class FiniteLogits(LogitsProcessor):
-    """For `generate`: ModelError as soon as no next token can be chosen, because the logits are not numbers."""
-
-    def __init__(self, checkpoint: Checkpoint, dtype: torch.dtype) -> None:
-        self.checkpoint = checkpoint
-        self.dtype = dtype
-
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:  # noqa: ARG002
-        """The scores (1, vocabulary) as they are. Some may be -inf: their tokens are ruled out."""
-        if not bool(scores.amax().isfinite()):
-            raise not_finite("The outputs", self.checkpoint, self.dtype)
-        return scores

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -15,13 +16,16 @@ from ..families.base import Family
 from ..loading.damage import running
 from ..loading.runtime import ResolvedRuntime
 from ..loading.weights import load_language
-from .attention_tap import EnoughAttention, allow_taps, attach_tap, last_query_attention
+from .attention_tap import TAPPED_EAGER, TAPPED_SDPA, EnoughAttention, allow_taps, attach_tap, last_query_attention
 from .finite import require_finite
 from .layer_loop import run_layers
 from .prompts import Prompter
+from .rules import prepare_rules
 
 #: Prompt tokens that run through the LLM at once. More are hardly faster, and their activations take memory.
 PIECE = 2048
+#: Attention implementations that take masks of any form: those that take what is seen, and those that add the mask.
+_BOOLEAN, _ADDED = ("sdpa", TAPPED_SDPA), ("eager", TAPPED_EAGER)
 
 
 class LanguageModel:
@@ -35,6 +39,9 @@ class LanguageModel:
         self.device = runtime.device
         self.prompter = Prompter(family)
         self.model: Any = load_language(family, allow_taps(runtime) if attention_rows else runtime, layers)
+        #: Rules by the prompt's length, max_new_tokens and temperature: preparing them takes as long as a few tokens.
+        #: Whoever changes the model's generation_config after that clears them (`rules.cache_clear`).
+        self.rules = lru_cache(256)(partial(prepare_rules, self.model, family))
 
     def inputs(self, prompt: Prompt, tokens: Embeddings) -> dict[str, Tensor]:
         """Model inputs of a prompt with M visual tokens, batch size 1, without deepstack features."""
@@ -81,6 +88,23 @@ class LanguageModel:
     def _running(self) -> contextlib.AbstractContextManager[None]:
         """Within it, an LLM that cannot be run is a ModelError."""
         return running(self.family.checkpoint.id, self.family.checkpoint.embedded)
+
+    @property
+    def _attention(self) -> str:
+        return str(self.model.config.get_text_config()._attn_implementation)
+
+    @property
+    def takes_masks(self) -> bool:
+        """Whether the attention takes masks of any form, so that questions can branch off one sequence."""
+        types = set(getattr(self.model.config.get_text_config(), "layer_types", None) or ["full_attention"])
+        return types == {"full_attention"} and self._attention in (*_BOOLEAN, *_ADDED)
+
+    def mask(self, seen: Tensor) -> Tensor:
+        """A mask (1, 1, Q, K) from what is attended to, as the attention takes it."""
+        if self._attention in _BOOLEAN:
+            return seen
+        lowest = torch.finfo(self.model.dtype).min
+        return torch.zeros_like(seen, dtype=self.model.dtype).masked_fill(~seen, lowest)
 
     def new_cache(self) -> DynamicCache:
         """An empty cache."""

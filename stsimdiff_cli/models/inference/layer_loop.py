@@ -39,7 +39,7 @@ def run_layers(
     if types != {"full_attention"}:
         raise ModelError(
             f"Tokens cannot be pruned inside this LLM: it has layers of type {', '.join(sorted(types))}.",
-            "Compress first, then ask.",
+            "Compress first, with a method that does not work inside the LLM (see `stsimdiff methods`), then ask.",
         )
     state = _PromptState(hidden, rotary, visual, deepstack)
     for number, layer in enumerate(text.layers):

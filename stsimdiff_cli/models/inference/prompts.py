@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from ...errors import ModelError, RequestError
 from ...records import Prompt, TokenGrid
 from ..families.base import Family
 from ..loading.damage import reading, reason, running
+from ..question import ORIGINAL, PACKED, SLOTS
 from .user_text import MARK, Passage, TextReader
 
 #: Text ids and the flat position p of a visual token: the text stands before it (after the last one if p = N).
@@ -27,6 +29,8 @@ class Prompter:
         self.family = family
         self.tokenizer = family.tokenizer
         self._reader = TextReader(self.tokenizer)
+        #: Whole prompts by model, grid and question: many selections of one video are asked the same questions.
+        self._whole = lru_cache(64)(self._whole_prompt)
         self._template = self._read_template()
         with reading(f"The configuration of {family.checkpoint.id}"):
             _ = family.placeholder
@@ -91,6 +95,7 @@ class Prompter:
                 chat_template=self._template,
                 add_generation_prompt=True,
                 tokenize=False,
+                **self.family.template_kwargs,
             )
         except Exception as error:  # a template may fail in any way
             raise ModelError(
@@ -136,18 +141,43 @@ class Prompter:
                 "--frames.",
             )
 
-    def prompt(self, model: Any, grid: TokenGrid, question: str, index: Tensor) -> Prompt:
-        """The prompt with only the visual tokens of `index` (M,) in it; everything keeps its original position.
+    def prompt(self, model: Any, grid: TokenGrid, question: str, index: Tensor, positions: str = ORIGINAL) -> Prompt:
+        """The prompt with only the visual tokens of `index` (M,) in it, numbered as `positions` says: see POSITIONS.
 
-        RequestError for a question that is longer than the LLM's context.
+        By default everything keeps its original position. RequestError for a question that is longer than the LLM's
+        context.
         """
+        if positions == SLOTS and len(index):
+            grid, index = self._without_empty_slots(grid, index)
+        whole = self._whole(model, grid, question)
+        kept = torch.zeros(grid.tokens, dtype=torch.bool)
+        kept[index.cpu()] = True
+        prompt = whole[(whole.visual < 0) | kept[whole.visual.clamp_min(0)]]
+        if positions == PACKED:
+            prompt = replace(prompt, positions=torch.arange(len(prompt.ids)).expand_as(prompt.positions))
+        return prompt
+
+    def _without_empty_slots(self, grid: TokenGrid, index: Tensor) -> tuple[TokenGrid, Tensor]:
+        """The grid of the slots that have a token of `index` (M,), and the places of these tokens on it.
+
+        Slots follow each other at the original mean spacing, except where the prompt has the time of each in words.
+        """
+        t, h, w = grid.shape
+        slots, rank = (index.cpu() // (h * w)).unique(return_inverse=True)
+        seconds = tuple(grid.seconds[slot] for slot in slots.tolist())
+        if not self.family.placeholder_per_slot:
+            step = (grid.seconds[-1] - grid.seconds[0]) / max(t - 1, 1)
+            seconds = tuple(grid.seconds[0] + step * number for number in range(len(slots)))
+        shape = (len(slots), h, w)
+        smaller = replace(grid, shape=shape, seconds=seconds, layout=self.family.layout_of(shape))
+        return smaller, rank * (h * w) + index.cpu() % (h * w)
+
+    def _whole_prompt(self, model: Any, grid: TokenGrid, question: str) -> Prompt:
+        """The prompt with all N visual tokens in it."""
         ids, visual = self.ids(grid, question)
         self._check_length(int((visual < 0).sum()))
         positions = self.family.positions(model, ids.to(model.device), visual.to(model.device), grid).cpu()
-        kept = torch.zeros(grid.tokens, dtype=torch.bool)
-        kept[index.cpu()] = True
-        keep = (visual < 0) | kept[visual.clamp_min(0)]
-        return Prompt(ids, visual, positions)[keep]
+        return Prompt(ids, visual, positions)
 
 
 def _split(ids: list[int], placeholder: int) -> list[list[int]]:

@@ -11,6 +11,7 @@ import torch
 
 from stsimdiff_cli.cli.app import main
 from stsimdiff_cli.models import FAMILIES
+from stsimdiff_cli.models.families.base import LINEAR
 from stsimdiff_cli.models.inference.attention_tap import TAPPED_SDPA
 from stsimdiff_cli.models.inference.conversation import Conversation
 from stsimdiff_cli.models.inference.language_model import LanguageModel
@@ -18,7 +19,13 @@ from stsimdiff_cli.models.loading.runtime import ResolvedRuntime
 from stsimdiff_cli.models.loading.weights import load_language, load_vision
 from tests.support.checkpoints import CHECKPOINTS
 from tests.support.checkpoints.parts import QUESTIONS, VOCABULARY
-from tests.support.family_checks import CLIPS, answers_equal_generate, kept_tokens_keep_their_positions, resized
+from tests.support.family_checks import (
+    CLIPS,
+    answers_equal_generate,
+    dropping_equals_masking,
+    kept_tokens_keep_their_positions,
+    resized,
+)
 from tests.support.runtimes import CPU, FP32
 from tests.support.whole_models import QWEN, encode, from_pixels, preprocess, tokens_of, whole_model
 
@@ -93,24 +100,7 @@ def test_random_tokens_keep_their_original_positions(family, frames, ratio):
 
 
 def test_dropping_tokens_equals_masking_them_out(family, frames):
-    """The reference for a compressed prompt: all tokens enter, the dropped ones may not be attended to."""
-    tokens = tokens_of(family, frames)
-    grid = tokens.grid
-    language = LanguageModel(family, FP32)
-    everything, index = torch.arange(grid.tokens), torch.arange(grid.tokens)[::2]
-    full = language.prompter.prompt(language.model, grid, QUESTIONS[1], everything)
-    inputs = language.decoder_inputs(full, tokens.embeddings)
-    visible = torch.isin(full.visual, index) | (full.visual < 0)
-    causal = torch.ones((len(full.ids),) * 2, dtype=torch.bool).tril() & (
-        visible[None] | torch.eye(len(full.ids)).bool()
-    )
-    inputs["attention_mask"] = causal[None, None]
-    with torch.inference_mode():
-        read = language.model.get_decoder()
-        expected = read(**inputs).last_hidden_state[0, -1]
-        part = language.prompter.prompt(language.model, grid, QUESTIONS[1], index)
-        got = read(**language.decoder_inputs(part, tokens.embeddings[index])).last_hidden_state[0, -1]
-    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+    dropping_equals_masking(family, frames)
 
 
 def test_importance_is_the_eager_attention_of_the_last_prompt_token(family, frames):
@@ -123,8 +113,10 @@ def test_importance_is_the_eager_attention_of_the_last_prompt_token(family, fram
     prompt = whole.prompter.prompt(whole.model, grid, QUESTIONS[0], index)
     with torch.inference_mode():
         out = whole.model.get_decoder()(**whole.decoder_inputs(prompt, kept), output_attentions=True)
-    for layer in (0, 1, 2):
-        expected = out.attentions[layer][0, :, -1].mean(0)[prompt.visual >= 0]
+    for asked in (0, 1, 2):
+        layer = family.attention_layer(asked)
+        number = layer - family.layer_types[:layer].count(LINEAR)  # only layers with attention are listed
+        expected = out.attentions[number][0, :, -1].mean(0)[prompt.visual >= 0]
         shallow = LanguageModel(family, FP32, layers=layer + 1, attention_rows=True)
         got = shallow.importance(grid, kept, index, QUESTIONS[0], layer)
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-6)
@@ -236,7 +228,8 @@ def test_a_prompt_read_in_pieces_is_a_prompt_read_at_once(family, frames, monkey
         monkeypatch.setattr("stsimdiff_cli.models.inference.language_model.PIECE", piece)
         conversation = Conversation(language, tokens.grid, tokens.embeddings, index)
         said.append([conversation.ask(question, max_new_tokens=12).text for question in QUESTIONS])
-        weights.append([language.importance(tokens.grid, tokens.embeddings, index, QUESTIONS[0], i) for i in range(3)])
+        layers = sorted({family.attention_layer(i) for i in range(3)})
+        weights.append([language.importance(tokens.grid, tokens.embeddings, index, QUESTIONS[0], i) for i in layers])
     assert said[0] == said[1]
     for whole, pieces in zip(*weights, strict=True):
         torch.testing.assert_close(pieces, whole, rtol=1e-4, atol=1e-6)

@@ -16,6 +16,7 @@ from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2Im
 from stsimdiff_cli.models.families import open_family
 from stsimdiff_cli.models.families.internvl import InternVL
 from stsimdiff_cli.models.families.preprocess import CLIP, video_settings
+from stsimdiff_cli.models.inference.conversation import Conversation
 from stsimdiff_cli.models.inference.language_model import LanguageModel
 from stsimdiff_cli.models.inference.prompts import Prompter
 from stsimdiff_cli.models.inference.vision_encoder import VisionEncoder
@@ -25,11 +26,12 @@ from tests.support.checkpoints.parts import QUESTIONS
 from tests.support.family_checks import (
     CLIPS,
     answers_equal_generate,
+    dropping_equals_masking,
     only_that_cell_moves,
     resized,
 )
 from tests.support.runtimes import FP32
-from tests.support.whole_models import encode, grid_of, preprocess, whole_model
+from tests.support.whole_models import encode, grid_of, preprocess, tokens_of, whole_model
 
 #: The encoders of the small and of the large models: InternViT-300M, and InternViT-6B with normalised keys.
 ENCODERS = {"300M": {}, "6B": {"use_qk_norm": True, "norm_type": "rms_norm", "attention_bias": False}}
@@ -52,8 +54,49 @@ def test_at_ratio_one_answers_equal_generate_for_odd_sizes_and_few_frames(either
     assert answers_equal_generate(either, resized(frames, count, height, width)) > 1
 
 
-def test_at_ratio_one_answers_equal_generate_with_another_llm(tmp_path, frames):
-    assert answers_equal_generate(open_family(str(internvl_checkpoint(tmp_path / "model", text=QWEN3))), frames) > 1
+@pytest.fixture(scope="module")
+def newer(tmp_path_factory) -> InternVL:
+    """InternVL 3.5, which has another LLM."""
+    return open_family(str(internvl_checkpoint(tmp_path_factory.mktemp("internvl") / "newer", text=QWEN3)))
+
+
+def test_at_ratio_one_answers_equal_generate_with_another_llm(newer, frames):
+    assert answers_equal_generate(newer, frames) > 1
+
+
+def test_dropping_tokens_equals_masking_them_out_with_another_llm(newer, frames):
+    dropping_equals_masking(newer, frames)
+
+
+@pytest.mark.processors
+@pytest.mark.parametrize("name", ["intern", "newer"])
+def test_answers_equal_transformers_processor_and_generate(name, request, frames):
+    """Their prompt and their pixels, with nothing of ours."""
+    pytest.importorskip("torchvision", reason="transformers' video processors need torchvision")
+    from transformers import GotOcr2ImageProcessor, InternVLProcessor, InternVLVideoProcessor
+
+    family = request.getfixturevalue(name)
+    language, tokens = LanguageModel(family, FP32), tokens_of(family, frames)
+    conversation = Conversation(language, tokens.grid, tokens.embeddings, torch.arange(tokens.grid.tokens))
+    known = {k: v for k, v in family._settings.items() if k not in ("image_processor_type", "crop_to_patches")}
+    processor = InternVLProcessor(
+        GotOcr2ImageProcessor(**known),
+        language.prompter.tokenizer,
+        InternVLVideoProcessor(**known),
+        image_seq_length=9,
+        chat_template=(family.checkpoint.path / "chat_template.jinja").read_text(),
+    )
+    model, said = whole_model(family), set()
+    for question in QUESTIONS:
+        content = [{"type": "video"}, {"type": "text", "text": question}]
+        text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+        theirs = processor(text=[text], videos=[frames.permute(0, 3, 1, 2)], return_tensors="pt")
+        out = model.generate(**theirs, max_new_tokens=12, do_sample=False)[0, theirs["input_ids"].shape[1] :]
+        answer = conversation.ask(question, max_new_tokens=12)
+        assert answer.prompt_tokens == theirs["input_ids"].shape[1]
+        assert answer.text == language.prompter.tokenizer.decode(out, skip_special_tokens=True)
+        said.add(answer.text)
+    assert len(said) > 1
 
 
 # --- the prompt -----------------------------------------------------------------------------------------------------

@@ -168,6 +168,7 @@ def test_the_penalty_for_repeating_is_felt_and_does_not_count_the_prompt(family,
     for penalty in (1.0, 1.3):
         language.model.generation_config.repetition_penalty = penalty
         language.family.generate_kwargs = lambda *_: {}
+        language.rules.cache_clear()
         try:
             assert said != [conversation.ask(question, max_new_tokens=30).text for question in QUESTIONS]
         finally:

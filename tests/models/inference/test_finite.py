@@ -40,7 +40,7 @@ def test_nan_in_the_llm_is_an_error_at_the_first_token(checkpoint, family, frame
         conversation.ask("what happens ?", max_new_tokens=3, on_text=said.append)
     assert caught.value.hint and caught.value.exit_code == 1 and not said
     with pytest.raises(ModelError, match=r"attention weights .* are not numbers"):
-        language.importance(tokens.grid, tokens.embeddings, index, "what happens ?", 2)
+        language.importance(tokens.grid, tokens.embeddings, index, "what happens ?", family.attention_layer(2))
 
 
 def test_nan_in_the_vision_encoder_is_an_error(family, frames):
@@ -58,12 +58,12 @@ def test_the_hint_says_which_precision_to_try(family):
     assert "damaged" in not_finite("The outputs", family.checkpoint, torch.float32).hint
 
 
-def test_nan_inside_the_llm_is_an_error_where_a_method_prunes_there(family, frames):
+def test_nan_inside_the_llm_is_an_error_where_a_method_prunes_there(attentive, frames):
     from stsimdiff_cli.methods.spec import parse_method
     from stsimdiff_cli.ratio import parse_ratio
 
-    tokens = tokens_of(family, frames)
-    language = LanguageModel(family, FP32, attention_rows=True)
+    tokens = tokens_of(attentive, frames)
+    language = LanguageModel(attentive, FP32, attention_rows=True)
     with torch.no_grad():
         for name, parameter in language.model.named_parameters():
             if "down_proj" in name:

@@ -37,13 +37,13 @@ CASES = list(itertools.product(range(8), ("0.1", "0.37", "0.8")))
 
 
 @pytest.fixture(scope="module")
-def language(family) -> LanguageModel:
-    return LanguageModel(family, FP32, attention_rows=True)
+def language(attentive) -> LanguageModel:
+    return LanguageModel(attentive, FP32, attention_rows=True)
 
 
 @pytest.fixture
-def tokens(family, frames) -> VideoTokens:
-    return tokens_of(family, frames)
+def tokens(attentive, frames) -> VideoTokens:
+    return tokens_of(attentive, frames)
 
 
 class Nothing(LayerPruner):
@@ -102,7 +102,7 @@ def test_at_ratio_one_answers_equal_those_without_a_method(name, language, token
     for question in QUESTIONS:
         expected, got = plain.ask(question, max_new_tokens=10), pruned.ask(question, max_new_tokens=10)
         assert (got.text, got.tokens, got.prompt_tokens) == (expected.text, expected.tokens, expected.prompt_tokens)
-    assert set(pruned.alive_per_layer) == {tokens.grid.tokens}
+        assert set(got.alive_per_layer) == {tokens.grid.tokens}
 
 
 def masked_next_token(language: LanguageModel, tokens: VideoTokens, question: str, plan: dict[int, Tensor]) -> Tensor:
@@ -141,7 +141,7 @@ def test_pruned_tokens_are_as_good_as_masked(layers, language, tokens):
     pruner = Given(tokens.grid.tokens, plan)
     expected = masked_next_token(language, tokens, QUESTIONS[1], plan)
     conversation = PrunedConversation(language, tokens, lambda: pruner)
-    prompt, cache = conversation._prompt_and_cache(QUESTIONS[1])
+    prompt, cache, alive = conversation._prefilled(QUESTIONS[1])
     sizes = [len(plan[max(k for k in plan if k < layer)]) if min(plan) < layer else tokens.grid.tokens
              for layer in range(3)]  # fmt: skip
     text = int((prompt.visual < 0).sum())
@@ -196,8 +196,8 @@ def test_both_forms_keep_the_same_tokens_for_the_same_prompt(name, ratio, langua
     conversation = PrunedConversation(language, tokens, lambda: method.layer_pruner(tokens, parse_ratio(ratio)))
     first, second = (conversation.ask(QUESTIONS[0], max_new_tokens=6) for _ in range(2))
     assert first.text == second.text
-    assert conversation.alive_per_layer[-1] == len(kept[0]) == count
-    assert list(conversation.alive_per_layer) == sorted(conversation.alive_per_layer, reverse=True)
+    assert first.alive_per_layer[-1] == len(kept[0]) == count
+    assert list(first.alive_per_layer) == sorted(first.alive_per_layer, reverse=True)
     compressed = pipeline.compress_tokens(
         tokens,
         ratio,

@@ -12,6 +12,8 @@ from tests.support.checkpoints.llava_video import llava_video_checkpoint
 from tests.support.checkpoints.nvila import nvila_checkpoint
 from tests.support.checkpoints.qwen2_5_vl import qwen2_5_vl_checkpoint
 from tests.support.checkpoints.qwen2_vl import qwen2_vl_checkpoint
+from tests.support.checkpoints.qwen3_5 import qwen3_5_checkpoint
+from tests.support.checkpoints.qwen3_5_moe import qwen3_5_moe_checkpoint
 from tests.support.checkpoints.qwen3_vl import qwen3_vl_checkpoint
 from tests.support.checkpoints.qwen3_vl_moe import qwen3_vl_moe_checkpoint
 from tests.support.checkpoints.smolvlm import smolvlm_checkpoint
@@ -23,9 +25,13 @@ CHECKPOINTS: dict[str, Callable[..., Path]] = {
     "qwen2_vl": qwen2_vl_checkpoint,
     "qwen3_vl": qwen3_vl_checkpoint,
     "qwen3_vl_moe": qwen3_vl_moe_checkpoint,
+    "qwen3_5": qwen3_5_checkpoint,
+    "qwen3_5_moe": qwen3_5_moe_checkpoint,
     "internvl": internvl_checkpoint,
     "llava_next_video": llava_next_video_checkpoint,
     "smolvlm": smolvlm_checkpoint,
     "llava_video": llava_video_checkpoint,
     "nvila": nvila_checkpoint,
 }
+#: Families whose LLM has layers without attention weights.
+HYBRIDS = {"qwen3_5", "qwen3_5_moe"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,25 +24,34 @@ def qwen3_vl_checkpoint(folder: Path, seed: int = 0, **settings: Any) -> Path:
 
     At most 9216 pixels a video: four times 48 x 48, so that seven frames become smaller than one.
     """
-    return save_checkpoint(folder, seed, Qwen3VLConfig, Qwen3VLForConditionalGeneration, {}, settings)
+    save_checkpoint(folder, seed, Qwen3VLConfig, Qwen3VLForConditionalGeneration, {}, settings)
+    return as_published(folder)
 
 
 def save_checkpoint(
-    folder: Path, seed: int, config_class: Any, model_class: Any, text: dict[str, Any], settings: dict[str, Any]
+    folder: Path,
+    seed: int,
+    config_class: Any,
+    model_class: Any,
+    text: dict[str, Any],
+    settings: dict[str, Any],
+    deepstack: tuple[int, ...] = (0, 2),
+    turns: str = TURNS,
+    vocabulary: dict[str, int] = QWEN3_VOCABULARY,
+    save: Callable[..., None] = save_word_tokenizer,
 ) -> Path:
-    """The same in other classes, e.g. those with experts; `text` changes the LLM, `settings` the processor."""
+    """The same in other classes, e.g. those with experts; `text` changes the LLM, `settings` the processor.
+
+    Special tokens have the same ids in any `vocabulary`, which `save` writes as a tokenizer.
+    """
+    rope = {"rope_type": "default", "rope_theta": 1e4, "mrope_interleaved": True, "mrope_section": [2, 2, 2]}
     config = config_class(
         text_config={
             **TEXT,
-            "vocab_size": len(QWEN3_VOCABULARY),
+            "vocab_size": len(vocabulary),
             "head_dim": 12,
             **text,
-            "rope_parameters": {
-                "rope_type": "default",
-                "rope_theta": 1e4,
-                "mrope_interleaved": True,
-                "mrope_section": [2, 2, 2],
-            },
+            "rope_parameters": rope | text.get("rope_parameters", {}),
         },
         vision_config={
             "depth": 4,
@@ -53,10 +63,10 @@ def save_checkpoint(
             "spatial_merge_size": 2,
             "temporal_patch_size": 2,
             "num_position_embeddings": 36,
-            "deepstack_visual_indexes": [0, 2],
+            **({"deepstack_visual_indexes": list(deepstack)} if deepstack else {}),
             "initializer_range": 0.3,
         },
-        video_token_id=QWEN3_VOCABULARY["<|video_pad|>"],
+        video_token_id=vocabulary["<|video_pad|>"],
         image_token_id=VOCABULARY["<image>"],
         vision_start_token_id=VOCABULARY["<|vision_start|>"],
         vision_end_token_id=VOCABULARY["<|vision_end|>"],
@@ -64,17 +74,16 @@ def save_checkpoint(
     )
     torch.manual_seed(seed)
     save_model(model_class(config), folder)
-    _as_published(folder / "config.json")
-    save_word_tokenizer(
+    save(
         folder,
-        QWEN3_VOCABULARY,
+        vocabulary,
         [*SPECIAL[2:], "<|video_pad|>"],
         image_token="<image>",
         video_token="<|video_pad|>",
         vision_start_token="<|vision_start|>",
         vision_end_token="<|vision_end|>",
     )
-    template = TURNS.replace("VIDEO", "<|vision_start|><|video_pad|><|vision_end|>")
+    template = turns.replace("VIDEO", "<|vision_start|><|video_pad|><|vision_end|>")
     (folder / "chat_template.json").write_text(json.dumps({"chat_template": template}))
     processor = {
         "size": {"shortest_edge": 16 * 16, "longest_edge": 4 * 48 * 48},
@@ -89,8 +98,9 @@ def save_checkpoint(
     return folder
 
 
-def _as_published(path: Path) -> None:
-    """config.json as the authors wrote it, for transformers 4.57."""
+def as_published(folder: Path) -> Path:
+    """The folder, with its config.json as the authors of Qwen3-VL wrote it, for transformers 4.57."""
+    path = folder / "config.json"
     config = json.loads(path.read_text())
     rope = config["text_config"].pop("rope_parameters")
     config["text_config"] |= {
@@ -100,3 +110,4 @@ def _as_published(path: Path) -> None:
     config["vision_config"] |= {"model_type": config["model_type"]}
     config["vision_config"].pop("rope_parameters", None)
     path.write_text(json.dumps(config))
+    return folder
