@@ -57,14 +57,13 @@ class Key(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Raw:
-    """A rendered clip: frames (T, 112, 112, 3) uint8, news, fresh (T, 49), shift (T, 49, 2), and what can be asked.
+class Known:
+    """What is known of a clip: news, fresh (T, 49), shift (T, 49, 2), and what can be asked.
 
     interval is the time between two frames in positions of the model.
     """
 
     rung: str
-    frames: Tensor
     news: Tensor
     fresh: Tensor
     shift: Tensor
@@ -74,14 +73,21 @@ class Raw:
     interval: float
 
 
+class Raw(NamedTuple):
+    """A rendered clip: frames (T, 112, 112, 3) uint8, and what is known of it."""
+
+    frames: Tensor
+    known: Known
+
+
 @dataclass(frozen=True)
 class Example:
-    """A clip as the language model sees it: features (T, 49, 256) bfloat16 and change (T, 49) of each token.
+    """A clip as the language model sees it, without its frames: features (T, 49, 256) bfloat16, and change (T, 49).
 
-    change is one minus the cosine with the token of the same cell in the slot before, 0 in the first slot.
+    change of a token is one minus the cosine with the token of the same cell in the slot before, 0 in the first slot.
     """
 
-    raw: Raw
+    known: Known
     features: Tensor
     change: Tensor
 
@@ -89,12 +95,12 @@ class Example:
 def render(seed: int, rung: str, split: str, frames: int, kind: str | None = None, order: str = "forward") -> Raw:
     """Renders a clip and what the training wants to know about it."""
     clip = make_clip(seed, rung, split, frames, kind, order)
-    known = label_clip(clip)
+    labels = label_clip(clip)
     happened = [sentence(e) for e in clip.script.events if e.kind != "carry"]
     interval = TOKENS_PER_SECOND / clip.fps
-    news, fresh, shift = (torch.as_tensor(v) for v in (known.news, fresh_news(clip, known.news), known.shift))
-    images = torch.as_tensor(clip.frames)
-    return Raw(rung, images, news, fresh, shift, clip.facts, bodies_of(clip), happened, interval)
+    news, fresh, shift = (torch.as_tensor(v) for v in (labels.news, fresh_news(clip, labels.news), labels.shift))
+    known = Known(rung, news, fresh, shift, clip.facts, bodies_of(clip), happened, interval)
+    return Raw(torch.as_tensor(clip.frames), known)
 
 
 def render_key(key: Key, seed: int) -> Raw:
@@ -119,7 +125,7 @@ def encode_clip(visual: Any, raw: Raw, device: torch.device) -> Example:
     unit = F.normalize(features.float(), dim=-1)
     change = torch.zeros(len(features), CELLS, device=device)
     change[1:] = 1 - (unit[1:] * unit[:-1]).sum(-1)
-    return Example(raw, features, change)
+    return Example(raw.known, features, change)
 
 
 @dataclass(frozen=True)

@@ -77,14 +77,14 @@ def accuracy(
     count, generator = Count(), torch.Generator().manual_seed(seed)
     for i, example in enumerate(examples):
         rng = np.random.default_rng([seed, i])
-        raw = example.raw
+        known = example.known
         if layout == "plain":
-            asked = plainly(raw.facts, rng)
+            asked = plainly(known.facts, rng)
             good = answers_right(model, example, asked, keep, generator, after)
         else:
-            good, asked = [], plainly(raw.facts, rng)
-            for fact in raw.facts:
-                choice = choose_among(rng, fact, raw.bodies, raw.happened, LAYOUTS[layout].max_options)
+            good, asked = [], plainly(known.facts, rng)
+            for fact in known.facts:
+                choice = choose_among(rng, fact, known.bodies, known.happened, LAYOUTS[layout].max_options)
                 turned = [c.as_question(layout) for c in rotations(choice)]
                 same = [Asked(fact.kind, q.text, q.answer) for q in turned]
                 good.append(all(answers_right(model, example, same, keep, generator, after)))
@@ -99,7 +99,7 @@ def pair_accuracy(
     """Questions whose answers differ between two clips: how many are right of both."""
     count, generator = Count(), torch.Generator().manual_seed(seed)
     for a, b in twins:
-        ours, theirs = ({f.texts()[0]: f for f in e.raw.facts} for e in (a, b))
+        ours, theirs = ({f.texts()[0]: f for f in e.known.facts} for e in (a, b))
         texts = [t for t in ours if t in theirs and ours[t].answer != theirs[t].answer]
         if not texts:
             continue

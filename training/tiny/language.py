@@ -91,7 +91,7 @@ def ask(rng: np.random.Generator, example: Example, fact: Fact, layout: str | No
         return Asked(fact.kind, question.text, question.answer)
     frame = LAYOUTS[layout]
     count = int(rng.integers(frame.min_options, frame.max_options + 1))
-    chosen = choose_among(rng, fact, example.raw.bodies, example.raw.happened, count).as_question(layout)
+    chosen = choose_among(rng, fact, example.known.bodies, example.known.happened, count).as_question(layout)
     return Asked(fact.kind, chosen.text, chosen.answer)
 
 
@@ -144,7 +144,7 @@ def make_batch(examples: list[Example], kept: list[Tensor], asked: list[list[Ask
     cell = torch.arange(CELLS, device=device)
     places, last = [], []
     for example, index in zip(examples, kept, strict=True):
-        time = (torch.arange(slots, device=device) * example.raw.interval).long()
+        time = (torch.arange(slots, device=device) * example.known.interval).long()
         places.append(torch.stack([time[index // CELLS], cell[index % CELLS] // GRID, cell[index % CELLS] % GRID]))
         last.append(int(time[-1]))
     shape = (len(examples), len(asked[0]), longest)
@@ -172,9 +172,9 @@ def make_batch(examples: list[Example], kept: list[Tensor], asked: list[list[Ask
         ids.to(device),
         text.to(device),
         targets.to(device),
-        gather([e.raw.news for e in examples]),
-        gather([e.raw.fresh for e in examples]),
-        gather([e.raw.shift for e in examples]),
+        gather([e.known.news for e in examples]),
+        gather([e.known.fresh for e in examples]),
+        gather([e.known.shift for e in examples]),
         gather([e.change for e in examples]),
         gather([torch.cat([e.features[:1], e.features[:-1]]) for e in examples]),
         torch.stack([p[0] for p in places]).float().log1p() / 4,

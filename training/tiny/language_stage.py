@@ -45,7 +45,7 @@ def compose(plan: Plan, examples: list[Example], step: int, seed: int) -> Batch:
     layout = str(rng.choice(list(LAYOUTS))) if plan.choices else None
     kept = [keep_tokens(e.change, plan.ratio, plan.structured, generator) for e in examples]
     asked = [
-        [ask(rng, e, fact, layout) for fact in pick_facts(rng, e.raw.facts, CHOICES if layout else QUESTIONS)]
+        [ask(rng, e, fact, layout) for fact in pick_facts(rng, e.known.facts, CHOICES if layout else QUESTIONS)]
         for e in examples
     ]
     return make_batch(examples, kept, asked, after)
