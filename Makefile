@@ -106,8 +106,12 @@ SETTINGS := st-simdiff, st-simdiff:tau_diff=p90, st-simdiff:tau_diff=p95, st-sim
 INSIDE := fastv, fastv@inside, framefusion, framefusion@inside, fitprune, fitprune@inside, st-simdiff, st-simdiff@inside
 CONFIRMED := st-simdiff, st-simdiff:split=space, st-simdiff:layer=2, st-simdiff:max_community=none
 
-bench: $(READY)  ## Measure again what answers survive, and write the table of docs/bench.md (15 minutes)
-	$(BENCH) --seed 0 --ratios 0.1,0.3,0.5,1.0 -o $(REPORTS)/methods.json --plot $(REPORTS)/methods.png
+# Seed 3 of the ladder's clips: no method and no setting was chosen on it.
+LADDER := $(BIN)/stsimdiff bench --seed 3 --force
+
+bench: $(READY)  ## Measure again what answers survive, on every rung, for docs/bench.md and README.md (two hours)
+	$(LADDER) --rung all --clips 40 --ratios 0.05,0.1,0.3 -o $(REPORTS)/rungs.json --plot $(REPORTS)/rungs.png
+	$(BENCH) --seed 0 --ratios 0.05,0.1,0.3,0.5 -o $(REPORTS)/methods.json --plot $(REPORTS)/methods.png
 	$(BIN)/python benchmarks/tables.py
 
 bench-settings: $(READY)  ## Measure again the other tables of benchmarks/RESULTS.md (an hour)
@@ -126,7 +130,7 @@ NUMBERED := st-simdiff, st-simdiff@slots, st-simdiff@packed, evs, evs@slots, evs
 	random, random@slots, random@packed, uniform, uniform@slots, uniform@packed
 
 bench-positions: $(READY)  ## Measure again what other positions of kept tokens cost, for docs/bench.md (10 minutes)
-	$(BIN)/stsimdiff bench --rung still,pan,several --clips 12 --force --ratios 0.1,0.3 --methods "$(NUMBERED)" -o $(REPORTS)/positions.json
+	$(BIN)/stsimdiff bench --rung still,pan,several --clips 34 --force --ratios 0.1,0.3 --methods "$(NUMBERED)" -o $(REPORTS)/positions.json
 	$(BIN)/python benchmarks/tables.py
 
 bench-eval: $(READY)  ## Score methods on rendered clips in VideoMME's layout, for docs/evaluation.md (15 minutes)

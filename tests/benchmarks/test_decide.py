@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy.stats import permutation_test
 
 from benchmarks import decide
 
@@ -45,14 +46,24 @@ def test_equal_methods_are_told_apart_no_more_often_than_the_level_says():
     assert wrong <= 4  # 1.25 expected
 
 
-def test_p_is_that_of_all_flips():
-    difference = np.array([3.0, 1.0, -1.0, 2.0, 2.0, 0.0, 4.0])
+@pytest.mark.parametrize(
+    "difference", [(3, 1, -1, 2, 2, 0, 4), (0, 0, -5, 0), (1, -1, 1, -1), (2, 2, 2, -7, 1, 1, 1, 3)]
+)
+def test_p_is_that_of_scipy_and_of_all_flips(difference):
+    difference = np.array(difference, float)
     some = difference[difference != 0]
     flips = np.array(list(itertools.product([-1, 1], repeat=len(some))))
-    sums = flips @ some
-    two_sided = 2 * min((sums >= some.sum()).mean(), (sums <= some.sum()).mean())
-    assert decide._p(difference) == pytest.approx(two_sided)
-    assert decide._p(np.zeros(4)) == 1
+    by_hand = (np.abs(flips @ some) >= abs(some.sum())).mean()
+    assert decide.sign_flip_p(difference) == pytest.approx(by_hand)
+    if len(some) > 1:
+        test = permutation_test(
+            (some,), lambda x, axis: x.sum(axis), permutation_type="samples", n_resamples=np.inf, vectorized=True
+        )
+        assert decide.sign_flip_p(difference) == pytest.approx(test.pvalue)
+
+
+def test_p_of_nothing_is_one():
+    assert decide.sign_flip_p(np.zeros(4)) == 1
 
 
 def test_holm_rejects_step_by_step():
