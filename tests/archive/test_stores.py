@@ -37,7 +37,9 @@ def stored(system, folder="/bucket/kept") -> dict[str, bytes]:
 
 
 def compress(capsys, *more):
-    code, text, err = run(capsys, "compress", "memory://bucket/videos", "-o", "memory://bucket/kept", *ALONE, "--json", *more)
+    code, text, err = run(
+        capsys, "compress", "memory://bucket/videos", "-o", "memory://bucket/kept", *ALONE, "--json", *more
+    )
     return code, json.loads(text) if text else {}, err
 
 
