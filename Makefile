@@ -16,10 +16,10 @@ help:  ## Show this list
 $(READY): pyproject.toml constraints.txt
 	@echo "Creating $(VENV) with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv $(VENV)
-	@echo "Installing $$(grep '^torch==' constraints.txt) (the largest part)"
-	@$(BIN)/python -m pip install --quiet $$(grep '^torch==' constraints.txt)
+	@echo "Installing $$(grep '^torch==' constraints.txt), the largest part: a minute or more"
+	@$(BIN)/python -m pip install $$(grep '^torch==' constraints.txt)
 	@echo "Installing stsimdiff and the tools for development, in the versions of constraints.txt"
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@$(BIN)/python -m pip install --constraint constraints.txt --editable '.[dev]'
 	@touch $(READY)
 
 install: $(READY)  ## Create .venv with the tested versions

@@ -18,6 +18,8 @@ import venv
 import zipfile
 from pathlib import Path
 
+from addresses import LINK, PICTURE
+
 ROOT = Path(__file__).resolve().parent.parent
 IN_WHEEL = (
     "stsimdiff_cli/__init__.py",
@@ -31,24 +33,23 @@ IN_WHEEL = (
     "stsimdiff_cli/view/page.css",
     "stsimdiff_cli/view/page.js",
 )
-#: Besides what is in the wheel: what tests, docs and the measurements need.
+#: Besides what is in the wheel: what tests, docs and the measurements need, file by file and as whole folders.
 IN_SDIST = (
+    ".gitignore",
     "CHANGELOG.md",
     "CITATION.cff",
     "CONTRIBUTING.md",
     "LICENSE",
     "Makefile",
     "README.md",
-    "benchmarks/reports/methods.json",
     "constraints.txt",
-    "docs/conf.py",
-    "docs/pictures/kept.png",
     "pyproject.toml",
-    "sample_videos/flash.mp4",
-    "tests/conftest.py",
-    "tests/methods/test_methods.py",
-    "training/tiny/train.py",
 )
+FOLDERS = (".ci", ".github", "benchmarks", "docs", "examples", "sample_videos", "tests", "training")
+#: Left out: what training starts from, which tests do not read.
+LEFT_OUT = {"training/ladder/start.pt"}
+#: Tests that run from the unpacked sdist: those that read files outside the package.
+FROM_SDIST = ("tests/docs", "tests/examples", "tests/test_structure.py", "tests/benchmarks/test_results.py")
 CLIP, QUESTION, ANSWER = "flash.mp4", "What appears for a moment?", "green triangle"
 
 
@@ -58,6 +59,9 @@ def main(folder: str) -> None:
     if len(wheels) != 1 or len(sdists) != 1:
         raise SystemExit(f"expected one wheel and one sdist in {folder}, got {len(wheels)} and {len(sdists)}")
     check_names(wheels[0], sdists[0])
+    check_addresses(wheels[0])
+    with tempfile.TemporaryDirectory() as place:
+        check_tests(sdists[0], Path(place))
     with tempfile.TemporaryDirectory() as place:
         main_job(wheels[0].resolve(), Path(place))
 
@@ -71,11 +75,31 @@ def check_names(wheel: Path, sdist: Path) -> None:
     with tarfile.open(sdist) as file:
         names = {name.partition("/")[2] for name in file.getnames()}
     missing += [name for name in (*IN_WHEEL, *IN_SDIST) if name not in names]
+    files = {str(path.relative_to(ROOT)) for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.is_file()}
+    missing += sorted(name for name in files - names - LEFT_OUT if "__pycache__" not in name)
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "stsimdiff_cli").rglob("*.py")}
     missing += sorted(modules - inside)
     if missing or foreign:
         raise SystemExit(f"missing: {missing}; not of the package: {foreign}")
     print(f"{wheel.name}: {len(inside)} files; {sdist.name}: {len(names)} files")
+
+
+def check_addresses(wheel: Path) -> None:
+    """Where project URLs are given (.ci/addresses.py), every link and picture of the description is absolute."""
+    with zipfile.ZipFile(wheel) as file:
+        name = next(name for name in file.namelist() if name.endswith(".dist-info/METADATA"))
+        head, _, description = file.read(name).decode().partition("\n\n")
+    relative = [match[2] for pattern in (LINK, PICTURE) for match in pattern.finditer(description)]
+    if "\nProject-URL: " in head and relative:
+        raise SystemExit(f"relative in the description: {relative}")
+
+
+def check_tests(sdist: Path, place: Path) -> None:
+    """The tests of the sdist run in it, without this checkout."""
+    with tarfile.open(sdist) as file:
+        file.extractall(place, filter="data")
+    (folder,) = place.iterdir()
+    print(run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *FROM_SDIST], folder), end="")
 
 
 def main_job(wheel: Path, place: Path) -> None:

@@ -22,9 +22,11 @@ OPENING = """\
 <!-- Written by `make reference` from the help texts of the commands; do not edit. -->
 
 Every command answers `-h` with what is on this page. Results go to stdout, everything else to stderr. Exit codes:
-0 done, 1 the work failed, 2 the request was wrong, 130 interrupted (143 by SIGTERM, 129 by SIGHUP). With `--json` a
-command prints one object on one line, whose keys carry units. Nothing is overwritten without `--force`, and files are
-written in one step, or not at all. `STSIMDIFF_DEBUG=1` shows the traceback of an expected error too.
+0 done, 1 the work failed, 2 the request was wrong, 130 interrupted (143 by SIGTERM, 129 by SIGHUP). With `--json`,
+before or after the command, it prints one object on one line, whose keys carry units, and each line on stderr is an
+object too: [json-schema.json](json-schema.json) describes them all. Options that may be plural or singular
+(`--ratios`, `--ratio`) are taken by either name. Nothing is overwritten without `--force`, and files are written in one
+step, or not at all. `STSIMDIFF_DEBUG=1` shows the traceback of an expected error too.
 """
 
 

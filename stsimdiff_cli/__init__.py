@@ -8,7 +8,7 @@ from __future__ import annotations
 TYPE_CHECKING = False  # type checkers take it for true; typing itself is not imported, see __main__.py
 if TYPE_CHECKING:
     from .errors import FileFormatError, ModelError, RequestError, StsimdiffError, VideoError
-    from .methods.base import Method, parameter
+    from .methods.base import Llm, Method, Step, parameter
     from .methods.spec import parse_method
     from .models.inference.conversation import Answer, Conversation, PrunedConversation
     from .models.inference.model_cache import ModelCache
@@ -23,11 +23,15 @@ if TYPE_CHECKING:
         converse_inside,
         encode_frames,
         encode_video,
+        select,
     )
     from .ratio import Ratio, parse_ratio
     from .records import (
         CompressedVideo,
+        Coverage,
+        Embeddings,
         Frames,
+        FrameSize,
         FrameStream,
         Kind,
         Layout,
@@ -53,6 +57,7 @@ _MODULES = {
         "encode_video",
         "encode_frames",
         "compress_tokens",
+        "select",
         "compress_to",
         "Fitted",
         "all_tokens",
@@ -67,12 +72,15 @@ _MODULES = {
     ".timing": ("Stopwatch",),
     ".records": (
         "Frames",
+        "FrameSize",
         "FrameStream",
         "Source",
         "ModelRef",
         "Layout",
+        "Coverage",
         "TokenGrid",
         "VideoTokens",
+        "Embeddings",
         "Kind",
         "Selection",
         "CompressedVideo",
@@ -83,7 +91,7 @@ _MODULES = {
     ".storage.sinks": ("Destination",),
     ".storage.writing": ("save_tokens", "save_compressed"),
     ".token_features": ("TokenFeatures", "DenseFeatures"),
-    ".methods.base": ("Method", "parameter"),
+    ".methods.base": ("Method", "Llm", "Step", "parameter"),
     ".methods.spec": ("parse_method",),
     ".errors": ("StsimdiffError", "RequestError", "VideoError", "FileFormatError", "ModelError"),
 }
@@ -95,14 +103,18 @@ __all__ = [
     "CompressedVideo",
     "Context",
     "Conversation",
+    "Coverage",
     "DenseFeatures",
     "Destination",
+    "Embeddings",
     "FileFormatError",
     "Fitted",
+    "FrameSize",
     "FrameStream",
     "Frames",
     "Kind",
     "Layout",
+    "Llm",
     "Method",
     "ModelCache",
     "ModelError",
@@ -114,6 +126,7 @@ __all__ = [
     "Sampling",
     "Selection",
     "Source",
+    "Step",
     "Stopwatch",
     "StsimdiffError",
     "TokenFeatures",
@@ -135,6 +148,7 @@ __all__ = [
     "parse_ratio",
     "save_compressed",
     "save_tokens",
+    "select",
 ]
 
 

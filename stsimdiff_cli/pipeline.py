@@ -1,6 +1,7 @@
 """The stages in order: encode a video, compress its tokens, ask about them. Read this second, after records.py.
 
     tokens = encode_video("clip.mp4")                         decode and encode
+    selection = select(features, "0.3")                       choose among features of one's own
     video = compress_tokens(tokens, "0.3")                    select
     conversation = converse(video)                            load the LLM, prefill
     conversation = converse_inside(tokens, "0.3", "fastv")    the same, but prune between the LLM's layers
@@ -10,7 +11,7 @@ Functions take records and return records. What several calls may share is in a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -26,7 +27,18 @@ from .models.loading.memory import enough_memory
 from .models.loading.runtime import Runtime, selection_device
 from .models.question import ORIGINAL, check_positions, check_question
 from .ratio import ALL, Ratio, parse_ratio
-from .records import ArchiveMark, CompressedVideo, FrameSize, FrameStream, VideoTokens
+from .records import (
+    ArchiveMark,
+    CompressedVideo,
+    FrameSize,
+    FrameStream,
+    Layout,
+    ModelRef,
+    Selection,
+    Source,
+    TokenGrid,
+    VideoTokens,
+)
 from .stages.encoding import Note, Progress, decoding
 from .storage.byte_budget import ByteBudget
 from .storage.form import forms_by_size
@@ -39,6 +51,9 @@ from .video import Sampling, open_stream
 from .video.opening import check_file
 
 if TYPE_CHECKING:  # these import transformers, which not every stage needs
+    from torch import Tensor
+
+    from .layer_pruning import LayerPruner
     from .models.families.base import Family
     from .models.inference.conversation import Conversation, PrunedConversation
 
@@ -179,12 +194,7 @@ def compress_tokens(
     timer = context.timing(runtime)
     method = parse_method(method) if isinstance(method, str) else method
     ratio = ALL if method.keeps_all else parse_ratio(ratio)
-    lacking = sorted(method.evidence - set(tokens.evidence))
-    if lacking:
-        raise RequestError(
-            f"{method.name} needs {' and '.join(lacking)}, which the tokens do not carry.",
-            f"Encode the video with --evidence auto --method {spelled(method)}",
-        )
+    _check_evidence(method, tokens, f"Encode the video with --evidence auto --method {spelled(method)}")
     question = GENERAL_PROMPT if prompt is None else check_question(prompt)
     used = {name: tokens.evidence[name] for name in method.evidence}
     with span("select"):
@@ -213,6 +223,66 @@ def compress_tokens(
         counts=selection.counts,
         traces=selection.traces,
     )
+
+
+def select(
+    features: Tensor,
+    ratio: str | float | Fraction | Ratio,
+    method: str | Method = "st-simdiff+",
+    *,
+    evidence: Mapping[str, Tensor] | None = None,
+) -> Selection:
+    """Choose exactly ceil(r N) of features (T, H, W, D) of one's own, from any model. No file and no model is read.
+
+    `Selection.index` (M,) has the flat positions of the kept tokens: `features.flatten(0, 2)[index]` are their
+    features, unless the method merges tokens and `Selection.features` (M, D) has others. The work is done on the
+    device of the features; the result is on the CPU. `evidence` holds what some methods need besides: saliency
+    (T, H, W), keys (T, H, W, heads, K).
+
+    Raises RequestError for a method that asks an LLM, and if evidence is missing; ValueError for a wrong shape, for
+    numbers that are not floating point, and for NaN or infinity.
+    """
+    if features.ndim != 4 or not features.is_floating_point() or 0 in features.shape:
+        raise ValueError(f"expected floating point features (T, H, W, D), got {features.dtype} {tuple(features.shape)}")
+    if not bool(features.isfinite().all()):
+        raise ValueError("expected finite features, got NaN or infinity")
+    method = parse_method(method) if isinstance(method, str) else method
+    if "llm" in method.needs:
+        raise RequestError(
+            f"{spelled(method)} asks the LLM that made the tokens, and features alone have none.",
+            "Use st-simdiff+, st-simdiff:importance=centrality, or another method that `stsimdiff methods` lists so.",
+        )
+    tensors = {"features": features.detach(), **(evidence or {})}
+    tokens = VideoTokens.of(_grid_of(features), {name: values.to(features.device) for name, values in tensors.items()})
+    _check_evidence(method, tokens, "Pass it as evidence={...}.")
+    ratio = ALL if method.keeps_all else parse_ratio(ratio)
+    return method.select(tokens, ratio, _NoLlm(), lambda _: None).cpu()
+
+
+def _grid_of(features: Tensor) -> TokenGrid:
+    """A grid for features (T, H, W, D) of unknown origin: a slot a second."""
+    slots, rows, columns, width = features.shape
+    source = Source("features", 0, "", float(slots), 1.0, slots, columns, rows, "none")
+    seconds = tuple(map(float, range(slots)))
+    return TokenGrid((slots, rows, columns), width, seconds, Layout(), ModelRef("unknown", "unknown", None, ""), source)
+
+
+class _NoLlm:
+    """Where a method expects an LLM that it does not need: a `methods.base.Llm`."""
+
+    def importance(self, index: Tensor, layer: int) -> Tensor:  # noqa: ARG002
+        """ValueError: the method did not declare what it asks for."""
+        raise ValueError("expected 'llm' in the needs of a method that asks for importance")
+
+    def prefill(self, pruner: LayerPruner) -> None:  # noqa: ARG002
+        """ValueError likewise."""
+        raise ValueError("expected 'llm' in the needs of a method that asks for a prefill")
+
+
+def _check_evidence(method: Method, tokens: VideoTokens, hint: str) -> None:
+    lacking = sorted(method.evidence - set(tokens.evidence))
+    if lacking:
+        raise RequestError(f"{method.name} needs {' and '.join(lacking)}, which the tokens do not carry.", hint)
 
 
 @dataclass(frozen=True)
@@ -303,7 +373,7 @@ def all_tokens(tokens: VideoTokens) -> CompressedVideo:
 
 @enough_memory("read the video's tokens", _LESS)
 def converse(
-    video: CompressedVideo,
+    video: CompressedVideo | VideoTokens,
     runtime: Runtime = Runtime(),
     *,
     model: str | None = None,
@@ -311,7 +381,9 @@ def converse(
     positions: str = ORIGINAL,
     context: Context = Context(),
 ) -> Conversation:
-    """Load the LLM without its vision encoder and prefill it with the kept tokens once, for any number of questions.
+    """Load the LLM without its vision encoder and prefill it with a video once, for any number of questions.
+
+    The LLM reads the kept tokens of a compressed video, or all tokens of an encoded one.
 
     `model` says where the checkpoint is, if not where the file says; RequestError if it did not make the tokens. With
     `attention`, answers say which slots they looked at (Answer.slots). `positions` numbers the kept tokens
@@ -320,6 +392,8 @@ def converse(
     from .models.inference.conversation import Conversation
 
     check_positions(positions)
+    if isinstance(video, VideoTokens):
+        video = all_tokens(video)
     timer = context.timing(runtime)
     timer.step("load")
     family = matching_family(video.grid.model, model, context.models)

@@ -144,13 +144,14 @@ def curve(
 
 def room_for(longest: int) -> float:
     """The fraction of a panel's width that names of `longest` letters (bold, 9 points) need after the last point."""
-    return min(0.5, 0.04 + 0.024 * longest)
+    return min(0.5, 0.09 + 0.024 * longest)
 
 
 def name_ends(axes: Any, ends: list[tuple[float, float, str, str]], left: bool = False) -> None:
-    """Write names at the ends of lines (height, x, name, colour), to their right or left.
+    """Write names at the ends of lines (height, x, name, colour), to their right or left, bold unless in grey.
 
-    Names that would overlap are pushed apart: first upwards, then down again from the top of the panel.
+    Names that would overlap are pushed apart: first upwards, then down again from the top of the panel. A thin line
+    leads from a name that was pushed to its point. The limits and the place of the panel must be set before.
     """
     low, high = axes.get_ylim()
     gap = 0.055 * (high - low)
@@ -162,14 +163,19 @@ def name_ends(axes: Any, ends: list[tuple[float, float, str, str]], left: bool =
     for i in reversed(range(len(heights))):
         heights[i] = min(heights[i], ceiling)
         ceiling = heights[i] - gap
-    for (_, x, name, colour), height in zip(ordered, heights, strict=True):
+    for (value, x, name, colour), height in zip(ordered, heights, strict=True):
+        (_, at), (_, written) = axes.transData.transform([(x, value), (x, height)])
+        pushed = (written - at) * 72 / axes.figure.dpi  # points
+        far = abs(pushed) > 4
+        line = {"arrowstyle": "-", "color": colour, "linewidth": 0.5, "relpos": (int(left), 0.5), "shrinkA": 0}
         text = axes.annotate(
             name,
-            (x, height),
-            (-8 if left else 8, 0),
+            (x, value),
+            ((-1 if left else 1) * (24 if far else 8), pushed),
             textcoords="offset points",
             ha="right" if left else "left",
             va="center",
             annotation_clip=False,
+            arrowprops=line if far else None,
         )
-        text.set(color=colour, fontweight="bold")
+        text.set(color=colour, fontweight="normal" if colour == shades().curves[0] else "bold")

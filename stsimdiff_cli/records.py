@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from enum import IntFlag
 from typing import TYPE_CHECKING, Annotated, Any
 
+from .registry import printable
 from .token_features import DenseFeatures, TokenFeatures, describe
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class TensorRecord:
-    """A record that holds tensors: it equals only itself, and prints shapes instead of numbers."""
+    """A record that holds tensors: it equals only itself, and its `repr` has shapes instead of numbers."""
 
     def __repr__(self) -> str:
         texts = (f"{item.name}={_text(getattr(self, item.name))}" for item in fields(self))  # type: ignore[arg-type]
@@ -171,7 +172,7 @@ class ArchiveMark:
 RECEIVED, FROM_CLS = "received", "cls"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TokenGrid:
     """Everything that is known about a video's tokens except the tokens themselves."""
 
@@ -190,6 +191,14 @@ class TokenGrid:
         """N = T H W."""
         t, h, w = self.shape
         return t * h * w
+
+    def __repr__(self) -> str:
+        return f"TokenGrid({' x '.join(map(str, self.shape))}, {self.model.id}, {self.source.name})"
+
+    def __str__(self) -> str:
+        slots, rows, columns = self.shape
+        form = f"{slots} slots of {rows} x {columns}, width {self.width}"
+        return f"{self.tokens} tokens of {printable(self.source.name)} ({form}) by {printable(self.model.id)}"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -210,6 +219,9 @@ class VideoTokens(TensorRecord):
             _check_shape("deepstack features", self.deepstack, *self.grid.shape, None, self.grid.width)
         for name, values in self.evidence.items():
             _check_shape(name, values, *self.grid.shape, *[None] * (len(values.shape) - 3))
+
+    def __str__(self) -> str:
+        return str(self.grid)
 
     @classmethod
     def of(cls, grid: TokenGrid, tensors: dict[str, Tensor]) -> VideoTokens:
@@ -319,6 +331,9 @@ class CompressedVideo(TensorRecord):
         if self.deepstack is not None:
             _check_shape("deepstack features", self.deepstack, kept, None, self.grid.width)
 
+    def __str__(self) -> str:
+        return f"{len(self.index)} of {self.grid}, kept by {self.method['name']} at ratio {self.method['ratio']}"
+
     @property
     def embeddings(self) -> Embeddings:
         """The kept tokens, in memory."""
@@ -393,9 +408,7 @@ def _text(value: Any) -> str:
     """A field of a record in a few words."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{name}: {_text(item)}" for name, item in value.items()) + "}"
-    if isinstance(value, TokenGrid):
-        return f"TokenGrid({' x '.join(map(str, value.shape))}, {value.model.id}, {value.source.name})"
-    if hasattr(value, "shape"):
+    if hasattr(value, "shape") and not isinstance(value, TokenGrid):
         return describe(value)
     if isinstance(value, tuple) and len(value) > 4:
         return f"({value[0]!r}, ... {len(value)} values)"

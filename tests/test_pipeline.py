@@ -10,6 +10,7 @@ import torch
 
 from stsimdiff_cli import pipeline, video
 from stsimdiff_cli.errors import RequestError
+from stsimdiff_cli.methods import METHODS
 from stsimdiff_cli.models.families import open_family
 from stsimdiff_cli.models.inference.model_cache import ModelCache, NoModelCache
 from stsimdiff_cli.models.inference.vision_encoder import VisionEncoder
@@ -21,7 +22,7 @@ from stsimdiff_cli.timing import Stopwatch
 from stsimdiff_cli.video import Sampling, source
 from stsimdiff_cli.video.rechunk import rechunked
 from tests.support.checkpoints import CHECKPOINTS
-from tests.support.clip_factory import render
+from tests.support.clip_factory import SAMPLES, render
 from tests.support.runtimes import FP32
 from tests.support.tokens import make_tokens
 
@@ -190,3 +191,53 @@ def test_a_caller_s_stopwatch_waits_for_the_device_that_is_used(monkeypatch):
     timer.step("encode")
     timer.stop()
     assert waited and set(waited) == {"cuda:1"}
+
+
+# --- features of one's own ------------------------------------------------------------------------------------------
+
+ALONE = [name for name in METHODS if not METHODS.load(name)().needs]
+
+
+@pytest.mark.parametrize("method", [*ALONE, "st-simdiff:importance=centrality"])
+def test_features_alone_are_selected_from_as_those_of_a_video(method):
+    tokens = make_tokens((6, 7, 5))
+    selection = pipeline.select(tokens.features.tensor(), "0.3", method)
+    expected = pipeline.compress_tokens(tokens, "0.3", method, Runtime("cpu"))
+    assert selection.index.tolist() == expected.index.tolist()
+    assert len(selection.index) == (210 if method == "vanilla" else 63)
+    assert len(ALONE) >= 7
+
+
+def test_evidence_may_be_passed_with_features_and_is_asked_for():
+    tokens = make_tokens((4, 3, 5), saliency=torch.rand((4, 3, 5)))
+    features, saliency = tokens.features.tensor(), tokens.evidence["saliency"].tensor()
+    with pytest.raises(RequestError, match="fastervlm needs saliency"):
+        pipeline.select(features, 0.5, "fastervlm")
+    index = pipeline.select(features, 0.5, "fastervlm", evidence={"saliency": saliency}).index
+    assert index.tolist() == pipeline.compress_tokens(tokens, 0.5, "fastervlm", Runtime("cpu")).index.tolist()
+
+
+def test_a_method_that_asks_the_llm_and_features_of_a_wrong_form_are_refused():
+    with pytest.raises(RequestError, match="asks the LLM") as caught:
+        pipeline.select(torch.rand((4, 3, 5, 8)), 0.5, "st-simdiff")
+    assert "importance=centrality" in caught.value.hint
+    for wrong in (torch.rand((4, 3, 5)), torch.ones((4, 3, 5, 8), dtype=torch.int64), torch.rand((0, 3, 5, 8))):
+        with pytest.raises(ValueError, match="expected floating point features"):
+            pipeline.select(wrong, 0.5)
+    with pytest.raises(ValueError, match="finite"):
+        pipeline.select(torch.full((1, 2, 2, 8), torch.nan), 0.5)
+
+
+def test_a_conversation_takes_all_tokens_as_well_as_kept_ones():
+    tokens = pipeline.encode_video(SAMPLES / "flash.mp4", sampling=Sampling(frames=8))
+    question = "How many objects are there?"
+    kept = pipeline.all_tokens(tokens)
+    assert pipeline.converse(tokens).ask(question).text == pipeline.converse(kept).ask(question).text != ""
+
+
+def test_records_of_a_video_say_in_one_line_what_they_hold():
+    tokens = make_tokens()
+    video = pipeline.compress_tokens(tokens, "0.3", "uniform", Runtime("cpu"))
+    about = "60 tokens of clip.mp4 (4 slots of 3 x 5, width 16) by nobody/nothing"
+    assert f"{tokens}" == f"{tokens.grid}" == about
+    assert f"{video}" == f"18 of {about}, kept by uniform at ratio 0.3"

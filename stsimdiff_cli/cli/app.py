@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Callable
+from typing import Any
 
 import typer
 
 from .. import __version__
-from . import output, stops, streams
+from . import options, output, outputs, stops, streams
 from .ask import ask
 from .bench import bench
 from .boundary import as_sentence
@@ -29,17 +32,37 @@ app = typer.Typer(
     help="Offline video token compression for multimodal LLMs (ST-SimDiff).\n\n"
     "Encode a video once, keep the tokens that carry the story, ask from the file.",
 )
-app.command(no_args_is_help=True)(encode)
-app.command(no_args_is_help=True)(compress)
-app.command(no_args_is_help=True)(ask)
-app.command(no_args_is_help=True)(inspect)
-app.command(no_args_is_help=True)(status)
-app.command(no_args_is_help=True)(view)
-app.command()(profile)
-app.command()(bench)
-app.command("eval", no_args_is_help=True)(evaluate)
-app.command()(methods)
-app.command()(models)
+
+
+#: Other names of options, which are taken silently: one thing may be called by its plural or its singular everywhere.
+_ALIASES = {
+    "encode": {"methods": "method"},
+    "compress": {"methods": "method", "ratios": "ratio", "question": "prompt"},
+    "ask": {"ratios": "ratio", "start": "from", "end": "to"},
+    "profile": {"method": "methods", "ratios": "ratio"},
+    "bench": {"method": "methods", "ratio": "ratios", "question": "questions", "rungs": "rung"},
+    "eval": {"method": "methods", "ratio": "ratios"},
+}
+
+
+def _add(command: Callable[..., None], name: str | None = None, bare: bool = False) -> None:
+    """Add a command with the options that every command has. A `bare` one works without arguments."""
+    aliases = _ALIASES.get(name or command.__name__, {})
+    settings = {"token_normalize_func": lambda word: aliases.get(word, word)}
+    app.command(name, no_args_is_help=not bare, context_settings=settings)(options.with_common(command))
+
+
+_add(encode)
+_add(compress)
+_add(ask)
+_add(inspect)
+_add(status)
+_add(view)
+_add(profile, bare=True)
+_add(bench, bare=True)
+_add(evaluate, "eval")
+_add(methods, bare=True)
+_add(models, bare=True)
 
 
 def _version(wanted: bool) -> None:
@@ -50,11 +73,14 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
-    version: bool = typer.Option(
+    version: bool = typer.Option(  # noqa: ARG001
         False, "--version", callback=_version, is_eager=True, help="Show the version and exit."
     ),
+    json: options.Json = False,  # noqa: ARG001
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
-    pass
+    output.talk(quiet, verbose)
 
 
 def main(args: list[str] | None = None) -> int:
@@ -68,22 +94,38 @@ def main(args: list[str] | None = None) -> int:
             return _run(args)
     except stops.Stopped as stopped:
         stops.settle()
-        output.stderr.print("interrupted")
+        outputs.report_stopped()
+        output.interrupted(stopped.exit_code)
         return stopped.exit_code
 
 
 def _run(args: list[str] | None) -> int:
+    given = sys.argv[1:] if args is None else args
+    output.begin(json="--json" in given)
+    outputs.begin()
     try:
-        app(args=args, prog_name="stsimdiff")
+        return app(args=args, prog_name="stsimdiff", standalone_mode=False) or 0
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
     except BrokenPipeError:  # whoever reads stdout has seen enough
         streams.drop_stdout()
         return 1
+    except typer.TyperException as error:
+        return _refused(error)
     except Exception as error:
         known = as_sentence(error)
         if known is None or os.environ.get("STSIMDIFF_DEBUG") == "1":
             raise
-        output.error(str(known), known.hint)
+        output.error(str(known), known.hint, known.exit_code)
         return known.exit_code
-    return 0
+
+
+def _refused(error: Any) -> int:
+    """Say what is wrong with the words of a command line that Typer could not read; a bare command shows its help."""
+    context = getattr(error, "ctx", None)
+    command = "stsimdiff" if context is None else context.command_path
+    text = error.format_message().strip()
+    if not text:  # the help was shown
+        return error.exit_code
+    output.error(text if text.endswith((".", "?", "!")) else f"{text}.", f"See {command} --help", error.exit_code)
+    return error.exit_code

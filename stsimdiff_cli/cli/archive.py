@@ -191,11 +191,5 @@ def _line(progress: Progress) -> str:
         parts.append(f"{progress.failed} failed")
     parts.append(f"{progress.finished / elapsed:.3g} items/s, {progress.seconds / elapsed:.3g} s of video/s")
     if progress.eta is not None:
-        parts.append(f"{_clock(progress.eta)} left")
+        parts.append(f"{output.clock(progress.eta)} left")
     return ", ".join(parts)
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import RequestError
-from . import common, options, output
+from . import common, completion, options, output
 
 #: Questions that are asked together.
 Group = Sequence[str]
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..models.inference.model_cache import ModelCache
     from ..models.loading.runtime import Runtime
     from ..pipeline import Context
-    from ..records import CompressedVideo, FrameSize, VideoTokens
+    from ..records import CompressedVideo, VideoTokens
     from ..storage.stretch import Stretch
 
 
@@ -42,6 +42,7 @@ def ask(
         ),
     ] = None,
     model: options.Model = None,
+    revision: options.Revision = None,
     frames: options.Frames = None,
     fps: options.Fps = None,
     min_pixels: options.MinPixels = None,
@@ -68,10 +69,12 @@ def ask(
         bool,
         typer.Option("--when", help="Show the times that each answer looked at most.", rich_help_panel=options.ANSWERS),
     ] = False,
+    decoder: options.Decoder = "auto",
     decode_workers: options.DecodeWorkers = None,
     inside: Annotated[
         str | None,
         typer.Option(
+            autocompletion=completion.method,
             help="Method that prunes between the LLM's layers, e.g. fastv. All tokens enter the LLM.",
             rich_help_panel=options.METHOD,
         ),
@@ -152,10 +155,14 @@ def ask(
     asker = _Asker(
         models=ModelCache() if several else NoModelCache(),
         model=model,
-        frames=frames,
-        fps=fps,
-        size=options.frame_size(min_pixels, max_pixels),
-        workers=decode_workers,
+        video=common.VideoOptions(
+            frames,
+            fps,
+            decoder=decoder,
+            workers=decode_workers,
+            size=options.frame_size(min_pixels, max_pixels),
+            revision=revision,
+        ),
         stretch=stretch,
         when=when,
         runtime=runtime,
@@ -224,10 +231,7 @@ class _Asker:
 
     models: ModelCache
     model: str | None
-    frames: int | None  # frames, fps, size and workers: only for a video
-    fps: float | None
-    size: FrameSize | None
-    workers: int | None
+    video: common.VideoOptions
     stretch: Stretch | None  # the part to ask about; None: everything
     when: bool  # whether times are shown
     runtime: Runtime
@@ -252,25 +256,17 @@ class _Asker:
             pipeline.check_length(self.given, self.model or EMBEDDED)
         timer = Stopwatch(self.runtime.device)
         context = Context(self.models, timer)
-        video = common.open_input(
-            file,
-            self.model,
-            self.frames,
-            self.fps,
-            self.runtime,
-            context,
-            workers=self.workers,
-            size=self.size,
-            stretch=self.stretch,
-        )
-        common.introduce(video.grid.model.id)
+        video = common.open_input(file, self.model, self.video, self.runtime, context, stretch=self.stretch)
+        source = video.grid.source
+        common.warn_of_toy(video.grid.model.id, source.name, source.width, source.height)
         conversation = self._conversation(file, video, context)
         _note_far_positions(conversation)
-        if title and not self.json:
-            output.stderr.print(f"[bold]{output.escape(str(file))}[/]")
+        if title:
+            output.aside(f"[bold]{output.escape(str(file))}[/]")
         answered: list[tuple[str, Answer]] = []
         for group in questions:
             answered += self._answered(conversation, group, announce)
+        common.report_times(timer.seconds)
         if self.json:
             alive = answered[-1][1].alive_per_layer if answered else ()
             output.result_json(
@@ -283,7 +279,8 @@ class _Asker:
                     "kept": alive[-1] if alive else len(conversation.index),
                     "inside": self.inside[0] if self.inside else None,
                     "answers": [self._row(*pair, video.grid.seconds) for pair in answered],
-                    "seconds": {**timer.seconds, "total": timer.total()},
+                    "seconds": timer.total(),
+                    "stage_seconds": timer.seconds,
                 }
             )
 
@@ -295,8 +292,8 @@ class _Asker:
 
         def introduce(question: str) -> None:
             _warn_unknown_words(conversation, question)
-            if announce and not self.json:
-                output.stderr.print(f"[bold]? {output.escape(question)}[/]")
+            if announce:
+                output.aside(f"[bold]? {output.escape(question)}[/]")
 
         alone = len(group) == 1 and not self.json
         if alone:
@@ -315,7 +312,7 @@ class _Asker:
         from .timeline import timeline
 
         if self.when and answer.slots:
-            output.stderr.print(f"[dim]{timeline(answer.slots, seconds)}[/]")
+            output.aside(f"[dim]{timeline(answer.slots, seconds)}[/]")
 
     def _row(self, question: str, answer: Answer, seconds: tuple[float, ...]) -> dict[str, Any]:
         """An answer as JSON."""
@@ -324,9 +321,10 @@ class _Asker:
         return {
             "question": question,
             "answer": answer.text,
-            "tokens": answer.tokens,
+            "new_tokens": answer.tokens,
             "prompt_tokens": answer.prompt_tokens,
-            "seconds": answer.seconds,
+            "seconds": answer.seconds["answer"],
+            "first_token_seconds": answer.seconds["first_token"],
             **({"when": highest(answer.slots, seconds)} if self.when else {}),
             **({"live": answer.alive_per_layer} if answer.alive_per_layer else {}),
         }
@@ -371,8 +369,8 @@ def _given_questions(questions: list[str]) -> Iterable[Group]:
 def _typed_questions() -> Iterator[Group]:
     """Questions typed at a prompt, until Ctrl-D."""
     output.note("type a question and press Enter; Ctrl-D ends.")
-    yield from _lines(lambda: output.stderr.print("[bold]?[/] ", end=""))
-    output.stderr.print()
+    yield from _lines(lambda: output.aside("[bold]?[/] ", end=""))
+    output.aside("")
 
 
 def _lines(prompt: Callable[[], None] = lambda: None) -> Iterator[Group]:
@@ -410,6 +408,7 @@ def _warn_unknown_words(conversation: Conversation, question: str) -> None:
 
     words = ", ".join(repr(word) for word in unknown)
     output.warn(f"the model does not know {words}, so its answer may be meaningless.")
-    output.stderr.print("[cyan]hint:[/] it can answer questions such as:")
-    for example in EXAMPLES:
-        output.stderr.print(f"  {output.escape(example)}")
+    if output.first_time("questions that it can answer"):
+        output.aside("[cyan]hint:[/] it can answer questions such as:")
+        for example in EXAMPLES:
+            output.aside(f"  {output.escape(example)}")

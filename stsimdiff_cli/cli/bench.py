@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import common, evaluate, options, output
+from . import common, completion, evaluate, options, output
 
 if TYPE_CHECKING:
     from ..evaluation.tasks.base import Sample
@@ -22,6 +22,7 @@ def bench(
     methods: Annotated[
         str | None,
         typer.Option(
+            autocompletion=completion.several(completion.method_name),
             help="Methods, separated by commas, e.g. all,fastv@inside. Default: all, those of packages included.",
             rich_help_panel=options.METHOD,
         ),
@@ -32,6 +33,7 @@ def bench(
     rung: Annotated[
         str | None,
         typer.Option(
+            autocompletion=completion.rung,
             help="Rungs of the ladder of clips, separated by commas, or all: still, pan, shake, noise, background, "
             "crowd, occluders, slow, long, several. Default: other clips, whose camera stands still.",
             show_default=False,
@@ -60,7 +62,7 @@ def bench(
             rich_help_panel=options.METHOD,
         ),
     ] = "",
-    question: Annotated[
+    questions: Annotated[
         list[str] | None,
         typer.Option(
             help="Question about your own videos. May be repeated.", show_default=False, rich_help_panel=options.ANSWERS
@@ -152,9 +154,9 @@ def bench(
         check_plot(plot)
     if rung is None:
         _only_with_rung(pairs, choices)
-        task, samples = _questions(videos or [], question or [], clips, frames, seed)
+        task, samples = _questions(videos or [], questions or [], clips, frames, seed)
     else:
-        task, samples = _ladder(rung, bool(videos or question), (clips, frames, seed, pairs, choices))
+        task, samples = _ladder(rung, bool(videos or questions), (clips, frames, seed, pairs, choices))
     from ..evaluation.answering import Settings
     from ..evaluation.report import bench_report, bench_request
     from ..evaluation.run import Evaluator
@@ -165,7 +167,7 @@ def bench(
     from ..records import FrameSize
 
     settings = Settings(model or EMBEDDED, frames, max_new_tokens, Runtime(device, dtype), size=size or FrameSize())
-    request = bench_request(plan, settings, seed, question or (), videos or ())
+    request = bench_request(plan, settings, seed, questions or (), videos or ())
     if rung is not None:
         request |= task.request
     log = SamplesLog.in_file(unfinished, request, force) if unfinished else SamplesLog()
@@ -190,7 +192,7 @@ def _questions(videos: list[Path], questions: list[str], clips: int, frames: int
         from ..evaluation.tasks.rendered_clips import RenderedClips
 
         if questions:
-            raise RequestError("--question is about your own videos.", "Name a video, or leave out --question.")
+            raise RequestError("--questions is about your own videos.", "Name a video, or leave out --questions.")
         rendered = RenderedClips(clips, frames, seed)
         return rendered, rendered.load_samples()
     from ..evaluation.tasks.own_videos import OwnVideos
@@ -215,7 +217,7 @@ def _ladder(rung: str, own: bool, settings: tuple[int, int, int, bool, str | Non
     rungs = parse_rungs(rung)
     if own:
         raise RequestError(
-            "--rung is about rendered clips, not about your own videos.", "Leave out --rung, or VIDEO and --question."
+            "--rung is about rendered clips, not about your own videos.", "Leave out --rung, or VIDEO and --questions."
         )
     ladder = LadderClips(rungs, *settings)
     return ladder, ladder.load_samples()
@@ -236,10 +238,7 @@ def _show(report: dict[str, Any], markdown: Path | None, json: bool) -> None:
         asked = f"{report['clips']} clips of {report['frames']} frames, {report['asked']} questions,"
         evaluate.show_head(report, f"{asked} seed {report['seed']};")
         output.result(LEGEND)
-        width = output.stdout.width
-        for part in (part for table in rung_tables(report, details=False) for part in table.fitted(width)):
-            output.result(f"\n{part.title}")  # by itself: a table of few rungs is too narrow for it
-            output.table(part.rows, part.header)
+        evaluate.show_tables(rung_tables(report, details=False))
         return
     what = "clips" if report["blind"] is not None else "videos"
     asked = (

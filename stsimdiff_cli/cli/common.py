@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,21 +17,36 @@ if TYPE_CHECKING:
     from ..storage.stretch import Stretch
     from ..video import Sampling
 
-#: Whether the note about the embedded model has been printed.
-_introduced = False
+#: What to do about the embedded models, which know little of the world.
+_OTHERS = "For other videos choose a full model, e.g. --model Qwen/Qwen2.5-VL-7B-Instruct"
 
 
 def introduce(model: str) -> None:
     """Note once per run what the embedded models can be asked about. Other models need no note."""
-    global _introduced
     from ..models import EMBEDDED_FOLDERS
 
-    if model in EMBEDDED_FOLDERS and not _introduced:
-        _introduced = True
-        output.note(
-            f"the embedded model `{model}` understands only rendered clips of coloured shapes. "
-            "For other videos choose a full model, e.g. --model Qwen/Qwen2.5-VL-7B-Instruct"
+    if model in EMBEDDED_FOLDERS and output.first_time(model):
+        output.note(f"the embedded model `{model}` understands only rendered clips of coloured shapes. {_OTHERS}")
+
+
+def warn_of_toy(model: str, name: str, width: int, height: int) -> None:
+    """Warn once per run and video if an embedded model is used on a video (of width x height pixels) of another kind.
+
+    Its answers sound certain all the same.
+    """
+    from ..models import EMBEDDED_FOLDERS
+    from ..synthetic import looks_rendered
+
+    if model in EMBEDDED_FOLDERS and not looks_rendered(width, height) and output.first_time(f"{model} {name}"):
+        output.warn(
+            f"the embedded model `{model}` understands only rendered clips of coloured shapes, and {name} does not "
+            f"look like one: what it answers is made up. {_OTHERS}"
         )
+
+
+def report_times(seconds: dict[str, float]) -> None:
+    """With --verbose, the seconds of each step."""
+    output.detail(", ".join(f"{name} {value:.2f} s" for name, value in seconds.items()))
 
 
 def inputs(model: str | None, *paths: Path | None) -> list[Path]:
@@ -51,74 +67,107 @@ def report_source(source: Source) -> None:
         output.warn(f"{len(source.missing_seconds)} frames of {name} could not be decoded, at {times} s")
 
 
-def sampling_of(
-    frames: int | None,
-    fps: float | None,
-    start: float | None = None,
-    end: float | None = None,
-    decoder: str = "auto",
-    workers: int | None = None,
-    size: FrameSize | None = None,
-) -> Sampling:
-    """The Sampling record that the options describe; RequestError if both `frames` and `fps` are given."""
+def check_revision(model: str | None, revision: str | None) -> None:
+    """RequestError if a revision is given for a checkpoint that is not on the Hub."""
     from ..errors import RequestError
-    from ..records import FrameSize
-    from ..video import DEFAULT_FRAMES, Sampling
+    from ..models import EMBEDDED_FOLDERS
 
-    if frames is not None and fps is not None:
-        raise RequestError("--frames and --fps cannot be used together.", "Give one of them.")
-    return Sampling(frames or DEFAULT_FRAMES, fps, start, end, decoder, workers, size or FrameSize())
+    if revision is not None and (model in (None, *EMBEDDED_FOLDERS) or Path(str(model)).is_dir()):
+        raise RequestError(
+            "--revision works with Hub checkpoints only.", "Leave it out, or give a Hub id with --model."
+        )
+
+
+@dataclass(frozen=True)
+class VideoOptions:
+    """How a video is encoded, as the options say. Tokens that are already in a file take none of this."""
+
+    frames: int | None = None
+    fps: float | None = None
+    start: float | None = None
+    end: float | None = None
+    decoder: str = "auto"
+    workers: int | None = None
+    size: FrameSize | None = None
+    revision: str | None = None
+
+    @property
+    def chosen(self) -> bool:
+        """Whether anything is asked for that a file which is already encoded cannot give."""
+        return self != VideoOptions(decoder=self.decoder, workers=self.workers)
+
+    def sampling(self) -> Sampling:
+        """The record of the video module; RequestError if both `frames` and `fps` are given."""
+        from ..errors import RequestError
+        from ..records import FrameSize
+        from ..video import Sampling
+
+        if self.frames is not None and self.fps is not None:
+            raise RequestError("--frames and --fps cannot be used together.", "Give one of them.")
+        size = self.size or FrameSize()
+        return Sampling(self.frames, self.fps, self.start, self.end, self.decoder, self.workers, size)
+
+    def check_unused(self, path: Path) -> None:
+        """RequestError if something is asked for that the tokens in this file cannot give any more."""
+        from ..errors import RequestError
+
+        for what, given, names in (
+            ("its frames are fixed", (self.frames, self.fps), "--frames and --fps"),
+            ("its part of the video is fixed", (self.start, self.end), "--start and --end"),
+            ("its frames have their size", (self.size,), "--min-pixels and --max-pixels"),
+            ("its model is fixed", (self.revision,), "--revision"),
+        ):
+            if any(value is not None for value in given):
+                raise RequestError(f"{path} is already encoded, so {what}.", f"Leave out {names}.")
 
 
 def encode(
     path: Path, model: str | None, sampling: Sampling, runtime: Runtime, context: Context, **options: Any
 ) -> VideoTokens:
     """Encode a video with a progress bar, and print the notes about the model and the video."""
-    from dataclasses import replace
-
     from .. import pipeline
     from ..models import EMBEDDED
 
-    introduce(model or EMBEDDED)
-    with output.frame_progress() as progress:
+    with output.progress("frames") as progress:
         context = replace(context, progress=progress, note=output.note)
         tokens = pipeline.encode_video(path, model or EMBEDDED, sampling, runtime, context=context, **options)
     report_source(tokens.grid.source)
+    source, used = tokens.grid.source, tokens.grid.model
+    warn_of_toy(used.id, source.name, source.width, source.height)
+    dtype = str(tokens.features.dtype).removeprefix("torch.")
+    output.detail(
+        f"{source.name}: {source.width} x {source.height}, {source.seconds:.2f} s, read by {source.decoder}; "
+        f"encoded by {used.id}, revision {used.revision or 'none'}, into {dtype}"
+    )
     return tokens
 
 
 def open_input(
     path: Path,
     model: str | None,
-    frames: int | None,
-    fps: float | None,
+    asked: VideoOptions,
     runtime: Runtime,
     context: Context,
     *,
-    workers: int | None = None,
-    size: FrameSize | None = None,
     stay: bool = False,
     evidence: Sequence[str] = (),
     stretch: Stretch | None = None,
 ) -> VideoTokens | CompressedVideo:
-    """Open a tokens file or a compressed file, or encode a video, which `workers` decode; of a `stretch`, only that.
+    """Open a tokens file or a compressed file, or encode a video; of a `stretch`, only that.
 
     With `stay`, the tensors of a tokens file stay on disk and are read in pieces. `evidence` is what a video is encoded
-    with. RequestError if frames or their size are chosen for a file that is already encoded.
+    with. RequestError if something is `asked` that a file which is already encoded cannot give.
     """
     from ..errors import RequestError
     from ..storage.reading import is_stored, open_stored
 
     if not is_stored(path):
-        start, end = (None, None) if stretch is None else (stretch.start, stretch.end)
-        sampling = sampling_of(frames, fps, start, end, workers=workers, size=size)
-        return encode(path, model, sampling, runtime, context, evidence=evidence)
-    if frames is not None or fps is not None:
-        raise RequestError(f"{path} is already encoded, so its frames are fixed.", "Leave out --frames and --fps.")
-    if size is not None:
-        raise RequestError(
-            f"{path} is already encoded, so its frames have their size.", "Leave out --min-pixels and --max-pixels."
-        )
+        if stretch is not None:
+            asked = replace(asked, start=stretch.start, end=stretch.end)
+        sampling = asked.sampling()
+        check_revision(model, asked.revision)
+        return encode(path, model, sampling, runtime, context, revision=asked.revision, evidence=evidence)
+    asked.check_unused(path)
     stored = open_stored(path)
     for text in stored.notes:
         output.note(text)
@@ -149,6 +198,6 @@ def each(files: list[Path], work: Callable[[Path], None]) -> None:
             if known is None or len(files) == 1:
                 raise
             failed += 1
-            output.error(str(known), known.hint)
+            output.error(str(known), known.hint, known.exit_code)
     if failed:
         raise StsimdiffError(f"{failed} of {len(files)} files failed.")

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import archive, common, options, output, segments
+from . import archive, common, completion, options, output, outputs, segments
+from .inspect import kind_counts
 
 if TYPE_CHECKING:
     from ..ratio import Ratio
+    from ..records import CompressedVideo
     from ..storage.byte_budget import ByteBudget
 
 COUNTS = ("tokens", "kept", "candidates", "representatives", "events", "communities", "largest_community")
@@ -54,6 +56,7 @@ def compress(
     method: Annotated[
         str,
         typer.Option(
+            autocompletion=completion.method,
             help="Method, with any parameters after a colon, e.g. st-simdiff:tau_diff=p95.",
             rich_help_panel=options.METHOD,
         ),
@@ -68,10 +71,14 @@ def compress(
         ),
     ] = None,
     model: options.Model = None,
+    revision: options.Revision = None,
     frames: options.Frames = None,
     fps: options.Fps = None,
+    start: options.Start = None,
+    end: options.End = None,
     min_pixels: options.MinPixels = None,
     max_pixels: options.MaxPixels = None,
+    decoder: options.Decoder = "auto",
     decode_workers: options.DecodeWorkers = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
@@ -101,7 +108,6 @@ def compress(
     from ..methods.spec import parse_method
     from ..models.question import check_question
     from ..ratio import ALL, Ratio
-    from ..storage.atomic import check_output
     from ..storage.byte_budget import ByteBudget
     from ..storage.packing import parse_store
     from ..storage.writing import save_compressed
@@ -114,19 +120,19 @@ def compress(
         check_question(prompt)
     many = archive.Many(executor, workers, devices, decoders, shard, attempts, timeout, retry_failed, checksum, force)
     pixels = options.frame_size(min_pixels, max_pixels)
+    asked = common.VideoOptions(frames, fps, start, end, decoder, decode_workers, pixels, revision)
     if append:
         many.check_one()
         segments.compress(
             files, output_path, force, json, amount=amount, method=chosen, store=form, prompt=prompt, model=model,
-            chosen_frames=frames is not None or fps is not None or pixels is not None,
-            runtime=(device, dtype, attn, quantize),
+            asked=asked, runtime=(device, dtype, attn, quantize),
         )  # fmt: skip
         return
     single = not archive.is_many(files, output_path)
     if single:
         many.check_one()
         (file,), output_file = map(Path, files), options.new_file(output_path)
-        check_output(output_file, force, common.inputs(model, file))
+        outputs.check_outputs([output_file], force, common.inputs(model, file))
     from .. import pipeline
     from ..models.loading.runtime import Runtime
     from ..records import VideoTokens
@@ -134,14 +140,15 @@ def compress(
     runtime = Runtime(device, dtype, attn, quantize)
     runtime.check()  # before a video is encoded
     if not single:
+        common.check_revision(model, revision)
         from ..archive.job import Job
 
         job = Job(
             options.new_folder(output_path),
             model,
-            None,
-            common.sampling_of(frames, fps, workers=decode_workers, size=pixels),
-            chosen=frames is not None or fps is not None or pixels is not None,
+            revision,
+            asked.sampling(),
+            chosen=asked.chosen,
             runtime=runtime,
             evidence=tuple(sorted(chosen.evidence)),
             method=chosen,
@@ -156,9 +163,7 @@ def compress(
     timer = context.timing(runtime)
     timer.step("read")
     evidence = sorted(chosen.evidence)
-    tokens = common.open_input(
-        file, model, frames, fps, runtime, context, workers=decode_workers, size=pixels, stay=True, evidence=evidence
-    )
+    tokens = common.open_input(file, model, asked, runtime, context, stay=True, evidence=evidence)
     if not isinstance(tokens, VideoTokens):
         raise RequestError(f"{file} is already compressed.", "Give the tokens file or the video.")
     fitted = pipeline.compress_to(
@@ -170,6 +175,7 @@ def compress(
     if chosen.keeps_all and ratio is not None and amount != ALL:
         output.note(f"{chosen.name} keeps every token, so the ratio {ratio} is ignored.")
     counts = video.counts
+    common.report_times(timer.seconds)
     if json:
         output.result_json(
             {
@@ -183,19 +189,26 @@ def compress(
                 "store": fitted.store or "auto",
                 **dict.fromkeys(COUNTS),
                 **counts,
-                "seconds": {**timer.seconds, "total": timer.total()},
+                "kept_by_kind": kind_counts(video.kind.numpy()),
+                "seconds": timer.total(),
+                "stage_seconds": timer.seconds,
                 "core_seconds": selection_seconds(timer.seconds),
                 "bytes": written,
             }
         )
         return
-    detail = "".join(
-        f", {counts[name]} {name}" for name in ("representatives", "events", "communities") if name in counts
-    )
     output.result(
-        f"{output_file}: kept {counts['kept']} of {counts['tokens']} tokens{detail}, "
+        f"{output_file}: kept {counts['kept']} of {counts['tokens']} tokens{_reasons(video)}, "
         f"{output.size(written)}, {timer.total():.1f} s"
     )
+
+
+def _reasons(video: CompressedVideo) -> str:
+    """Why the tokens were kept, and what they were chosen from, if the method says."""
+    if "communities" not in video.counts:
+        return ""
+    kept = ", ".join(f"{count} {name}" for name, count in kind_counts(video.kind.numpy()).items() if count)
+    return f" ({kept}) from {video.counts['candidates']} candidates in {video.counts['communities']} communities"
 
 
 def _amount(ratio: str | None, size: str | None, size_per_minute: str | None) -> Ratio | ByteBudget:

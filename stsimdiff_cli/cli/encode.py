@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from . import archive, common, options, output, segments
+from . import archive, common, completion, options, output, outputs, segments
 
 
 def encode(
@@ -29,6 +29,7 @@ def encode(
     evidence: Annotated[
         str,
         typer.Option(
+            autocompletion=completion.one_of(completion.EVIDENCE),
             help="Evidence to store for methods that need it: saliency, keys or saliency,keys. auto stores what "
             "--method needs.",
             rich_help_panel=options.METHOD,
@@ -37,7 +38,9 @@ def encode(
     method: Annotated[
         str | None,
         typer.Option(
-            help="Method that compress will use later. Only with --evidence auto.", rich_help_panel=options.METHOD
+            autocompletion=completion.method,
+            help="Method that compress will use later. Only with --evidence auto.",
+            rich_help_panel=options.METHOD,
         ),
     ] = None,
     decoder: options.Decoder = "auto",
@@ -74,23 +77,19 @@ def encode(
     segments, whether it is still being written or the command was stopped.
     """
     from ..errors import RequestError
-    from ..models import EMBEDDED, EMBEDDED_FOLDERS
+    from ..models import EMBEDDED
     from ..models.inference.model_cache import ModelCache
     from ..models.loading.runtime import Runtime
     from ..pipeline import Context
-    from ..storage.atomic import check_output
     from ..storage.packing import parse_store
     from ..storage.sinks import Destination
     from ..timing import Stopwatch
 
-    if revision is not None and (model in (None, *EMBEDDED_FOLDERS) or Path(str(model)).is_dir()):
-        raise RequestError(
-            "--revision works with Hub checkpoints only.", "Leave it out, or give a Hub id with --model."
-        )
+    common.check_revision(model, revision)
     wanted = _evidence(evidence, method)
     form = parse_store(store)
     size = options.frame_size(min_pixels, max_pixels)
-    sampling = common.sampling_of(frames, fps, start, end, decoder, decode_workers, size)
+    sampling = common.VideoOptions(frames, fps, start, end, decoder, decode_workers, size).sampling()
     runtime = Runtime(device, dtype, attn)
     many = archive.Many(executor, workers, devices, decoders, shard, attempts, timeout, retry_failed, checksum, force)
     if growing and not append:
@@ -119,7 +118,7 @@ def encode(
         return
     many.check_one()
     (video,), output_file = map(Path, videos), options.new_file(output_path)
-    check_output(output_file, force, common.inputs(model, video))
+    outputs.check_outputs([output_file], force, common.inputs(model, video))
     timer = Stopwatch(device)
     models = ModelCache()
     tokens = common.encode(
@@ -140,6 +139,7 @@ def encode(
             f"{grid.tokens:,} tokens are more than the {context:,} positions of {grid.model.id}: to ask about them, "
             f"compress with --ratio {math.floor(1000 * context / grid.tokens) / 1000:g} or less, or encode fewer frames"
         )
+    common.report_times(timer.seconds)
     if json:
         output.result_json(
             {
@@ -147,14 +147,15 @@ def encode(
                 "model": grid.model.id,
                 "decoder": grid.source.decoder,
                 "grid": grid.shape,
-                "width": grid.width,
+                "token_width": grid.width,
                 "store": store,
                 "dtype": str(tokens.features.dtype).removeprefix("torch."),
                 "tokens": grid.tokens,
                 "evidence": sorted(tokens.evidence),
                 "slot_seconds": grid.seconds,
                 "missing_seconds": grid.source.missing_seconds,
-                "seconds": {**timer.seconds, "total": timer.total()},
+                "seconds": timer.total(),
+                "stage_seconds": timer.seconds,
                 "bytes": written,
             }
         )

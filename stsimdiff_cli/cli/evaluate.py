@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import common, options, output
+from . import common, completion, options, output, stops
 
 if TYPE_CHECKING:
     from ..evaluation.run import Evaluator, Failure
@@ -18,12 +18,18 @@ if TYPE_CHECKING:
 
 def evaluate(
     benchmark: Annotated[
-        str, typer.Argument(help="Benchmark: videomme, longvideobench or egoschema.", show_default=False)
+        str,
+        typer.Argument(
+            autocompletion=completion.benchmark,
+            help="Benchmark: videomme, longvideobench or egoschema.",
+            show_default=False,
+        ),
     ],
     data: Annotated[Path, typer.Option(help="Folder with the data, in a published layout.", show_default=False)],
     model: Annotated[
         str | None,
         typer.Option(
+            autocompletion=completion.model,
             help="Hub id or local folder of a checkpoint. Default: the embedded model tiny-choice.",
             rich_help_panel=options.MODEL,
             callback=options.named,
@@ -33,7 +39,9 @@ def evaluate(
     methods: Annotated[
         str,
         typer.Option(
-            help="Methods, separated by commas, as for bench. vanilla always runs.", rich_help_panel=options.METHOD
+            autocompletion=completion.several(completion.method_name),
+            help="Methods, separated by commas, as for bench. vanilla always runs.",
+            rich_help_panel=options.METHOD,
         ),
     ] = "st-simdiff",
     ratios: Annotated[
@@ -148,8 +156,16 @@ def ask_all(
     total, done = len(by_video(samples)), evaluator.done(samples)
     if done:
         output.note(f"{done} of {total} {what} are done already.")
-    with output.progress(what, total) as update:
-        return evaluator.run(samples, update, on_failure)
+    try:
+        with output.progress(what, total) as update:
+            return evaluator.run(samples, update, on_failure)
+    except stops.Stopped:
+        output.note(
+            "The answers so far are kept. The same command goes on with the rest."
+            if evaluator.log.file is not None
+            else "Nothing was written. With -o, answers are kept, and the same command goes on."
+        )
+        raise
 
 
 def show_head(report: dict[str, Any], asked: str) -> None:
@@ -161,10 +177,11 @@ def show_head(report: dict[str, Any], asked: str) -> None:
 
 
 def show_tables(tables: Iterable[TextTable | None]) -> None:
-    """Print tables, each after an empty line."""
+    """Print tables, each after an empty line; one that is wider than the terminal in parts."""
     for table in filter(None, tables):
-        output.result("")
-        output.table(table.rows, table.header, table.title)
+        for part in table.fitted(output.stdout.width) if output.stdout.is_terminal else [table]:
+            output.result("")
+            output.table(part.rows, part.header, part.title)
 
 
 def _show(report: dict[str, Any], table: bool, json: bool) -> None:

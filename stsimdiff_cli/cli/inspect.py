@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ..registry import printable, written
-from . import options, output
+from . import common, options, output
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 
@@ -37,14 +37,17 @@ def inspect(
     stored.check()
     for text in stored.notes:
         output.note(text)
+    source = stored.grid.source
+    common.warn_of_toy(stored.grid.model.id, source.name, source.width, source.height)
+    names = {"bytes": "video_bytes", "seconds": "video_seconds", "frames": "video_frames"}
     data: dict[str, Any] = {
         "file": str(file),
         "format": stored.header["format"],
         "bytes": stored.bytes,
-        "source": asdict(stored.grid.source),
+        "source": {names.get(key, key): value for key, value in asdict(stored.grid.source).items()},
         "model": asdict(stored.grid.model),
         "grid": stored.grid.shape,
-        "width": stored.grid.width,
+        "token_width": stored.grid.width,
         "tokens": stored.grid.tokens,
         "slot_seconds": stored.grid.seconds,
         "tensors": stored.names(),
@@ -57,6 +60,8 @@ def inspect(
     if stored.compressed:
         data |= {"method": stored.method, "counts": stored.counts, **_kept(stored)}
     if json:
+        if stored.compressed:
+            data["method"] = {**stored.method, "ratio": float(stored.method["ratio"])}
         output.result_json(data)
         return
     _show(data)
@@ -64,23 +69,28 @@ def inspect(
         _show_slot(file)
 
 
+def kind_counts(kind: Any) -> dict[str, int]:
+    """How many kept tokens are representatives, events, both and neither; from their kinds (M,)."""
+    from ..records import Kind
+
+    both = Kind.REPRESENTATIVE | Kind.EVENT
+    return {
+        "representative": int((kind == Kind.REPRESENTATIVE).sum()),
+        "event": int((kind == Kind.EVENT).sum()),
+        "both": int((kind == both).sum()),
+        "neither": int((kind == 0).sum()),
+    }
+
+
 def _kept(stored: Any) -> dict[str, Any]:
     """Counts of the kept tokens by kind, community and slot."""
     import numpy as np
 
-    from ..records import Kind
-
     index, kind, community = (stored.array(name) for name in ("index", "kind", "community"))
     slots, rows, columns = stored.grid.shape
-    both = Kind.REPRESENTATIVE | Kind.EVENT
     return {
         "kept": len(index),
-        "kept_by_kind": {
-            "representative": int((kind == Kind.REPRESENTATIVE).sum()),
-            "event": int((kind == Kind.EVENT).sum()),
-            "both": int((kind == both).sum()),
-            "neither": int((kind == 0).sum()),
-        },
+        "kept_by_kind": kind_counts(kind),
         "kept_communities": len(np.unique(community[community >= 0])),
         "kept_by_slot": np.bincount(index // (rows * columns), minlength=slots).tolist(),
     }
@@ -89,13 +99,14 @@ def _kept(stored: Any) -> dict[str, Any]:
 def _show(data: dict[str, Any]) -> None:
     source, model = data["source"], data["model"]
     slots, rows, columns = data["grid"]
+    shape, tokens = f"{slots} slots x {rows} rows x {columns} columns", data["tokens"]
     lines = [
         ["file", f"{data['file']} ({data['format']}, {output.size(data['bytes'])})"],
-        ["source", f"{source['name']}: {source['width']} x {source['height']}, {source['seconds']:.2f} s, "
-                   f"{source['frames']} frames, read by {source['decoder']}"],
+        ["source", f"{source['name']}: {source['width']} x {source['height']}, {source['video_seconds']:.2f} s, "
+                   f"{source['video_frames']} frames, read by {source['decoder']}"],
         ["model", f"{model['id']} ({model['family']}), fingerprint {model['fingerprint'][:12]}"],
         ["reader", _reader(data["reader"])],
-        ["grid", f"{slots} slots x {rows} rows x {columns} columns = {data['tokens']} tokens of width {data['width']}"],
+        ["grid", f"{shape} = {tokens} tokens of width {data['token_width']}"],
         ["time", f"{data['slot_seconds'][0]:.2f} s to {data['slot_seconds'][-1]:.2f} s"],
         ["tensors", ", ".join(data["tensors"])],
     ]  # fmt: skip

@@ -8,11 +8,16 @@ from typing import Annotated, Any
 import typer
 
 from ..registry import Entry, Table, written
-from . import options, output
+from . import completion, options, output
 
 
 def methods(
-    name: Annotated[str | None, typer.Argument(help="Method whose parameters to show.", show_default=False)] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            autocompletion=completion.method_name, help="Method whose parameters to show.", show_default=False
+        ),
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """List the compression methods, or the parameters of one.

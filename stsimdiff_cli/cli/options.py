@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import RequestError
+from . import completion, output
 
 if TYPE_CHECKING:
     from ..records import FrameSize
@@ -78,7 +82,12 @@ Fps = Annotated[
 Start = Annotated[float | None, typer.Option(help="Start of the part to use, in seconds.", rich_help_panel=FRAMES)]
 End = Annotated[float | None, typer.Option(help="End of the part to use, in seconds.", rich_help_panel=FRAMES)]
 Decoder = Annotated[
-    str, typer.Option(help="Video decoder: auto (pyav), pyav, decord or torchcodec.", rich_help_panel=FRAMES)
+    str,
+    typer.Option(
+        autocompletion=completion.one_of(completion.DECODERS),
+        help="Video decoder: auto (pyav), pyav, decord or torchcodec.",
+        rich_help_panel=FRAMES,
+    ),
 ]
 DecodeWorkers = Annotated[
     int | None,
@@ -111,6 +120,7 @@ MaxPixels = Annotated[
 Importance = Annotated[
     str | None,
     typer.Option(
+        autocompletion=completion.one_of(completion.IMPORTANCE),
         help="What ranks the candidates of st-simdiff: llm (the default), saliency or centrality.",
         rich_help_panel=METHOD,
     ),
@@ -118,6 +128,7 @@ Importance = Annotated[
 Model = Annotated[
     str | None,
     typer.Option(
+        autocompletion=completion.model,
         help="Hub id or local folder of a checkpoint. Default: the model that made the file; for a video, the "
         "embedded model.",
         rich_help_panel=MODEL,
@@ -127,6 +138,7 @@ Model = Annotated[
 VideoModel = Annotated[
     str | None,
     typer.Option(
+        autocompletion=completion.model,
         help="Hub id or local folder of a checkpoint. Default: the embedded model tiny.",
         rich_help_panel=MODEL,
         callback=named,
@@ -140,12 +152,16 @@ Revision = Annotated[
 ]
 Device = Annotated[
     str,
-    typer.Option(help="Where the model runs: auto (a GPU if there is one), cpu, cuda, cuda:1 or mps.",
-                 rich_help_panel=MODEL),
-]  # fmt: skip
+    typer.Option(
+        autocompletion=completion.one_of(completion.DEVICES),
+        help="Where the model runs: auto (a GPU if there is one), cpu, cuda, cuda:1 or mps.",
+        rich_help_panel=MODEL,
+    ),
+]
 Dtype = Annotated[
     str,
     typer.Option(
+        autocompletion=completion.one_of(completion.DTYPES),
         help="Precision: auto, float32, bfloat16 or float16. auto is float32 on a CPU and the checkpoint's own "
         "on a GPU.",
         rich_help_panel=MODEL,
@@ -154,6 +170,7 @@ Dtype = Annotated[
 Store = Annotated[
     str,
     typer.Option(
+        autocompletion=completion.one_of(completion.STORES),
         help="Form of the stored features: auto (as they come), float32, bfloat16, float16, int8, int4 or int3.",
         rich_help_panel=OUTPUT,
     ),
@@ -162,6 +179,7 @@ Attn = Annotated[
     str,
     typer.Option(
         "--attn",
+        autocompletion=completion.one_of(completion.ATTENTION),
         help="Attention implementation: auto (sdpa), sdpa, eager, flash_attention_2 or flash_attention_3.",
         rich_help_panel=MODEL,
     ),
@@ -169,6 +187,7 @@ Attn = Annotated[
 Quantize = Annotated[
     str | None,
     typer.Option(
+        autocompletion=completion.one_of(completion.QUANTIZE),
         help="Load the LLM with 4bit or 8bit weights. Needs stsimdiff[quantize].",
         rich_help_panel=MODEL,
     ),
@@ -193,6 +212,7 @@ Outputs = Annotated[
 Executor = Annotated[
     str | None,
     typer.Option(
+        autocompletion=completion.one_of(completion.EXECUTORS),
         help="Where the workers are: local (this machine, the default), or ray (the nodes of a Ray cluster). ray needs "
         "stsimdiff[ray].",
         show_default=False,
@@ -278,4 +298,49 @@ Append = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.", rich_help_panel=OUTPUT)]
+
+
+def _json(given: bool) -> bool:
+    """Whether JSON is wanted: --json may stand before the command as well."""
+    return given or output.mode.json
+
+
+Json = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="Print one JSON object instead of text; notes, warnings and errors are JSON on stderr.",
+        callback=_json,
+        rich_help_panel=OUTPUT,
+    ),
+]
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "--quiet", "-q", help="Print the result, warnings and errors only: no notes, no progress.",
+        rich_help_panel=OUTPUT,
+    ),
+]  # fmt: skip
+Verbose = Annotated[
+    bool,
+    typer.Option("--verbose", "-v", help="Print also what each step did, and its seconds.", rich_help_panel=OUTPUT),
+]
+
+
+def with_common(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with the options that every command has, which it need not know of."""
+
+    @functools.wraps(command)
+    def run(*, quiet: bool, verbose: bool, **arguments: Any) -> None:
+        output.talk(quiet, verbose)
+        command(**arguments)
+
+    signature = inspect.signature(command, eval_str=True)
+    added = {"quiet": Quiet, "verbose": Verbose}
+    common = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=kind)
+        for name, kind in added.items()
+    ]
+    run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *common])  # type: ignore[attr-defined]
+    run.__annotations__ = command.__annotations__ | added
+    return run

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ..models.loading.presets import PRESETS, find_preset
-from . import common, options, output
+from . import common, completion, options, output, outputs
 
 
 def profile(
@@ -28,7 +28,9 @@ def profile(
     methods: Annotated[
         str,
         typer.Option(
-            help="Methods, separated by commas. Savings are relative to vanilla.", rich_help_panel=options.METHOD
+            autocompletion=completion.several(completion.method_name),
+            help="Methods, separated by commas. Savings are relative to vanilla.",
+            rich_help_panel=options.METHOD,
         ),
     ] = "vanilla,st-simdiff",
     importance: options.Importance = None,
@@ -36,6 +38,7 @@ def profile(
     dummy_weights: Annotated[
         str | None,
         typer.Option(
+            autocompletion=completion.preset,
             help=f"Random weights of a published size instead of --model: {', '.join(PRESETS)}.",
             rich_help_panel=options.MODEL,
         ),
@@ -88,13 +91,13 @@ def profile(
     """
     from ..models.question import check_generation
     from ..profiling.request import parse_frames, parse_methods
-    from ..storage.atomic import check_outputs, temporary_folder
+    from ..storage.atomic import temporary_folder
 
     counts, specs = parse_frames(frames), parse_methods(methods, importance)
     size = options.frame_size(min_pixels, max_pixels)
     check_generation(max_new_tokens)
     _check(ratio, video, model, dummy_weights)
-    check_outputs((output_file, plot, trace), force, common.inputs(model, video))
+    outputs.check_outputs((output_file, plot, trace), force, common.inputs(model, video))
     if plot:
         from ..plotting import check_plot
 
@@ -133,9 +136,9 @@ def profile(
             for count in counts
             for spec in specs
         ]
-        with output.stderr.status("") as status:
+        with output.waiting("measuring") as show:
             measured = report.profile(
-                jobs, lambda n, job: status.update(f"{n + 1} of {len(jobs)}: {job.method}, {job.frames} frames")
+                jobs, lambda n, job: show(f"{n + 1} of {len(jobs)}: {job.method}, {job.frames} frames")
             )
     if trace:
         from ..profiling.trace import save_trace
@@ -152,11 +155,11 @@ def profile(
         from ..profiling.plot import save_plot
 
         save_plot(plot, measured)
+    _warn(measured)
     if json:
         output.result_json(measured)
     else:
         _show(measured)
-    _warn(measured)
     if any(row["error"] for row in measured["rows"]):
         raise typer.Exit(1)
 
@@ -188,7 +191,7 @@ def _write_clip(folder: Path, frames: int) -> Path:
     from ..profiling.clip import write_default_clip
 
     path = folder / "made.mp4"
-    with output.stderr.status("writing a clip"):
+    with output.waiting("writing a clip"):
         write_default_clip(path, frames)
     return path
 

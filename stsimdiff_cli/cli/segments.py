@@ -39,7 +39,7 @@ def encode(
     video, folder = _one(videos, force, "video"), options.growing_folder(output_path)
     timer = Stopwatch(runtime.device)
     common.introduce(model or EMBEDDED)
-    with output.frame_progress() as progress:
+    with output.progress("frames") as progress:
         context = Context(ModelCache(), timer, progress, output.note)
         added = append_tokens(
             video, Tape(folder, store, growing), model or EMBEDDED, sampling, runtime, context=context, **settings
@@ -54,7 +54,7 @@ def compress(
     json: bool,
     *,
     amount: Ratio | ByteBudget,
-    chosen_frames: bool,
+    asked: common.VideoOptions,
     runtime: tuple[str, str, str, str | None],
     store: str | None,
     **settings: Any,
@@ -73,8 +73,7 @@ def compress(
         raise RequestError("Bytes are for one file, and --append writes a folder.", "Give --ratio.")
     if not is_segments(source):
         raise RequestError(f"{source} is not a folder of segments.", "Make one: stsimdiff encode --append")
-    if chosen_frames:
-        raise RequestError(f"{source} is already encoded, so its frames are fixed.", "Leave out --frames and --fps.")
+    asked.check_unused(source)
     checked = Runtime(*runtime)
     timer = Stopwatch(checked.device)
     added = append_kept(

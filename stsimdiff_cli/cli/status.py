@@ -67,7 +67,7 @@ def _as_json(folder: str, found: Status) -> dict[str, Any]:
         "tokens": found.total("tokens"),
         "kept": found.total("kept"),
         "bytes": found.total("bytes"),
-        "seconds": dict(found.stages),
+        "stage_seconds": dict(found.stages),
         "errors": [{"stage": stage, "message": text, "count": count} for stage, text, count in found.commonest()],
     }
 

@@ -32,8 +32,8 @@ def finish(code: int) -> int:
     except StsimdiffError as error:
         from . import output
 
-        output.error(str(error), error.hint)
         code = code or 1
+        output.error(str(error), error.hint, code)
     except BrokenPipeError:
         code = code or 1
     sys.stderr.flush()

@@ -13,7 +13,7 @@ NAMED, WIDTH = 3, 60
 def highest(shares: Sequence[float], seconds: Sequence[float]) -> list[dict[str, float]]:
     """The slots with the largest shares, the largest first: their times and shares."""
     order = sorted(range(len(shares)), key=lambda slot: (-shares[slot], slot))[:NAMED]
-    return [{"seconds": seconds[slot], "share": shares[slot]} for slot in order]
+    return [{"at_seconds": seconds[slot], "share": shares[slot]} for slot in order]
 
 
 def timeline(shares: Sequence[float], seconds: Sequence[float]) -> str:
@@ -24,5 +24,5 @@ def timeline(shares: Sequence[float], seconds: Sequence[float]) -> str:
     columns = [sum(shares[begin : begin + step]) for begin in range(0, len(shares), step)]
     most = max(columns)
     blocks = bars([round(1000 * column / most) for column in columns], 1000)
-    named = ", ".join(clock(slot["seconds"]) for slot in highest(shares, seconds))
+    named = ", ".join(clock(slot["at_seconds"]) for slot in highest(shares, seconds))
     return f"{blocks} {named}"

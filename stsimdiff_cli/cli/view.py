@@ -7,19 +7,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import options, output
+from . import options, output, outputs
 
 if TYPE_CHECKING:
     from ..view.frames import SourceVideo
     from ..view.token_map import TokenMap
 
 #: What is made, by the suffix of the output.
-FORMATS = {".png": "picture", ".mp4": "clip", ".html": "page"}
+FORMATS = {
+    ".png": "picture", ".svg": "picture", ".pdf": "picture", ".mp4": "clip", ".gif": "clip", ".html": "page",
+}  # fmt: skip
 
 
 def view(
     files: Annotated[
-        list[Path], typer.Argument(help="A compressed file; for a page, two of the same video to compare.")
+        list[Path], typer.Argument(help="A compressed file; for a picture or a page, two of the same video to compare.")
     ],
     output_file: Annotated[
         Path,
@@ -28,7 +30,7 @@ def view(
             "-o",
             parser=options.new_file,
             metavar="PATH",
-            help="File to write: .png for a picture, .mp4 for a clip, .html for a page.",
+            help="File to write: .png, .svg or .pdf for a picture, .mp4 or .gif for a clip, .html for a page.",
             show_default=False,
             rich_help_panel=options.OUTPUT,
         ),
@@ -41,11 +43,22 @@ def view(
     ] = None,
     slots: Annotated[
         str | None,
-        typer.Option(help="Slots of a picture: how many, evenly spaced (8), or which (0,5,10-12).", show_default=False),
+        typer.Option(
+            help="Slots of a picture: how many (8; those with the most events, and even ones), or which (0,5,10-12).",
+            show_default=False,
+        ),
     ] = None,
     tokens: Annotated[
         Path | None,
         typer.Option(help="Tokens file with the change signal, if the compressed file has none.", show_default=False),
+    ] = None,
+    mark: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIMES",
+            help="Times to mark, separated by commas, such as those that ask --when shows, e.g. 12.5,1:03.",
+            show_default=False,
+        ),
     ] = None,
     force: options.Force = False,
     json: options.Json = False,
@@ -53,20 +66,22 @@ def view(
     """Draw which tokens were kept, and why.
 
     Representatives are yellow, events red, tokens that are both orange; dropped cells are dimmed. A timeline shows the
-    tokens kept per slot, the change from slot to slot, and the events.
+    tokens kept per slot, the change from slot to slot, and the events. With --mark, times such as those that ask --when
+    shows are marked in it; a picture shows their slots.
     """
-    from ..storage.atomic import check_output
     from ..storage.reading import is_stored
     from ..storage.regular import check_file
-    from ..view.token_map import read_token_map, same_video
+    from ..storage.stretch import parse_time
+    from ..view.token_map import read_token_map, same_video, with_marks, with_one_change
 
     kind = _kind(output_file, files, slots)
+    times = [] if mark is None else [parse_time(text) for text in mark.split(",")]
     read = [*files, *(path for path in (video, tokens) if path)]
     for path in [*files, *([tokens] if tokens else [])]:
         is_stored(path)
     if video:
         check_file(video)
-    check_output(output_file, force, read)
+    outputs.check_outputs([output_file], force, read)
     if kind != "page":
         from ..plotting import check_installed
 
@@ -74,16 +89,18 @@ def view(
     shown = [read_token_map(path, tokens) for path in files]
     for other in shown[1:]:
         same_video(shown[0], other)
+    shown = with_marks(with_one_change(shown), times)
     chosen = None
     if kind == "picture":
         from ..view.sheet import chosen_slots
 
-        chosen = chosen_slots(slots, shown[0].grid.shape[0])
+        events = sum((each.events() for each in shown[1:]), shown[0].events())
+        chosen = chosen_slots(slots, events, shown[0].marked)
     from ..view.frames import find_video
 
     source = find_video(shown[0].grid.source, video, files[0])
     if source.path is not None:
-        check_output(output_file, force, [source.path])  # a video that was found, not named
+        outputs.check_outputs([output_file], force, [source.path])  # a video that was found, not named
     if source.note:
         output.note(source.note)
     _note_what_is_missing(shown)
@@ -106,10 +123,10 @@ def _kind(path: Path, files: list[Path], slots: str | None) -> str:
     kind = FORMATS.get(path.suffix.lower())
     if kind is None:
         raise RequestError(f"{path} is not a picture, clip or page.", f"End the name in {', '.join(FORMATS)}.")
-    if len(files) > 2 or (len(files) == 2 and kind != "page"):
+    if len(files) > 2 or (len(files) == 2 and kind == "clip"):
         raise RequestError(
-            f"{len(files)} files were given for a {kind}." if kind != "page" else f"{len(files)} files are too many.",
-            "Compare two files in a page: -o page.html",
+            f"{len(files)} files were given for a {kind}." if kind == "clip" else f"{len(files)} files are too many.",
+            "Compare two files in a page or a picture: -o page.html",
         )
     if slots is not None and kind != "picture":
         raise RequestError(f"--slots is for a picture; a {kind} shows all slots.", "Leave it out, or use -o sheet.png")
@@ -133,17 +150,16 @@ def _picture(path: Path, shown: list[TokenMap], source: SourceVideo, chosen: Any
     from ..view import sheet
     from ..view.frames import read_slots
 
-    (token_map,) = shown
-    frames = {} if source.path is None else dict(read_slots(source.path, token_map.grid, chosen, sheet.LONGEST))
-    sheet.save_sheet(path, token_map, chosen, frames)
+    frames = {} if source.path is None else dict(read_slots(source.path, shown[0].grid, chosen, sheet.LONGEST))
+    sheet.save_sheet(path, shown, chosen, frames)
     return {"slots": chosen}
 
 
 def _clip(path: Path, shown: list[TokenMap], source: SourceVideo, chosen: Any) -> dict[str, Any]:  # noqa: ARG001
     from ..view.clip import save_clip
 
-    with output.frame_progress() as progress:
-        count = save_clip(path, shown[0], source.path, lambda done, total: progress("draw", done, total))
+    with output.progress("frames") as progress:
+        count = save_clip(path, shown[0], source.path, progress)
     return {"slots": list(range(shown[0].grid.shape[0])), "frames": count}
 
 

@@ -1,4 +1,8 @@
-"""The pictures of a bench: accuracy against ratio for every method, and against the values of a sweep."""
+"""The pictures of a bench: accuracy against ratio for every method, and against the values of a sweep.
+
+Own methods are in colour, others in grey with their names at their points. The intervals of all of them stand in a
+panel of their own for each ratio, where none hides another.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +19,12 @@ from ..methods.spec import shown
 from ..plotting import curve, name_ends, picture, plain_axes, room_for, shades
 from .rungs.plot import save_rung_plot
 from .rungs.tables import RUNGS
-from .variants import BASELINE
+from .variants import BASELINE, REFERENCE
 
 _TITLES = {"all": "All questions", "static": "What is there", "event": "What happens", "when": "When it happens"}
 _FIGURES = {"agreement": "Same answer as all tokens", "coverage": "Coverage", "event_recall": "Event recall"}
 _WIDTH, _HEIGHT = 6.0, 3.6  # inches a panel
+_FORESTS, _ROW, _ABOVE, _BELOW = 4, 0.19, 0.45, 0.55  # forests side by side; inches a method, above and below them
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,19 @@ class Curve:
 
     name: str
     points: list[tuple[float, float, float, float]]
+
+    @property
+    def own(self) -> bool:
+        """Whether the method is of this project."""
+        return self.name.startswith(REFERENCE)
+
+
+@dataclass(frozen=True)
+class Forest:
+    """What every method gives at one ratio, the best first: name, percent, low, high."""
+
+    ratio: float
+    rows: list[tuple[str, float, float, float]]
 
 
 @dataclass(frozen=True)
@@ -60,6 +78,18 @@ def panels(report: dict[str, Any]) -> list[Panel]:
         curves = [_curve(report, label, name, _reader(key, labelled)) for label, name in names.items()]
         title = (_TITLES | _FIGURES)[key]
         made.append(Panel(title, "ratio of tokens kept", curves, key if labelled else None, logarithmic=True))
+    return made
+
+
+def forests(report: dict[str, Any]) -> list[Forest]:
+    """A forest for each ratio below 1, of the methods of the first panel; none for a sweep."""
+    if report["sweep"]:
+        return []
+    made = []
+    points = [(each.name, point) for each in panels(report)[0].curves for point in each.points]
+    for ratio in sorted({x for _, (x, *_) in points if x < 1}):
+        rows = [(name, middle, low, high) for name, (x, middle, low, high) in points if x == ratio]
+        made.append(Forest(ratio, sorted(rows, key=lambda row: -row[1])))
     return made
 
 
@@ -98,26 +128,62 @@ def save_plot(path: Path, report: dict[str, Any]) -> None:
     if report["format"] == RUNGS:
         save_rung_plot(path, report)
         return
-    drawn = panels(report)
+    drawn, below = panels(report), forests(report)
     columns = min(2, len(drawn))
     rows = -(-len(drawn) // columns)
     foot = 0.75  # inches for the caption
-    with picture(path, _WIDTH * columns, _HEIGHT * rows + foot) as figure:
-        height = _HEIGHT * rows + foot
+    wood = _ABOVE + _BELOW + _ROW * max((len(forest.rows) for forest in below), default=0)  # inches a row of forests
+    ground = foot + wood * -(-len(below) // _FORESTS)
+    width, height = _WIDTH * columns, _HEIGHT * rows + ground
+    unit = "% right" if report["blind"] is not None else "%"
+    with picture(path, width, height) as figure:
         figure.subplots_adjust(
-            left=0.55 / (_WIDTH * columns) + 0.01,
+            left=0.55 / width + 0.01,
             right=0.99,
             top=1 - 0.3 / height,
-            bottom=(foot + 0.5) / height,
+            bottom=(ground + 0.5) / height,
             wspace=0.14,
             hspace=0.38,
         )
         grid = figure.subplots(rows, columns, squeeze=False).flatten()
         for axes, panel in zip(grid, drawn, strict=False):
-            _draw(axes, panel, "% right" if report["blind"] is not None else "%", report)
+            _draw(axes, panel, unit, report)
         for axes in grid[len(drawn) :]:
             axes.set_visible(False)
+        names = 0.1 + 0.075 * max((len(name) for forest in below for name, *_ in forest.rows), default=0)  # inches
+        each = width / min(_FORESTS, max(1, len(below)))
+        for number, forest in enumerate(below):
+            x = number % _FORESTS * each + names
+            y = ground - wood * (number // _FORESTS + 1) + _BELOW
+            place = (x / width, y / height, (each - names - 0.2) / width, _ROW * len(forest.rows) / height)
+            _draw_forest(figure.add_axes(place), forest, f"{drawn[0].title}, ratio {forest.ratio:g}", unit, report)
         figure.text(0.012, 0.1 / height, caption(report, 85 * columns), fontsize=8, color=shades().caption, va="bottom")
+
+
+def _draw_forest(axes: Any, forest: Forest, title: str, unit: str, report: dict[str, Any]) -> None:
+    """A row for each method with its interval, own ones bold; a dashed line where all tokens are."""
+    colours = shades()
+    plain_axes(axes, title, unit, "")
+    axes.grid(axis="y", visible=False)
+    axes.grid(axis="x", color=colours.grid, linewidth=0.6)
+    places = range(len(forest.rows))
+    for place, (name, middle, low, high) in zip(places, forest.rows, strict=True):
+        own = name.startswith(REFERENCE)
+        colour = colours.curves[1 if own else 0]
+        bars = [[middle - low], [high - middle]]
+        axes.errorbar(middle, place, xerr=bars, color=colour, marker="o", markersize=5 if own else 3.5,
+                      linewidth=2 if own else 1)  # fmt: skip
+    if report["blind"] is not None:
+        row = next(row for row in report["rows"] if row["method"] == BASELINE)
+        axes.axvline(row["accuracy"]["all"]["percent"], color=colours.curves[0], linewidth=0.8, linestyle=(0, (5, 3)))
+    axes.set_yticks(list(places), [name for name, *_ in forest.rows])
+    axes.set_ylim(len(forest.rows) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.locator_params(axis="x", nbins=5)
+    for label in axes.get_yticklabels():
+        if label.get_text().startswith(REFERENCE):
+            label.set(fontweight="bold", color=colours.curves[1])
 
 
 def caption(report: dict[str, Any], width: int = 170) -> str:
@@ -136,11 +202,24 @@ def caption(report: dict[str, Any], width: int = 170) -> str:
 def _draw(axes: Any, panel: Panel, unit: str, report: dict[str, Any]) -> None:
     curves = [curve for curve in panel.curves if curve.points]
     places = sorted({x for curve in curves for x, *_ in curve.points})
-    ends = []
-    for number, each in enumerate(curves):
+    told_apart = len({each.own for each in curves}) < 2  # all of them own, or none: then each has a colour
+    order = sorted(curves, key=lambda each: each.own)  # own ones last, on top
+    ends, coloured = [], 0
+    for number, each in enumerate(order):
         middle, low, high = ([point[i] for point in each.points] for i in (1, 2, 3))
-        aside = [_aside(panel, places, point[0], number - (len(curves) - 1) / 2, len(curves)) for point in each.points]
-        colour = curve(axes, number + 1, aside, middle, low, high, linewidth=1.3, markersize=4)
+        if told_apart:
+            aside = [
+                _aside(panel, places, point[0], number - (len(curves) - 1) / 2, len(curves)) for point in each.points
+            ]
+            colour = curve(axes, number + 1, aside, middle, low, high, linewidth=1.3, markersize=4)
+        else:  # intervals are in the forests
+            aside = [point[0] for point in each.points]
+            coloured += each.own
+            colour = shades().curves[coloured % len(shades().curves)]
+            style = (
+                {"linewidth": 2.2, "markersize": 6} if each.own else {"linewidth": 0.8, "markersize": 3, "alpha": 0.7}
+            )
+            axes.plot(aside, middle, color=colour, marker="o", **style)
         ends.append((middle[0], aside[0], each.name, colour))
     plain_axes(axes, panel.title, panel.x, unit)
     _limits(axes, panel, places)

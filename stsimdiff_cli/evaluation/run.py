@@ -68,9 +68,9 @@ class Evaluator:
         failures = []
         videos = by_video(samples)
         for count, (name, asked) in enumerate(videos.items()):
-            on_video(count)
             if not self.missing(asked):
                 continue
+            on_video(count)
             try:
                 self.log.add(self.ask(asked))
             except VideoError as error:

@@ -111,7 +111,7 @@ class Arguments:
         return Recipe(
             model=checkpoint.local,
             sampling=Sampling(
-                frames=self.frames,
+                frames=self.frames if self.fps is None else None,
                 fps=self.fps,
                 decoder=self.decoder,
                 workers=self.decode_workers,

@@ -105,7 +105,6 @@ class Recipe:
         runtime = replace(self.runtime, quantize=None).resolve(checkpoint)
         sampling = replace(
             self.sampling,
-            frames=self.sampling.frames if self.sampling.fps is None else 0,
             decoder="pyav" if self.sampling.decoder == "auto" else self.sampling.decoder,
         )
         return {

@@ -122,7 +122,7 @@ class Cell:
         return timeline(spans, self.job)
 
     def _encode(self, timer: Stopwatch, to: Path | None = None) -> VideoTokens:
-        def count(_stage: str, _done: int, total: int) -> None:
+        def count(_done: int, total: int) -> None:
             self.frames = total
 
         return pipeline.encode_video(

@@ -1,4 +1,4 @@
-"""Plots a report: time and memory against frames, one line for each method, as in Figure 3 of the paper."""
+"""Plots a report: time and memory against frames, as in Figure 3 of the paper, and what the time is made of."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from ..machine import short
 from ..plotting import curve, name_ends, picture, plain_axes, room_for, shades
-from .job import BASELINE
+from .job import BASELINE, COLD
 from .report import legend, short_names
 
 #: Title, unit and key of the savings of each panel.
@@ -23,10 +23,16 @@ def save_plot(path: Path, report: dict[str, Any]) -> None:
     """Draw the report into a picture file, which is written whole or not at all."""
     rows = [row for row in report["rows"] if row["error"] is None]
     methods = sorted({row["method"]: 0 for row in rows}, key=lambda name: name != BASELINE)
-    with picture(path, 12, 4.5) as figure:
-        figure.subplots_adjust(left=0.06, right=0.99, top=0.9, bottom=0.27, wspace=0.2)
+    below = 0.7 + 0.3 * len(methods) + 0.5 if rows else 0.0  # inches for the bars with their title and axis
+    high = 4.5 + below
+    with picture(path, 12, high) as figure:
+        bottom = (1.2 + below) / high
+        figure.subplots_adjust(left=0.06, right=0.99, top=1 - 0.45 / high, bottom=bottom, wspace=0.2)
         for panel, axes in zip(_PANELS, figure.subplots(1, len(_PANELS)), strict=True):
             _draw(axes, *panel, rows, methods)
+        if rows:
+            bars = figure.add_axes((0.14, 1.25 / high, 0.7, 0.3 * len(methods) / high))
+            _draw_stages(bars, rows, methods)
         figure.text(0.06, 0.025, caption(report), fontsize=8, color=shades().caption, va="bottom", linespacing=1.4)
 
 
@@ -70,6 +76,39 @@ def _draw(axes: Any, title: str, unit: str, saving: str, rows: list[dict[str, An
     axes.set_xticks(sorted({row["frames"] for row in rows}))
     _set_limits(axes, rows, saving, max((len(name) for *_, name, _ in ends), default=0))
     name_ends(axes, ends)
+
+
+def stage_bars(rows: list[dict[str, Any]], methods: list[str]) -> dict[str, list[float]]:
+    """Median seconds of each stage from the video to the answer, for each method, at the most frames of any."""
+    most = max(row["frames"] for row in rows)
+    at_most = {row["method"]: row["seconds"] for row in rows if row["frames"] == most}
+    return {
+        stage: [(at_most.get(method, {}).get(stage) or {"median": 0.0})["median"] for method in methods]
+        for stage in COLD
+    }
+
+
+def _draw_stages(axes: Any, rows: list[dict[str, Any]], methods: list[str]) -> None:
+    """A bar for each method, made of its stages. A part has its seconds if they fit in; the legend is on the right."""
+    bars, names, colours = stage_bars(rows, methods), short_names(rows), shades()
+    whole = max(map(sum, zip(*bars.values(), strict=True)))
+    plain_axes(axes, f"What the time is made of, at {max(row['frames'] for row in rows)} frames", "seconds", "")
+    axes.grid(axis="y", visible=False)
+    begin = [0.0] * len(methods)
+    for number, (stage, seconds) in enumerate(bars.items()):
+        colour = colours.curves[(number + 1) % len(colours.curves)]
+        axes.barh(range(len(methods)), seconds, 0.7, begin, color=colour, label=stage)
+        for place, (left, value) in enumerate(zip(begin, seconds, strict=True)):
+            if value > 0.06 * whole:
+                axes.text(
+                    left + value / 2, place, f"{value:.2g}", ha="center", va="center", fontsize=8, color="#000000"
+                )
+        begin = [left + value for left, value in zip(begin, seconds, strict=True)]
+    axes.set_yticks(range(len(methods)), [names[method] for method in methods])
+    axes.set_ylim(len(methods) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=8, handlelength=1)
 
 
 def _label(axes: Any, point: tuple[float, float], saved: float, colour: str) -> None:

@@ -178,4 +178,4 @@ def _border(family: Family, shape: tuple[int, int, int]) -> tuple[int, ...]:
 
 def _counting(context: Context, done: int, count: int) -> Context:
     """A context whose progress is that of all segments."""
-    return replace(context, progress=lambda stage, part, _: context.progress(stage, done + part, count))
+    return replace(context, progress=lambda part, _: context.progress(done + part, count))

@@ -30,8 +30,8 @@ if TYPE_CHECKING:  # these import transformers
     from ..models.families.base import Family
     from ..models.inference.vision_encoder import Encoding, Prepared, VisionEncoder
 
-#: Called with a stage ("decode" or "encode"), the number of frames done, and the number of all frames.
-Progress = Callable[[str, int, int], None]
+#: Called with the number of frames that are encoded, and the number of all frames.
+Progress = Callable[[int, int], None]
 #: Called with a sentence that the user should know.
 Note = Callable[[str], None]
 
@@ -70,13 +70,12 @@ class Stages:
         ):
             timer.step("decode")
             for number, seconds, chunk in ahead:
-                progress("decode", done + len(seconds), count)
                 timer.step("encode", wait=False)
                 with watch.work(chunk=number, frames=len(seconds)) as worked:
                     begun = encoder.start(chunk, note)
                 after.put((number, seconds, begun, worked))
                 done += len(seconds)
-                progress("encode", done, count)
+                progress(done, count)
                 timer.step("decode", wait=False)
             timer.step("encode", wait=False)
             after.finish()

@@ -10,3 +10,11 @@ benchmark_prompts.py  the prompts of three benchmarks
 choices.py            the same questions as multiple choice
 video_file.py         writes frames to a video file (needs PyAV)
 """
+
+#: Sides of rendered pictures in pixels; files may hold them enlarged.
+_SIDES, _LARGEST = (96, 112), 3
+
+
+def looks_rendered(width: int, height: int) -> bool:
+    """Whether a video of this size may be one of these clips: small squares, which hardly any other is."""
+    return width == height and any(width in range(side, _LARGEST * side + 1, side) for side in _SIDES)

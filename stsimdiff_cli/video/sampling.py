@@ -47,10 +47,13 @@ SPREADS: dict[str, Callable[[int, int, int], np.ndarray]] = {
 
 @dataclass(frozen=True)
 class Sampling:
-    """Which frames of a video to read, and how, as a user specifies it."""
+    """Which frames of a video to read, and how, as a user specifies it.
 
-    frames: int = DEFAULT_FRAMES  # uniformly over the clip; not used if there is a rate
-    fps: float | None = None  # frames per second of video
+    RequestError if both a number of frames and a rate are given.
+    """
+
+    frames: int | None = None  # uniformly over the clip: 32 if there is no rate
+    fps: float | None = None  # frames per second of video, in the place of a number
     start: float | None = None  # seconds from the first frame
     end: float | None = None  # seconds from the first frame
     decoder: str = "auto"  # auto, pyav, decord or torchcodec
@@ -58,15 +61,22 @@ class Sampling:
     size: FrameSize = FrameSize()  # how large they are when they are encoded
     spread: str | None = None  # one of SPREADS; None: as the model's authors do it
 
+    def __post_init__(self) -> None:
+        if self.frames is not None and self.fps is not None:
+            raise RequestError("frames and fps cannot be used together.", "Give one of them.")
+        if self.fps is None and self.frames is None:
+            object.__setattr__(self, "frames", DEFAULT_FRAMES)
+
     @property
     def identity(self) -> dict[str, Any]:
         """What decides which frames are encoded, and at what size, as JSON values.
 
-        Without `workers`, which decides nothing, and without what is not set among entries that 0.1 did not have.
+        Without `workers`, which decides nothing, and without what is not set among entries that 0.1 did not have. As
+        in 0.1 there is a number of frames next to a rate, too.
         """
         values = {name: value for name, value in asdict(self).items() if name not in ("workers", "size", "spread")}
         spread = {} if self.spread in (None, "truncated") else {"spread": self.spread}
-        return values | self.size.stated | spread
+        return values | {"frames": self.frames or DEFAULT_FRAMES} | self.size.stated | spread
 
 
 def parse_frame_size(min_pixels: int | None, max_pixels: str | None) -> FrameSize:
@@ -93,14 +103,14 @@ def choose_frames(scan: Scan, sampling: Sampling) -> tuple[int, ...]:
     `sampling.spread` names. At a constant frame rate it is uniform in time too; at a variable rate there are more
     samples where there are more frames. A shorter clip gives all its frames.
 
-    By rate: with `fps`, the frame shown at `start`, `start + 1/fps`, ... to the end; `frames` is then not used. A rate
-    above that of the clip gives every frame once.
+    By rate: with `fps`, the frame shown at `start`, `start + 1/fps`, ... to the end. A rate above that of the clip
+    gives every frame once.
 
     `start` and `end` are seconds from the first frame: the range begins with the frame shown at `start` and ends with
     the frame shown at `end`. An `end` after the clip means its end, so that one command suits clips of all lengths.
     Raises RequestError for an empty range and for invalid numbers.
     """
-    frames, fps = sampling.frames, sampling.fps
+    frames, fps = sampling.frames or 0, sampling.fps
     _check_size(sampling.size)
     first_time, last_time = _part(scan, sampling.start, sampling.end)
     if fps is not None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from ..errors import RequestError
 from ..records import Kind, TokenGrid
 from ..registry import printable
 from ..storage.reading import open_stored
+from ..storage.stretch import Stretch
 
 #: Marks a cell whose token was dropped, next to the values of Kind.
 DROPPED = -1
@@ -40,6 +42,7 @@ class TokenMap:
     change: np.ndarray | None  # (T,) float32, 0 in the first slot; None if the file has none
     regions: bool  # whether the communities of dropped tokens are known
     notes: tuple[str, ...] = ()  # what a user should know about the file, in sentences
+    marked: tuple[int, ...] = ()  # slots that the user wants to find, ascending
 
     @property
     def kept(self) -> np.ndarray:
@@ -119,6 +122,28 @@ def same_video(first: TokenMap, second: TokenMap) -> None:
             f"{first.name} and {second.name} have different grids: {_sides(one)} and {_sides(two)}.",
             "Compress the same tokens file twice.",
         )
+
+
+def with_marks(shown: Sequence[TokenMap], seconds: Sequence[float]) -> list[TokenMap]:
+    """Files of the same video with marks at the slots that are shown at these times.
+
+    Raises RequestError for a time at which no slot is shown.
+    """
+    grid = shown[0].grid
+    marked = {Stretch(second, second).slots(grid)[-1] for second in seconds}
+    return [replace(each, marked=tuple(sorted(marked))) for each in shown]
+
+
+def with_one_change(shown: Sequence[TokenMap]) -> list[TokenMap]:
+    """Files of the same video, of which those that lack the change signal get that of another, if one model made both.
+
+    The signal is one of the tokens before any was dropped, so it is the same for all.
+    """
+    known = {each.grid.model.fingerprint: each.change for each in shown if each.change is not None}
+    return [
+        replace(each, change=each.change if each.change is not None else known.get(each.grid.model.fingerprint))
+        for each in shown
+    ]
 
 
 def _sides(grid: TokenGrid) -> str:

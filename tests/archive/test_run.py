@@ -357,5 +357,5 @@ def test_progress_goes_to_stderr_now_and_then(capsys, corpus, tmp_path, monkeypa
 def test_what_comes_before_the_work_says_how_far_it_is(capsys, corpus, tmp_path, monkeypatch):
     monkeypatch.setattr("stsimdiff_cli.cli.output.LOG_SECONDS", 0.0)
     _, _, err = compress(capsys, corpus, tmp_path / "kept", "--checksum", "--shard", "0/1000000")
-    assert "note: 10 of 10 files read for their SHA-256" in err
+    assert "10 of 10 files read for their SHA-256" in err
     assert "of 9 items compared with what is there" in err, "one of ten is equal to another"

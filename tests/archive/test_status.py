@@ -30,7 +30,7 @@ def test_the_numbers_are_those_of_the_run(capsys, serial):
     assert {name: data[name] for name in wanted} == wanted
     assert data["bytes"] == sum(map(len, outputs(serial).values()))
     assert 0 < data["kept"] < data["tokens"]
-    assert {"decode", "encode", "write"} <= set(data["seconds"])
+    assert {"decode", "encode", "write"} <= set(data["stage_seconds"])
     assert sum(error["count"] for error in data["errors"]) == len(HOSTILE)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import json
-import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from stsimdiff_cli.cli.timeline import timeline
+from stsimdiff_cli.synthetic import looks_rendered
 from tests.support.checkpoints import CHECKPOINTS
 from tests.support.commands import refused, run
 
@@ -104,15 +105,37 @@ def test_unknown_words_get_a_hint_with_questions_that_work(capsys, kept):
     assert WHAT in err
 
 
-@pytest.mark.slow
-def test_the_embedded_model_introduces_itself_on_stderr(kept):
-    done = subprocess.run(
-        [sys.executable, "-m", "stsimdiff_cli", "ask", str(kept), "What happens?", "--max-new-tokens", "2"],
-        capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0
-    assert done.stderr.count("note:") == 1
-    assert "--model" in done.stderr
+def test_the_hint_with_questions_is_given_once(capsys, kept):
+    err = run(capsys, "ask", kept, "Why does the dog bark?", "Why does the cat?", "--max-new-tokens", 2)[2]
+    assert "'dog'" in err and "'cat'" in err and err.count("it can answer questions such as") == 1
+
+
+# --- Videos that the embedded model does not know ---------------------------------------------------------------------
+
+
+MADE_UP = "is made up"
+
+
+def test_answers_about_another_video_than_a_rendered_clip_are_marked(capsys, kept, tokens):
+    code, _, err = run(capsys, "ask", kept, WHAT, HOW_MANY, "--max-new-tokens", 2)
+    assert code == 0 and err.count(MADE_UP) == 1 and "--model" in err
+    for args in (("ask", kept, WHAT, "--max-new-tokens", 2), ("inspect", kept), ("inspect", tokens)):
+        (warning,) = json.loads(run(capsys, *args, "--json")[1])["warnings"]
+        assert MADE_UP in warning and "clip.mp4" in warning
+
+
+def test_a_rendered_clip_is_not_warned_about(capsys, tmp_path):
+    clip = Path(__file__).parents[2] / "sample_videos" / "flash.mp4"
+    assert run(capsys, "encode", clip, "-o", tmp_path / "t", "--frames", 2)[2] == ""
+    assert json.loads(run(capsys, "inspect", tmp_path / "t", "--json")[1])["warnings"] == []
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "expected"),
+    [(96, 96, True), (192, 192, True), (224, 224, True), (640, 360, False), (100, 100, False)],
+)
+def test_rendered_clips_are_small_squares(width, height, expected):
+    assert looks_rendered(width, height) == expected
 
 
 # --- Several files ----------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 
 from stsimdiff_cli.evaluation.controls import NO_VIDEO
 from stsimdiff_cli.evaluation.plan import make_plan
-from stsimdiff_cli.evaluation.plot import Panel, caption, panels, save_plot
+from stsimdiff_cli.evaluation.plot import Panel, caption, forests, panels, save_plot
 from stsimdiff_cli.evaluation.tables import inside_table, tables
 from stsimdiff_cli.evaluation.variants import parse_variant
 from stsimdiff_cli.methods.spec import shown
@@ -176,6 +176,20 @@ def test_a_picture_of_methods_shows_the_numbers_of_the_report(tmp_path):
     text = (tmp_path / "p.svg").read_text()
     assert all(word in text for word in ("What happens", "uniform", "ratio of tokens kept", "12 clips of 32 frames"))
     assert "12 clips of 32 frames, 60 questions, seed 0" in caption(found).replace("\n", " ")
+
+
+def test_a_forest_a_ratio_shows_every_interval_the_best_first(tmp_path):
+    found = MadeUp(make_plan("st-simdiff,random,uniform", "0.1,0.5,1")).report()
+    drawn = forests(found)
+    assert [forest.ratio for forest in drawn] == [0.1, 0.5]
+    for forest in drawn:
+        names = ("st-simdiff", "random", "uniform")
+        expected = {shown(name): expected_points(found, name, "all", [forest.ratio])[0][1:] for name in names}
+        assert {name: tuple(rest) for name, *rest in forest.rows} == expected
+        assert [row[1] for row in forest.rows] == sorted((row[1] for row in forest.rows), reverse=True)
+    save_plot(tmp_path / "p.svg", found)
+    assert "All questions, ratio 0.5" in (tmp_path / "p.svg").read_text()
+    assert forests(MadeUp(make_plan(None, "0.1", sweep="tau_sim=0.6:0.8:0.1")).report()) == []
 
 
 def test_a_sweep_is_a_panel_a_parameter_and_a_curve_a_ratio(tmp_path):

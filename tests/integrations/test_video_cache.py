@@ -95,8 +95,8 @@ def recipe_with(recipe: Recipe, change: dict) -> Recipe:
     "change",
     [
         {"frames": 9},
-        {"fps": 2.0},
-        {"fps": 1.0},
+        {"fps": 2.0, "frames": None},
+        {"fps": 1.0, "frames": None},
         {"decoder": "decord"},
         {"dtype": "bfloat16"},
         {"attention": "eager"},
@@ -111,7 +111,7 @@ def recipe_with(recipe: Recipe, change: dict) -> Recipe:
     ids=str,
 )
 def test_every_setting_changes_the_key(change):
-    path, recipe = SAMPLES / "flash.mp4", recipe_with(CPU_8, {"fps": 1.5} if "fps" in change else {})
+    path, recipe = SAMPLES / "flash.mp4", recipe_with(CPU_8, {"fps": 1.5, "frames": None} if "fps" in change else {})
     assert recipe_with(recipe, change).video_key(path) != recipe.video_key(path)
     of_selection = {"ratio", "prompt", "quantize"} & change.keys() or change.get("method") in (
         parse_method("st-simdiff:tau_sim=0.7"),
@@ -160,9 +160,6 @@ def test_what_changes_nothing_is_not_in_the_key():
     vanilla = replace(PLAIN, method=parse_method("vanilla"))
     assert vanilla.video_key(path) == replace(vanilla, ratio=parse_ratio("0.5")).video_key(path)
     assert PLAIN.video_key(path) == recipe_with(PLAIN, {"prompt": "Why?", "quantize": "4bit"}).video_key(path)
-    assert recipe_with(PLAIN, {"fps": 1.0}).video_key(path) == recipe_with(PLAIN, {"fps": 1.0, "frames": 5}).video_key(
-        path
-    )
 
 
 def test_a_changed_video_is_encoded_again(tmp_path, clip, video, made):

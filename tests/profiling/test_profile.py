@@ -14,6 +14,7 @@ from stsimdiff_cli.machine import short
 from stsimdiff_cli.profiling import plot, report
 from stsimdiff_cli.profiling.job import STAGES, TOTALS, Job
 from stsimdiff_cli.storage.atomic import save_json
+from tests.support.json_schema import check
 from tests.support.profile_jobs import measure
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -78,8 +79,10 @@ def test_a_profile_has_all_its_numbers(profiled):
 def test_the_report_on_disk_is_the_one_on_stdout(profiled):
     folder, _, out = profiled
     stored = json.loads((folder / "report.json").read_text())
-    assert stored.keys() == json.loads(out).keys()
-    assert [row["kept"] for row in stored["rows"]] == [row["kept"] for row in json.loads(out)["rows"]]
+    printed = json.loads(out)
+    check("profile", printed)
+    assert stored.keys() == printed.keys() - {"warnings"}
+    assert [row["kept"] for row in stored["rows"]] == [row["kept"] for row in printed["rows"]]
     assert sorted(path.name for path in folder.iterdir()) == ["profile.png", "report.json"]
 
 
@@ -120,6 +123,19 @@ def test_pictures_hold_any_number_of_methods_and_none(profiled, tmp_path):
     for number, each in enumerate((empty, doubled)):
         plot.save_plot(tmp_path / f"{number}.svg", each)
         assert (tmp_path / f"{number}.svg").read_bytes().startswith(b"<?xml")
+
+
+def test_bars_of_stages_are_the_medians_at_the_most_frames(profiled):
+    rows = json.loads(profiled[2])["rows"]
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    most = {row["method"]: row["seconds"] for row in rows if row["frames"] == 4}
+    bars = plot.stage_bars(rows, methods)
+    assert list(bars) == ["decode", "encode", "select", "importance", "prefill", "answer"]
+    for number, method in enumerate(methods):
+        for stage, seconds in bars.items():
+            assert seconds[number] == (most[method][stage]["median"] if most[method][stage] else 0)
+        total = most[method]["cold"]
+        assert total["min"] * 0.5 < sum(seconds[number] for seconds in bars.values()) < total["max"] * 1.5
 
 
 def test_a_caption_names_machine_model_and_ratio(profiled):

@@ -125,7 +125,11 @@ def test_a_rate_shows_what_is_on_the_screen_at_each_time():
 
 
 def test_a_rate_is_not_limited_by_the_number_of_frames():
-    assert len(choose_frames(THIRTY, Sampling(frames=2, fps=5))) == 50
+    assert len(choose_frames(THIRTY, Sampling(fps=5))) == 50
+    with pytest.raises(RequestError, match="frames and fps cannot be used together"):
+        Sampling(frames=2, fps=5)
+    assert Sampling().frames == 32 and Sampling(fps=5).frames is None
+    assert Sampling(fps=5).identity["frames"] == 32  # as the settings of archives made by 0.1 have it
 
 
 @settings(deadline=None)  # the machine may be busy

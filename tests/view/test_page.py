@@ -1,31 +1,23 @@
-"""The page in a real headless browser, driven by the events that a reader's hands make.
-
-The browser writes what the page then shows into the document, which is read back. `STSIMDIFF_BROWSER` names a Chromium
-that is not on the path; without one these tests are skipped.
-"""
+"""The page in a real headless browser, on a desktop's screen and on a phone's, driven as a reader's hands do."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import stsimdiff_cli as st
 from stsimdiff_cli.cli.app import main
 from stsimdiff_cli.video import Sampling
 from stsimdiff_cli.view.token_map import read_token_map
+from tests.support.browser import DESKTOP, PHONE, PROGRAM, Browser
 from tests.support.clip_factory import SAMPLES
 
-NAMES = ("chromium", "chromium-headless-shell", "chromium-browser", "google-chrome", "chrome")
-BROWSER = os.environ.get("STSIMDIFF_BROWSER") or next(filter(None, map(shutil.which, NAMES)), None)
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=1200,900", "--virtual-time-budget=5000"]
-
-needs_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium on the path, none in STSIMDIFF_BROWSER")
+needs_browser = pytest.mark.skipif(PROGRAM is None, reason="no Chromium on the path, none in STSIMDIFF_BROWSER")
 
 #: What a test's steps may call: the middle of a cell, a key, a pixel, and the texts that a reader sees.
 HANDS = """
@@ -68,37 +60,46 @@ def made(tmp_path_factory) -> Path:
     return folder
 
 
-def do(page: Path, steps: str, *flags: str):
-    """What `steps`, the body of a function, return in the loaded page."""
-    script = f"""{HANDS}
-window.addEventListener("load", () => {{
-  let result;
-  try {{ result = (() => {{ {steps} }})(); }} catch (error) {{ result = {{ error: `${{error}}` }}; }}
-  const pre = document.body.appendChild(document.createElement("pre"));
-  Object.assign(pre, {{ id: "result", textContent: JSON.stringify(result) }});
-}});"""
-    driven = page.with_name("driven.html")
-    driven.write_text(page.read_text().replace("</body>", f"<script>{script}</script></body>"))
-    command = [BROWSER, *FLAGS, *flags, "--dump-dom", driven.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    result = re.search(r'<pre id="result">(.*?)</pre>', done.stdout, re.S)
-    assert result, done.stdout[-500:] + done.stderr[-500:]
-    text = result.group(1)
-    for entity, sign in (("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&")):
-        text = text.replace(entity, sign)
-    value = json.loads(text)
-    assert not (isinstance(value, dict) and "error" in value), value
-    return value
+@pytest.fixture(scope="module")
+def browser():
+    """One browser for all tests."""
+    opened = Browser()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def do(browser):
+    """A function that loads a page and returns what `steps`, the body of a function, return in it."""
+
+    def run(page: Path, steps: str, **how):
+        browser.open(page, **how)
+        return browser.run(HANDS + steps)
+
+    return run
+
+
+def middle(browser, row: int, column: int) -> tuple[float, float]:
+    """Where the middle of a cell is on the screen, after the page was scrolled there."""
+    return tuple(
+        browser.run(f"""{HANDS} canvases()[0].scrollIntoView({{ block: "center" }});
+      const at = middle(canvases()[0], {row}, {column}); return [at.clientX, at.clientY];""")
+    )
+
+
+def told(browser) -> str:
+    """What the page says under its first picture."""
+    return browser.run(HANDS + "return told()[0];")
 
 
 def test_the_page_names_no_address_but_that_of_svg(made):
     text = (made / "two.html").read_text()
     assert set(re.findall(r"https?://[^\"' ]*", text)) == {"http://www.w3.org/2000/svg"}
-    assert "default-src 'none'" in text and not re.search(r"(src|href)=", text.split('id="data"')[0])
+    assert "default-src 'none'" in text and not re.search(r"(src=|href=(?!.#))", text.split('id="data"')[0])
 
 
 @needs_browser
-def test_every_frame_is_there_and_nothing_is_fetched(made):
+def test_every_frame_is_there_and_nothing_is_fetched(made, do):
     result = do(made / "one.html", """
       return { widths: pictures.map((p) => p.naturalWidth), slots: T,
                fetched: performance.getEntriesByType("resource").map((e) => e.name.slice(0, 5)) };""")  # fmt: skip
@@ -106,7 +107,7 @@ def test_every_frame_is_there_and_nothing_is_fetched(made):
 
 
 @needs_browser
-def test_scrubbing_shows_the_slot(made):
+def test_scrubbing_shows_the_slot(made, do):
     token_map = read_token_map(made / "kept")
     result = do(made / "one.html", """
       const seen = [];
@@ -116,15 +117,18 @@ def test_scrubbing_shows_the_slot(made):
     for (when, counted), slot in zip(result[:3], (0, 5, 31), strict=True):
         assert when == f"slot {slot} of 31, {token_map.grid.seconds[slot]:.2f} s"
         change = float(re.search(r"change ([\d.]+)\.", counted).group(1))
-        assert f"{token_map.kept[slot].sum()} of 36 tokens" in counted
+        assert f"{token_map.kept[slot].sum()} of {token_map.kept[slot].size} tokens" in counted
         assert change == pytest.approx(float(token_map.change[slot]), abs=6e-4)
     assert [text.split(" of")[0] for text in result[3:]] == ["slot 31", "slot 30"]
 
 
 @needs_browser
-def test_pointing_at_a_token_tells_what_the_file_holds(made):
+def test_pointing_at_a_token_tells_what_the_file_holds(made, do):
     token_map = read_token_map(made / "kept")
-    cells = [(5, *np_cell) for np_cell in [(4, 0), (5, 0), (0, 0)]]
+    _, rows, columns = token_map.grid.shape
+    kinds = token_map.kind[5]
+    cells = [(5, *np.argwhere(kinds == kind)[0]) for kind in np.unique(kinds)]
+    assert len(cells) > 1
     result = do(made / "one.html", f"""
       return {json.dumps([list(map(int, cell)) for cell in cells])}.map(([slot, row, column]) => {{
         scrub(slot); hover(row, column); return told()[0].split("\\n"); }});""")  # fmt: skip
@@ -132,7 +136,7 @@ def test_pointing_at_a_token_tells_what_the_file_holds(made):
     for cell, lines in zip(cells, result, strict=True):
         slot, row, column = cell
         assert lines[0] == (
-            f"slot {slot}, row {row}, column {column} (position {slot * 36 + row * 6 + column}), "
+            f"slot {slot}, row {row}, column {column} (position {(slot * rows + row) * columns + column}), "
             f"{token_map.grid.seconds[slot]:.2f} s"
         )
         label = int(token_map.community[cell])
@@ -148,7 +152,7 @@ def test_pointing_at_a_token_tells_what_the_file_holds(made):
 
 
 @needs_browser
-def test_cells_are_framed_in_the_colour_of_their_kind_where_they_are(made):
+def test_cells_are_framed_in_the_colour_of_their_kind_where_they_are(made, do):
     token_map = read_token_map(made / "kept")
     result = do(made / "one.html", """
       scrub(5);
@@ -166,22 +170,23 @@ def test_cells_are_framed_in_the_colour_of_their_kind_where_they_are(made):
 
 
 @needs_browser
-def test_a_kind_that_is_filtered_out_is_dimmed_and_not_counted(made):
+def test_a_kind_that_is_filtered_out_is_dimmed_and_not_counted(made, do):
     token_map = read_token_map(made / "kept")
-    result = do(made / "one.html", """
-      scrub(5);
+    slot, row, column = map(int, np.argwhere(token_map.kind == 2)[0])
+    result = do(made / "one.html", f"""
+      scrub({slot});
       const before = [here()[0], bars(0)];
       click("#kinds input[value='2']");
-      return [before, [here()[0], bars(0)], pixel(0.5 / W, 4 / H + 2 / canvases()[0].height)];""")  # fmt: skip
-    kinds = token_map.kind[5]
-    assert kinds[4, 0] == 2
+      const seen = pixel(({column} + 0.5) / W, {row} / H + 2 / canvases()[0].height);
+      return [before, [here()[0], bars(0)], seen];""")  # fmt: skip
+    kinds = token_map.kind[slot]
     assert f"{(kinds != -1).sum()} of" in result[0][0] and f"{((kinds != -1) & (kinds != 2)).sum()} of" in result[1][0]
     slots_with_events = int((token_map.kind == 2).any(axis=(1, 2)).sum())
     assert result[0][1] - result[1][1] == slots_with_events and max(result[2]) < 110
 
 
 @needs_browser
-def test_two_files_show_the_same_cell_side_by_side(made):
+def test_two_files_show_the_same_cell_side_by_side(made, do):
     kept, even = read_token_map(made / "kept"), read_token_map(made / "even")
     result = do(made / "two.html", """
       scrub(6); hover(2, 3, 1);
@@ -196,7 +201,7 @@ def test_two_files_show_the_same_cell_side_by_side(made):
 
 
 @needs_browser
-def test_the_keyboard_walks_over_the_cells(made):
+def test_the_keyboard_walks_over_the_cells(made, do):
     result = do(made / "one.html", """
       const canvas = canvases()[0];
       canvas.focus();
@@ -209,18 +214,18 @@ def test_the_keyboard_walks_over_the_cells(made):
 
 
 @needs_browser
-def test_a_click_on_the_time_line_goes_to_the_slot(made):
+def test_a_click_on_the_time_line_goes_to_the_slot(made, do):
     result = do(made / "one.html", """
       const line = document.querySelector("svg"), at = line.getBoundingClientRect();
       return [0, 5, 31].map((slot) => {
-        const x = at.left + (at.width * (54 + ((720 - 108) * (slot + 0.5)) / T)) / 720;
+        const x = at.left + 46 + ((at.width - 46 - 54) * (slot + 0.5)) / T;
         line.dispatchEvent(new MouseEvent("click", { clientX: x, clientY: at.top + 20, bubbles: true }));
         return state.slot; });""")  # fmt: skip
     assert result == [0, 5, 31]
 
 
 @needs_browser
-def test_communities_are_shown_as_regions_and_play_plays(made):
+def test_communities_are_shown_as_regions_and_play_plays(made, do):
     result = do(made / "one.html", """
       const before = pixel(0.3 / W, 0.5 / H);
       click("input[value=regions]");
@@ -232,11 +237,128 @@ def test_communities_are_shown_as_regions_and_play_plays(made):
 
 
 @needs_browser
-@pytest.mark.parametrize(("scheme", "expected"), [(1, "rgb(255, 255, 255)"), (0, "rgb(22, 24, 28)")])
-def test_the_page_follows_light_and_dark(made, scheme, expected):
-    result = do(
-        made / "one.html",
-        "return getComputedStyle(document.body).backgroundColor;",
-        f"--blink-settings=preferredColorScheme={scheme}",
-    )
-    assert result == expected
+@pytest.mark.parametrize(("dark", "expected"), [(False, "rgb(255, 255, 255)"), (True, "rgb(22, 24, 28)")])
+def test_the_page_follows_light_and_dark(made, do, dark, expected):
+    assert do(made / "one.html", "return getComputedStyle(document.body).backgroundColor;", dark=dark) == expected
+
+
+# --- two files ------------------------------------------------------------------------------------------------------
+
+
+@needs_browser
+def test_two_files_share_one_scale(made, do):
+    kept, even = (read_token_map(made / name) for name in ("kept", "even"))
+    most = max(int(each.kept.sum(axis=(1, 2)).max()) for each in (kept, even))
+    assert most > even.kept.sum(axis=(1, 2)).max()  # else the test could not fail
+    result = do(made / "two.html", """
+      return [...document.querySelectorAll("svg")].map((s) => s.querySelector("text").textContent);""")  # fmt: skip
+    assert result == [str(most)] * 2
+
+
+@needs_browser
+def test_a_against_b_tells_and_paints_what_only_one_of_them_kept(made, do):
+    kept, even = (read_token_map(made / name).kept for name in ("kept", "even"))
+    result = do(made / "two.html", """
+      scrub(5); click("input[value=difference]");
+      const seen = {};
+      for (let row = 0; row < H; row++) for (let column = 0; column < W; column++)
+        seen[`${row},${column}`] = [0, 1].map((n) => pixel((column + 0.5) / W, row / H + 2 / canvases()[n].height, n));
+      const kinds = byId("kinds").offsetParent;
+      return { seen, sides: byId("sides").textContent, here: here(), kinds };""")  # fmt: skip
+    colours = {(True, False): [86, 180, 233], (False, True): [255, 122, 184], (True, True): [240, 240, 240]}
+    for cell, pair in result["seen"].items():
+        place = (5, *map(int, cell.split(",")))
+        expected = colours.get((bool(kept[place]), bool(even[place])))
+        for colour in pair:
+            assert max(colour) < 110 if expected is None else colour == pytest.approx(expected, abs=2), cell
+    counts = (kept & ~even).sum(), (even & ~kept).sum(), (kept & even).sum()
+    assert [int(n) for n in re.findall(r"\((\d+)\)", result["sides"])] == [int(n) for n in counts]
+    here = [text for text in result["here"] if text.startswith("In slot")]
+    assert f"{(kept[5] & ~even[5]).sum()} only in A" in here[0] and result["kinds"] is None
+    assert f"{(even[5] & ~kept[5]).sum()} only in B" in here[1]
+
+
+@needs_browser
+def test_one_file_is_not_held_against_another(made, do):
+    assert do(made / "one.html", "return byId('compare').offsetParent;") is None
+
+
+# --- slider, links, keys --------------------------------------------------------------------------------------------
+
+
+@needs_browser
+def test_slots_with_events_are_marked_on_the_slider(made, do):
+    slots = read_token_map(made / "kept").events().nonzero()[0]
+    result = do(made / "one.html", "return [...byId('marks').children].map((mark) => parseFloat(mark.style.left));")
+    assert sorted(result) == pytest.approx([100 * slot / 31 for slot in slots], abs=0.01)
+
+
+@needs_browser
+def test_a_link_leads_to_a_slot_and_a_wrong_one_nowhere(made, do, browser):
+    state = "return [state.slot, byId('link').getAttribute('href'), byId('slot').getAttribute('aria-valuetext')];"
+    second = read_token_map(made / "kept").grid.seconds[5]
+    assert do(made / "one.html", state, at="#slot=5") == [5, "#slot=5", f"slot 5 of 31, {second:.2f} s"]
+    assert do(made / "one.html", state, at="#slot=99")[0] == 31
+    assert do(made / "one.html", state, at="#slot=x")[0] == 0
+    browser.run("location.hash = '#slot=7'; await new Promise((done) => setTimeout(done, 50));")
+    assert browser.run("return state.slot;") == 7
+
+
+@needs_browser
+def test_a_click_keeps_a_cell_until_escape_lets_go(made, do, browser):
+    do(made / "one.html", "")
+    browser.move(*middle(browser, 2, 3))
+    assert "row 2, column 3" in told(browser)
+    browser.click(*middle(browser, 2, 3))
+    browser.move(*middle(browser, 4, 4))
+    assert "row 2, column 3" in told(browser)
+    browser.press("Escape")
+    assert told(browser).startswith("Point at a cell")
+    browser.run("play(true);")
+    browser.press("Escape")
+    assert browser.run("return [state.playing, byId('play').textContent];") == [None, "Play"]
+
+
+@needs_browser
+def test_the_words_of_the_page_are_explained(made, do):
+    words = do(made / "one.html", "return [...document.querySelectorAll('dt')].map((e) => e.textContent);")
+    assert {"representative", "event", "community", "change"} <= set(words)
+
+
+# --- a phone --------------------------------------------------------------------------------------------------------
+
+
+@needs_browser
+@pytest.mark.parametrize("name", ["one.html", "two.html"])
+@pytest.mark.parametrize("device", [DESKTOP, PHONE, (320, 568, 2, True)])
+def test_nothing_is_wider_than_the_screen_and_texts_are_legible(made, do, name, device):
+    result = do(made / name, """
+      return { page: document.documentElement.scrollWidth,
+        beyond: [...document.querySelectorAll("body *")].filter((e) => e.getBoundingClientRect().right > innerWidth + 1)
+          .map((e) => e.outerHTML.slice(0, 80)),
+        texts: [...document.querySelectorAll("svg text")].map((e) => e.getBoundingClientRect().height) };""",
+        device=device)  # fmt: skip
+    assert result["page"] == device[0] and result["beyond"] == []
+    assert min(result["texts"]) >= 12  # a text in a picture that was made smaller would be less high
+
+
+@needs_browser
+def test_a_tap_selects_and_stays_and_a_swipe_over_the_picture_scrolls(made, do, browser):
+    do(made / "one.html", "", device=PHONE)
+    x, y = middle(browser, 2, 3)
+    browser.tap(x, y)
+    assert "row 2, column 3" in told(browser)
+    before = browser.run("return scrollY;")
+    browser.swipe(x, y, 150)
+    assert browser.run("return scrollY;") > before + 80
+    assert "row 2, column 3" in told(browser)
+    browser.tap(*middle(browser, 2, 3))
+    assert told(browser).startswith("Point at a cell")
+
+
+@needs_browser
+def test_fingers_have_room(made, do):
+    heights = do(made / "two.html", """
+      return [...document.querySelectorAll("button, label, #link")].filter((e) => e.offsetParent)
+        .map((e) => e.offsetHeight);""", device=PHONE)  # fmt: skip
+    assert min(heights) >= 44

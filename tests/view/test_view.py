@@ -12,16 +12,19 @@ import av
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import stsimdiff_cli as st
 from stsimdiff_cli.cli.app import main
 from stsimdiff_cli.errors import RequestError
 from stsimdiff_cli.models.families import open_family
+from stsimdiff_cli.plotting import drawn
 from stsimdiff_cli.records import Coverage, Layout, ModelRef, Sizing, Source, TokenGrid
 from stsimdiff_cli.video import Sampling
 from stsimdiff_cli.view import blocks, frames, geometry, page, paint
 from stsimdiff_cli.view.sheet import chosen_slots, tile_columns
-from stsimdiff_cli.view.token_map import DROPPED, UNKNOWN, TokenMap, read_token_map
+from stsimdiff_cli.view.timeline import draw_timeline, even_ticks, event_labels
+from stsimdiff_cli.view.token_map import DROPPED, UNKNOWN, TokenMap, read_token_map, with_marks, with_one_change
 from tests.support.checkpoints import CHECKPOINTS
 from tests.support.clip_factory import SAMPLES, render
 
@@ -108,6 +111,14 @@ def test_a_sheet_takes_names_for_text_and_is_no_longer_than_eight_widths(flash, 
     assert code == 0, err
     width, height = struct.unpack(">II", (tmp_path / "s.png").read_bytes()[16:24])
     assert height < 4 * width
+
+
+def test_of_two_files_of_the_same_tokens_one_change_signal_serves_both(flash):
+    kept, even = read_token_map(flash / "kept"), read_token_map(flash / "even")
+    assert even.change is None
+    assert with_one_change([even, kept])[0].change.tolist() == kept.change.tolist()
+    other = dataclasses.replace(even, grid=dataclasses.replace(even.grid, model=ModelRef("m", "f", None, "other")))
+    assert with_one_change([other, kept])[0].change is None
 
 
 @pytest.mark.parametrize("path", ["../clip.mp4", "/etc/passwd", "..", ""])
@@ -307,15 +318,72 @@ def test_regions_that_meet_in_a_slot_differ_in_colour_and_keep_theirs():
 
 
 def test_slots_are_evenly_spaced_or_by_number():
-    assert chosen_slots(None, 3) == [0, 1, 2]
-    assert chosen_slots(None, 64) == [0, 9, 18, 27, 36, 45, 54, 63]
-    assert chosen_slots("3", 64) == [0, 32, 63]
-    assert chosen_slots("99", 3) == [0, 1, 2]
-    assert chosen_slots("5,0,7-9", 10) == [0, 5, 7, 8, 9]
-    assert chosen_slots("7-7", 10) == [7]
+    still = np.zeros(64, np.int64)
+    assert chosen_slots(None, still[:3]) == [0, 1, 2]
+    assert chosen_slots(None, still) == [0, 9, 18, 27, 36, 45, 54, 63]
+    assert chosen_slots("3", still) == [0, 32, 63]
+    assert chosen_slots("99", still[:3]) == [0, 1, 2]
+    assert chosen_slots("5,0,7-9", still[:10]) == [0, 5, 7, 8, 9]
+    assert chosen_slots("7-7", still[:10]) == [7]
     for wrong in ("x", "3,10", "1-", "0", "-1", "2-99999999999", ""):
         with pytest.raises(RequestError):
-            chosen_slots(wrong, 10)
+            chosen_slots(wrong, still[:10])
+
+
+def test_marked_slots_are_shown_before_all_others():
+    events = np.zeros(32, int)
+    events[[5, 6, 20]] = (3, 2, 1)
+    assert {11, 30} | {5, 6, 20} < set(chosen_slots("8", events, (11, 30)))
+    assert chosen_slots("1", events, (11, 30)) == [11]
+    assert chosen_slots("0,3", events, (11,)) == [0, 3]
+
+
+def test_a_mark_is_the_slot_that_is_shown_at_its_time(flash, tmp_path, capsys):
+    token_map = read_token_map(flash / "kept")
+    seconds = token_map.grid.seconds
+    (marked,) = with_marks([token_map], [seconds[7], seconds[9] + 0.01, seconds[7]])
+    assert marked.marked == (7, 9)
+    with drawn(8, 3, 100) as figure:
+        axes = figure.add_subplot()
+        draw_timeline(axes, marked, [])
+        lines = [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == ":"]
+    assert lines == [7, 9]
+    assert page.page_data([marked], {})["marked"] == (7, 9)
+    times = f"{seconds[7]},0:0{seconds[9]:.3f}"
+    code, out, err = run(capsys, "view", flash / "kept", "-o", tmp_path / "a.png", "--mark", times, "--json")
+    assert code == 0 and {7, 9} < set(json.loads(out)["slots"]), err
+    for wrong, sentence in (("9999", "nothing"), ("soon", "not a time"), ("", "not a time")):
+        code, out, err = run(capsys, "view", flash / "kept", "-o", tmp_path / "b.png", "--mark", wrong)
+        assert code == 2 and out == "" and sentence in err and "hint:" in err
+    assert not (tmp_path / "b.png").exists()
+
+
+def test_half_of_the_slots_are_those_with_the_most_events():
+    events = np.zeros(64, np.int64)
+    events[[20, 21, 22, 40, 50]] = 3, 9, 1, 2, 1
+    chosen = chosen_slots("8", events)
+    assert len(chosen) == 8 and {20, 21, 40} <= set(chosen) and {0, 63} <= set(chosen)
+    assert chosen_slots("2", events) == [0, 21]
+    assert chosen_slots("1", events) == [0]
+    few = np.zeros(10, np.int64)
+    few[9] = 1
+    assert 9 in chosen_slots("4", few) and len(chosen_slots("4", few)) == 4
+
+
+@pytest.mark.parametrize("slots", [1, 2, 7, 32, 63, 128, 1801])
+def test_ticks_are_even(slots):
+    ticks = even_ticks(slots, 9)
+    assert ticks[0] == 0 and len(ticks) <= 9 and ticks[-1] < slots
+    assert len(set(np.diff(ticks))) <= 1 and (slots == 1 or len(ticks) >= 2)
+
+
+def test_labels_of_events_do_not_touch_and_the_most_events_are_labelled():
+    events = np.zeros(64, np.int64)
+    events[[5, 6, 30]] = 1, 4, 2
+    assert event_labels(events, 0.3) == [(5, "1"), (6, "4"), (30, "2")]
+    assert event_labels(events, 1.0) == [(6, "4"), (30, "2")]
+    assert event_labels(events, 0.05) == [(5, "1 event"), (6, "4 events"), (30, "2 events")]
+    assert [text for _, text in event_labels(np.full(7, 12), 0.1)] == ["12"] * 7
 
 
 def test_tiles_fill_their_rows():
@@ -394,6 +462,28 @@ def test_a_clip_has_the_frames_of_the_video_at_their_times(flash, tmp_path, caps
         assert times == pytest.approx([frame.time for frame in video.decode(video=0)], abs=0.002)
 
 
+def test_a_gif_has_the_frames_of_the_clip_in_their_colours(flash, tmp_path, capsys):
+    assert run(capsys, "view", flash / "kept", "-o", tmp_path / "c.gif")[0] == 0
+    assert run(capsys, "view", flash / "kept", "-o", tmp_path / "c.mp4")[0] == 0
+    with Image.open(tmp_path / "c.gif") as gif, av.open(str(tmp_path / "c.mp4")) as clip:
+        pictures = [frame.to_ndarray(format="rgb24").astype(int) for frame in clip.decode(video=0)]
+        assert gif.n_frames == len(pictures) == 32 and gif.info["duration"] in (120, 130)
+        for number in (0, 5, 31):
+            gif.seek(number)
+            seen = np.asarray(gif.convert("RGB")).astype(int)
+            assert seen.shape == pictures[number].shape and np.abs(seen - pictures[number]).mean() < 6
+
+
+@pytest.mark.parametrize(("name", "begin"), [("s.svg", b"<?xml"), ("s.pdf", b"%PDF"), ("s.dark.png", b"\x89PNG")])
+def test_a_picture_of_one_file_or_two_in_every_form(flash, tmp_path, capsys, name, begin):
+    for files in ([flash / "kept"], [flash / "kept", flash / "even"]):
+        assert run(capsys, "view", *files, "-o", tmp_path / name, "--slots", "2", "--force")[0] == 0
+        assert (tmp_path / name).read_bytes().startswith(begin)
+    if name.endswith(".svg"):  # the last one is of two files, whose time lines share a scale
+        text = (tmp_path / name).read_text()
+        assert "uniform, ratio 0.3" in text and "st-simdiff, ratio 0.3" in text
+
+
 def test_without_the_video_the_grid_alone_is_drawn_with_a_note(flash, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copy(flash / "kept", tmp_path / "alone")
@@ -406,8 +496,8 @@ def test_without_the_video_the_grid_alone_is_drawn_with_a_note(flash, tmp_path, 
     ("args", "problem"),
     [
         (["tokens", "-o", "a.png"], "nothing was chosen"),
-        (["kept", "-o", "a.gif"], "not a picture"),
-        (["kept", "even", "-o", "a.png"], "2 files"),
+        (["kept", "-o", "a.webp"], "not a picture"),
+        (["kept", "even", "-o", "a.mp4"], "2 files"),
         (["kept", "kept", "even", "-o", "a.html"], "too many"),
         (["kept", "-o", "a.html", "--slots", "3"], "--slots"),
         (["kept", "-o", "a.png", "--slots", "0,99"], "does not have"),

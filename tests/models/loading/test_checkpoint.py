@@ -253,7 +253,7 @@ def test_the_model_itself_reads_its_file_from_wherever_it_lies(made, capsys, tmp
     for more in ([], ["--model", str(tmp_path / "elsewhere")]):
         code, out, err = run(capsys, "ask", kept, "what happens ?", "--max-new-tokens", "2", *more, "--json")
         assert code == 0, err
-        assert json.loads(out)["answers"][0]["tokens"] > 0
+        assert json.loads(out)["answers"][0]["new_tokens"] > 0
 
 
 @pytest.mark.parametrize("family", ["llava_onevision", "qwen2_5_vl"])
@@ -301,7 +301,7 @@ def test_other_preprocessing_of_the_same_model_reads_a_file(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("change", "sentence"), [
-    ("stsimdiff.compressed/2", "this version reads up to"),
+    ("stsimdiff.compressed/3", "this version reads up to"),
     ("somebody.compressed/1", "unknown format"),
     (None, "was not written by stsimdiff"),
 ])  # fmt: skip

@@ -1,0 +1,95 @@
+"""What a shell may offer as the value of an option. Nothing heavy is imported, but for the parameters of a method.
+
+Lists whose modules import torch are written out here; tests hold them against the modules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from ..models.loading.presets import PRESETS
+
+DECODERS = ("auto", "pyav", "decord", "torchcodec")
+DEVICES = ("auto", "cpu", "cuda", "cuda:0", "cuda:1", "mps")
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+ATTENTION = ("auto", "sdpa", "eager", "flash_attention_2", "flash_attention_3")
+STORES = ("auto", "float32", "bfloat16", "float16", "int8", "int4", "int3")
+QUANTIZE = ("4bit", "8bit")
+IMPORTANCE = ("llm", "saliency", "centrality")
+EVIDENCE = ("auto", "saliency", "keys", "saliency,keys")
+EXECUTORS = ("local", "ray")
+
+
+def one_of(values: Iterable[str]) -> Callable[[str], list[str]]:
+    """Offers those of the values that begin as what was typed."""
+    listed = tuple(values)
+
+    def offer(incomplete: str) -> list[str]:
+        return [value for value in listed if value.startswith(incomplete)]
+
+    return offer
+
+
+def several(offer: Callable[[str], list[str]]) -> Callable[[str], list[str]]:
+    """Offers values after the last comma of a list."""
+
+    def offer_last(incomplete: str) -> list[str]:
+        before, comma, last = incomplete.rpartition(",")
+        return [before + comma + value for value in offer(last)]
+
+    return offer_last
+
+
+def method(incomplete: str) -> list[str]:
+    """Methods; after a colon, the parameters of one, and after a parameter's equals sign its choices."""
+    from ..methods import METHODS
+
+    name, colon, rest = incomplete.partition(":")
+    if not colon:
+        return one_of(METHODS)(incomplete)
+    if name not in METHODS:
+        return []
+    from dataclasses import fields
+
+    items = {item.name: item for item in fields(METHODS.load(name))}
+    before, comma, last = rest.rpartition(",")
+    typed = f"{name}:{before}{comma}"
+    key, equals, value = last.partition("=")
+    if not equals:
+        return [f"{typed}{item}=" for item in items if item.startswith(key)]
+    if key not in items:
+        return []
+    choices = ("on", "off") if isinstance(items[key].default, bool) else items[key].metadata["choices"]
+    return [f"{typed}{key}={choice}" for choice in choices if choice.startswith(value)]
+
+
+def method_name(incomplete: str) -> list[str]:
+    """Methods without parameters."""
+    from ..methods import METHODS
+
+    return one_of(METHODS)(incomplete)
+
+
+def model(incomplete: str) -> list[str]:
+    """The embedded models and the published checkpoints of all families."""
+    from ..models import EMBEDDED_FOLDERS, FAMILIES
+
+    published = [name for entry in FAMILIES.entries.values() for name in entry.checkpoints]
+    return one_of([*EMBEDDED_FOLDERS, *published])(incomplete)
+
+
+def benchmark(incomplete: str) -> list[str]:
+    """The benchmarks of eval."""
+    from ..evaluation.tasks import TASKS
+
+    return one_of(TASKS)(incomplete)
+
+
+def rung(incomplete: str) -> list[str]:
+    """The rungs of bench's ladder."""
+    from ..synthetic.ladder.rungs import RUNGS
+
+    return several(one_of(["all", *RUNGS]))(incomplete)
+
+
+preset = one_of(PRESETS)

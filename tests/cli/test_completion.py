@@ -1,0 +1,73 @@
+"""What a shell offers as the value of an option, by Typer's own mechanism, and that it is what the program takes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from stsimdiff_cli.archive.run import EXECUTORS
+from stsimdiff_cli.cli import completion
+from stsimdiff_cli.cli.app import main
+from stsimdiff_cli.methods import METHODS
+from stsimdiff_cli.models.loading import quantize, runtime
+from stsimdiff_cli.storage.packing import parse_store
+from stsimdiff_cli.video.reading import READERS
+
+
+def offered(capsys, monkeypatch, line: str) -> list[str]:
+    """What bash is told for a line, whose last word is not finished."""
+    words = line.split(" ")
+    monkeypatch.setenv("_STSIMDIFF_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", line)
+    monkeypatch.setenv("COMP_CWORD", str(len(words) - 1))
+    assert main([]) == 0
+    return capsys.readouterr().out.split()
+
+
+@pytest.mark.parametrize(
+    ("line", "values"),
+    [
+        ("stsimdiff encode a.mp4 --decoder p", ["pyav"]),
+        ("stsimdiff encode a.mp4 --model tiny", ["tiny", "tiny-choice"]),
+        ("stsimdiff compress a.mp4 --method fastv", ["fastv", "fastvid"]),
+        ("stsimdiff compress a.mp4 --importance ", ["llm", "saliency", "centrality"]),
+        ("stsimdiff bench --methods uniform,ran", ["uniform,random"]),
+        ("stsimdiff bench --rung pan,sh", ["pan,shake"]),
+        ("stsimdiff eval vid", ["videomme"]),
+        ("stsimdiff profile --dummy-weights qwen3", ["qwen3-vl-8b"]),
+        ("stsimdiff methods prumerge", ["prumerge", "prumerge+"]),
+        ("stsimdiff --json encode a.mp4 --dtype b", ["bfloat16"]),
+    ],
+)
+def test_values_are_offered(capsys, monkeypatch, line, values):
+    assert offered(capsys, monkeypatch, line) == values
+
+
+def test_parameters_of_a_method_are_offered():
+    assert completion.method("st-simdiff:tau") == ["st-simdiff:tau_sim=", "st-simdiff:tau_diff="]
+    assert completion.method("st-simdiff:far=1,importance=s") == ["st-simdiff:far=1,importance=saliency"]
+    assert completion.method("st-simdiff:events=o") == ["st-simdiff:events=on", "st-simdiff:events=off"]
+    assert completion.method("bogus:x") == completion.method("uniform:x") == completion.method("fastv:x=1") == []
+    assert completion.method("") == list(METHODS)
+
+
+def test_the_lists_are_those_of_the_modules():
+    assert set(completion.DECODERS) == {"auto", *READERS}
+    assert completion.DTYPES == runtime.DTYPES
+    assert completion.ATTENTION[0] == "auto" and completion.ATTENTION[1:] == tuple(runtime.ATTENTION)
+    assert list(completion.QUANTIZE) == list(quantize._SETTINGS)
+    assert set(completion.EXECUTORS) == set(EXECUTORS)
+    assert [parse_store(name) for name in completion.STORES[1:]] == list(completion.STORES[1:])
+    assert set(completion.IMPORTANCE) == set(
+        METHODS.load("st-simdiff").__dataclass_fields__["importance"].metadata["choices"]
+    )
+
+
+def test_names_are_offered_without_torch():
+    code = (
+        "import sys; from stsimdiff_cli.cli import completion as c; c.method(''); c.model(''); c.benchmark('');"
+        "c.rung(''); c.preset(''); print('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
