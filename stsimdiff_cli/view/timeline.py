@@ -50,8 +50,8 @@ def draw_timeline(axes: Any, token_map: TokenMap, shown: list[int], top: float |
     for place in shown:
         axes.plot(place, -0.025 * top, marker="^", color=shades().ink, markersize=5, clip_on=False, zorder=5)
     for number, slot in enumerate(token_map.marked):
-        label = None if number else f"marked ({len(token_map.marked)})"
-        axes.axvline(slot, color=shades().ink, linestyle=":", linewidth=1.4, zorder=4, label=label)
+        named = {} if number else {"label": f"marked ({len(token_map.marked)})"}
+        axes.axvline(slot, color=shades().ink, linestyle=":", linewidth=1.4, zorder=4, **named)
     events = token_map.events()
     halo = [withStroke(linewidth=2.5, foreground=shades().paper)]
     letter = 0.09 * slots / inches  # the width of a letter, in slots
