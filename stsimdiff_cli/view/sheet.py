@@ -33,8 +33,8 @@ def chosen_slots(text: str | None, events: np.ndarray, marked: Sequence[int] = (
     """The slots that `--slots` means: as many as a number says ("8"), or those listed ("0,5,10-12", "7-7").
 
     None means 8. `events` (T,) are the event tokens of each slot: of a number of slots, up to half are those with the
-    most events, and the others are even ones; `marked` slots come before all of them. Raises RequestError for other texts, and for slots that the video does
-    not have.
+    most events, and the others are even ones; `marked` slots come before all of them. Raises RequestError for other
+    texts, and for slots that the video does not have.
     """
     slots = len(events)
     hint = f"Write --slots 8 for 8 slots, or --slots 0,5,10-12; slots are 0 to {slots - 1}."
