@@ -60,6 +60,7 @@ def view(
     Representatives are yellow, events red, tokens that are both orange; dropped cells are dimmed. A timeline shows the
     tokens kept per slot, the change from slot to slot, and the events.
     """
+    from ..storage.image_files import is_images
     from ..storage.reading import is_stored
     from ..storage.regular import check_file
     from ..view.token_map import read_token_map, same_video, with_one_change
@@ -68,7 +69,7 @@ def view(
     read = [*files, *(path for path in (video, tokens) if path)]
     for path in [*files, *([tokens] if tokens else [])]:
         is_stored(path)
-    if video:
+    if video and not is_images(video):
         check_file(video)
     outputs.check_outputs([output_file], force, read)
     if kind != "page":

@@ -28,6 +28,7 @@ from ..models.loading.runtime import Runtime
 from ..pipeline import Context
 from ..ratio import Ratio, parse_ratio
 from ..storage.disk_cache import GB, DiskCache
+from ..storage.image_files import state_of
 from ..storage.reading import StoredVideo
 from ..storage.writing import save_compressed, save_tokens
 from ..video import Sampling
@@ -177,10 +178,10 @@ def _evidence(checkpoint: Checkpoint, name: str) -> list[str]:
 def _identity(path: Path) -> list[Any]:
     """What identifies a video without reading it: its path with links resolved, its size, its modification time."""
     try:
-        state = path.stat()
+        size, mtime_ns = state_of(path)
     except OSError as error:
         raise RequestError(f"There is no file {str(path)!r}.", "Check the path and the spelling.") from error
-    return [str(path.resolve()), state.st_size, state.st_mtime_ns]
+    return [str(path.resolve()), size, mtime_ns]
 
 
 def _files_hash(checkpoint: Checkpoint) -> str:
