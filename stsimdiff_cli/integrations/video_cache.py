@@ -84,7 +84,7 @@ class Recipe:
 
     def tokens_key(self, path: Path) -> str:
         """A hash of everything that the tokens depend on. Raises RequestError for a missing video."""
-        return _digest({"kind": "tokens", "video": _identity(path), **self._encoding})
+        return digest({"kind": "tokens", "video": _identity(path), **self._encoding})
 
     def video_key(self, path: Path) -> str:
         """A hash of everything that the compressed video depends on. Raises RequestError for a missing video."""
@@ -95,7 +95,7 @@ class Recipe:
             "prompt": (self.prompt or pipeline.GENERAL_PROMPT) if llm else None,
             "quantize": self.runtime.quantize if llm else None,
         }
-        return _digest({"kind": "compressed", "video": _identity(path), **self._encoding, **selecting})
+        return digest({"kind": "compressed", "video": _identity(path), **self._encoding, **selecting})
 
     @cached_property
     def _encoding(self) -> dict[str, Any]:
@@ -163,7 +163,8 @@ class VideoCache:
         )
 
 
-def _digest(data: dict[str, Any]) -> str:
+def digest(data: dict[str, Any]) -> str:
+    """A hash of JSON values, for a key."""
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:40]
 
 
