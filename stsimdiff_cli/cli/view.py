@@ -69,6 +69,7 @@ def view(
     tokens kept per slot, the change from slot to slot, and the events. With --mark, times such as those that ask --when
     shows are marked in it; a picture shows their slots.
     """
+    from ..storage.image_files import is_images
     from ..storage.reading import is_stored
     from ..storage.regular import check_file
     from ..storage.stretch import parse_time
@@ -79,7 +80,7 @@ def view(
     read = [*files, *(path for path in (video, tokens) if path)]
     for path in [*files, *([tokens] if tokens else [])]:
         is_stored(path)
-    if video:
+    if video and not is_images(video):
         check_file(video)
     outputs.check_outputs([output_file], force, read)
     if kind != "page":
