@@ -22,12 +22,13 @@ from ..pipeline import CHUNK, Context, compress_to, encode_frames
 from ..ratio import ALL, Ratio
 from ..records import ArchiveMark, FrameStream, VideoTokens
 from ..storage.byte_budget import ByteBudget
+from ..storage.image_files import is_images
 from ..storage.reading import is_stored, open_stored
 from ..storage.sinks import Destination
 from ..storage.stores import AnyPath, is_url, local_copy, to_write
 from ..storage.writing import save_compressed
 from ..timing import Stopwatch
-from ..video import Sampling, open_stream
+from ..video import Sampling, open_stream, scan
 from ..video.opening import open_video
 from .failures import ends_the_run, failure_of
 from .identity import Item
@@ -68,6 +69,8 @@ class Job:
         One decoder reads each video unless more are asked for: several videos are read at the same time.
         """
         sampling = replace(self.sampling, workers=self.sampling.workers or 1)
+        if not is_images(Path(item.path)):
+            sampling = replace(sampling, image_fps=None)
         if item.start is None and item.end is None:
             return sampling
         return replace(sampling, start=item.start, end=item.end)
@@ -119,7 +122,7 @@ class Performer:
         timer = _Stages(self.job.runtime.device, self._tell)
         began = now()
         try:
-            found = _probe(task.item, timer) if task.probe else self._work(task, timer)
+            found = _probe(task.item, self.job.sampling_of(task.item), timer) if task.probe else self._work(task, timer)
         except Exception as error:
             if ends_the_run(error, timer.stage, _is_tokens(task.item)):
                 return Fatal(str(error), getattr(error, "hint", None))
@@ -231,7 +234,7 @@ def row_of(task: Task, job: Job, **found: Any) -> Row:
     )
 
 
-def _probe(item: Item, timer: _Stages) -> dict[str, Any]:
+def _probe(item: Item, sampling: Sampling, timer: _Stages) -> dict[str, Any]:
     """How long the item's video lasts, as its header says: good enough for an order."""
     timer.step("probe")
     if item.size < 0:
@@ -241,6 +244,8 @@ def _probe(item: Item, timer: _Stages) -> dict[str, Any]:
     path = Path(item.path)
     if is_stored(path):
         return {"status": SUCCESS, "duration": open_stored(path).grid.source.seconds}
+    if is_images(path):
+        return _lasting(scan(path, sampling.image_fps).duration, item)
     container, stream = open_video(path)
     with container:
         if container.format.name.endswith("_pipe") and not item.sure:
@@ -248,7 +253,11 @@ def _probe(item: Item, timer: _Stages) -> dict[str, Any]:
         seconds = (container.duration or 0) / 1e6
         if not seconds and stream.duration and stream.time_base:
             seconds = float(stream.duration * stream.time_base)
-    seconds = max(seconds, 0.0) or item.size / _BYTES_A_SECOND
+    return _lasting(max(seconds, 0.0) or item.size / _BYTES_A_SECOND, item)
+
+
+def _lasting(seconds: float, item: Item) -> dict[str, Any]:
+    """The findings about a video of so many seconds, of which an item may be a part."""
     end = seconds if item.end is None else min(item.end, seconds)
     return {"status": SUCCESS, "duration": max(end - (item.start or 0.0), 0.0)}
 

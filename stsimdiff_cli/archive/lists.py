@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RequestError
+from ..storage.image_files import text_lines
 
 #: Names of the column of paths; the first that is there counts.
 PATHS = ("path", "video", "file", "video_path", "filename")
@@ -39,10 +40,7 @@ def read_list(path: Path) -> list[Entry]:
 
 
 def _text(path: Path) -> Iterator[Entry]:
-    with path.open(encoding="utf-8-sig") as file:
-        for line in file:
-            if (text := line.strip()) and not text.startswith("#"):
-                yield Entry(text)
+    return map(Entry, text_lines(path))
 
 
 def _jsonl(path: Path) -> Iterator[Entry]:

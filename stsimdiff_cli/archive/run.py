@@ -112,7 +112,7 @@ def process(job: Job, sources: list[str], options: Options, watcher: Watcher | N
     """
     out = job.out
     _check_out(out, sources)
-    found = find(sources, out, stored=job.method is not None)
+    found = find(sources, out, stored=job.method is not None, images=job.sampling.image_fps is not None)
     if not found:
         raise RequestError(f"There is no video in {', '.join(sources)}.", "Name a folder with videos in it.")
     videos = any(not file.path.endswith(STORED) for file in found)

@@ -12,6 +12,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from ..errors import RequestError
+from ..storage.image_files import is_images, state_of
 from ..storage.segment_index import is_segments
 from ..storage.stores import AnyPath, StorePath, any_path, is_url
 from .lists import LISTS, read_list
@@ -43,19 +44,22 @@ class Found:
 def is_many(texts: list[str]) -> bool:
     """Whether the sources of a command are more than one file: a folder, a list, a pattern, or several of anything.
 
-    A folder of segments is one video.
+    A folder of segments is one video, and so is a folder or a list of images.
     """
     if len(texts) != 1 or is_url(texts[0]):
         return True
     path = Path(texts[0])
+    if is_images(path):
+        return False
     return (path.is_dir() and not is_segments(path)) or _is_list(path) or _is_pattern(texts[0])
 
 
-def find(texts: Iterable[str], out: AnyPath | None, stored: bool) -> list[Found]:
+def find(texts: Iterable[str], out: AnyPath | None, stored: bool, images: bool = False) -> list[Found]:
     """All files that the sources name, in order; `stored`: tokens files and compressed files are among them.
 
-    What is in the folder `out` is left out, because it is written there. Raises RequestError for a source that names
-    nothing, and for a list that cannot be read.
+    A folder or a list of images that is named is one video; a folder of images below another one counts only with
+    `images`. What is in the folder `out` is left out, because it is written there. Raises RequestError for a source
+    that names nothing, and for a list that cannot be read.
     """
     found: list[Found] = []
     for text in texts:
@@ -63,8 +67,10 @@ def find(texts: Iterable[str], out: AnyPath | None, stored: bool) -> list[Found]
             found += _in_store(text, out, stored)
             continue
         path = Path(text)
-        if path.is_dir():
-            found += _in_folder(path, out, stored)
+        if is_images(path):
+            found.append(_named(text, path))
+        elif path.is_dir():
+            found += _in_folder(path, out, stored, images)
         elif _is_list(path):
             found += _in_list(path)
         elif _is_pattern(text):
@@ -73,7 +79,8 @@ def find(texts: Iterable[str], out: AnyPath | None, stored: bool) -> list[Found]
                 raise RequestError(f"No file matches {text}.", "Check the pattern, and quote it: 'videos/**/*.mp4'.")
             for name in names:
                 part = Path(name)
-                found += _in_folder(part, out, stored) if part.is_dir() else [_named(name, part)]
+                many = part.is_dir() and not is_images(part)
+                found += _in_folder(part, out, stored, images) if many else [_named(name, part)]
         else:
             file = _named(text, path)
             if file.size < 0:
@@ -119,6 +126,8 @@ def _named(name: str, path: AnyPath, start: float | None = None, end: float | No
     """A file that was named: whatever it is, it is an item."""
     name = os.path.normpath(name) if isinstance(path, Path) else name
     try:
+        if isinstance(path, Path):
+            return Found(str(path), name, *state_of(path), start, end)
         state = path.stat()
     except OSError:
         return Found(str(path), name, -1, -1, start, end)
@@ -132,7 +141,7 @@ def _in_list(path: Path) -> Iterator[Found]:
         yield _named(entry.path, place, entry.start, entry.end)
 
 
-def _in_folder(folder: Path, out: AnyPath | None, stored: bool) -> Iterator[Found]:
+def _in_folder(folder: Path, out: AnyPath | None, stored: bool, images: bool) -> Iterator[Found]:
     """The files below a folder, in order of their names. Links are followed, but no folder is entered twice."""
     entered: set[tuple[int, int]] = set()
     if isinstance(out, Path) and (place := _place(out)) is not None:
@@ -146,6 +155,9 @@ def _in_folder(folder: Path, out: AnyPath | None, stored: bool) -> Iterator[Foun
         entered.add(place)
         if is_segments(current):
             raise RequestError(f"{current} is a folder of segments, which is one video.", "Name it by itself.")
+        if images and is_images(current):
+            yield _named(current.relative_to(folder).as_posix(), current)
+            continue
         try:
             entries = sorted(os.scandir(current), key=lambda entry: entry.name)
         except OSError as error:

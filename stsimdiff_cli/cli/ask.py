@@ -45,6 +45,7 @@ def ask(
     revision: options.Revision = None,
     frames: options.Frames = None,
     fps: options.Fps = None,
+    image_fps: options.ImageFps = None,
     min_pixels: options.MinPixels = None,
     max_pixels: options.MaxPixels = None,
     start: Annotated[
@@ -162,6 +163,7 @@ def ask(
             workers=decode_workers,
             size=options.frame_size(min_pixels, max_pixels),
             revision=revision,
+            image_fps=image_fps,
         ),
         stretch=stretch,
         when=when,
@@ -213,10 +215,11 @@ def _with_contents(paths: list[Path]) -> list[Path]:
 
 
 def _is_many(path: Path) -> bool:
-    """Whether this is a folder of files, not of segments, which are one video."""
+    """Whether this is a folder of files, not of segments or images, which are one video."""
+    from ..storage.image_files import is_images
     from ..storage.segment_index import is_segments
 
-    return path.is_dir() and not is_segments(path)
+    return path.is_dir() and not is_segments(path) and not is_images(path)
 
 
 def _names_a_file(text: str) -> bool:

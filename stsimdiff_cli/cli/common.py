@@ -90,6 +90,7 @@ class VideoOptions:
     workers: int | None = None
     size: FrameSize | None = None
     revision: str | None = None
+    image_fps: float | None = None
 
     @property
     def chosen(self) -> bool:
@@ -105,7 +106,9 @@ class VideoOptions:
         if self.frames is not None and self.fps is not None:
             raise RequestError("--frames and --fps cannot be used together.", "Give one of them.")
         size = self.size or FrameSize()
-        return Sampling(self.frames, self.fps, self.start, self.end, self.decoder, self.workers, size)
+        return Sampling(
+            self.frames, self.fps, self.start, self.end, self.decoder, self.workers, size, image_fps=self.image_fps
+        )
 
     def check_unused(self, path: Path) -> None:
         """RequestError if something is asked for that the tokens in this file cannot give any more."""
@@ -113,6 +116,7 @@ class VideoOptions:
 
         for what, given, names in (
             ("its frames are fixed", (self.frames, self.fps), "--frames and --fps"),
+            ("its times are fixed", (self.image_fps,), "--image-fps"),
             ("its part of the video is fixed", (self.start, self.end), "--start and --end"),
             ("its frames have their size", (self.size,), "--min-pixels and --max-pixels"),
             ("its model is fixed", (self.revision,), "--revision"),

@@ -74,6 +74,7 @@ def compress(
     revision: options.Revision = None,
     frames: options.Frames = None,
     fps: options.Fps = None,
+    image_fps: options.ImageFps = None,
     start: options.Start = None,
     end: options.End = None,
     min_pixels: options.MinPixels = None,
@@ -120,7 +121,7 @@ def compress(
         check_question(prompt)
     many = archive.Many(executor, workers, devices, decoders, shard, attempts, timeout, retry_failed, checksum, force)
     pixels = options.frame_size(min_pixels, max_pixels)
-    asked = common.VideoOptions(frames, fps, start, end, decoder, decode_workers, pixels, revision)
+    asked = common.VideoOptions(frames, fps, start, end, decoder, decode_workers, pixels, revision, image_fps)
     if append:
         many.check_one()
         segments.compress(

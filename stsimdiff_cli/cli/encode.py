@@ -22,6 +22,7 @@ def encode(
     revision: options.Revision = None,
     frames: options.Frames = None,
     fps: options.Fps = None,
+    image_fps: options.ImageFps = None,
     start: options.Start = None,
     end: options.End = None,
     min_pixels: options.MinPixels = None,
@@ -89,7 +90,8 @@ def encode(
     wanted = _evidence(evidence, method)
     form = parse_store(store)
     size = options.frame_size(min_pixels, max_pixels)
-    sampling = common.VideoOptions(frames, fps, start, end, decoder, decode_workers, size).sampling()
+    asked = common.VideoOptions(frames, fps, start, end, decoder, decode_workers, size, image_fps=image_fps)
+    sampling = asked.sampling()
     runtime = Runtime(device, dtype, attn)
     many = archive.Many(executor, workers, devices, decoders, shard, attempts, timeout, retry_failed, checksum, force)
     if growing and not append:

@@ -79,6 +79,14 @@ Frames = Annotated[
 Fps = Annotated[
     float | None, typer.Option(help="Frames per second of video, instead of --frames.", rich_help_panel=FRAMES)
 ]
+ImageFps = Annotated[
+    float | None,
+    typer.Option(
+        help="Images per second, where the video is a folder or a list of images. Default: 1.",
+        show_default=False,
+        rich_help_panel=FRAMES,
+    ),
+]
 Start = Annotated[float | None, typer.Option(help="Start of the part to use, in seconds.", rich_help_panel=FRAMES)]
 End = Annotated[float | None, typer.Option(help="End of the part to use, in seconds.", rich_help_panel=FRAMES)]
 Decoder = Annotated[

@@ -171,12 +171,14 @@ def _check(ratio: str, video: Path | None, model: str | None, preset: str | None
     """Refuse what cannot be done before any work. RequestError with the reason."""
     from ..errors import RequestError
     from ..ratio import parse_ratio
+    from ..storage.image_files import is_images
     from ..storage.reading import is_stored
     from ..storage.regular import check_file
 
     parse_ratio(ratio)
     if video is not None:
-        check_file(video, "a video")
+        if not is_images(video):
+            check_file(video, "a video")
         if is_stored(video):
             hint = "profile measures decoding and encoding too: give it a video."
             raise RequestError(f"{video} is not a video.", hint)

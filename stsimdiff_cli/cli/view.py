@@ -52,23 +52,35 @@ def view(
         Path | None,
         typer.Option(help="Tokens file with the change signal, if the compressed file has none.", show_default=False),
     ] = None,
+    mark: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIMES",
+            help="Times to mark, separated by commas, such as those that ask --when shows, e.g. 12.5,1:03.",
+            show_default=False,
+        ),
+    ] = None,
     force: options.Force = False,
     json: options.Json = False,
 ) -> None:
     """Draw which tokens were kept, and why.
 
     Representatives are yellow, events red, tokens that are both orange; dropped cells are dimmed. A timeline shows the
-    tokens kept per slot, the change from slot to slot, and the events.
+    tokens kept per slot, the change from slot to slot, and the events. With --mark, times such as those that ask --when
+    shows are marked in it; a picture shows their slots.
     """
+    from ..storage.image_files import is_images
     from ..storage.reading import is_stored
     from ..storage.regular import check_file
-    from ..view.token_map import read_token_map, same_video, with_one_change
+    from ..storage.stretch import parse_time
+    from ..view.token_map import read_token_map, same_video, with_marks, with_one_change
 
     kind = _kind(output_file, files, slots)
+    times = [] if mark is None else [parse_time(text) for text in mark.split(",")]
     read = [*files, *(path for path in (video, tokens) if path)]
     for path in [*files, *([tokens] if tokens else [])]:
         is_stored(path)
-    if video:
+    if video and not is_images(video):
         check_file(video)
     outputs.check_outputs([output_file], force, read)
     if kind != "page":
@@ -78,12 +90,13 @@ def view(
     shown = [read_token_map(path, tokens) for path in files]
     for other in shown[1:]:
         same_video(shown[0], other)
-    shown = with_one_change(shown)
+    shown = with_marks(with_one_change(shown), times)
     chosen = None
     if kind == "picture":
         from ..view.sheet import chosen_slots
 
-        chosen = chosen_slots(slots, sum((each.events() for each in shown[1:]), shown[0].events()))
+        events = sum((each.events() for each in shown[1:]), shown[0].events())
+        chosen = chosen_slots(slots, events, shown[0].marked)
     from ..view.frames import find_video
 
     source = find_video(shown[0].grid.source, video, files[0])

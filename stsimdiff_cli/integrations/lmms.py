@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from lmms_eval.api.model import lmms
 
-from ..errors import RequestError, StsimdiffError
+from ..errors import RequestError, StsimdiffError, VideoError
+from .answer_log import AnswerLog
 from .lmms_arguments import Arguments
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ _HARMLESS: dict[str, tuple[Any, ...]] = {"num_beams": (1, None), "top_p": (1, 1.
 #: lmms-eval's default for `until` in tasks that set none. Answers are not cut there.
 _FILLER = "\n\n"
 _MAX_NEW_TOKENS = 128  # for a task that sets no limit; the default of `stsimdiff ask`
+ANSWERS = "answers"  # the folder of answers in that of the cache
 
 
 @dataclass(frozen=True)
@@ -67,10 +69,12 @@ class StSimDiffModel(lmms):
 
         parsed = Arguments.parse(arguments)
         self._warned: set[str] = set()
+        self._broken: dict[Path, int] = {}  # videos that could not be read, and how many answers are empty for that
         self._batch_size = parsed.batch_size
         self._variant = parsed.variant()
         self._recipe = parsed.recipe(self._variant, self._join(parsed.device))
         self._cache: VideoCache = VideoCache(parsed.cache_dir, int(parsed.cache_gb * GB), warn=_warn)
+        self._answers = AnswerLog(self._cache.files.folder / ANSWERS if self._cache.files.limit else None)
         self._models = ModelCache()
         if self._recipe.model == EMBEDDED and self._rank == 0:
             _warn(
@@ -116,9 +120,14 @@ class StSimDiffModel(lmms):
         return self._batch_size
 
     def generate_until(self, requests: list[Any]) -> list[str]:
-        """The answers, in the order of the requests. Questions about the same video are asked together."""
+        """The answers, in the order of the requests. Questions about the same video are asked together.
+
+        A video that cannot be read has empty answers; a warning names it, and another one counts them at the end.
+        Answers that an earlier run gave to the same questions, with the same settings, are not asked for again.
+        """
         from tqdm import tqdm
 
+        self._broken = {}
         questions = self._questions(requests)
         answers = [""] * len(questions)
         groups = in_turn(by_video(questions), self._rank, self._world_size)
@@ -128,6 +137,12 @@ class StSimDiffModel(lmms):
                     answers[question.place] = answer
                     self.cache_hook.add_partial("generate_until", (question.text, question.generation), answer)
                     progress.update(1)
+        if self._broken:
+            empty = sum(self._broken.values())
+            _warn(
+                f"{len(self._broken)} of {len(groups)} videos could not be read: {empty} of {len(questions)} answers "
+                "are empty."
+            )
         return answers
 
     def loglikelihood(self, requests: list[Any]) -> NoReturn:
@@ -163,15 +178,50 @@ class StSimDiffModel(lmms):
         return questions
 
     def _answered(self, video: Path, questions: list[Question]) -> Iterator[tuple[Question, str]]:
+        """Each question about a video with its answer."""
+        left = []
+        for question in questions:
+            known = self._answers.get(self._key(question)) if self._answers and video.exists() else None
+            if known is None:
+                left.append(question)
+            else:
+                yield question, known
+        if not left:
+            return
         try:
             converse = self._conversations(video)
-            for some in self._batches(questions):
-                texts = [question.text for question in some]
-                answers = converse(texts[0]).ask_all(texts, **self._settings(some[0]))
-                for question, answer in zip(some, answers, strict=True):
-                    yield question, cut(answer.text, question.generation.get("until"))
         except StsimdiffError as error:
-            raise type(error)(_sentence(error)) from None  # lmms-eval prints no hints
+            if video.exists() and not isinstance(error, VideoError):
+                raise type(error)(_sentence(error)) from None  # lmms-eval prints no hints
+            _warn(f"{_sentence(error)} Its {len(left)} answers are empty.")
+            self._broken[video] = len(left)
+            yield from ((question, "") for question in left)
+            return
+        for some in self._batches(left):
+            texts = [question.text for question in some]
+            try:
+                answers = converse(texts[0]).ask_all(texts, **self._settings(some[0]))
+            except StsimdiffError as error:
+                raise type(error)(_sentence(error)) from None
+            given = [cut(answer.text, each.generation.get("until")) for each, answer in zip(some, answers, strict=True)]
+            self._answers.keep({self._key(each): text for each, text in zip(some, given, strict=True)})
+            yield from zip(some, given, strict=True)
+
+    def _key(self, question: Question) -> str:
+        """What an answer depends on, as a hash."""
+        from .video_cache import digest
+
+        until = question.generation.get("until")
+        return digest(
+            {
+                "video": self._recipe.video_key(question.video),
+                "runtime": repr(self._recipe.runtime),
+                "variant": [self._variant.form, self._variant.positions],
+                "question": question.text,
+                "settings": self._settings(question),
+                "until": until if until is None or isinstance(until, str) else list(until),
+            }
+        )
 
     def _batches(self, questions: Iterable[Question]) -> Iterator[list[Question]]:
         """Questions that can be asked together, `batch_size` at most: they have the same tokens and settings."""

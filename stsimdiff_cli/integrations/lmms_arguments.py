@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .video_cache import Recipe
 
 #: Other names for arguments: users know them from the other models of lmms-eval.
+AUTO_BATCH = 16  # questions that are asked together for batch_size=auto
 _ALIASES = {"pretrained": "model", "attn_implementation": "attn"}
 
 
@@ -36,6 +37,7 @@ class Arguments:
     ratio: str = "0.3"
     frames: int = 64
     fps: float | None = None
+    image_fps: float | None = None
     min_pixels: int | None = None
     max_pixels: str | None = None
     device: str = "auto"
@@ -62,6 +64,8 @@ class Arguments:
                 raise RequestError(f"There is no argument named {given_name!r}.", f"The arguments are: {names}.")
             if name in values:
                 raise RequestError(f"{given_name} and {name} mean the same.", "Give only one of them.")
+            if name == "batch_size" and str(value).startswith("auto"):  # lmms-eval's word for: as many as it can take
+                value = AUTO_BATCH
             if value is not None:
                 values[name] = _converted(name, types[name], value)
         arguments = cls(**values)
@@ -116,6 +120,7 @@ class Arguments:
                 decoder=self.decoder,
                 workers=self.decode_workers,
                 size=parse_frame_size(self.min_pixels, self.max_pixels),
+                image_fps=self.image_fps,
             ),
             runtime=runtime,
             method=variant.method,

@@ -28,6 +28,7 @@ from ..models.loading.runtime import Runtime
 from ..pipeline import Context
 from ..ratio import Ratio, parse_ratio
 from ..storage.disk_cache import GB, DiskCache
+from ..storage.image_files import state_of
 from ..storage.reading import StoredVideo
 from ..storage.writing import save_compressed, save_tokens
 from ..video import Sampling
@@ -83,7 +84,7 @@ class Recipe:
 
     def tokens_key(self, path: Path) -> str:
         """A hash of everything that the tokens depend on. Raises RequestError for a missing video."""
-        return _digest({"kind": "tokens", "video": _identity(path), **self._encoding})
+        return digest({"kind": "tokens", "video": _identity(path), **self._encoding})
 
     def video_key(self, path: Path) -> str:
         """A hash of everything that the compressed video depends on. Raises RequestError for a missing video."""
@@ -94,7 +95,7 @@ class Recipe:
             "prompt": (self.prompt or pipeline.GENERAL_PROMPT) if llm else None,
             "quantize": self.runtime.quantize if llm else None,
         }
-        return _digest({"kind": "compressed", "video": _identity(path), **self._encoding, **selecting})
+        return digest({"kind": "compressed", "video": _identity(path), **self._encoding, **selecting})
 
     @cached_property
     def _encoding(self) -> dict[str, Any]:
@@ -162,7 +163,8 @@ class VideoCache:
         )
 
 
-def _digest(data: dict[str, Any]) -> str:
+def digest(data: dict[str, Any]) -> str:
+    """A hash of JSON values, for a key."""
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:40]
 
 
@@ -177,10 +179,10 @@ def _evidence(checkpoint: Checkpoint, name: str) -> list[str]:
 def _identity(path: Path) -> list[Any]:
     """What identifies a video without reading it: its path with links resolved, its size, its modification time."""
     try:
-        state = path.stat()
+        size, mtime_ns = state_of(path)
     except OSError as error:
         raise RequestError(f"There is no file {str(path)!r}.", "Check the path and the spelling.") from error
-    return [str(path.resolve()), state.st_size, state.st_mtime_ns]
+    return [str(path.resolve()), size, mtime_ns]
 
 
 def _files_hash(checkpoint: Checkpoint) -> str:

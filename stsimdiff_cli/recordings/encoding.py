@@ -16,6 +16,7 @@ from ..models.loading.runtime import Runtime
 from ..pipeline import CHUNK, Context, encode_frames, sampling_for
 from ..records import FrameStream, Source
 from ..storage.formats import TOKENS
+from ..storage.image_files import state_of
 from ..storage.segment_index import Recording
 from ..storage.segment_writer import SegmentWriter, open_segments
 from ..storage.sinks import Destination
@@ -82,10 +83,10 @@ def append_tokens(
         "size": json.dumps(asdict(sampling.size)),
         "decoder": sampling.decoder,
         "slots": str(tape.slots),
+        **({} if sampling.image_fps is None else {"image_fps": f"{sampling.image_fps:g}"}),
     }
     with open_segments(tape.folder, TOKENS, family.checkpoint.ref.fingerprint, settings) as writer:
-        state = video.stat()
-        recording = Recording(video.name, state.st_size, state.st_mtime_ns)
+        recording = Recording(video.name, *state_of(video))
         before = len(writer.segments)
         if _is_new(writer, recording):
             with timer.during("scan"), span("scan"):
@@ -126,10 +127,10 @@ def append_tokens(
 def _scanned(video: Path, sampling: Sampling, growing: bool) -> tuple[Scan, Source]:
     """What is in a video. One that grows has no SHA-256 yet."""
     if growing:
-        found = scan(video)
+        found = scan(video, sampling.image_fps)
         return found, source_of(video, found, decoder_for(found, sampling.decoder), sha256="")
     with checksum_beside(video) as checksum:
-        found = scan(video)
+        found = scan(video, sampling.image_fps)
         return found, source_of(video, found, decoder_for(found, sampling.decoder), sha256=checksum())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..records import CompressedVideo, VideoTokens
+from .image_files import is_images
 from .regular import check_file
 from .segment_index import is_segments
 from .stored import Stored
@@ -26,12 +27,14 @@ def open_stored(path: Path) -> Stored:
 
 
 def is_stored(path: Path) -> bool:
-    """Whether a file is a tokens or compressed file, or a folder of segments, rather than a video.
+    """Whether a file is a tokens or compressed file, or a folder of segments, rather than a video (or images).
 
     RequestError for a pipe, and for any other folder.
     """
     if is_segments(path):
         return True
+    if is_images(path):
+        return False
     check_file(path, "a video, a tokens file or a compressed file")
     if path.suffix == ".safetensors":
         return True

@@ -4,6 +4,7 @@
     for frames in stream.chunks: ...
 
 scanning.py     what is in a file, from its packets (opening, packets, nal_units, orientation, timeline)
+images.py       the same for a folder or a list of images, and reads them
 sampling.py     which frames to read
 reading.py      reads them with pyav_reader.py (and its finding, decoding), decord_reader.py or torchcodec_reader.py
 workers.py      reads them with several of these at a time, each a part (dividing.py)
@@ -16,11 +17,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..errors import RequestError
 from ..records import FrameStream
+from ..storage.image_files import is_images
+from .images import scan_images
 from .opening import check_file
 from .reading import READERS, decoder_for, read_frames
 from .sampling import DEFAULT_FRAMES, SPREADS, Sampling, choose_frames, seconds_per_frame
-from .scanning import Scan, scan
+from .scanning import Scan, scan_file
 from .source import checksum_beside, source_of
 
 __all__ = [
@@ -38,6 +42,20 @@ __all__ = [
 ]
 
 
+def scan(path: str | Path, image_fps: float | None = None) -> Scan:
+    """Scan the video at `path`: a file, or a folder or list of images, of which `image_fps` are shown a second.
+
+    Raises RequestError if there is no such file, for an impossible rate, and for a rate where there are no images;
+    VideoError if there is no video stream, or no frame can be decoded.
+    """
+    path = Path(path)
+    if is_images(path):
+        return scan_images(path, image_fps)
+    if image_fps is not None:
+        raise RequestError(f"{str(path)!r} is not a folder or a list of images.", "Leave out --image-fps.")
+    return scan_file(path)
+
+
 def open_stream(path: str | Path, sampling: Sampling, chunk: int = 8) -> FrameStream:
     """The chosen frames of a video, `chunk` at a time. The whole file is also read for its SHA-256, at the
     same time as it is scanned.
@@ -48,7 +66,7 @@ def open_stream(path: str | Path, sampling: Sampling, chunk: int = 8) -> FrameSt
     path = Path(path)
     check_file(path)  # a pipe must not be read for its checksum
     with checksum_beside(path) as checksum:
-        video = scan(path)
+        video = scan(path, sampling.image_fps)
         decoder = decoder_for(video, sampling.decoder)
         indices = choose_frames(video, sampling)
         chunks = read_frames(path, video, indices, chunk, decoder, sampling.workers)

@@ -10,6 +10,7 @@ import av
 from av.stream import Disposition
 
 from ..errors import RequestError, StsimdiffError, VideoError
+from ..storage.image_files import SUFFIXES, image_files, not_images, size_of
 from .ffmpeg_log import Message, listening
 
 #: FFmpeg's names of the formats that are opened: containers, streams without one, and still pictures. A file in one of
@@ -52,9 +53,16 @@ def open_video(path: Path, heard: list[Message] | None = None) -> tuple[Any, Any
 
 
 def check_file(path: Path) -> None:
-    """Raise RequestError if there is no such file or it is not a regular one, VideoError if it is empty."""
+    """Raise RequestError if there is no such file or it is not a regular one, VideoError if it is empty.
+
+    A folder or a list of images is a video, if each of them is a regular file.
+    """
+    if images := image_files(path):
+        for image in images:
+            size_of(image)
+        return
     if path.is_dir():
-        raise RequestError(f"{str(path)!r} is a folder, not a video.", "Name a video file in it.")
+        raise not_images(path)
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for, and it can be read only once
             raise RequestError(
@@ -72,6 +80,11 @@ def check_file(path: Path) -> None:
 
 
 def _not_a_video(path: Path, format_name: str) -> VideoError:
+    if path.suffix.lower() in SUFFIXES:
+        return VideoError(
+            f"{str(path)!r} is an image, not a video.",
+            "Images are a video as a folder of nothing else, or as a list of their names in a .txt file.",
+        )
     return VideoError(
         f"{str(path)!r} is not a video but a file of the format {format_name!r}.",
         "Name a video itself: playlists and scripts, which point to other files, are not followed.",

@@ -13,6 +13,7 @@ from ..errors import RequestError
 from ..registry import Entry, Table, unknown_name
 from .chunks import FrameChunks, OneReader, Source
 from .dividing import divide, workers_for
+from .images import ImageReader
 from .pyav_reader import PyavReader
 from .scanning import Scan
 from .workers import Workers
@@ -36,6 +37,8 @@ READERS = Table(
     },
 )
 AUTO = "auto"
+#: What reads images; it is not chosen.
+IMAGES = "pillow"
 
 
 class Reader(Protocol):
@@ -62,7 +65,7 @@ class Reader(Protocol):
 
 
 def decoder_for(scan: Scan, wanted: str = AUTO) -> str:
-    """The name of the reader to use: "pyav", "decord" or "torchcodec".
+    """The name of the reader to use: "pyav", "decord" or "torchcodec"; "pillow" for images, which no other reads.
 
     "auto" is PyAV for every file, for two reasons. Speed: for 64 frames from a 10-minute 1280x720 H.264 clip (two
     cores, medians of five runs, including opening and indexing) PyAV takes 7.6 s and decord 9.8 s; with a key frame
@@ -75,10 +78,14 @@ def decoder_for(scan: Scan, wanted: str = AUTO) -> str:
     A reader requested by name is used if it is right on the file. Raises RequestError, with the reason, if it would
     deliver wrong frames, if the name is unknown, and if the reader is not installed.
     """
+    if scan.images and wanted in (AUTO, IMAGES):
+        return IMAGES
     if wanted == AUTO:
         return "pyav"
     if wanted not in READERS:
         raise unknown_name(READERS.what, wanted, [AUTO, *READERS])
+    if scan.images:
+        raise RequestError(f"--decoder {wanted} cannot be used for images, which Pillow reads.", "Use --decoder auto.")
     reader = READERS.load(wanted)
     reason = reader.refusal(scan)
     if reason:
@@ -118,16 +125,19 @@ def read_frames(
         raise ValueError(f"expected indices from 0 to {scan.frames - 1}, got {chosen[0]} to {chosen[-1]}")
     name, path = decoder_for(scan, decoder), Path(path)
     count = workers_for(workers)
-    if name != "pyav" and workers is not None and count > 1:
+    reader = ImageReader if name == IMAGES else READERS.load(name)
+    if reader not in (PyavReader, ImageReader) and workers is not None and count > 1:
         raise RequestError(f"{name} cannot decode with {count} workers.", "Use --decoder auto or --decode-workers 1.")
-    return FrameChunks(path, scan, chosen, chunk, _source(READERS.load(name), path, scan, chosen, chunk, count))
+    return FrameChunks(path, scan, chosen, chunk, _source(reader, path, scan, chosen, chunk, count))
 
 
 def _source(reader: Any, path: Path, scan: Scan, chosen: list[int], chunk: int, workers: int) -> Source:
-    if reader is not PyavReader:
-        return OneReader(lambda: reader(path, scan), chosen, chunk, (scan.height, scan.width))
+    shape = scan.height, scan.width
+    if reader not in (PyavReader, ImageReader):
+        return OneReader(lambda: reader(path, scan), chosen, chunk, shape)
     division = divide(scan, chosen, chunk, workers)
-    threads, shape = division.threads, (scan.height, scan.width)
     if division.workers == 1:
-        return OneReader(lambda: PyavReader(path, scan, threads), chosen, chunk, shape)
-    return Workers(lambda: PyavReader(path, scan, threads, scaling=1), division, chosen, chunk, shape)
+        options = {"threads": division.threads} if reader is PyavReader else {}
+        return OneReader(lambda: reader(path, scan, **options), chosen, chunk, shape)
+    options = {"threads": division.threads, "scaling": 1} if reader is PyavReader else {}
+    return Workers(lambda: reader(path, scan, **options), division, chosen, chunk, shape)

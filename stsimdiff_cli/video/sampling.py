@@ -60,6 +60,7 @@ class Sampling:
     workers: int | None = None  # that decode at the same time; one for each core but one if None
     size: FrameSize = FrameSize()  # how large they are when they are encoded
     spread: str | None = None  # one of SPREADS; None: as the model's authors do it
+    image_fps: float | None = None  # images a second, where the video is a folder or a list of images; 1 if None
 
     def __post_init__(self) -> None:
         if self.frames is not None and self.fps is not None:
@@ -74,9 +75,11 @@ class Sampling:
         Without `workers`, which decides nothing, and without what is not set among entries that 0.1 did not have. As
         in 0.1 there is a number of frames next to a rate, too.
         """
-        values = {name: value for name, value in asdict(self).items() if name not in ("workers", "size", "spread")}
+        names = ("workers", "size", "spread", "image_fps")
+        values = {name: value for name, value in asdict(self).items() if name not in names}
         spread = {} if self.spread in (None, "truncated") else {"spread": self.spread}
-        return values | {"frames": self.frames or DEFAULT_FRAMES} | self.size.stated | spread
+        image_fps = {} if self.image_fps is None else {"image_fps": self.image_fps}
+        return values | {"frames": self.frames or DEFAULT_FRAMES} | self.size.stated | spread | image_fps
 
 
 def parse_frame_size(min_pixels: int | None, max_pixels: str | None) -> FrameSize:

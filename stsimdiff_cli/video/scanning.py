@@ -43,6 +43,8 @@ class Scan:
     cut_short: bool  # the file ends before its own end
     matrix: int = UNSPECIFIED  # how the first frame's YUV becomes RGB, as the file states it: FFmpeg's AVColorSpace
     broken: tuple[int, ...] = ()  # before which packets the file is damaged, so that some may have been lost
+    images: tuple[Path, ...] = ()  # the n files of a video in images, of which each is a packet
+    timed: bool = True  # whether somebody knows when frames are shown
 
     @property
     def frames(self) -> int:
@@ -137,6 +139,8 @@ class Scan:
             notes.append(f"The file is damaged {self._where_broken()}: frames may be lost there.")
         if (self.packets.key & self.packets.refresh).any():
             notes.append("The file begins with an incomplete picture: the frames until it is complete are left out.")
+        if not self.timed:
+            notes.append(f"Images have no times: {self.fps:g} a second is assumed. --image-fps says otherwise.")
         if self.counted:
             notes.append(f"{self.counted} Frames are counted from the beginning, and their times are estimates.")
         return tuple(notes)
@@ -148,7 +152,7 @@ class Scan:
         return f"around {', '.join(times[:3])} s" if len(times) <= 3 else f"in {len(times)} places from {times[0]} s on"
 
 
-def scan(path: Path | str) -> Scan:
+def scan_file(path: Path | str) -> Scan:
     """Scan the video at `path`.
 
     Raises RequestError if there is no such file; VideoError if it has no video stream, or no frame can be decoded.

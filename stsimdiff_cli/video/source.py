@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..records import Source
+from ..storage.image_files import image_files, state_of
 from ..storage.stores import AnyPath
 from ..timing.spans import span
 from .scanning import Scan
@@ -26,8 +27,8 @@ def source_of(
     """
     path = Path(path)
     return Source(
-        name=path.name,
-        bytes=path.stat().st_size,
+        name=path.name or path.resolve().name,
+        bytes=state_of(path)[0],
         sha256=checksum_of(path) if sha256 is None else sha256,
         seconds=scan.duration,
         fps=scan.fps,
@@ -48,11 +49,17 @@ def _colours(scan: Scan, decoder: str) -> tuple[str, ...]:
 
 
 def checksum_of(path: AnyPath, stopped: Callable[[], bool] = lambda: False) -> str:
-    """The SHA-256 of a file, by which a video is recognised later; that of its beginning once it is `stopped`."""
+    """The SHA-256 of a file, by which a video is recognised later; that of its beginning once it is `stopped`.
+
+    That of images is of all their bytes, one image after another.
+    """
     digest = hashlib.sha256()
-    with span("checksum"), path.open("rb") as file:
-        while (block := file.read(BLOCK)) and not stopped():
-            digest.update(block)
+    files = image_files(path) if isinstance(path, Path) else ()
+    with span("checksum"):
+        for part in files or (path,):
+            with part.open("rb") as file:
+                while (block := file.read(BLOCK)) and not stopped():
+                    digest.update(block)
     return digest.hexdigest()
 
 

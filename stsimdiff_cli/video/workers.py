@@ -8,15 +8,24 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from ..timing.spans import span
+from .chunks import ChunkReader
 from .decoding import StoppedError
 from .dividing import Division
 from .ffmpeg_log import listening, silenced
-from .pyav_reader import PyavReader
+
+
+class PartReader(ChunkReader, Protocol):
+    """A reader of which several work at the same time."""
+
+    @property
+    def lost(self) -> bool:
+        """True once seeks in the file have gone wrong, so that it is read from its beginning."""
 
 
 class Workers:
@@ -30,7 +39,7 @@ class Workers:
 
     def __init__(
         self,
-        open_reader: Callable[[], PyavReader],
+        open_reader: Callable[[], PartReader],
         division: Division,
         chosen: Sequence[int],
         chunk: int,
@@ -44,7 +53,7 @@ class Workers:
         # All below only with the condition's lock.
         self._threads: list[threading.Thread] = []
         self._stopped = False
-        self._readers: dict[int, PyavReader] = {}  # worker -> its reader
+        self._readers: dict[int, PartReader] = {}  # worker -> its reader
         self._at: dict[int, int] = {}  # worker -> the part that it reads
         self._begun = 0  # parts that were taken
         self._alone: int | None = None  # the worker that goes on alone
@@ -119,7 +128,7 @@ class Workers:
             self._read_parts(worker)
 
     def _read_parts(self, worker: int) -> None:
-        reader: PyavReader | None = None
+        reader: PartReader | None = None
         try:
             while (part := self._take(worker)) is not None:
                 try:
@@ -155,13 +164,13 @@ class Workers:
             self._at[worker] = part
             return part
 
-    def _enlist(self, worker: int, reader: PyavReader) -> None:
+    def _enlist(self, worker: int, reader: PartReader) -> None:
         with self._change:
             self._readers[worker] = reader
             if worker in self._cancelled:
                 raise StoppedError
 
-    def _read(self, worker: int, reader: PyavReader, part: int) -> None:
+    def _read(self, worker: int, reader: PartReader, part: int) -> None:
         frames = self._parts[part]
         for number in range(frames.start // self._size, (frames.stop - 1) // self._size + 1):
             first = number * self._size
@@ -189,7 +198,7 @@ class Workers:
                 self._chunks[number] = torch.empty((count, *self._shape, 3), dtype=torch.uint8), [False] * count
             return self._chunks[number]
 
-    def _finish(self, worker: int, reader: PyavReader, part: int) -> None:
+    def _finish(self, worker: int, reader: PartReader, part: int) -> None:
         """End a part. If seeks went wrong in it, stop the workers after it and forget what they did."""
         if not reader.lost:
             return

@@ -13,7 +13,7 @@ import numpy as np
 from .. import video
 from ..plotting import check_installed, drawn
 from ..storage.atomic import whole_file
-from .frames import shrunk
+from .frames import scan_again, shrunk
 from .geometry import geometry_of
 from .paint import canvas, kept_picture
 from .timeline import draw_timeline
@@ -90,7 +90,7 @@ def _frames(token_map: TokenMap, source: Path | None, form: _Form) -> Iterator[t
         for second in (*seconds, end):
             yield second, None, len(seconds) + 1
         return
-    scan = video.scan(source)
+    scan = scan_again(source, token_map.grid.source)
     rate = min(form.fastest, scan.fps) if scan.fps > 0 else form.fastest
     start = max(0.0, seconds[0] - scan.tolerance)
     indices = video.choose_frames(scan, video.Sampling(fps=rate, start=start, end=end))

@@ -12,6 +12,7 @@ from .. import video
 from ..errors import RequestError
 from ..records import Source, TokenGrid
 from ..registry import printable
+from ..storage.image_files import is_images, state_of
 from ..video.source import checksum_of
 
 
@@ -29,7 +30,7 @@ def find_video(source: Source, given: Path | None, next_to: Path) -> SourceVideo
     Raises RequestError if the one given does not exist, or is not the one that the tokens came from.
     """
     if given is not None:
-        if not given.is_file():
+        if not _exists(given):
             raise RequestError(f"There is no video {given}.", "Check the name, or leave out --video.")
         if not _same(given, source):
             raise RequestError(
@@ -57,13 +58,18 @@ def find_video(source: Source, given: Path | None, next_to: Path) -> SourceVideo
 def _exists(path: Path) -> bool:
     """Whether there is such a file. A name from elsewhere may be too long here, or have no bytes in this encoding."""
     try:
-        return path.is_file()
+        return path.is_file() or is_images(path)
     except (OSError, ValueError):
         return False
 
 
 def _same(path: Path, source: Source) -> bool:
-    return path.stat().st_size == source.bytes and checksum_of(path) == source.sha256
+    return state_of(path)[0] == source.bytes and checksum_of(path) == source.sha256
+
+
+def scan_again(path: Path, source: Source) -> video.Scan:
+    """The scan of the video that tokens came from; images are shown as fast as they were then."""
+    return video.scan(path, source.fps if is_images(path) else None)
 
 
 def read_slots(
@@ -74,7 +80,7 @@ def read_slots(
     A slot of several frames is shown by the frame nearest to the slot's time. Frames are reduced until the longer side
     has at most `longest` pixels; none is enlarged.
     """
-    scan = video.scan(path)
+    scan = scan_again(path, grid.source)
     nearest = [int(np.abs(scan.seconds - grid.seconds[slot]).argmin()) for slot in slots]
     pictures = _pictures(path, scan, sorted(set(nearest)), longest)
     last, picture = -1, None

@@ -184,6 +184,10 @@ function drawLine(file) {
     write(x(slot), high - bottom + 15, `${slot}`);
     write(x(slot), high - bottom + 30, `${data.times[slot]} s`, slot ? "middle" : "start");
   }
+  for (const slot of data.marked) {
+    svg("line", { x1: x(slot), x2: x(slot), y1: 4, y2: high - bottom, stroke: "var(--ink)", "stroke-width": 1.5,
+      "stroke-dasharray": "2 3", class: "marked" }, file.line);
+  }
   if (file.change) {
     const limit = Math.max(0.05, ...data.files.flatMap((each) => each.change || [])), cy = (v) => high - bottom - ((high - top - bottom) * v) / limit;
     svg("polyline", { points: file.change.map((v, slot) => `${x(slot)},${cy(v)}`).join(" "), fill: "none",
@@ -240,7 +244,18 @@ function start() {
   }
   const events = new Set(data.files.flatMap((file) => file.index.filter((_, i) => file.kind[i] & 2))
     .map((p) => Math.floor(p / (H * W))));
-  for (const slot of events) element("i", { style: `left:${(100 * slot) / Math.max(1, T - 1)}%` }, byId("marks"));
+  const along = (slot) => `left:${(100 * slot) / Math.max(1, T - 1)}%`;
+  for (const slot of events) element("i", { style: along(slot) }, byId("marks"));
+  for (const slot of data.marked) element("i", { className: "asked", style: along(slot) }, byId("marks"));
+  if (data.marked.length) {
+    byId("marked").hidden = false;
+    byId("marked").append("Marked: ");
+    data.marked.forEach((slot, i) => {
+      byId("marked").append(i ? ", " : "");
+      element("a", { href: `#slot=${slot}`, textContent: `${data.times[slot]} s` }, byId("marked"));
+    });
+    byId("marked").append(".");
+  }
   if (B) {
     byId("compare").hidden = false;
     A.letter = "A"; B.letter = "B";

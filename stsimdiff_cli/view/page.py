@@ -62,6 +62,7 @@ def page_data(
         "title": f"{printable(source.name)}: what was kept, and why",
         "about": about,
         "grid": grid.shape,
+        "marked": shown[0].marked,
         "times": [f"{second:.2f}" for second in grid.seconds],
         "width": source.width,
         "height": source.height,

@@ -29,12 +29,12 @@ _LINE = 2.35  # height of the time line with its labels
 _DPI = 150
 
 
-def chosen_slots(text: str | None, events: np.ndarray) -> list[int]:
+def chosen_slots(text: str | None, events: np.ndarray, marked: Sequence[int] = ()) -> list[int]:
     """The slots that `--slots` means: as many as a number says ("8"), or those listed ("0,5,10-12", "7-7").
 
     None means 8. `events` (T,) are the event tokens of each slot: of a number of slots, up to half are those with the
-    most events, and the others are even ones. Raises RequestError for other texts, and for slots that the video does
-    not have.
+    most events, and the others are even ones; `marked` slots come before all of them. Raises RequestError for other
+    texts, and for slots that the video does not have.
     """
     slots = len(events)
     hint = f"Write --slots 8 for 8 slots, or --slots 0,5,10-12; slots are 0 to {slots - 1}."
@@ -42,7 +42,7 @@ def chosen_slots(text: str | None, events: np.ndarray) -> list[int]:
         count = min(slots, SLOTS if text is None else int(text))
         if count == 0:
             raise RequestError("A picture of 0 slots shows nothing.", f"{hint} Slot 0 alone is 0-0.")
-        return _told(events, count)
+        return _told(events, count, marked)
     chosen: set[int] = set()
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
@@ -54,13 +54,14 @@ def chosen_slots(text: str | None, events: np.ndarray) -> list[int]:
     return sorted(chosen)
 
 
-def _told(events: np.ndarray, count: int) -> list[int]:
-    """`count` slots of (T,): half of them those with the most events, as far as there are any, and even ones between.
+def _told(events: np.ndarray, count: int, marked: Sequence[int]) -> list[int]:
+    """`count` slots of (T,): the marked ones; half of the others those with the most events, and even ones between.
 
     Ties go to the earlier slot. An even slot that is taken gives way to the free one nearest to it.
     """
-    eventful = [int(slot) for slot in np.argsort(-events, kind="stable")[: count // 2] if events[slot] > 0]
-    chosen = set(eventful)
+    chosen = set(marked[:count])
+    order = [int(slot) for slot in np.argsort(-events, kind="stable") if events[slot] > 0 and slot not in chosen]
+    chosen |= set(order[: (count - len(chosen)) // 2])
     for place in np.linspace(0, len(events) - 1, count - len(chosen)).round():
         free = [slot for slot in range(len(events)) if slot not in chosen]
         chosen.add(min(free, key=lambda slot: (abs(slot - place), slot)))

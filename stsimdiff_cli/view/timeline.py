@@ -22,6 +22,8 @@ def hexed(colour: tuple[int, int, int]) -> str:
 def draw_timeline(axes: Any, token_map: TokenMap, shown: list[int], top: float | None = None) -> None:
     """Draw bars of kept tokens per slot, the change signal on an axis of its own, and marks at the slots `shown`.
 
+    Dotted lines stand at the slots that the user marked.
+
     `top` is the most tokens of a slot that the scale holds, for time lines that share it.
     """
     from matplotlib.patheffects import withStroke
@@ -47,6 +49,9 @@ def draw_timeline(axes: Any, token_map: TokenMap, shown: list[int], top: float |
     axes.set_xlabel("slot, and its time in the video")
     for place in shown:
         axes.plot(place, -0.025 * top, marker="^", color=shades().ink, markersize=5, clip_on=False, zorder=5)
+    for number, slot in enumerate(token_map.marked):
+        named = {} if number else {"label": f"marked ({len(token_map.marked)})"}
+        axes.axvline(slot, color=shades().ink, linestyle=":", linewidth=1.4, zorder=4, **named)
     events = token_map.events()
     halo = [withStroke(linewidth=2.5, foreground=shades().paper)]
     letter = 0.09 * slots / inches  # the width of a letter, in slots

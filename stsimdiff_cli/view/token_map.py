@@ -13,6 +13,7 @@ from ..errors import RequestError
 from ..records import Kind, TokenGrid
 from ..registry import printable
 from ..storage.reading import open_stored
+from ..storage.stretch import Stretch
 
 #: Marks a cell whose token was dropped, next to the values of Kind.
 DROPPED = -1
@@ -41,6 +42,7 @@ class TokenMap:
     change: np.ndarray | None  # (T,) float32, 0 in the first slot; None if the file has none
     regions: bool  # whether the communities of dropped tokens are known
     notes: tuple[str, ...] = ()  # what a user should know about the file, in sentences
+    marked: tuple[int, ...] = ()  # slots that the user wants to find, ascending
 
     @property
     def kept(self) -> np.ndarray:
@@ -120,6 +122,16 @@ def same_video(first: TokenMap, second: TokenMap) -> None:
             f"{first.name} and {second.name} have different grids: {_sides(one)} and {_sides(two)}.",
             "Compress the same tokens file twice.",
         )
+
+
+def with_marks(shown: Sequence[TokenMap], seconds: Sequence[float]) -> list[TokenMap]:
+    """Files of the same video with marks at the slots that are shown at these times.
+
+    Raises RequestError for a time at which no slot is shown.
+    """
+    grid = shown[0].grid
+    marked = {Stretch(second, second).slots(grid)[-1] for second in seconds}
+    return [replace(each, marked=tuple(sorted(marked))) for each in shown]
 
 
 def with_one_change(shown: Sequence[TokenMap]) -> list[TokenMap]:

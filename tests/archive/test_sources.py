@@ -134,3 +134,23 @@ def test_one_file_is_not_many(corpus, tmp_path):
 def test_a_line_of_json_may_be_a_plain_text(tmp_path):
     (tmp_path / "l.jsonl").write_text(json.dumps("a.mp4") + "\n")
     assert names(tmp_path / "l.jsonl") == ["a.mp4"]
+
+
+def test_a_folder_of_images_is_one_video_and_below_others_only_if_asked_for(tmp_path):
+    for name in ("show/a/1.jpg", "show/a/2.jpg", "show/b.mp4", "show/b.jpg", "show/c/d/1.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"12345")
+    show = tmp_path / "show"
+    assert not is_many([str(show / "a")])
+    assert is_many([str(show)])
+    assert names(show) == ["b.mp4"]
+    below = find([str(show)], None, False, images=True)
+    assert [file.name for file in below] == ["b.mp4", "a", "c/d"]
+    assert [file.size for file in below] == [5, 10, 5]
+    assert all(file.sure for file in below)
+    assert [file.size for file in find([str(show / "a"), str(show / "b.mp4")], None, False)] == [10, 5]
+    (tmp_path / "list.txt").write_text("show/a\nshow/b.mp4\n")
+    assert is_many([str(tmp_path / "list.txt")])
+    assert [file.size for file in find([str(tmp_path / "list.txt")], None, False)] == [10, 5]
+    (tmp_path / "images.txt").write_text("show/a/2.jpg\nshow/c/d/1.png\n")
+    assert not is_many([str(tmp_path / "images.txt")])

@@ -16,7 +16,7 @@ from stsimdiff_cli.storage.stores import StorePath
 from tests.support.archives import GOOD, HOSTILE, SMALL, outputs
 from tests.support.commands import refused, run
 
-ALONE = ("--workers", "0", "--checksum", "--json", *SMALL)
+ALONE = ("--workers", "0", "--checksum", *SMALL)
 
 
 @pytest.fixture
@@ -37,7 +37,9 @@ def stored(system, folder="/bucket/kept") -> dict[str, bytes]:
 
 
 def compress(capsys, *more):
-    code, text, err = run(capsys, "compress", "memory://bucket/videos", "-o", "memory://bucket/kept", *ALONE, *more)
+    code, text, err = run(
+        capsys, "compress", "memory://bucket/videos", "-o", "memory://bucket/kept", *ALONE, "--json", *more
+    )
     return code, json.loads(text) if text else {}, err
 
 

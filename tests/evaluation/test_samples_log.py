@@ -47,7 +47,7 @@ def test_a_torn_line_is_left_out_and_finished_clips_are_not_repeated(tmp_path):
     second, steps = Stub(bench, SamplesLog.in_file(path, REQUEST)), []
     assert second.done(four) == 3
     second.run(four, steps.append)
-    assert (second.asked, steps) == (["clip 3"], [0, 1, 2, 3, 4])
+    assert (second.asked, steps) == (["clip 3"], [3, 4])
     third = Stub(bench, SamplesLog.in_file(path, REQUEST))
     third.run(bench.samples)
     assert third.asked == ["clip 4", "clip 5"]

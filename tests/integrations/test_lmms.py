@@ -11,17 +11,22 @@ import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
+import av
 import pytest
 import torch
+from av.video.reformatter import VideoReformatter
+from PIL import Image
 
 from stsimdiff_cli import pipeline
 from stsimdiff_cli.cli.app import main
 from stsimdiff_cli.errors import RequestError
 from stsimdiff_cli.integrations import lmms_manifest
 from stsimdiff_cli.integrations.video_cache import Recipe
+from stsimdiff_cli.models.inference.conversation import Conversation
 from stsimdiff_cli.models.loading.runtime import Runtime
 from stsimdiff_cli.records import FrameSize
-from stsimdiff_cli.video import Sampling
+from stsimdiff_cli.video import Sampling, scan
+from stsimdiff_cli.video.pyav_reader import to_rgb
 from tests.support.benchmark_layouts import Asked, environment, write_egoschema, write_longvideobench, write_videomme
 from tests.support.clip_factory import SAMPLES
 
@@ -243,11 +248,72 @@ def test_a_task_without_one_video_is_refused(lmms, visuals, sentence):
         lmms.one_video("lvb_i", visuals)
 
 
-def test_an_error_names_the_file_and_the_hint(lmms):
+@pytest.mark.parametrize("content", [None, b"", b"no video" * 100])
+def test_a_video_that_cannot_be_read_has_empty_answers_and_is_counted(lmms, tmp_path, content):
     model = model_of(lmms)
-    model.task_dict["task"]["test"][0]["video"] = "absent.mp4"
-    with pytest.raises(RequestError, match=r"absent\.mp4.*Check the path"):
-        model.generate_until([request(0, QUESTIONS[0])])
+    if content is not None:
+        (tmp_path / "broken.mp4").write_bytes(content)
+    model.task_dict["task"]["test"][0]["video"] = str(tmp_path / "broken.mp4")
+    given = model.generate_until(requests_in_turn())
+    assert [text == "" for text in given] == [video == 0 for video, _ in IN_TURN]
+    said = [text for text in lmms.warnings if "empty" in text]
+    assert "broken.mp4" in said[0]
+    assert said[1:] == ["1 of 2 videos could not be read: 3 of 6 answers are empty."]
+
+
+def test_another_error_ends_the_run_with_its_hint(lmms, monkeypatch):
+    model = model_of(lmms)
+
+    def refuse(_):
+        raise RequestError("It cannot be.", "Try this.")
+
+    monkeypatch.setattr(model, "_conversations", refuse)
+    with pytest.raises(RequestError, match=r"It cannot be. Try this."):
+        model.generate_until(requests_in_turn())
+
+
+def test_a_run_that_was_killed_asks_only_what_it_has_no_answer_to(lmms, monkeypatch):
+    whole = model_of(lmms, cache_gb=0).generate_until(requests_in_turn())
+    asked: list[str] = []
+    ask_all = Conversation.ask_all
+
+    def noted(conversation, texts, **options):
+        if len(asked) == 4:
+            raise KeyboardInterrupt
+        asked.extend(texts)
+        return ask_all(conversation, texts, **options)
+
+    monkeypatch.setattr(Conversation, "ask_all", noted)
+    with pytest.raises(KeyboardInterrupt):
+        model_of(lmms).generate_until(requests_in_turn())
+    (kept,) = Path(os.environ["STSIMDIFF_CACHE"]).glob("answers/*.jsonl")
+    with kept.open("ab") as file:
+        file.write(b'["torn", "')
+    del asked[:]
+    assert model_of(lmms).generate_until(requests_in_turn()) == whole
+    assert len(asked) == 2
+    del asked[:]
+    assert model_of(lmms, ratio=0.5).generate_until([requests_in_turn()[0]])
+    assert model_of(lmms).generate_until([request(0, QUESTIONS[0], max_new_tokens=3)])
+    assert len(asked) == 2  # other settings, other answers
+
+
+def test_a_folder_of_frames_is_a_video(lmms, tmp_path):
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    with av.open(str(SAMPLES / "flash.mp4")) as video:
+        for number, frame in enumerate(video.decode(video=0)):
+            Image.fromarray(to_rgb(frame, frame.width, frame.height, VideoReformatter())).save(folder / f"{number}.png")
+    rate = scan(SAMPLES / "flash.mp4").fps
+    model = model_of(lmms, image_fps=rate)
+    model.task_dict["task"]["test"][0]["video"] = str(folder)
+    asked = [request(0, text, max_new_tokens=16) for text in QUESTIONS]
+    assert model.generate_until(asked) == answers_of("flash.mp4", QUESTIONS, max_new_tokens=16)
+
+
+def test_any_size_of_a_batch_is_accepted(lmms):
+    for given, used in (("auto", 16), ("auto:4", 16), ("8", 8), (1, 1)):
+        assert model_of(lmms, batch_size=given).batch_size == used
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def test_playlists_scripts_and_texts_are_refused_by_name(private, name):
 def test_a_name_that_is_a_pattern_of_pictures_opens_no_other_picture(tmp_path):
     for name in ("img%03d.png", "img001.png", "img002.png"):
         Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / name)
-    with pytest.raises(VideoError, match="is not a video"):
+    with pytest.raises(VideoError, match="is an image, not a video"):
         scan(tmp_path / "img%03d.png")
     assert scan(tmp_path / "img001.png").frames == 1
 

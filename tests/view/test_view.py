@@ -18,12 +18,13 @@ import stsimdiff_cli as st
 from stsimdiff_cli.cli.app import main
 from stsimdiff_cli.errors import RequestError
 from stsimdiff_cli.models.families import open_family
+from stsimdiff_cli.plotting import drawn
 from stsimdiff_cli.records import Coverage, Layout, ModelRef, Sizing, Source, TokenGrid
 from stsimdiff_cli.video import Sampling
 from stsimdiff_cli.view import blocks, frames, geometry, page, paint
 from stsimdiff_cli.view.sheet import chosen_slots, tile_columns
-from stsimdiff_cli.view.timeline import even_ticks, event_labels
-from stsimdiff_cli.view.token_map import DROPPED, UNKNOWN, TokenMap, read_token_map, with_one_change
+from stsimdiff_cli.view.timeline import draw_timeline, even_ticks, event_labels
+from stsimdiff_cli.view.token_map import DROPPED, UNKNOWN, TokenMap, read_token_map, with_marks, with_one_change
 from tests.support.checkpoints import CHECKPOINTS
 from tests.support.clip_factory import SAMPLES, render
 
@@ -327,6 +328,34 @@ def test_slots_are_evenly_spaced_or_by_number():
     for wrong in ("x", "3,10", "1-", "0", "-1", "2-99999999999", ""):
         with pytest.raises(RequestError):
             chosen_slots(wrong, still[:10])
+
+
+def test_marked_slots_are_shown_before_all_others():
+    events = np.zeros(32, int)
+    events[[5, 6, 20]] = (3, 2, 1)
+    assert {11, 30} | {5, 6, 20} < set(chosen_slots("8", events, (11, 30)))
+    assert chosen_slots("1", events, (11, 30)) == [11]
+    assert chosen_slots("0,3", events, (11,)) == [0, 3]
+
+
+def test_a_mark_is_the_slot_that_is_shown_at_its_time(flash, tmp_path, capsys):
+    token_map = read_token_map(flash / "kept")
+    seconds = token_map.grid.seconds
+    (marked,) = with_marks([token_map], [seconds[7], seconds[9] + 0.01, seconds[7]])
+    assert marked.marked == (7, 9)
+    with drawn(8, 3, 100) as figure:
+        axes = figure.add_subplot()
+        draw_timeline(axes, marked, [])
+        lines = [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == ":"]
+    assert lines == [7, 9]
+    assert page.page_data([marked], {})["marked"] == (7, 9)
+    times = f"{seconds[7]},0:0{seconds[9]:.3f}"
+    code, out, err = run(capsys, "view", flash / "kept", "-o", tmp_path / "a.png", "--mark", times, "--json")
+    assert code == 0 and {7, 9} < set(json.loads(out)["slots"]), err
+    for wrong, sentence in (("9999", "nothing"), ("soon", "not a time"), ("", "not a time")):
+        code, out, err = run(capsys, "view", flash / "kept", "-o", tmp_path / "b.png", "--mark", wrong)
+        assert code == 2 and out == "" and sentence in err and "hint:" in err
+    assert not (tmp_path / "b.png").exists()
 
 
 def test_half_of_the_slots_are_those_with_the_most_events():

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 from ... import pipeline
 from ...errors import VideoError
 from ...records import VideoTokens
+from ...storage.image_files import is_images
 from ...video import Sampling
 from ..answering import Settings
 from ..plan import Cell
@@ -89,7 +90,7 @@ class Task:
     ) -> VideoTokens:
         """All tokens of a sample's video; VideoError for a missing or broken file."""
         assert sample.path is not None
-        if not sample.path.is_file():
+        if not sample.path.is_file() and not is_images(sample.path):
             raise VideoError(f"{sample.path} does not exist.")
         return pipeline.encode_video(
             sample.path,
