@@ -94,6 +94,18 @@ def test_folders_patterns_files_and_lists_name_what_is_in_a_store(store, tmp_pat
     assert [file.size > 0 for file in find([str(tmp_path / "list.txt")], None, False)] == [True, False]
 
 
+def test_a_list_in_a_store_names_what_is_next_to_it_and_elsewhere(store, corpus):
+    lines = [{"path": "a.mp4", "start": 0.1}, {"path": "memory://bucket/videos/b.mkv"}, {"path": str(corpus / "a.mp4")}]
+    store.pipe("/bucket/videos/list.jsonl", "".join(json.dumps(line) + "\n" for line in lines).encode())
+    found = find(["memory://bucket/videos/list.jsonl"], None, False)
+    videos = "memory://bucket/videos"
+    assert [file.path for file in found] == [f"{videos}/a.mp4", f"{videos}/b.mkv", str(corpus / "a.mp4")]
+    assert all(file.size > 0 for file in found) and found[0].start == 0.1
+    store.pipe("/bucket/videos/list.jsonl", b"{")
+    with pytest.raises(RequestError, match=r"Line 1 of memory://bucket/videos/list.jsonl is not JSON"):
+        find(["memory://bucket/videos/list.jsonl"], None, False)
+
+
 @pytest.mark.parametrize(
     ("url", "sentence"),
     [
