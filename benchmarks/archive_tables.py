@@ -12,7 +12,7 @@ _WAYS = {
     "serial": "one process",
     "local": "two worker processes",
     "shards": "3 shards; a quarter lost; 5 shards",
-    "killed": "two workers, 20 SIGKILLs",
+    "killed": "two workers, {} SIGKILLs",
     "ray": "Ray, three nodes",
 }
 
@@ -37,6 +37,7 @@ def _ways(report: Json) -> TextTable:
             continue
         same = {None: "(reference)", True: "yes", False: "NO"}[way["as_serial"]]
         counts = [way["outputs"], way["done_twice"], way["transient_failures"], way["left_over"]]
+        text = text.format(sum(way.get("kills", {}).values()))
         rows.append([text, same, *map(str, counts), "yes" if way["failed_as_hostile"] else "NO"])
     header = [
         "way",
