@@ -12,7 +12,7 @@ _WAYS = {
     "serial": "one process",
     "local": "two worker processes",
     "shards": "3 shards; a quarter lost; 5 shards",
-    "killed": "two workers, 20 SIGKILLs",
+    "killed": "two workers, {} SIGKILLs",
     "ray": "Ray, three nodes",
 }
 
@@ -37,6 +37,7 @@ def _ways(report: Json) -> TextTable:
             continue
         same = {None: "(reference)", True: "yes", False: "NO"}[way["as_serial"]]
         counts = [way["outputs"], way["done_twice"], way["transient_failures"], way["left_over"]]
+        text = text.format(sum(way.get("kills", {}).values()))
         rows.append([text, same, *map(str, counts), "yes" if way["failed_as_hostile"] else "NO"])
     header = [
         "way",
@@ -53,14 +54,13 @@ def _ways(report: Json) -> TextTable:
 def _cost(report: Json) -> TextTable:
     ways, clips = report["ways"], report["clips"]
     rows = []
-    if {"serial", "again"} <= set(ways):
-        again = ways["again"]
-        rows.append(
-            ["second start, everything done", f"{again['own_cpu_seconds']:.1f} s of CPU", f"{again['seconds']:.0f} s"]
-        )
-        if "local" in ways:
-            own = ways["local"]["own_cpu_seconds"] - again["own_cpu_seconds"]
-            rows.append(["program besides its workers, an item", f"{1000 * own / clips:.1f} ms of CPU", "-"])
+    for name in ("again", "finished"):
+        if name in ways:
+            text = f"second start, {ways[name]['done_before']} items done"
+            rows.append([text, f"{ways[name]['own_cpu_seconds']:.1f} s of CPU", f"{ways[name]['seconds']:.0f} s"])
+    if {"again", "local"} <= set(ways):
+        own = ways["local"]["own_cpu_seconds"] - ways["again"]["own_cpu_seconds"]
+        rows.append(["program besides its workers, an item", f"{1000 * own / clips:.1f} ms of CPU", "-"])
     if "work" in ways:
         work = ways["work"]
         for name in ("decode", "encode", "whole"):

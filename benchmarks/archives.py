@@ -10,12 +10,14 @@ texts, sound alone, and noise under a video's name). Then `stsimdiff compress` r
     local    with two worker processes
     ray      on a Ray cluster of three nodes on this machine (needs stsimdiff[ray])
     shards   three shards one after another, then two of five over what a fourth of the outputs' loss left
-    killed   local, killed by SIGKILL at twenty random moments: the program itself, or one of its workers
+    killed   local, killed by SIGKILL at twenty random moments: the program itself and one of its workers in turn
+    finished no videos: 2,000 small tokens files, compressed with the method uniform, and then the same command again
     work     no archive: for 200 clips in turn, the CPU time of decoding alone, of encoding alone (from frames in memory
              to the compressed file), and of the function that a worker calls for an item
 
-Ways that are in the report already are kept, so that the rest can be measured later. CPU seconds of the program are
-those of its own process, without workers. The machine may be shared: seconds by the clock say little.
+Ways that are in the report already are kept, so that the rest can be measured later: a run that was stopped goes on
+with the way that it was at, which begins anew. A report of another number of clips is refused. CPU seconds of the
+program are those of its own process, without workers. The machine may be shared: seconds by the clock say little.
 """
 
 from __future__ import annotations
@@ -25,12 +27,13 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -47,15 +50,17 @@ from stsimdiff_cli.models.loading.runtime import Runtime
 from stsimdiff_cli.pipeline import CHUNK, Context, compress_tokens, encode_frames
 from stsimdiff_cli.ratio import parse_ratio
 from stsimdiff_cli.records import FrameStream
-from stsimdiff_cli.storage.writing import save_compressed
+from stsimdiff_cli.storage.writing import save_compressed, save_tokens
 from stsimdiff_cli.video import Sampling, open_stream
 from tests.support.archives import items_of, leftovers, outputs, rows
 from tests.support.clip_factory import render, render_sound, truncate
 from tests.support.ray_cluster import RayCluster
+from tests.support.tokens import make_tokens
 
 HOSTILE = 20  # one in so many is hostile
 KILLS = 20
 WARM = 5  # clips that are not counted
+FINISHED = 2000
 OPTIONS = ("--ratio", "0.3", "--frames", "4", "--json")
 FORMAT = "stsimdiff.benchmark.archives/1"
 _TICK = os.sysconf("SC_CLK_TCK")
@@ -98,10 +103,12 @@ def _make(path: Path, number: int) -> None:
 class Program:
     """One start of the program."""
 
-    def __init__(self, source: Path, out: Path, *more: object, **environment: str) -> None:
+    def __init__(
+        self, source: Path, out: Path, *more: object, options: Sequence[str] = OPTIONS, **environment: str
+    ) -> None:
         self.began, self.cpu = time.monotonic(), 0.0
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "stsimdiff_cli", "compress", source, "-o", out, *OPTIONS, *map(str, more)],
+            [sys.executable, "-m", "stsimdiff_cli", "compress", source, "-o", out, *options, *map(str, more)],
             env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -117,10 +124,11 @@ class Program:
             time.sleep(0.02)
         return self._process.returncode
 
-    def kill(self) -> None:
-        """End it by SIGKILL."""
+    def kill(self) -> bool:
+        """End it by SIGKILL; False if it had ended by itself."""
         self._process.send_signal(signal.SIGKILL)
         self._process.communicate()
+        return self._process.returncode == -signal.SIGKILL
 
     def end(self) -> dict[str, Any]:
         """Wait for the end; what was measured, and what it reported."""
@@ -201,20 +209,41 @@ def killed(source: Path, out: Path) -> dict[str, Any]:
         wanted = have + dice.randint(1, max(1, 2 * (total - have) // (KILLS - number + 1)))
         program.watch(lambda wanted=wanted: len(outputs_of(out)) >= wanted)
         time.sleep(dice.uniform(0, 0.2))
-        workers = {row["pid"] for row in rows(out)[-2:] if row["status"] == "success"}
+        workers = workers_of(out)
         if number % 2 and workers:
             victims["worker"] += 1
-            with suppress(ProcessLookupError):
-                os.kill(dice.choice(sorted(workers)), signal.SIGKILL)
+            os.kill(dice.choice(workers), signal.SIGKILL)
         else:
-            victims["program"] += 1
-            program.kill()
+            victims["program"] += program.kill()
             time.sleep(1)  # its workers end by themselves
             program = Program(source, out, "--workers", 2, "--attempts", 5)
         for path in outputs_of(out):
             inode = path.stat().st_ino
             changed += made.setdefault(path, inode) != inode
     return {**program.end(), "kills": dict(victims), "made_again": changed}
+
+
+def workers_of(out: Path) -> list[int]:
+    """The worker processes that are alive, of those that ended the last items: forked from the program's own server."""
+    done = sorted((row for row in rows(out) if row["status"] == "success"), key=lambda row: row["finished"])
+    alive = []
+    for pid in sorted({row["pid"] for row in done[-4:]}):
+        with suppress(OSError):
+            if "forkserver" in Path(f"/proc/{pid}/cmdline").read_text():
+                alive.append(pid)
+    return alive
+
+
+def finished(source: Path, out: Path) -> dict[str, Any]:  # noqa: ARG001
+    """A second start over items that are all done, of which the first one made FINISHED."""
+    tokens = out.with_name("tokens")
+    tokens.mkdir(exist_ok=True)
+    for number in range(FINISHED):
+        save_tokens(tokens / f"{number:05}.safetensors", make_tokens((4, 3, 5), seed=number))
+    options = ("--ratio", "0.3", "--method", "uniform", "--workers", "0", "--json")
+    first = Program(tokens, out, options=options).end()
+    again = Program(tokens, out, options=options).end()
+    return {**again, "first_cpu_seconds": first["own_cpu_seconds"], "first_success": first["success"]}
 
 
 def outputs_of(out: Path) -> list[Path]:
@@ -230,7 +259,11 @@ def work(source: Path, out: Path) -> dict[str, Any]:
     perform, context, torch_threads = Performer(job), Context(ModelCache()), torch.get_num_threads()
     torch.set_num_threads(1)
     spent: Counter[str] = Counter()
-    items = [item for item in identified(find([str(source)], None, False)) if int(Path(item.path).stem) % HOSTILE < 19]
+    items = [
+        item
+        for item in identified(find([str(source)], None, False))
+        if int(Path(item.path).stem) % HOSTILE < HOSTILE - 1
+    ]
     for number, item in enumerate(items[: WARM + 200]):
         began = time.process_time()
         stream = open_stream(item.path, job.sampling_of(item), CHUNK)
@@ -256,7 +289,7 @@ def work(source: Path, out: Path) -> dict[str, Any]:
 
 
 WAYS: dict[str, Callable[[Path, Path], dict[str, Any]]] = {
-    way.__name__: way for way in (serial, again, local, shards, killed, work, ray)
+    way.__name__: way for way in (serial, again, local, shards, killed, work, finished, ray)
 }
 
 
@@ -270,17 +303,22 @@ def main() -> None:
     arguments = parser.parse_args()
     report: dict[str, Any] = {"format": FORMAT, "machine": describe(), "clips": arguments.clips, "ways": {}}
     if arguments.output and arguments.output.exists():
-        report["ways"] = json.loads(arguments.output.read_text())["ways"]
-    source = arguments.folder / "videos"
+        earlier = json.loads(arguments.output.read_text())
+        if earlier["clips"] != arguments.clips:
+            parser.error(f"{arguments.output} is of {earlier['clips']} clips: name another, or remove it.")
+        report["ways"] = earlier["ways"]
+    source = arguments.folder / f"videos-{arguments.clips}"
     hostile = make_corpus(source, arguments.clips)
     report["hostile"] = len(hostile)
     for name in arguments.ways.split(","):
         if name in report["ways"]:
             continue
         out = arguments.folder / name
+        shutil.rmtree(out, ignore_errors=True)
         done = WAYS[name](source, out)
-        if name not in ("again", "work"):
+        if name not in ("again", "finished", "work"):
             done |= checked(out, hostile, report["ways"].get("serial", {}).get("digest"))
+            done["done_twice"] -= done.get("lost", 0)  # what was taken away had to be made again
         report["ways"][name] = done | {"load": os.getloadavg()[0]}
         print(name, json.dumps(report["ways"][name]), flush=True)
         if arguments.output:

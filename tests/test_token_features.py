@@ -12,6 +12,7 @@ from torch import Tensor
 from stsimdiff_cli.storage.file_features import FileFeatures
 from stsimdiff_cli.storage.tensor_file import checksum
 from stsimdiff_cli.token_features import DenseFeatures, TokenFeatures
+from tests.support.tokens import file_features
 
 Make = Callable[[Tensor], TokenFeatures]
 
@@ -22,7 +23,7 @@ def make(request, tmp_path) -> Make:
 
     def in_file(tensor: Tensor) -> FileFeatures:
         save_file({"features": tensor, "index": torch.arange(8)}, tmp_path / "x")  # the index comes first in the file
-        return FileFeatures(tmp_path / "x", "features", checksum(tensor))
+        return file_features(tmp_path / "x", "features", checksum(tensor))
 
     return DenseFeatures if request.param == "memory" else in_file
 

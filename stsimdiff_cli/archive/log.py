@@ -40,6 +40,7 @@ START = "start"
 PART_LINES, PART_SECONDS = 1000, 30.0
 #: A process whose log in a store has not grown for so long is taken for one that has ended.
 QUIET_SECONDS = 3600.0
+_BLOCK = 1 << 20  # bytes of a log that are read at once
 #: The keys of lines that say that an item is begun, and that it is left although there is no row for it.
 BEGUN, LEFT = "begun", "left"
 
@@ -230,7 +231,7 @@ def log_files(out: AnyPath) -> list[list[AnyPath]]:
 def read_log(parts: list[AnyPath]) -> Iterator[Row | Start | Begun]:
     """The lines of a log, without those that are torn or of another kind."""
     for path in parts:
-        with path.open("rb") as file:
+        with path.open("rb", buffering=_BLOCK) as file:
             for line in file:
                 read = _read(line)
                 if read is not None:

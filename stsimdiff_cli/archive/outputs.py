@@ -38,8 +38,6 @@ def done(out: AnyPath, item: Item, name: str, settings: str) -> tuple[str, ReadH
     for each in dict.fromkeys((name, name_of(item))):
         path = out / each
         try:
-            if not path.is_file():
-                continue
             header = read_header(path)
         except (StsimdiffError, OSError):
             continue  # it is made again

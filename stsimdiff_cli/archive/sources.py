@@ -14,7 +14,7 @@ from typing import Any
 from ..errors import RequestError
 from ..storage.image_files import is_images, state_of
 from ..storage.segment_index import is_segments
-from ..storage.stores import AnyPath, StorePath, any_path, is_url
+from ..storage.stores import AnyPath, StorePath, any_path, is_url, local_copy
 from .lists import LISTS, read_list
 
 STORED = ".safetensors"
@@ -63,16 +63,15 @@ def find(texts: Iterable[str], out: AnyPath | None, stored: bool, images: bool =
     """
     found: list[Found] = []
     for text in texts:
-        if is_url(text):
-            found += _in_store(text, out, stored)
-            continue
-        path = Path(text)
+        path = any_path(text)
         if is_images(path):
             found.append(_named(text, path))
-        elif path.is_dir():
-            found += _in_folder(path, out, stored, images)
         elif _is_list(path):
             found += _in_list(path)
+        elif isinstance(path, StorePath):
+            found += _in_store(text, out, stored)
+        elif path.is_dir():
+            found += _in_folder(path, out, stored, images)
         elif _is_pattern(text):
             names = sorted(glob.glob(text, recursive=True))  # noqa: PTH207  the text may be absolute
             if not names:
@@ -114,7 +113,7 @@ def _stored_as(name: str, path: StorePath, state: Any) -> Found:
     return Found(str(path), name, state.st_size, state.st_mtime_ns)
 
 
-def _is_list(path: Path) -> bool:
+def _is_list(path: AnyPath) -> bool:
     return path.suffix.lower() in LISTS and path.is_file()
 
 
@@ -134,10 +133,16 @@ def _named(name: str, path: AnyPath, start: float | None = None, end: float | No
     return Found(str(path), name, state.st_size, state.st_mtime_ns, start, end)
 
 
-def _in_list(path: Path) -> Iterator[Found]:
-    for entry in read_list(path):
+def _in_list(path: AnyPath) -> Iterator[Found]:
+    with local_copy(str(path)) as copy:
+        try:
+            entries = read_list(copy)
+        except RequestError as error:
+            raise RequestError(str(error).replace(str(copy), str(path)), error.hint) from error
+    for entry in entries:
         place = any_path(entry.path)
-        place = path.parent / place if isinstance(place, Path) else place
+        if isinstance(place, Path) and not place.is_absolute():
+            place = path.parent / place
         yield _named(entry.path, place, entry.start, entry.end)
 
 

@@ -26,12 +26,17 @@ if TYPE_CHECKING:
     from ..models.loading.runtime import Runtime
     from ..pipeline import Context
     from ..records import CompressedVideo, VideoTokens
+    from ..storage.stores import AnyPath
     from ..storage.stretch import Stretch
 
 
 def ask(
     file: Annotated[
-        Path, typer.Argument(help="Compressed file, tokens file or video; or a folder of them.", show_default=False)
+        str,
+        typer.Argument(
+            help="Compressed file, tokens file or video; or a folder of them, perhaps in a store (s3://, gs://).",
+            show_default=False,
+        ),
     ],
     questions: Annotated[
         list[str] | None,
@@ -175,7 +180,7 @@ def ask(
         given=tuple(asked),
     )
     if interactive:
-        asker.ask_about(file, _typed_questions(), announce=False)
+        asker.ask_about(files[0], _typed_questions(), announce=False)
         return
     given = _given_questions(asked)
     if several or json:  # stdin can be read only once
@@ -187,34 +192,37 @@ def ask(
     common.each(files, lambda path: asker.ask_about(path, given, announce=announce, title=several))
 
 
-def _leading_files(first: Path, texts: list[str]) -> list[Path]:
+def _leading_files(first: str, texts: list[str]) -> list[AnyPath]:
     """The first file, and the texts after it that name a file. The rest are questions.
 
     RequestError if a file follows a question, which would be asked as one.
     """
+    from ..storage.stores import any_path
+
     count = next((number for number, text in enumerate(texts) if not _names_a_file(text)), len(texts))
     for text in filter(_names_a_file, texts[count:]):
         raise RequestError(f"{text} is a file, but it follows a question.", "Name all files before the first question.")
-    return [first, *map(Path, texts[:count])]
+    return [any_path(text) for text in (first, *texts[:count])]
 
 
-def _with_contents(paths: list[Path]) -> list[Path]:
+def _with_contents(paths: list[AnyPath]) -> list[AnyPath]:
     """The paths, and in the place of each folder the videos, tokens files and compressed files below it."""
     from ..archive.sources import STORED, VIDEOS, find
+    from ..storage.stores import any_path
 
-    files: list[Path] = []
+    files: list[AnyPath] = []
     for path in paths:
         if not _is_many(path):
             files.append(path)
             continue
-        below = [Path(file.path) for file in find([str(path)], None, stored=True)]
+        below = [any_path(file.path) for file in find([str(path)], None, stored=True)]
         files += [file for file in below if file.suffix.lower() in (STORED, *VIDEOS)]
     if not files:
         raise RequestError(f"There is nothing to ask about in {paths[0]}.", "Name a folder of compressed files.")
     return files
 
 
-def _is_many(path: Path) -> bool:
+def _is_many(path: AnyPath) -> bool:
     """Whether this is a folder of files, not of segments or images, which are one video."""
     from ..storage.image_files import is_images
     from ..storage.segment_index import is_segments
@@ -224,6 +232,10 @@ def _is_many(path: Path) -> bool:
 
 def _names_a_file(text: str) -> bool:
     """Whether something of this name exists (it may be a folder by mistake), or it looks like the name of a file."""
+    from ..storage.stores import is_url
+
+    if is_url(text):
+        return " " not in text
     looks = " " not in text and Path(text).suffix.lower() in _SUFFIXES
     return bool(text) and (looks or Path(text).suffix == ".safetensors" or os.path.lexists(text))
 
@@ -244,7 +256,7 @@ class _Asker:
     json: bool
     given: tuple[str, ...]  # the questions on the command line
 
-    def ask_about(self, file: Path, questions: Iterable[Group], announce: bool, title: bool = False) -> None:
+    def ask_about(self, file: AnyPath, questions: Iterable[Group], announce: bool, title: bool = False) -> None:
         """Ask every question about a file and print the answers; those of a group are asked together.
 
         `announce` prints each question before its answer, `title` the file's name before all of them (to stderr).
@@ -332,7 +344,7 @@ class _Asker:
             **({"live": answer.alive_per_layer} if answer.alive_per_layer else {}),
         }
 
-    def write_line(self, file: Path, questions: Iterable[Group]) -> None:
+    def write_line(self, file: AnyPath, questions: Iterable[Group]) -> None:
         """Ask every question about a file of many, and print the answers as one line, or why there are none."""
         from .boundary import as_sentence
 
@@ -344,7 +356,7 @@ class _Asker:
                 output.result_json({"file": str(file), "error": str(known)})
             raise
 
-    def _conversation(self, file: Path, video: VideoTokens | CompressedVideo, context: Context) -> Conversation:
+    def _conversation(self, file: AnyPath, video: VideoTokens | CompressedVideo, context: Context) -> Conversation:
         """A conversation about the kept tokens, or about all tokens if a method prunes inside the LLM."""
         from .. import pipeline
         from ..records import VideoTokens

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ..models.loading.runtime import Runtime
     from ..pipeline import Context
     from ..records import CompressedVideo, FrameSize, Source, VideoTokens
+    from ..storage.stores import AnyPath
     from ..storage.stretch import Stretch
     from ..video import Sampling
 
@@ -110,7 +111,7 @@ class VideoOptions:
             self.frames, self.fps, self.start, self.end, self.decoder, self.workers, size, image_fps=self.image_fps
         )
 
-    def check_unused(self, path: Path) -> None:
+    def check_unused(self, path: AnyPath) -> None:
         """RequestError if something is asked for that the tokens in this file cannot give any more."""
         from ..errors import RequestError
 
@@ -147,7 +148,7 @@ def encode(
 
 
 def open_input(
-    path: Path,
+    path: AnyPath,
     model: str | None,
     asked: VideoOptions,
     runtime: Runtime,
@@ -157,20 +158,22 @@ def open_input(
     evidence: Sequence[str] = (),
     stretch: Stretch | None = None,
 ) -> VideoTokens | CompressedVideo:
-    """Open a tokens file or a compressed file, or encode a video; of a `stretch`, only that.
+    """Open a tokens file or a compressed file, or encode a video; of a `stretch`, only that. It may be in a store.
 
     With `stay`, the tensors of a tokens file stay on disk and are read in pieces. `evidence` is what a video is encoded
     with. RequestError if something is `asked` that a file which is already encoded cannot give.
     """
     from ..errors import RequestError
     from ..storage.reading import is_stored, open_stored
+    from ..storage.stores import local_copy
 
     if not is_stored(path):
         if stretch is not None:
             asked = replace(asked, start=stretch.start, end=stretch.end)
         sampling = asked.sampling()
         check_revision(model, asked.revision)
-        return encode(path, model, sampling, runtime, context, revision=asked.revision, evidence=evidence)
+        with local_copy(str(path)) as video:
+            return encode(video, model, sampling, runtime, context, revision=asked.revision, evidence=evidence)
     asked.check_unused(path)
     stored = open_stored(path)
     for text in stored.notes:
@@ -183,7 +186,7 @@ def open_input(
     return stored.video() if stored.compressed else stored.tokens(in_memory=not stay)
 
 
-def each(files: list[Path], work: Callable[[Path], None]) -> None:
+def each(files: Sequence[AnyPath], work: Callable[[AnyPath], None]) -> None:
     """Do the work for every file. A failure is reported and the next file follows; StsimdiffError at the end.
 
     With a single file its own error is raised.

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..registry import printable, written
 from . import common, options, output
 
+if TYPE_CHECKING:
+    from ..storage.stores import AnyPath
+
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
 def inspect(
     file: Annotated[
-        Path, typer.Argument(help="Tokens file, compressed file or folder of segments.", show_default=False)
+        str,
+        typer.Argument(
+            help="Tokens file, compressed file or folder of segments, perhaps in a store (s3://, gs://).",
+            show_default=False,
+        ),
     ],
     json: options.Json = False,
 ) -> None:
@@ -30,10 +36,12 @@ def inspect(
     from ..storage.reading import StoredSegments, open_stored
     from ..storage.regular import check_file
     from ..storage.segment_index import is_segments
+    from ..storage.stores import any_path
 
-    if not is_segments(file):
-        check_file(file, "a tokens file or a compressed file")
-    stored = open_stored(file)
+    path = any_path(file)
+    if not is_segments(path):
+        check_file(path, "a tokens file or a compressed file")
+    stored = open_stored(path)
     stored.check()
     for text in stored.notes:
         output.note(text)
@@ -41,7 +49,7 @@ def inspect(
     common.warn_of_toy(stored.grid.model.id, source.name, source.width, source.height)
     names = {"bytes": "video_bytes", "seconds": "video_seconds", "frames": "video_frames"}
     data: dict[str, Any] = {
-        "file": str(file),
+        "file": file,
         "format": stored.header["format"],
         "bytes": stored.bytes,
         "source": {names.get(key, key): value for key, value in asdict(stored.grid.source).items()},
@@ -53,7 +61,7 @@ def inspect(
         "tensors": stored.names(),
         "packing": None if stored.packing is None else asdict(stored.packing),
         "versions": stored.versions,
-        "reader": {**asdict(stored.grid.model), "command": f"stsimdiff ask {shlex.quote(str(file))}"},
+        "reader": {**asdict(stored.grid.model), "command": f"stsimdiff ask {shlex.quote(file)}"},
     }
     if isinstance(stored, StoredSegments):
         data |= {"segments": [asdict(one) for one in stored.segments], "complete": stored.index.complete}
@@ -66,7 +74,7 @@ def inspect(
         return
     _show(data)
     if stored.compressed and output.shows_colours():
-        _show_slot(file)
+        _show_slot(path)
 
 
 def kind_counts(kind: Any) -> dict[str, int]:
@@ -142,7 +150,7 @@ def _show(data: dict[str, Any]) -> None:
         output.result(f"{name:<12} {printable(text)}")
 
 
-def _show_slot(file: Path) -> None:
+def _show_slot(file: AnyPath) -> None:
     """Show the slot with the most events in colours."""
     from ..view.blocks import block_lines, legend, most_eventful_slot
     from ..view.token_map import read_token_map

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -46,17 +47,20 @@ class Directory:
 
 def read_directory(path: AnyPath) -> Directory:
     """Raises RequestError for a file that is missing or unreadable, FileFormatError for what is not safetensors."""
-    if not path.is_file():
-        raise RequestError(f"There is no file {path}.", "Check the name.")
     try:
+        state = path.stat()
+        if not stat.S_ISREG(state.st_mode):
+            raise FileNotFoundError
         with path.open("rb") as file:
-            size = path.stat().st_size
+            size = state.st_size
             length = int.from_bytes(file.read(8), "little")
             if size < 8 or length > size - 8:
                 raise ValueError(f"its {size} bytes are fewer than its beginning announces")
             if length > LONGEST:
                 raise ValueError(f"its header of {length} bytes is longer than {LONGEST}")
             text = file.read(length).decode("utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        raise RequestError(f"There is no file {path}.", "Check the name.") from None
     except OSError as error:
         raise RequestError(f"{path} cannot be read: {error.strerror or error}.", "Check its permissions.") from error
     except ValueError as error:

@@ -16,7 +16,6 @@ import math
 import zlib
 from collections.abc import Callable, Iterator
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -24,9 +23,10 @@ from torch import Tensor
 
 from ..errors import FileFormatError
 from ..token_features import DenseFeatures, TokenFeatures, describe, spans
-from .directory import read_directory
+from .directory import Entry
 from .finite import all_finite
 from .formats import REMAKE
+from .stores import AnyPath
 from .tensor_file import BLOCK, TYPES, memory_of, row_bytes
 
 CHUNK = 1 << 27  # bytes of a tensor that a pass reads at a time
@@ -56,9 +56,8 @@ class FileFeatures:
     infinity, and for a file that has been truncated.
     """
 
-    def __init__(self, path: Path, name: str, checksum: str) -> None:
+    def __init__(self, path: AnyPath, name: str, entry: Entry, checksum: str) -> None:
         self.path, self.name = path, name
-        entry = read_directory(path).tensors[name]
         self._dtype = TYPES[entry.dtype]
         self._shape = entry.shape
         self._start = entry.begin
@@ -175,7 +174,7 @@ class FileFeatures:
 class _RunningChecksum:
     """The checksum of a pass over all bytes of a tensor, shared by all views of the tensor."""
 
-    def __init__(self, path: Path, name: str, expected: str, size: int) -> None:
+    def __init__(self, path: AnyPath, name: str, expected: str, size: int) -> None:
         self.path, self.name, self.expected, self.size = path, name, expected, size
         self.seen = self.crc = 0
         self.finite = True
@@ -218,7 +217,7 @@ class _RunningChecksum:
 class _FiniteOnly:
     """In the place of a checksum for a part of a tensor: its numbers are finite."""
 
-    def __init__(self, path: Path, name: str) -> None:
+    def __init__(self, path: AnyPath, name: str) -> None:
         self.path, self.name = path, name
 
     def update(self, _offset: int, _data: memoryview, numbers: Tensor) -> None:

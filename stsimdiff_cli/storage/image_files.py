@@ -6,10 +6,11 @@ import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from ..errors import RequestError
 from .atomic import kind_of
+from .stores import AnyPath
 
 #: Names that end in one of these are meant as images.
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"))
@@ -18,12 +19,13 @@ LIST = ".txt"
 _LEFT_BEHIND = frozenset(("thumbs.db", "desktop.ini"))
 
 
-def is_images(path: Path) -> bool:
+def is_images(path: AnyPath) -> TypeGuard[Path]:
     """Whether this is a video in images: a folder of images and nothing else, or a .txt in which every line names one.
 
-    Hidden files do not count, and names alone say what is an image. A folder with a folder in it is none.
+    Hidden files do not count, and names alone say what is an image. A folder with a folder in it is none, and there are
+    none in stores.
     """
-    return bool(image_files(path))
+    return isinstance(path, Path) and bool(image_files(path))
 
 
 def image_files(path: Path) -> tuple[Path, ...]:

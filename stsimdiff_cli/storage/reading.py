@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from ..records import CompressedVideo, VideoTokens
 from .image_files import is_images
 from .regular import check_file
@@ -11,22 +9,26 @@ from .segment_index import is_segments
 from .stored import Stored
 from .stored_segments import StoredSegments
 from .stored_video import StoredVideo
+from .stores import AnyPath, any_path
 
 __all__ = ["Stored", "StoredSegments", "StoredVideo", "is_stored", "load", "open_stored"]
 
 
-def load(path: str | Path) -> VideoTokens | CompressedVideo:
-    """The contents of a tokens file, a compressed file or a folder of segments, in memory. Errors as `open_stored`."""
-    stored = open_stored(Path(path))
+def load(path: str | AnyPath) -> VideoTokens | CompressedVideo:
+    """The contents of a tokens file, a compressed file or a folder of segments, in memory. Errors as `open_stored`.
+
+    `path`: of this machine, or an address in a store (s3://, gs://).
+    """
+    stored = open_stored(any_path(str(path)))
     return stored.video() if stored.compressed else stored.tokens()
 
 
-def open_stored(path: Path) -> Stored:
+def open_stored(path: AnyPath) -> Stored:
     """A file or a folder of segments whose headers have been read. Errors as StoredVideo and StoredSegments."""
     return StoredSegments(path) if is_segments(path) else StoredVideo(path)
 
 
-def is_stored(path: Path) -> bool:
+def is_stored(path: AnyPath) -> bool:
     """Whether a file is a tokens or compressed file, or a folder of segments, rather than a video (or images).
 
     RequestError for a pipe, and for any other folder.

@@ -21,6 +21,7 @@ from .atomic import save_json
 from .directory import parse_json
 from .formats import REMAKE
 from .schema import read_as
+from .stores import AnyPath, StorePath
 
 INDEX = "index.json"
 FORMAT = "stsimdiff.segments/1"
@@ -67,8 +68,10 @@ class Index:
     complete: bool = False  # whether the video has ended
 
 
-def is_segments(path: Path) -> bool:
-    """Whether this is a folder of segments."""
+def is_segments(path: AnyPath) -> bool:
+    """Whether this is a folder of segments. What is a file by its name is none in a store, where asking takes time."""
+    if isinstance(path, StorePath) and path.suffix:
+        return False
     place = path / INDEX
     try:
         with place.open("rb") as file:
@@ -77,7 +80,7 @@ def is_segments(path: Path) -> bool:
         return False
 
 
-def read_index(folder: Path) -> Index:
+def read_index(folder: AnyPath) -> Index:
     """The index of a folder, checked. Raises FileFormatError for one that is damaged, edited or of a newer format."""
     path = folder / INDEX
     try:

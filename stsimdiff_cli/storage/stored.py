@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import FileFormatError, RequestError
@@ -11,6 +10,7 @@ from ..records import TRACES, CompressedVideo, TokenGrid, VideoTokens
 from ..token_features import DenseFeatures, TokenFeatures
 from .formats import REMAKE
 from .packing import PACKED, SCALE, Packing
+from .stores import AnyPath
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Stored(ABC):
     """The tokens or the kept tokens of a video on disk. Its headers have been read and checked."""
 
-    path: Path
+    path: AnyPath
     header: dict[str, Any]
     grid: TokenGrid
     compressed: bool  # else it holds all tokens

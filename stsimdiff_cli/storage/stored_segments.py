@@ -15,6 +15,7 @@ from .formats import COMPRESSED, REMAKE
 from .segment_index import Index, Segment, read_index
 from .stored import Stored
 from .stored_video import StoredVideo
+from .stores import AnyPath
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,14 +30,14 @@ class StoredSegments(Stored):
     for a segment that is missing, damaged, or not the one that the index names; RequestError for a folder without any.
     """
 
-    def __init__(self, path: Path, among: slice = slice(None)) -> None:
+    def __init__(self, path: AnyPath, among: slice = slice(None)) -> None:
         index = read_index(path)
         chosen = index.segments[among]
         if not chosen:
             raise FileFormatError(f"{path} has no segment yet.", "Give it some: stsimdiff encode --append")
         self._join(path, index, chosen, [_open(path, index, segment) for segment in chosen])
 
-    def _join(self, path: Path, index: Index, segments: Sequence[Segment], files: list[StoredVideo]) -> None:
+    def _join(self, path: AnyPath, index: Index, segments: Sequence[Segment], files: list[StoredVideo]) -> None:
         self.path, self.index, self.segments, self._files = path, index, segments, files
         first = files[0]
         self.header = {"format": index.format}
@@ -118,7 +119,7 @@ class StoredSegments(Stored):
         return values
 
 
-def _open(folder: Path, index: Index, segment: Segment) -> StoredVideo:
+def _open(folder: AnyPath, index: Index, segment: Segment) -> StoredVideo:
     """A segment that is the one that the index names; FileFormatError for any other."""
     path = folder / segment.file
     if Path(segment.file).name != segment.file or not path.is_file():
@@ -135,7 +136,7 @@ def _open(folder: Path, index: Index, segment: Segment) -> StoredVideo:
     return file
 
 
-def _foreign(path: Path, reason: str) -> FileFormatError:
+def _foreign(path: AnyPath, reason: str) -> FileFormatError:
     return FileFormatError(f"{path} {reason}.", f"Put back the file that was there, or: {REMAKE}")
 
 

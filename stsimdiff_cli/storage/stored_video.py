@@ -12,6 +12,7 @@ from .formats import REMAKE
 from .header import read_header
 from .schema import CompressedHeader, check_values
 from .stored import Stored
+from .stores import AnyPath
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,7 +25,7 @@ NUMPY = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "
 UNPROTECTED = (
     "{path} was written before files protected their header: damage to its times, names or counts may go unnoticed."
 )
-BLOCK = 1 << 20  # bytes read at a time where nothing is kept
+BLOCK = 1 << 23  # bytes read at a time where nothing is kept
 
 
 class StoredVideo(Stored):
@@ -34,9 +35,9 @@ class StoredVideo(Stored):
     by stsimdiff, or of a newer format.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: AnyPath) -> None:
         found = read_header(path)
-        self.path, self.bytes = path, path.stat().st_size
+        self.path, self.bytes = path, max(entry.end for entry in found.tensors.values())
         self.header, self.digest = found.data, found.digest
         self.grid = found.record.grid
         self.compressed = isinstance(found.record, CompressedHeader)
@@ -82,17 +83,19 @@ class StoredVideo(Stored):
         """See Stored."""
         from .file_features import FileFeatures
 
-        return {name: FileFeatures(self.path, name, crc) for name, crc in self._checksums.items()}
+        return {name: FileFeatures(self.path, name, self._entries[name], crc) for name, crc in self._checksums.items()}
 
     def tensors(self) -> dict[str, Tensor]:
         """See Stored."""
         from safetensors import SafetensorError
-        from safetensors.torch import load_file
+        from safetensors.torch import load, load_file
 
         from .tensor_file import checksum
 
+        path = self.path
+        data = b"" if isinstance(path, Path) else path.read_part(0, self.bytes)
         try:
-            tensors = load_file(self.path)
+            tensors = load_file(path) if isinstance(path, Path) else load(data)
         except (SafetensorError, OSError) as error:
             raise FileFormatError(f"{self.path} is damaged: {error}.", REMAKE) from error
         for name, expected in self._checksums.items():

@@ -6,6 +6,7 @@ A store has no folders, does not append, and does not rename; but what is writte
 from __future__ import annotations
 
 import errno
+import io
 import re
 import stat
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ from .atomic import temporary_folder
 
 #: The extras of this package that bring the package for a kind of store.
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+#: Bytes that are fetched at once where less is asked for: most headers are shorter.
+BUFFER = 1 << 16
 #: What stores call the time of the last change.
 _TIMES = ("mtime", "LastModified", "last_modified", "updated", "created")
 
@@ -46,6 +49,11 @@ class StorePath:
     def name(self) -> str:
         """The last part."""
         return PurePosixPath(self.url).name
+
+    @property
+    def suffix(self) -> str:
+        """The end of the name, with its dot."""
+        return PurePosixPath(self.url).suffix
 
     @property
     def parent(self) -> StorePath:
@@ -75,10 +83,20 @@ class StorePath:
         with _troubles(self.url):
             return _state(self._system.info(self._key))
 
-    def open(self, mode: str = "rb") -> Any:
-        """The file, to be read."""
+    def open(self, mode: str = "rb", buffering: int = BUFFER) -> io.BufferedIOBase | io.RawIOBase:
+        """The file, to be read as bytes. Only the parts that are read are transferred, each by a request of its own.
+
+        A buffer fetches at least so many bytes at a time; with `buffering=0` there is none.
+        """
+        if mode != "rb":
+            raise ValueError(f"expected mode 'rb', got {mode!r}")
+        raw = _StoreFile(self)
+        return io.BufferedReader(raw, buffering) if buffering else raw
+
+    def read_part(self, begin: int, end: int) -> bytes:
+        """The bytes from `begin` to `end`, in one request."""
         with _troubles(self.url):
-            return self._system.open(self._key, mode)
+            return bytes(self._system.cat_file(self._key, start=begin, end=end))
 
     def read_text(self, encoding: str = "utf-8") -> str:
         """The text in the file."""
@@ -132,6 +150,47 @@ class StorePath:
     @property
     def _key(self) -> str:
         return _file_system(self.url)[1]
+
+
+class _StoreFile(io.RawIOBase):
+    """A file in a store, read part by part, from its beginning or from any place in it.
+
+    Its size is asked for before the second part, because stores refuse a part that begins at the end.
+    """
+
+    def __init__(self, path: StorePath) -> None:
+        self._path, self._place = path, 0
+        self._size: int | None = None
+        self._begun = False
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if whence not in (io.SEEK_SET, io.SEEK_CUR):
+            raise io.UnsupportedOperation(
+                "expected a place counted from the beginning, or from where the last part ended"
+            )
+        self._place = offset + (self._place if whence == io.SEEK_CUR else 0)
+        return self._place
+
+    def tell(self) -> int:
+        return self._place
+
+    def readinto(self, buffer: Any) -> int:
+        if self._begun and self._size is None:
+            self._size = self._path.stat().st_size
+        self._begun = True
+        end = self._place + len(buffer) if self._size is None else min(self._place + len(buffer), self._size)
+        if self._place >= end:
+            return 0
+        data = self._path.read_part(self._place, end)
+        buffer[: len(data)] = data
+        self._place += len(data)
+        return len(data)
 
 
 #: A file of this machine, or in a store.

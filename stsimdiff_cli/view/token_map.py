@@ -13,6 +13,7 @@ from ..errors import RequestError
 from ..records import Kind, TokenGrid
 from ..registry import printable
 from ..storage.reading import open_stored
+from ..storage.stores import AnyPath
 from ..storage.stretch import Stretch
 
 #: Marks a cell whose token was dropped, next to the values of Kind.
@@ -73,7 +74,7 @@ class TokenMap:
         )
 
 
-def read_token_map(path: Path, tokens: Path | None = None) -> TokenMap:
+def read_token_map(path: AnyPath, tokens: Path | None = None) -> TokenMap:
     """The token map of a compressed file. `tokens`, its tokens file, supplies the change signal if it has none.
 
     Raises RequestError for a file that is not compressed, or tokens of another video; FileFormatError for an edited

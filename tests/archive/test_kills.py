@@ -14,41 +14,23 @@ from pathlib import Path
 import pytest
 
 from stsimdiff_cli.archive.status import status_of
-from stsimdiff_cli.cli.app import main
-from tests.support.archives import GOOD, HOSTILE, ROOT, SMALL, items_of, leftovers, outputs, rows, start
-from tests.support.clip_factory import render
+from tests.support.archives import (
+    CLIPS,
+    GOOD,
+    HOSTILE,
+    KILLS,
+    LONGEST,
+    ROOT,
+    SMALL,
+    items_of,
+    leftovers,
+    outputs,
+    rows,
+    start,
+    until,
+)
 
 pytestmark = pytest.mark.slow
-#: Kills in a row; more of them by STSIMDIFF_KILLS.
-KILLS = int(os.environ.get("STSIMDIFF_KILLS", "3"))
-CLIPS = 8 * KILLS
-LONGEST = 300.0  # seconds that something may take; machines may be busy
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("clips") / "videos"
-    folder.mkdir()
-    for number in range(CLIPS):
-        render(folder / f"{number}.mp4", range(100 * number, 100 * number + 4 + number), size=(64, 64))
-    (folder / "broken.mp4").write_bytes(b"broken")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def whole(clips, tmp_path_factory) -> dict[str, bytes]:
-    """The outputs of one process that nobody disturbed."""
-    out = tmp_path_factory.mktemp("whole") / "kept"
-    assert main(["compress", str(clips), "-o", str(out), "--workers", "0", *SMALL]) == 1
-    return outputs(out)
-
-
-def until(what, process) -> None:
-    """Wait until something is so, or the process has ended."""
-    deadline = time.monotonic() + LONGEST
-    while not what() and process.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def processes_of(out: Path) -> list[int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -12,44 +11,15 @@ import pytest
 
 from stsimdiff_cli.archive.job import Job
 from stsimdiff_cli.archive.run import RAY, Options, process
-from stsimdiff_cli.cli.app import main
 from stsimdiff_cli.ratio import parse_ratio
 from stsimdiff_cli.video import Sampling
-from tests.support.archives import GOOD, HOSTILE, SMALL, leftovers, outputs, rows, start
-from tests.support.clip_factory import render
+from tests.support.archives import CLIPS, GOOD, HOSTILE, LONGEST, SMALL, leftovers, outputs, rows, start, until
 from tests.support.deadly import Deadly
 from tests.support.ray_cluster import RayCluster
 
 pytest.importorskip("ray", reason="needs stsimdiff[ray]")
 pytestmark = pytest.mark.slow
 long_form = pytest.mark.skipif(os.environ.get("STSIMDIFF_RAY") != "long", reason="long form: make test-ray")
-CLIPS = 18
-LONGEST = 300.0  # seconds that something may take; machines may be busy
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("clips") / "videos"
-    folder.mkdir()
-    for number in range(CLIPS):
-        render(folder / f"{number}.mp4", range(100 * number, 100 * number + 4 + number), size=(64, 64))
-    (folder / "broken.mp4").write_bytes(b"broken")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def whole(clips, tmp_path_factory) -> dict[str, bytes]:
-    """The outputs of one process that nobody disturbed."""
-    out = tmp_path_factory.mktemp("whole") / "kept"
-    assert main(["compress", str(clips), "-o", str(out), "--workers", "0", *SMALL]) == 1
-    return outputs(out)
-
-
-def until(what, process) -> None:
-    deadline = time.monotonic() + LONGEST
-    while not what():
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def kill_a_worker(out: Path) -> None:

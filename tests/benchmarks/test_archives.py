@@ -8,7 +8,7 @@ from stsimdiff_cli.errors import StsimdiffError
 from stsimdiff_cli.video import Sampling, open_stream
 
 WAY = {"as_serial": True, "outputs": 38, "done_twice": 0, "transient_failures": 3, "left_over": 0}
-COST = {"own_cpu_seconds": 4.0, "seconds": 9.0}
+COST = {"own_cpu_seconds": 4.0, "seconds": 9.0, "done_before": 38}
 WORK = {"clips": 200, "decode_cpu_seconds": 0.4, "encode_cpu_seconds": 2.0, "whole_cpu_seconds": 2.5}
 REPORT = {
     "format": archive_tables.FORMATS[0],
@@ -18,6 +18,7 @@ REPORT = {
         "serial": {**WAY, "as_serial": None, "failed_as_hostile": True},
         "local": {**WAY, **COST, "own_cpu_seconds": 4.2, "failed_as_hostile": False},
         "again": COST,
+        "finished": {**COST, "own_cpu_seconds": 6.0},
         "work": {**WORK, "whole_to_sum": 1.04, "two_workers_to_larger": 0.62},
     },
 }
@@ -42,5 +43,6 @@ def test_the_tables_show_what_is_in_the_report():
         ["two worker processes", "yes", "38", "0", "3", "0", "NO"],
     ]
     assert [row[1] for row in cost.rows] == [
-        "4.0 s of CPU", "5.0 ms of CPU", "2.0 ms of CPU", "10.0 ms of CPU", "12.5 ms of CPU", "1.04", "0.62",
+        "4.0 s of CPU", "6.0 s of CPU", "5.0 ms of CPU", "2.0 ms of CPU", "10.0 ms of CPU", "12.5 ms of CPU",
+        "1.04", "0.62",
     ]  # fmt: skip

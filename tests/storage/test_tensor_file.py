@@ -22,7 +22,7 @@ from stsimdiff_cli.storage.reading import StoredVideo
 from stsimdiff_cli.storage.sinks import open_sink
 from stsimdiff_cli.storage.tensor_file import TensorFileWriter, checksum
 from stsimdiff_cli.storage.writing import save_compressed, save_tokens
-from tests.support.tokens import make_tokens
+from tests.support.tokens import file_features, make_tokens
 
 
 def write(path: Path, tensors: dict[str, torch.Tensor], announced: int, step: int = 3) -> dict[str, str]:
@@ -86,7 +86,7 @@ def test_a_header_that_does_not_fit_is_refused(tmp_path):
 
 def test_only_the_rows_asked_for_are_read(tmp_path, monkeypatch):
     save_file({"a": torch.zeros(100, 10)}, tmp_path / "x")
-    stored, read = FileFeatures(tmp_path / "x", "a", checksum(torch.zeros(100, 10))), []
+    stored, read = file_features(tmp_path / "x", "a", checksum(torch.zeros(100, 10))), []
     list(stored.chunks())  # a pass that compares the checksum
     monkeypatch.setattr(FileFeatures, "_fill", lambda _, file, data, offset: read.append((offset, len(data))))
     wanted = torch.zeros(100, dtype=torch.bool)
@@ -98,14 +98,14 @@ def test_only_the_rows_asked_for_are_read(tmp_path, monkeypatch):
 @pytest.mark.parametrize("step", [1, 3, 8])
 def test_a_pass_over_all_rows_compares_the_checksum(tmp_path, step):
     save_file(some(), tmp_path / "x")
-    stored = FileFeatures(tmp_path / "x", "features", "00000000")
+    stored = file_features(tmp_path / "x", "features", "00000000")
     with pytest.raises(FileFormatError, match="checksum of 'features'"):
         list(stored.chunks(step))
 
 
 def test_picking_rows_checks_the_whole_tensor_once(tmp_path):
     save_file(some(), tmp_path / "x")
-    wrong = FileFeatures(tmp_path / "x", "features", "00000000")
+    wrong = file_features(tmp_path / "x", "features", "00000000")
     next(wrong.chunks(2))  # too early to tell
     with pytest.raises(FileFormatError, match="damaged"):
         wrong.gather(torch.tensor([3]))
@@ -113,7 +113,7 @@ def test_picking_rows_checks_the_whole_tensor_once(tmp_path):
 
 def test_a_file_that_was_cut_short_meanwhile_is_refused(tmp_path):
     save_file(some(), tmp_path / "x")
-    stored = FileFeatures(tmp_path / "x", "features", "")
+    stored = file_features(tmp_path / "x", "features", "")
     os.truncate(tmp_path / "x", (tmp_path / "x").stat().st_size - 100)
     with pytest.raises(FileFormatError, match="truncated"):
         stored.tensor()

@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,10 @@ GOOD = {"a.mp4": range(12), "b.mkv": range(20, 44), "deep/c.mp4": range(50, 58),
 HOSTILE = ("cut.mp4", "empty.mkv", "sound.mp4", "text.webm")
 #: Options that keep the work for an item small.
 SMALL = ("--ratio", "0.3", "--frames", "4")
+#: Kills in a row (more of them by STSIMDIFF_KILLS), and clips that are enough for them.
+KILLS = int(os.environ.get("STSIMDIFF_KILLS", "3"))
+CLIPS = 8 * KILLS
+LONGEST = 300.0  # seconds that something may take; machines may be busy
 
 
 def make_corpus(folder: Path) -> Path:
@@ -36,6 +42,15 @@ def make_corpus(folder: Path) -> Path:
     (folder / "notes.txt").write_text("passed over by its name")
     (folder / "readme").write_text("passed over when it is opened")
     (folder / ".hidden.mp4").write_text("never looked at")
+    return folder
+
+
+def make_clips(folder: Path) -> Path:
+    """CLIPS clips, each a frame longer than the one before, and one file that cannot be read."""
+    folder.mkdir()
+    for number in range(CLIPS):
+        render(folder / f"{number}.mp4", range(100 * number, 100 * number + 4 + number), size=(64, 64))
+    (folder / "broken.mp4").write_bytes(b"broken")
     return folder
 
 
@@ -71,3 +86,11 @@ def start(
         stdout=stdout,
         stderr=stderr,
     )
+
+
+def until(what: Callable[[], object], process: subprocess.Popen[bytes]) -> None:
+    """Wait until something is so, or the process has ended."""
+    deadline = time.monotonic() + LONGEST
+    while not what() and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

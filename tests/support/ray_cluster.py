@@ -17,6 +17,8 @@ from tests.support.archives import ROOT
 
 #: Bytes of each node's store of objects.
 STORE = 80 << 20
+#: Ray gives way to everything else on a machine, so that on a busy one a worker would take minutes to start.
+SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
 
 
 class RayCluster:
@@ -26,7 +28,7 @@ class RayCluster:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.support.ray_cluster", ",".join(map(str, cpus))],
             cwd=ROOT,
-            env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0"},
+            env={**os.environ, **SETTINGS},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
