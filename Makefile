@@ -34,7 +34,7 @@ demo: $(READY)  ## Encode, compress and ask about a sample clip with the embedde
 	@echo "3. Look into the file"
 	$(BIN)/stsimdiff inspect demo/flash.safetensors
 	@echo "4. Ask, without the video"
-	$(BIN)/stsimdiff ask demo/flash.safetensors "What happens in this video?" "How many stars are there?"
+	$(BIN)/stsimdiff ask demo/flash.safetensors "What happens in this video?" "How many cyan rings are there?"
 
 test: $(READY)  ## Run the tests, on two processes
 	$(BIN)/python -m pytest -n 2

@@ -48,7 +48,7 @@ IN_SDIST = (
 FOLDERS = (".ci", ".github", "benchmarks", "docs", "examples", "sample_videos", "tests", "training")
 #: Tests that run from the unpacked sdist: those that read files outside the package.
 FROM_SDIST = ("tests/docs", "tests/examples", "tests/test_structure.py", "tests/benchmarks/test_results.py")
-CLIP, QUESTION, ANSWER = "flash.mp4", "What appears for a moment?", "green triangle"
+CLIP, QUESTION, ANSWER = "flash.mp4", "What appears for a moment?", "black square"
 
 
 def main(folder: str) -> None:

@@ -12,7 +12,7 @@ from stsimdiff_cli.synthetic.clips import Clip, make_clip
 from stsimdiff_cli.synthetic.video_file import write_video
 
 #: File name: event and seed of a clip of the held-out split.
-SAMPLES = {"flash": ("flash", 2012), "vanish": ("vanish", 2019), "recolour": ("recolour", 2030), "move": ("move", 2038)}
+SAMPLES = {"flash": ("flash", 2055), "vanish": ("vanish", 2140), "recolour": ("recolour", 2030), "move": ("move", 2429)}
 ZOOM = 2  # pictures are 224 x 224, so that the colour of small objects survives 4:2:0 subsampling
 
 

@@ -239,7 +239,7 @@ def test_every_command_takes_packed_files(tmp_path, capsys):
     assert run(capsys, "compress", "sample_videos/flash.mp4", "-o", floats, "--ratio", "0.3")[0] == 0
     assert Path(kept).stat().st_size < 0.3 * Path(floats).stat().st_size
     code, out, _ = run(capsys, "ask", kept, "What appears for a moment?")
-    assert (code, out) == (0, "green triangle\n")
+    assert (code, out) == (0, "black square\n")
     code, out, _ = run(capsys, "inspect", kept)
     assert code == 0 and "4 bits a number" in out
     assert json.loads(run(capsys, "inspect", tokens, "--json")[1])["packing"]["bits"] == 8

@@ -36,4 +36,4 @@ def test_samples_are_rendered_into_a_folder(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["render.py", str(tmp_path)])
     main()
     assert sorted(path.stem for path in tmp_path.iterdir()) == sorted(SAMPLES)
-    assert "  What happens in this video? a green triangle flashes" in capsys.readouterr().out
+    assert "  What happens in this video? a black square flashes" in capsys.readouterr().out
