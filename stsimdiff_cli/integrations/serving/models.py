@@ -1,0 +1,82 @@
+"""vLLM's model classes, with rows of a compressed file in the place of a video's pixels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from vllm.model_executor.models.interfaces import SupportsMRoPE
+from vllm.model_executor.models.llava_next_video import LlavaNextVideoForConditionalGeneration
+from vllm.model_executor.models.llava_onevision import LlavaOnevisionForConditionalGeneration
+from vllm.model_executor.models.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
+from vllm.model_executor.models.qwen2_vl import Qwen2VLForConditionalGeneration
+from vllm.model_executor.models.qwen3_vl import Qwen3VLForConditionalGeneration
+from vllm.multimodal import MULTIMODAL_REGISTRY
+
+from .processor import Dummies, Info, Processor
+
+_with_spans = MULTIMODAL_REGISTRY.register_processor(Processor, info=Info, dummy_inputs=Dummies)
+
+
+class Stored(SupportsMRoPE):
+    """Takes what Processor makes of spans. Goes before vLLM's class for the checkpoint."""
+
+    def embed_multimodal(self, features: Any = (), **_: Any) -> list[Tensor]:
+        """The rows of each video (M, D), or (M, D + K D) with deepstack features, in the LLM's type."""
+        dtype = next(self.get_language_model().parameters()).dtype  # type: ignore[attr-defined]
+        return [self.rows(video.to(dtype)) for video in features]
+
+    def rows(self, features: Tensor) -> Tensor:
+        """A row for each placeholder of a span."""
+        return features
+
+    def get_mrope_input_positions(self, input_tokens: list[int], mm_features: Any) -> tuple[Tensor, int]:
+        """Positions (3, L) of a prompt, and what is added to a later token's number for its position.
+
+        Text counts on from what is before it; each video has the positions of its file.
+        """
+        parts: list[Tensor] = []
+        done = place = 0
+
+        def text(until: int) -> None:
+            nonlocal done, place
+            parts.append(torch.arange(place, place + until - done).expand(3, -1))
+            place, done = place + until - done, until
+
+        for video in sorted(mm_features, key=lambda feature: feature.mm_position.offset):
+            text(video.mm_position.offset)
+            parts.append(video.data["positions"].data + place)
+            done += video.mm_position.length
+            place += int(video.data["advance"].data)
+        text(len(input_tokens))
+        return torch.cat(parts, dim=1), place - len(input_tokens)
+
+
+@_with_spans
+class Qwen2VL(Stored, Qwen2VLForConditionalGeneration):
+    """Qwen2-VL."""
+
+
+@_with_spans
+class Qwen25VL(Stored, Qwen2_5_VLForConditionalGeneration):
+    """Qwen2.5-VL."""
+
+
+@_with_spans
+class Qwen3VL(Stored, Qwen3VLForConditionalGeneration):
+    """Qwen3-VL; vLLM too puts deepstack features after a token's own."""
+
+
+@_with_spans
+class LlavaOnevision(Stored, LlavaOnevisionForConditionalGeneration):
+    """LLaVA-OneVision."""
+
+    def rows(self, features: Tensor) -> Tensor:
+        """The learned newline stands after the last token."""
+        return torch.cat([features, self.image_newline.to(features)[None]])
+
+
+@_with_spans
+class LlavaNextVideo(Stored, LlavaNextVideoForConditionalGeneration):
+    """LLaVA-NeXT-Video."""
