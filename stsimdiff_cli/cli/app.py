@@ -17,6 +17,7 @@ from .evaluate import evaluate
 from .inspect import inspect
 from .listings import methods, models
 from .profile import profile
+from .serve import serve
 from .status import status
 from .view import view
 
@@ -32,6 +33,7 @@ app = typer.Typer(
 app.command(no_args_is_help=True)(encode)
 app.command(no_args_is_help=True)(compress)
 app.command(no_args_is_help=True)(ask)
+app.command(no_args_is_help=True)(serve)
 app.command(no_args_is_help=True)(inspect)
 app.command(no_args_is_help=True)(status)
 app.command(no_args_is_help=True)(view)

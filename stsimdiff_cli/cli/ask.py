@@ -105,6 +105,14 @@ def ask(
     dtype: options.Dtype = "auto",
     attn: options.Attn = "auto",
     quantize: options.Quantize = None,
+    engine: Annotated[
+        str,
+        typer.Option(
+            help="What runs the LLM: transformers; or vllm, for many questions and files at once. Needs "
+            "stsimdiff[vllm].",
+            rich_help_panel=options.MODEL,
+        ),
+    ] = common.TRANSFORMERS,
     json: options.Json = False,
 ) -> None:
     """Answer questions about one or more videos.
@@ -137,7 +145,7 @@ def ask(
     if lines:
         files, json = _with_contents(files), True
     several = len(files) > 1
-    interactive = not asked and sys.stdin.isatty() and not json
+    interactive = not asked and sys.stdin.isatty() and not json and engine == common.TRANSFORMERS
     if not asked and not interactive:
         raise RequestError(
             "There is no question.",
@@ -165,6 +173,9 @@ def ask(
         json=json,
         given=tuple(asked),
     )
+    if engine != common.TRANSFORMERS:
+        asker.ask_with_engine(engine, files, [question for group in _given_questions(asked) for question in group])
+        return
     if interactive:
         asker.ask_about(file, _typed_questions(), announce=False)
         return
@@ -252,18 +263,7 @@ class _Asker:
             pipeline.check_length(self.given, self.model or EMBEDDED)
         timer = Stopwatch(self.runtime.device)
         context = Context(self.models, timer)
-        video = common.open_input(
-            file,
-            self.model,
-            self.frames,
-            self.fps,
-            self.runtime,
-            context,
-            workers=self.workers,
-            size=self.size,
-            stretch=self.stretch,
-        )
-        common.introduce(video.grid.model.id)
+        video = self._open(file, context)
         conversation = self._conversation(file, video, context)
         _note_far_positions(conversation)
         if title and not self.json:
@@ -286,6 +286,44 @@ class _Asker:
                     "seconds": {**timer.seconds, "total": timer.total()},
                 }
             )
+
+    def _open(self, file: Path, context: Context) -> VideoTokens | CompressedVideo:
+        """A file, or the part to ask about; a video is encoded."""
+        video = common.open_input(
+            file,
+            self.model,
+            self.frames,
+            self.fps,
+            self.runtime,
+            context,
+            workers=self.workers,
+            size=self.size,
+            stretch=self.stretch,
+        )
+        common.introduce(video.grid.model.id)
+        return video
+
+    def ask_with_engine(self, engine: str, files: list[Path], questions: list[str]) -> None:
+        """Ask every question about every file at once, in another engine than transformers."""
+        from ..pipeline import Context, all_tokens
+        from ..records import VideoTokens
+        from .ask_vllm import ask_with_vllm, check_options
+
+        check_options(
+            engine,
+            when=self.when,
+            inside=self.inside is not None,
+            positions=self.positions != "original",
+            quantize=self.runtime.quantize is not None,
+            attn=self.runtime.attention != "auto",
+            device=self.runtime.device != "auto",
+        )
+
+        def kept(file: Path) -> CompressedVideo:
+            video = self._open(file, Context(self.models))
+            return all_tokens(video) if isinstance(video, VideoTokens) else video
+
+        ask_with_vllm(files, questions, kept, self.model, self.runtime.dtype, self.generation, self.json)
 
     def _answered(self, conversation: Conversation, group: Group, announce: bool) -> list[tuple[str, Answer]]:
         """The questions of a group with their answers, printed unless the result is JSON.

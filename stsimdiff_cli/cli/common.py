@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from ..storage.stretch import Stretch
     from ..video import Sampling
 
+#: What runs the LLM by default.
+TRANSFORMERS = "transformers"
 #: Whether the note about the embedded model has been printed.
 _introduced = False
 

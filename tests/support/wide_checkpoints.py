@@ -31,5 +31,3 @@ def wide_checkpoint(family: str, folder: Path, seed: int = 0) -> Path:
     AutoModelForImageTextToText.from_config(config).save_pretrained(folder)
     (folder / "generation_config.json").write_text(generation)
     return folder
-
-

@@ -23,7 +23,7 @@ CLASSES = {
     "llava_onevision": "LlavaOnevision",
     "llava_next_video": "LlavaNextVideo",
 }
-#: Variable of the environment that tells vLLM's processes what is served (door.py).
+#: Variable of the environment that tells vLLM's processes what is served (library.py).
 SERVED = "STSIMDIFF_SERVED"
 #: Name of the loader of media, and the scheme of the addresses that it loads.
 SCHEME = "stsimdiff"
@@ -44,6 +44,6 @@ def register() -> None:
 
     @connector.MEDIA_CONNECTOR_REGISTRY.register(SCHEME)
     def load(*_: Any, **__: Any) -> Any:
-        from .door import Connector
+        from .connector import Connector
 
         return Connector()

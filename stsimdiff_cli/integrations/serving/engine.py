@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import time
+from collections.abc import Sequence
 from typing import Any
 
-from ...errors import RequestError
+from ...errors import ModelError, RequestError
 from ...models.families.base import Family
+from ...models.inference.conversation import Answer
+from ...models.loading.damage import reason
+from ...records import CompressedVideo
 from . import CLASSES, architecture
+from .prompts import VideoPrompts
+
+_SEE = "What vLLM wrote above says more."
+
+
+def require_vllm() -> None:
+    """RequestError if vLLM is not installed. Its log goes to stderr from here on, and only warnings do."""
+    if importlib.util.find_spec("vllm") is None:
+        raise RequestError("vLLM is not installed.", "Install it: pip install 'stsimdiff[vllm]'")
+    os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
 
 
 def arguments(family: Family, dtype: str = "auto") -> dict[str, Any]:
@@ -45,3 +63,64 @@ def _sections(family: Family) -> dict[str, Any]:
     else:
         return {}
     return {"text_config": {"rope_parameters": rope}}
+
+
+class Engine:
+    """A model in vLLM, for questions about many videos at once. Its answers are those of `ask`, up to rounding."""
+
+    def __init__(self, family: Family, dtype: str = "auto", **settings: Any) -> None:
+        """`settings` are further arguments of vLLM's `LLM`. ModelError if vLLM cannot load the checkpoint."""
+        self.family, self.prompts = family, VideoPrompts(family)
+        given = arguments(family, dtype) | settings
+        from vllm import LLM
+
+        try:
+            self._llm = LLM(**given)
+        except Exception as error:  # vLLM, torch and transformers raise dozens of types
+            raise ModelError(f"vLLM cannot load {family.checkpoint.id}: {reason(error)}.", _SEE) from error
+
+    def ask(
+        self,
+        videos: Sequence[CompressedVideo],
+        questions: Sequence[str],
+        max_new_tokens: int = 128,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> list[list[Answer]]:
+        """Every question about every video, all at once: an answer a question, for each video.
+
+        Seconds of an answer are an equal share of the whole. RequestError for what does not fit into the context.
+        """
+        from vllm import SamplingParams
+        from vllm.exceptions import VLLMClientError
+
+        sampling = self._llm.get_default_sampling_params()
+        sampling = SamplingParams(
+            temperature=temperature,
+            seed=seed,
+            max_tokens=max_new_tokens,
+            repetition_penalty=sampling.repetition_penalty,
+            detokenize=False,
+            **({"top_p": sampling.top_p, "top_k": sampling.top_k} if temperature else {}),
+        )
+        prompts: list[Any] = []
+        for video in videos:
+            span = self.prompts.span(video)
+            prompts += [
+                {"prompt_token_ids": self.prompts.ids(video, question), "multi_modal_data": {"video": [span]}}
+                for question in questions
+            ]
+        start = time.perf_counter()
+        try:
+            done = self._llm.generate(prompts, sampling, use_tqdm=False)
+        except VLLMClientError as error:
+            raise RequestError(f"vLLM refuses a question: {error}.") from error
+        share = (time.perf_counter() - start) / max(len(done), 1)
+        decode = self.prompts.prompter.tokenizer.decode
+        answers = []
+        for request, video in zip(done, (video for video in videos for _ in questions), strict=True):
+            ids = list(request.outputs[0].token_ids)
+            text = self.family.answer_text(decode(ids, skip_special_tokens=True), video.grid)
+            answers.append(Answer(text, len(ids), len(request.prompt_token_ids or ()), {"share": share}))
+        size = len(questions)
+        return [answers[place : place + size] for place in range(0, len(answers), size)]

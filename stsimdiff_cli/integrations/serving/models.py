@@ -14,7 +14,9 @@ from vllm.model_executor.models.qwen2_vl import Qwen2VLForConditionalGeneration
 from vllm.model_executor.models.qwen3_vl import Qwen3VLForConditionalGeneration
 from vllm.multimodal import MULTIMODAL_REGISTRY
 
+from .cpu_heads import padded_heads
 from .processor import Dummies, Info, Processor
+from .prompts import laid_out
 
 _with_spans = MULTIMODAL_REGISTRY.register_processor(Processor, info=Info, dummy_inputs=Dummies)
 
@@ -22,9 +24,13 @@ _with_spans = MULTIMODAL_REGISTRY.register_processor(Processor, info=Info, dummy
 class Stored(SupportsMRoPE):
     """Takes what Processor makes of spans. Goes before vLLM's class for the checkpoint."""
 
+    def __init__(self, *, vllm_config: Any, prefix: str = "") -> None:
+        with padded_heads():
+            super().__init__(vllm_config=vllm_config, prefix=prefix)
+
     def embed_multimodal(self, features: Any = (), **_: Any) -> list[Tensor]:
         """The rows of each video (M, D), or (M, D + K D) with deepstack features, in the LLM's type."""
-        dtype = next(self.get_language_model().parameters()).dtype  # type: ignore[attr-defined]
+        dtype = next(self.get_language_model().parameters()).dtype
         return [self.rows(video.to(dtype)) for video in features]
 
     def rows(self, features: Tensor) -> Tensor:
@@ -32,25 +38,14 @@ class Stored(SupportsMRoPE):
         return features
 
     def get_mrope_input_positions(self, input_tokens: list[int], mm_features: Any) -> tuple[Tensor, int]:
-        """Positions (3, L) of a prompt, and what is added to a later token's number for its position.
-
-        Text counts on from what is before it; each video has the positions of its file.
-        """
-        parts: list[Tensor] = []
-        done = place = 0
-
-        def text(until: int) -> None:
-            nonlocal done, place
-            parts.append(torch.arange(place, place + until - done).expand(3, -1))
-            place, done = place + until - done, until
-
-        for video in sorted(mm_features, key=lambda feature: feature.mm_position.offset):
-            text(video.mm_position.offset)
-            parts.append(video.data["positions"].data + place)
-            done += video.mm_position.length
-            place += int(video.data["advance"].data)
-        text(len(input_tokens))
-        return torch.cat(parts, dim=1), place - len(input_tokens)
+        """Positions (3, L) of a prompt, and what is added to a later token's number for its position."""
+        videos = sorted(mm_features, key=lambda feature: feature.mm_position.offset)
+        placed = [
+            (video.mm_position.offset, video.data["positions"].data, int(video.data["advance"].data))
+            for video in videos
+        ]
+        positions = laid_out(len(input_tokens), placed)
+        return positions, int(positions[0, -1]) + 1 - len(input_tokens)
 
 
 @_with_spans

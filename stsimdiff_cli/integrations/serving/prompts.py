@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -26,6 +27,21 @@ class VideoSpan(TensorRecord):
     positions: Tensor  # (3, S) int64, counted from where the span begins
     advance: int  # the position of the first token after the span, likewise
     key: str  # hash of all of it
+
+
+def laid_out(length: int, videos: Iterable[tuple[int, Tensor, int]]) -> Tensor:
+    """Positions (3, length) of a prompt. Text counts on from what is before it; each video has those of its file.
+
+    A video is its offset in the prompt, and the `positions` and the `advance` of its span; in the order of the prompt.
+    """
+    parts: list[Tensor] = []
+    done = place = 0
+    for offset, positions, advance in videos:
+        parts += [torch.arange(place, place + offset - done).expand(3, -1), positions + place + offset - done]
+        place += offset - done + advance
+        done = offset + positions.shape[1]
+    parts.append(torch.arange(place, place + length - done).expand(3, -1))
+    return torch.cat(parts, dim=1)
 
 
 class _Weightless:
@@ -64,7 +80,7 @@ class VideoPrompts:
         advance = int(rows[0, end]) - start
         key = hashlib.sha256(str((ids, advance, joined.dtype, tuple(joined.shape))).encode())
         for tensor in (positions, joined):
-            key.update(tensor.view(torch.uint8).numpy())
+            key.update(tensor.view(torch.uint8).numpy().tobytes())
         return VideoSpan(ids, joined, positions, advance, key.hexdigest())
 
     def _whole(self, grid: TokenGrid, question: str) -> tuple[Prompt, int, int]:
