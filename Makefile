@@ -8,7 +8,7 @@ PROCESSORS := .venv-processors
 VLLM := .venv-vllm
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-hostile test-lmms test-processors test-vllm test-ray check docs reference dist bench bench-settings bench-positions bench-eval bench-real bench-archives bench-bits bench-when bench-hours bench-gpu bench-pace pictures format lock train-tiny clean
+.PHONY: help install demo test test-hostile test-lmms test-processors test-vllm test-ray check docs reference dist bench bench-settings bench-positions bench-eval bench-real bench-archives bench-bits bench-when bench-hours bench-serving bench-gpu bench-pace pictures format lock train-tiny clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -160,6 +160,10 @@ bench-bits: $(READY)  ## Measure again what fewer bits cost, and which ratio and
 
 bench-when: $(READY)  ## Measure again how well ask --when finds events (5 minutes)
 	$(BIN)/python -m benchmarks.when
+
+bench-serving: $(READY) $(VLLM)/.ready  ## Measure again questions per second of serve at 1, 8 and 32 clients (ten minutes)
+	OMP_NUM_THREADS=1 VLLM_CPU_OMP_THREADS_BIND=nobind $(VLLM)/bin/python -m benchmarks.serving
+	$(BIN)/python benchmarks/tables.py
 
 HOURS := 10
 

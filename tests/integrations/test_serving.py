@@ -227,7 +227,16 @@ def test_no_client_names_a_file_for_the_caches():
     assert json.loads(rewritten(request(part | {"uuid": "mine"}))) == json.loads(request(part))
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'{"messages": 3}', b'{"messages": [{"role": "user"}]}'])
+def test_a_message_without_content_hides_nothing_from_the_door():
+    given = json.loads(request({"type": "stsimdiff", "file": "talk", "uuid": "x"}))
+    given["messages"] = [{"role": "assistant"}, 3, *given["messages"]]
+    part = json.loads(rewritten(json.dumps(given).encode()))["messages"][2]["content"][0]
+    assert part == {"type": "video_url", "video_url": {"url": "stsimdiff:talk"}}
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[" * 100_000, b"{", b"[]", b"null", b'{"messages": 3}', b'{"messages": [{"role": "user"}]}']
+)
 def test_what_is_no_request_is_left_to_vllm(body):
     assert rewritten(body) == body
 
@@ -245,9 +254,9 @@ def test_the_door_passes_on_what_it_has_rewritten():
     async def receive():
         return next(pieces)
 
-    scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": [(b"content-length", b"16")]}
-    asyncio.run(Door(app)(scope, receive, None))
-    assert seen == [({b"content-length": b"16"}, b'{"messages": []}')]
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"16")]
+    asyncio.run(Door(app)({"type": "http", "headers": headers}, receive, None))
+    assert seen == [(dict(headers), b'{"messages": []}')]
 
 
 # --- The commands -----------------------------------------------------------------------------------------------------

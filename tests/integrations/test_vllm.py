@@ -30,6 +30,7 @@ from tests.support.wide_checkpoints import wide_checkpoint
 pytestmark = [
     pytest.mark.vllm,
     pytest.mark.skipif(not find_spec("vllm"), reason="needs vLLM: see `make test-vllm`"),
+    pytest.mark.filterwarnings("default"),  # vLLM's own are many
 ]
 SAMPLES = Path(__file__).parents[2] / "sample_videos"
 CPU = Runtime("cpu", "float32")
@@ -63,6 +64,22 @@ def test_answers_are_those_of_ask(tmp_path, name):
     assert len({answer.text for answers in given for answer in answers}) > 2  # else equality would say little
 
 
+def test_ask_answers_with_either_engine(tmp_path):
+    """Two files and two questions; stdout holds the answers alone."""
+    files = []
+    for number, video in enumerate(videos_of("tiny")[1::2]):
+        files.append(str(tmp_path / f"{number}.safetensors"))
+        save_compressed(files[-1], video)
+    command = [sys.executable, "-m", "stsimdiff_cli", "ask", *files, *SHAPES[:2], "--dtype", "float32", "--json"]
+    given = {}
+    for engine in ("transformers", "vllm"):
+        done = subprocess.run([*command, "--engine", engine], capture_output=True, text=True, timeout=900)
+        assert done.returncode == 0, done.stderr[-3000:]
+        rows = [json.loads(line) for line in done.stdout.splitlines()]
+        given[engine] = [[(a["question"], a["answer"], a["prompt_tokens"]) for a in row["answers"]] for row in rows]
+    assert given["vllm"] == given["transformers"] and len(given["vllm"]) == 2
+
+
 class Server:
     """`stsimdiff serve` on files, in a process of its own."""
 
@@ -75,8 +92,10 @@ class Server:
         )
         self.log = (folder / "server.log").open("w")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "stsimdiff_cli", "serve", *map(str, files), "--model", model]
-            + ["--port", str(self.port), "--dtype", "float32", "--vllm", small],
+            [
+                *(sys.executable, "-m", "stsimdiff_cli", "serve", *map(str, files), "--model", model),
+                *("--port", str(self.port), "--dtype", "float32", "--vllm", small),
+            ],
             stdout=self.log,
             stderr=subprocess.STDOUT,
             env={**os.environ, "PYTHONPATH": str(Path(pipeline.__file__).parents[1])},
@@ -193,7 +212,7 @@ def test_an_error_reaches_its_client_alone(served, file, status, sentence):
     given, reply = server.ask(file, SHAPES[0])
     client.join()
     assert given == status and sentence in reply["error"]["message"], reply
-    assert "/" not in reply["error"]["message"].replace(file, "").replace(str(folder.parent.parent / "other0"), "")
+    assert str(folder.parent) not in reply["error"]["message"]
     assert good[0][0] == 200
 
 
@@ -209,7 +228,7 @@ def test_the_page_of_the_documentation_works(served, tmp_path):
     """The curl command and the program with the openai client, as they stand in docs/serve.md."""
     server, _, _ = served
     page = (Path(__file__).parents[2] / "docs" / "serve.md").read_text()
-    blocks = {language: text for language, text in fenced(page)}
+    blocks = dict(fenced(page))
     for language, command in (("sh", ["bash"]), ("python", [sys.executable])):
         script = tmp_path / f"script.{language}"
         script.write_text(blocks[language].replace("http://127.0.0.1:8000", server.address))

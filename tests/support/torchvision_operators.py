@@ -2,7 +2,8 @@
 
 Its compiled operators then cannot be loaded, and its Python part fails when it registers shapes for two of them. Here
 these are declared beforehand. Nothing implements them, and nothing that a video processor or an LLM does calls them.
-`make test-processors` and `make test-vllm` put this file into environments of their own, where it runs when Python starts.
+`make test-processors` and `make test-vllm` put this file into environments of their own, where it runs when Python
+starts.
 """
 
 import torch

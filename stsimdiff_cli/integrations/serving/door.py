@@ -9,8 +9,6 @@ from urllib.parse import quote
 
 from . import SCHEME
 
-_PATH = "/v1/chat/completions"
-
 Message = dict[str, Any]
 App = Callable[[Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
 
@@ -25,8 +23,8 @@ class Door:
         self.app = app
 
     async def __call__(self, scope: Message, receive: Any, send: Any) -> None:
-        """Pass a request on; those of the chat with their body rewritten."""
-        if scope["type"] != "http" or scope["method"] != "POST" or not scope["path"].endswith(_PATH):
+        """Pass a request on; one with JSON has its body rewritten, whichever of vLLM's addresses it is for."""
+        if scope["type"] != "http" or b"json" not in dict(scope["headers"]).get(b"content-type", b""):
             await self.app(scope, receive, send)
             return
         body, more = b"", True
@@ -50,12 +48,18 @@ def rewritten(body: bytes) -> bytes:
     """A request's JSON with the content parts of files as the engine takes them; anything else as it is."""
     try:
         request = json.loads(body)
-        contents = [message["content"] for message in request["messages"] if isinstance(message["content"], list)]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, RecursionError):
         return body  # vLLM says what is wrong with it
-    for part in (part for content in contents for part in content if isinstance(part, dict)):
+    parts = [part for message in _dicts(request, "messages") for part in _dicts(message, "content")]
+    for part in parts:
         part.pop("uuid", None)
         if part.get("type") == SCHEME:
             name = quote(str(part.pop("file", "")), safe="")
             part.update(type="video_url", video_url={"url": f"{SCHEME}:{name}"})
-    return json.dumps(request).encode()
+    return json.dumps(request).encode() if parts else body
+
+
+def _dicts(holder: Any, name: str) -> list[dict[str, Any]]:
+    """The objects in a list that an object may hold."""
+    entries = holder.get(name) if isinstance(holder, dict) else None
+    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []

@@ -8,6 +8,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+
 from ...errors import ModelError, RequestError
 from ...models.families.base import Family
 from ...models.inference.conversation import Answer
@@ -43,6 +45,7 @@ def arguments(family: Family, dtype: str = "auto") -> dict[str, Any]:
         "hf_overrides": {"architectures": [architecture(family.name)], **_sections(family)},
         "limit_mm_per_prompt": {"video": 8},
         "skip_mm_profiling": True,
+        **({} if torch.cuda.is_available() else {"enforce_eager": True}),  # compiling pays on a GPU
     }
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
-from vllm.model_executor.models.interfaces import SupportsMRoPE
 from vllm.model_executor.models.llava_next_video import LlavaNextVideoForConditionalGeneration
 from vllm.model_executor.models.llava_onevision import LlavaOnevisionForConditionalGeneration
 from vllm.model_executor.models.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
@@ -21,8 +20,10 @@ from .prompts import laid_out
 _with_spans = MULTIMODAL_REGISTRY.register_processor(Processor, info=Info, dummy_inputs=Dummies)
 
 
-class Stored(SupportsMRoPE):
+class Stored:
     """Takes what Processor makes of spans. Goes before vLLM's class for the checkpoint."""
+
+    supports_mrope: ClassVar[Literal[True]] = True  # vLLM's interface SupportsMRoPE
 
     def __init__(self, *, vllm_config: Any, prefix: str = "") -> None:
         with padded_heads():
