@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from vllm.model_executor.models.llava_next_video import LlavaNextVideoForConditionalGeneration
 from vllm.model_executor.models.llava_onevision import LlavaOnevisionForConditionalGeneration
 from vllm.model_executor.models.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
@@ -19,15 +20,27 @@ from .prompts import laid_out
 
 _with_spans = MULTIMODAL_REGISTRY.register_processor(Processor, info=Info, dummy_inputs=Dummies)
 
+#: As much of vLLM's configuration as says whether a vision encoder is needed.
+_NOTHING_SHOWN = SimpleNamespace(
+    model_config=SimpleNamespace(
+        get_multimodal_config=lambda: SimpleNamespace(get_limit_per_prompt=lambda _: 0),
+    )
+)
+
 
 class Stored:
     """Takes what Processor makes of spans. Goes before vLLM's class for the checkpoint."""
 
     supports_mrope: ClassVar[Literal[True]] = True  # vLLM's interface SupportsMRoPE
+    get_language_model: Any  # of vLLM's class
 
     def __init__(self, *, vllm_config: Any, prefix: str = "") -> None:
         with padded_heads():
-            super().__init__(vllm_config=vllm_config, prefix=prefix)
+            super().__init__(vllm_config=vllm_config, prefix=prefix)  # type: ignore[call-arg]
+
+    def _mark_tower_model(self, _: Any, modalities: Any, **settings: Any) -> Any:
+        """Leave out the vision encoder, as vLLM does where no prompt may show anything."""
+        return super()._mark_tower_model(_NOTHING_SHOWN, modalities, **settings)  # type: ignore[misc]
 
     def embed_multimodal(self, features: Any = (), **_: Any) -> list[Tensor]:
         """The rows of each video (M, D), or (M, D + K D) with deepstack features, in the LLM's type."""
@@ -67,6 +80,11 @@ class Qwen3VL(Stored, Qwen3VLForConditionalGeneration):
 @_with_spans
 class LlavaOnevision(Stored, LlavaOnevisionForConditionalGeneration):
     """LLaVA-OneVision."""
+
+    def __init__(self, *, vllm_config: Any, prefix: str = "") -> None:
+        super().__init__(vllm_config=vllm_config, prefix=prefix)
+        # vLLM counts it as a part of the vision encoder, which is left out.
+        self.image_newline = nn.Parameter(torch.empty(self.config.text_config.hidden_size))
 
     def rows(self, features: Tensor) -> Tensor:
         """The learned newline stands after the last token."""
