@@ -33,14 +33,16 @@ class Stored:
 
     supports_mrope: ClassVar[Literal[True]] = True  # vLLM's interface SupportsMRoPE
     get_language_model: Any  # of vLLM's class
+    needs_encoder: ClassVar[bool] = False
 
     def __init__(self, *, vllm_config: Any, prefix: str = "") -> None:
         with padded_heads():
             super().__init__(vllm_config=vllm_config, prefix=prefix)  # type: ignore[call-arg]
 
-    def _mark_tower_model(self, _: Any, modalities: Any, **settings: Any) -> Any:
+    def _mark_tower_model(self, vllm_config: Any, modalities: Any, **settings: Any) -> Any:
         """Leave out the vision encoder, as vLLM does where no prompt may show anything."""
-        return super()._mark_tower_model(_NOTHING_SHOWN, modalities, **settings)  # type: ignore[misc]
+        shown = vllm_config if self.needs_encoder else _NOTHING_SHOWN
+        return super()._mark_tower_model(shown, modalities, **settings)  # type: ignore[misc]
 
     def embed_multimodal(self, features: Any = (), **_: Any) -> list[Tensor]:
         """The rows of each video (M, D), or (M, D + K D) with deepstack features, in the LLM's type."""
@@ -74,7 +76,9 @@ class Qwen25VL(Stored, Qwen2_5_VLForConditionalGeneration):
 
 @_with_spans
 class Qwen3VL(Stored, Qwen3VLForConditionalGeneration):
-    """Qwen3-VL; vLLM too puts deepstack features after a token's own."""
+    """Qwen3-VL; vLLM too puts deepstack features after a token's own, and takes them only next to an encoder."""
+
+    needs_encoder: ClassVar[bool] = True
 
 
 @_with_spans
