@@ -28,7 +28,7 @@ KINDS = (archive_tables, bits, pace, real, serving_tables, when_tables)
 HERE = Path(__file__).parent
 REPORTS = HERE / "reports"
 DOCS = HERE.parent / "docs"
-PAGES = (DOCS / "bench.md", HERE / "RESULTS.md", DOCS / "evaluation.md")
+PAGES = (DOCS / "bench.md", HERE / "RESULTS.md", DOCS / "evaluation.md", DOCS / "serve.md")
 PLACE = re.compile(r"(<!-- table (\S+) \| ([^|\n]+?)(?: \| ([0-9. ]+?))? -->\n)(.*?)(<!-- end -->)", re.S)
 
 
