@@ -89,7 +89,7 @@ $(VLLM)/.ready: pyproject.toml constraints.txt tests/support/vllm.txt tests/supp
 	@touch $@
 
 test-vllm: $(VLLM)/.ready  ## Run the tests that need vLLM, on the CPU (installs it: 3 GB; ten minutes)
-	VLLM_CPU_OMP_THREADS_BIND=nobind $(VLLM)/bin/python -m pytest -m vllm tests/integrations/test_vllm.py
+	VLLM_CPU_OMP_THREADS_BIND=nobind VLLM_CPU_KVCACHE_SPACE=1 $(VLLM)/bin/python -m pytest -m vllm tests/integrations/test_vllm.py
 
 test-ray: $(READY)  ## Run the long form of the tests with a Ray cluster, whose nodes are killed (ten minutes)
 	STSIMDIFF_RAY=long $(BIN)/python -m pytest tests/archive/test_ray.py
