@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: What to do about the embedded models, which know little of the world.
 _OTHERS = "For other videos choose a full model, e.g. --model Qwen/Qwen2.5-VL-7B-Instruct"
+#: What runs the LLM by default.
+TRANSFORMERS = "transformers"
 
 
 def introduce(model: str) -> None:
