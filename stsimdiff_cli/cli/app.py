@@ -20,6 +20,7 @@ from .evaluate import evaluate
 from .inspect import inspect
 from .listings import methods, models
 from .profile import profile
+from .serve import serve
 from .status import status
 from .view import view
 
@@ -55,6 +56,7 @@ def _add(command: Callable[..., None], name: str | None = None, bare: bool = Fal
 _add(encode)
 _add(compress)
 _add(ask)
+_add(serve)
 _add(inspect)
 _add(status)
 _add(view)

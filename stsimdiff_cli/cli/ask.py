@@ -17,6 +17,8 @@ from . import common, completion, options, output
 
 #: Questions that are asked together.
 Group = Sequence[str]
+#: Questions with their answers.
+Asked = Sequence[tuple[str, "Answer"]]
 #: What ends in one of these, without spaces, is meant as a file even if there is none.
 _SUFFIXES = (".safetensors", ".mp4", ".mkv", ".webm", ".mov", ".avi")
 
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from ..models.inference.model_cache import ModelCache
     from ..models.loading.runtime import Runtime
     from ..pipeline import Context
-    from ..records import CompressedVideo, VideoTokens
+    from ..records import CompressedVideo, TokenGrid, VideoTokens
     from ..storage.stores import AnyPath
     from ..storage.stretch import Stretch
 
@@ -114,6 +116,15 @@ def ask(
     dtype: options.Dtype = "auto",
     attn: options.Attn = "auto",
     quantize: options.Quantize = None,
+    engine: Annotated[
+        str,
+        typer.Option(
+            autocompletion=completion.one_of(completion.ENGINES),
+            help="What runs the LLM: transformers; or vllm, for many questions and files at once. Needs "
+            "stsimdiff[vllm].",
+            rich_help_panel=options.MODEL,
+        ),
+    ] = common.TRANSFORMERS,
     json: options.Json = False,
 ) -> None:
     """Answer questions about one or more videos.
@@ -146,7 +157,7 @@ def ask(
     if lines:
         files, json = _with_contents(files), True
     several = len(files) > 1
-    interactive = not asked and sys.stdin.isatty() and not json
+    interactive = not asked and sys.stdin.isatty() and not json and engine == common.TRANSFORMERS
     if not asked and not interactive:
         raise RequestError(
             "There is no question.",
@@ -179,6 +190,9 @@ def ask(
         json=json,
         given=tuple(asked),
     )
+    if engine != common.TRANSFORMERS:
+        asker.ask_with_engine(engine, files, [question for group in _given_questions(asked) for question in group])
+        return
     if interactive:
         asker.ask_about(files[0], _typed_questions(), announce=False)
         return
@@ -271,9 +285,7 @@ class _Asker:
             pipeline.check_length(self.given, self.model or EMBEDDED)
         timer = Stopwatch(self.runtime.device)
         context = Context(self.models, timer)
-        video = common.open_input(file, self.model, self.video, self.runtime, context, stretch=self.stretch)
-        source = video.grid.source
-        common.warn_of_toy(video.grid.model.id, source.name, source.width, source.height)
+        video = self._open(file, context)
         conversation = self._conversation(file, video, context)
         _note_far_positions(conversation)
         if title:
@@ -284,20 +296,69 @@ class _Asker:
         common.report_times(timer.seconds)
         if self.json:
             alive = answered[-1][1].alive_per_layer if answered else ()
-            output.result_json(
-                {
-                    "file": str(file),
-                    "model": video.grid.model.id,
-                    "tokens": video.grid.tokens,
-                    "from": self.stretch.start if self.stretch else None,
-                    "to": self.stretch.end if self.stretch else None,
-                    "kept": alive[-1] if alive else len(conversation.index),
-                    "inside": self.inside[0] if self.inside else None,
-                    "answers": [self._row(*pair, video.grid.seconds) for pair in answered],
-                    "seconds": timer.total(),
-                    "stage_seconds": timer.seconds,
-                }
-            )
+            kept = alive[-1] if alive else len(conversation.index)
+            self._print_json(file, video.grid, kept, answered, timer.seconds, timer.total())
+
+    def _print_json(
+        self, file: AnyPath, grid: TokenGrid, kept: int, answered: Asked, steps: dict[str, float], seconds: float
+    ) -> None:
+        """Print what was asked about a file as one object; with the seconds of each step, and of all."""
+        output.result_json(
+            {
+                "file": str(file),
+                "model": grid.model.id,
+                "tokens": grid.tokens,
+                "from": self.stretch.start if self.stretch else None,
+                "to": self.stretch.end if self.stretch else None,
+                "kept": kept,
+                "inside": self.inside[0] if self.inside else None,
+                "answers": [self._row(*pair, grid.seconds) for pair in answered],
+                "seconds": seconds,
+                "stage_seconds": steps,
+            }
+        )
+
+    def _open(self, file: AnyPath, context: Context) -> VideoTokens | CompressedVideo:
+        """A file, or the part to ask about; a video is encoded."""
+        video = common.open_input(file, self.model, self.video, self.runtime, context, stretch=self.stretch)
+        source = video.grid.source
+        common.warn_of_toy(video.grid.model.id, source.name, source.width, source.height)
+        return video
+
+    def ask_with_engine(self, engine: str, files: list[AnyPath], questions: list[str]) -> None:
+        """Ask every question about every file at once, in another engine than transformers."""
+        from ..pipeline import Context, all_tokens
+        from ..records import VideoTokens
+        from .ask_vllm import ask_with_vllm, check_options
+
+        check_options(
+            engine,
+            when=self.when,
+            inside=self.inside is not None,
+            positions=self.positions != "original",
+            quantize=self.runtime.quantize is not None,
+            attn=self.runtime.attention != "auto",
+            device=self.runtime.device != "auto",
+        )
+
+        def kept(file: AnyPath) -> CompressedVideo:
+            video = self._open(file, Context(self.models))
+            return all_tokens(video) if isinstance(video, VideoTokens) else video
+
+        def show(file: AnyPath, video: CompressedVideo, answers: Sequence[Answer]) -> None:
+            pairs = list(zip(questions, answers, strict=True))
+            if self.json:
+                spent = sum(answer.seconds["answer"] for answer in answers)
+                self._print_json(file, video.grid, len(video.index), pairs, {"answer": spent}, spent)
+                return
+            if len(files) > 1:
+                output.aside(f"[bold]{output.escape(str(file))}[/]")
+            for question, answer in pairs:
+                if len(questions) > 1:
+                    output.aside(f"[bold]? {output.escape(question)}[/]")
+                output.result(answer.text)
+
+        ask_with_vllm(files, questions, kept, show, self.model, self.runtime.dtype, self.generation)
 
     def _answered(self, conversation: Conversation, group: Group, announce: bool) -> list[tuple[str, Answer]]:
         """The questions of a group with their answers, printed unless the result is JSON.
@@ -339,7 +400,7 @@ class _Asker:
             "new_tokens": answer.tokens,
             "prompt_tokens": answer.prompt_tokens,
             "seconds": answer.seconds["answer"],
-            "first_token_seconds": answer.seconds["first_token"],
+            **({"first_token_seconds": answer.seconds["first_token"]} if "first_token" in answer.seconds else {}),
             **({"when": highest(answer.slots, seconds)} if self.when else {}),
             **({"live": answer.alive_per_layer} if answer.alive_per_layer else {}),
         }

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from ..storage.stretch import Stretch
     from ..video import Sampling
 
-#: What to do about the embedded models, which know little of the world.
+#: What to do about the embedded model, which knows little of the world.
 _OTHERS = "For other videos choose a full model, e.g. --model Qwen/Qwen2.5-VL-7B-Instruct"
+#: What runs the LLM by default.
+TRANSFORMERS = "transformers"
 
 
 def introduce(model: str) -> None:

@@ -18,6 +18,7 @@ QUANTIZE = ("4bit", "8bit")
 IMPORTANCE = ("llm", "saliency", "centrality")
 EVIDENCE = ("auto", "saliency", "keys", "saliency,keys")
 EXECUTORS = ("local", "ray")
+ENGINES = ("transformers", "vllm")
 
 
 def one_of(values: Iterable[str]) -> Callable[[str], list[str]]:

@@ -10,6 +10,8 @@ import pytest
 from stsimdiff_cli.archive.run import EXECUTORS
 from stsimdiff_cli.cli import completion
 from stsimdiff_cli.cli.app import main
+from stsimdiff_cli.cli.ask_vllm import VLLM
+from stsimdiff_cli.cli.common import TRANSFORMERS
 from stsimdiff_cli.methods import METHODS
 from stsimdiff_cli.models.loading import quantize, runtime
 from stsimdiff_cli.storage.packing import parse_store
@@ -59,6 +61,7 @@ def test_the_lists_are_those_of_the_modules():
     assert completion.ATTENTION[0] == "auto" and completion.ATTENTION[1:] == tuple(runtime.ATTENTION)
     assert list(completion.QUANTIZE) == list(quantize._SETTINGS)
     assert set(completion.EXECUTORS) == set(EXECUTORS)
+    assert completion.ENGINES == (TRANSFORMERS, VLLM)
     assert [parse_store(name) for name in completion.STORES[1:]] == list(completion.STORES[1:])
     assert set(completion.IMPORTANCE) == set(
         METHODS.load("st-simdiff").__dataclass_fields__["importance"].metadata["choices"]

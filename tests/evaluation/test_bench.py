@@ -47,7 +47,7 @@ SETTINGS = Settings(EMBEDDED, 32, runtime=Runtime("cpu"))
 
 
 def test_bounds_of_frames_hold_for_rendered_clips_too():
-    """48 x 48 pixels are 9 tokens of the embedded models; nothing that was not stated is in the report."""
+    """48 x 48 pixels are 9 tokens of the embedded model; nothing that was not stated is in the report."""
     task = RenderedClips(2, 16, 0)
     settings = replace(SETTINGS, frames=16, size=FrameSize(max_pixels=2304))
     assert task.encode(task.load_samples()[0], settings, (), pipeline.Context()).grid.shape == (16, 3, 3)

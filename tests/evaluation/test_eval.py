@@ -229,7 +229,7 @@ def test_other_settings_and_other_questions_are_refused(capsys, finished, data, 
 
 
 def test_bounds_of_frames_decide_how_many_tokens_are_asked_about(capsys, data, tmp_path):
-    """48 x 48 pixels are 9 tokens of the embedded models."""
+    """48 x 48 pixels are 9 tokens of the embedded model."""
     small = ("--frames", 8, "--methods", "random", "--ratios", "0.3", "--device", "cpu", "--limit", 1)
     folder = tmp_path / "out"
     assert evaluate(capsys, "longvideobench", "--data", data, *small, "--max-pixels", 2304, "-o", folder)[0] == 0

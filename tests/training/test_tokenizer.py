@@ -1,4 +1,4 @@
-"""The tokenizer of the embedded models: it knows every word of every question and answer, and marks the others."""
+"""The tokenizer of the embedded model: it knows every word of every question and answer, and marks the others."""
 
 import json
 

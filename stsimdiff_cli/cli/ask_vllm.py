@@ -1,0 +1,50 @@
+"""`stsimdiff ask --engine vllm`: every question about every file at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..errors import RequestError
+from ..registry import unknown_name
+from .common import TRANSFORMERS
+
+VLLM = "vllm"
+
+if TYPE_CHECKING:
+    from ..models.inference.conversation import Answer
+    from ..records import CompressedVideo
+    from ..storage.stores import AnyPath
+
+
+def ask_with_vllm(
+    files: Sequence[AnyPath],
+    questions: Sequence[str],
+    read: Callable[[AnyPath], CompressedVideo],
+    show: Callable[[AnyPath, CompressedVideo, Sequence[Answer]], None],
+    model: str | None,
+    dtype: str,
+    generation: dict[str, Any],
+) -> None:
+    """`read` every file, ask, and `show` the answers file by file. RequestError if two models made the files."""
+    from ..integrations.serving.engine import Engine, require_vllm
+    from ..integrations.serving.library import require_maker
+    from ..models.families import open_family
+
+    require_vllm()
+    videos = [read(file) for file in files]
+    family = open_family(model or videos[0].grid.model.id)
+    for file, video in zip(files, videos, strict=True):
+        require_maker(family, file, video.grid)
+    answers = Engine(family, dtype).ask(videos, questions, **generation)
+    for file, video, some in zip(files, videos, answers, strict=True):
+        show(file, video, some)
+
+
+def check_options(engine: str, **refused: bool) -> None:
+    """RequestError unless the engine is vllm, and for an option that vLLM cannot follow, by its name."""
+    if engine != VLLM:
+        raise unknown_name("engine", engine, [TRANSFORMERS, VLLM])
+    for name, given in refused.items():
+        if given:
+            raise RequestError(f"--{name} and --engine vllm cannot be used together.", "Leave out one of them.")

@@ -1,0 +1,311 @@
+"""Compressed files in vLLM, as far as it goes without vLLM: ids, prompts, positions, requests and refusals."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from stsimdiff_cli import pipeline
+from stsimdiff_cli.errors import FileFormatError, RequestError
+from stsimdiff_cli.integrations import serving
+from stsimdiff_cli.integrations.serving import engine
+from stsimdiff_cli.integrations.serving.door import Door, rewritten
+from stsimdiff_cli.integrations.serving.library import Library, Shelf, UnknownIdError
+from stsimdiff_cli.integrations.serving.prompts import VideoPrompts, laid_out
+from stsimdiff_cli.models.families import open_family
+from stsimdiff_cli.models.loading.runtime import Runtime
+from stsimdiff_cli.storage.writing import save_compressed
+from stsimdiff_cli.video import Sampling
+from tests.support.checkpoints import CHECKPOINTS
+from tests.support.checkpoints.parts import QUESTIONS
+from tests.support.commands import refused, run
+
+SAMPLES = Path(__file__).parents[2] / "sample_videos"
+CPU = Runtime("cpu", "float32")
+
+
+def kept_of(model: str, ratio: str = "0.3") -> pipeline.CompressedVideo:
+    tokens = pipeline.encode_video(SAMPLES / "flash.mp4", model, Sampling(frames=8), CPU)
+    return pipeline.compress_tokens(tokens, ratio, "uniform", CPU)
+
+
+@pytest.fixture(scope="module")
+def talk(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("served") / "talk.safetensors"
+    save_compressed(path, kept_of("tiny"))
+    return path
+
+
+# --- Ids --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    (tmp_path / "below" / "deep").mkdir(parents=True)
+    for name in ("secret", "below/talk", "below/deep/talk"):
+        (tmp_path / f"{name}.safetensors").write_text(name)
+    (tmp_path / "below" / "notes.txt").write_text("no")
+    (tmp_path / "below" / "out.safetensors").symlink_to(tmp_path / "secret.safetensors")
+    (tmp_path / "below" / "in.safetensors").symlink_to(tmp_path / "below" / "talk.safetensors")
+    (tmp_path / "below" / "up").symlink_to(tmp_path)
+    return tmp_path / "below"
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("talk", "talk"),
+        ("talk.safetensors", "talk"),
+        ("deep/talk", "deep/talk"),
+        ("./talk", "talk"),
+        ("in", "talk"),
+    ],
+)
+def test_an_id_is_a_name_or_a_path_below_the_folder(folder, name, file):
+    assert Library.of([folder]).path(name) == folder / f"{file}.safetensors"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("", ".", "..", "deep", "nothing", "notes", "notes.txt", "talk\0", "a" * 5000),
+        *("../secret", "deep/../../secret", "../below/talk", "..\\secret", "up/secret", "out"),
+        *("/etc/passwd", "//etc/passwd", "~/x", "file:///etc/passwd"),
+    ],
+)
+def test_no_id_leads_out_of_the_folder(folder, name):
+    with pytest.raises(UnknownIdError, match="no file with the id"):
+        Library.of([folder]).path(name)
+
+
+def test_an_absolute_path_of_a_served_file_is_no_id(folder):
+    with pytest.raises(UnknownIdError):
+        Library.of([folder]).path(str(folder / "talk.safetensors"))
+
+
+def test_a_single_file_serves_nothing_next_to_it(folder):
+    one = Library.of([folder / "deep" / "talk.safetensors"])
+    assert one.path("talk") == folder / "deep" / "talk.safetensors"
+    (folder / "deep" / "other.safetensors").write_text("")
+    with pytest.raises(UnknownIdError):
+        one.path("other")
+
+
+def test_two_files_of_one_name_are_refused(folder):
+    with pytest.raises(RequestError, match="Two files have the id talk"):
+        Library.of([folder / "talk.safetensors", folder / "deep" / "talk.safetensors"])
+
+
+def test_files_that_come_later_are_served_and_changed_ones_are_read_again(talk, tmp_path):
+    shelf = Shelf(Library.of([tmp_path]), open_family("tiny"))
+    with pytest.raises(UnknownIdError):
+        shelf.span("late")
+    save_compressed(tmp_path / "late.safetensors", kept_of("tiny"))
+    first = shelf.span("late")
+    assert shelf.span("late") is first
+    save_compressed(tmp_path / "late.safetensors", kept_of("tiny", "0.5"))
+    assert len(shelf.span("late").ids) > len(first.ids)
+
+
+def test_a_file_of_another_model_and_a_damaged_one_are_refused(talk, tmp_path):
+    other = open_family(str(CHECKPOINTS["qwen2_5_vl"](tmp_path / "other")))
+    with pytest.raises(RequestError, match=r"^talk.safetensors was made by tiny, and .* cannot read it"):
+        Shelf(Library.of([talk]), other).span("talk")
+    data = bytearray(talk.read_bytes())
+    data[-100] ^= 255
+    (tmp_path / "bad.safetensors").write_bytes(data)
+    with pytest.raises(FileFormatError, match=r"^bad\.safetensors is damaged"):
+        Shelf(Library.of([tmp_path]), open_family("tiny")).span("bad")
+
+
+def test_another_process_finds_the_same_files(talk, monkeypatch):
+    shelf = Shelf(Library.of([talk]), open_family("tiny"))
+    for name, value in shelf.announcement().items():
+        monkeypatch.setenv(name, value)
+    assert Shelf.from_environment().span("talk").key == shelf.span("talk").key
+
+
+# --- Prompts ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ratio", ["1", "0.3"])
+@pytest.mark.parametrize("name", [*serving.CLASSES])
+def test_prompt_and_span_are_the_prompt_of_ask(tmp_path, name, ratio):
+    """Ids and positions, as an engine puts them together, against those that enter the LLM in `ask`."""
+    family = open_family(str(CHECKPOINTS[name](tmp_path)))
+    video = kept_of(family.checkpoint.id, ratio)
+    prompts = VideoPrompts(family)
+    span = prompts.span(video)
+    language = pipeline.converse(video, CPU).language
+    for question in QUESTIONS:
+        expected = language.prompter.prompt(language.model, video.grid, question, video.index)
+        ids = prompts.ids(video, question)
+        assert ids.count(family.placeholder) == 1
+        offset = ids.index(family.placeholder)
+        assert [*ids[:offset], *span.ids, *ids[offset + 1 :]] == expected.ids.tolist()
+        positions = laid_out(len(expected.ids), [(offset, span.positions, span.advance)])
+        assert torch.equal(positions, expected.positions[-3:].expand(3, -1))
+    rows = span.ids.count(family.placeholder) - (name == "llava_onevision")  # its newline has no features in the file
+    assert len(span.features) == rows == len(video.index)
+    assert torch.equal(span.features[:, : video.grid.width], video.embeddings.features)
+
+
+def test_two_videos_follow_each_other():
+    """A video of 2 tokens at positions 0 and 5, and one of 3; text around each."""
+    first, second = torch.tensor([[0, 5]]).expand(3, -1), torch.arange(3).expand(3, -1)
+    positions = laid_out(9, [(1, first, 6), (5, second, 4)])
+    assert positions[0].tolist() == [0, 1, 6, 7, 8, 9, 10, 11, 13]
+
+
+def test_equal_files_have_one_key_and_others_another(tmp_path):
+    prompts = VideoPrompts(open_family("tiny"))
+    video = kept_of("tiny")
+    assert prompts.span(video).key == prompts.span(kept_of("tiny")).key != prompts.span(kept_of("tiny", "0.5")).key
+
+
+# --- The engine's settings --------------------------------------------------------------------------------------------
+
+
+def test_sections_of_the_rotary_embedding(tmp_path):
+    """Of plain positions, of the embedded model, and of Qwen2.5-VL, where nothing is to be said."""
+    plain = open_family(str(CHECKPOINTS["llava_onevision"](tmp_path / "plain")))
+    qwen = open_family(str(CHECKPOINTS["qwen2_5_vl"](tmp_path / "qwen")))
+
+    def said(family) -> dict:
+        return engine.arguments(family)["hf_overrides"]
+
+    assert said(plain)["text_config"]["rope_parameters"]["mrope_section"] == [2, 2, 2]
+    assert said(qwen) == {"architectures": ["StSimDiffQwen25VL"]}
+
+
+def test_a_family_that_is_not_served_is_refused(tmp_path):
+    with pytest.raises(RequestError, match="family smolvlm, which cannot be served with vLLM yet"):
+        engine.arguments(open_family(str(CHECKPOINTS["smolvlm"](tmp_path))))
+
+
+def test_the_plug_in_registers_its_classes_and_no_other(monkeypatch):
+    models: dict[str, str] = {}
+    loaders: dict[str, object] = {}
+    vllm, connector = ModuleType("vllm"), ModuleType("vllm.multimodal.media.connector")
+    vllm.ModelRegistry = type("ModelRegistry", (), {"register_model": staticmethod(models.__setitem__)})
+    registry = type("R", (), {"register": lambda _, name: lambda load: loaders.setdefault(name, load)})
+    connector.MEDIA_CONNECTOR_REGISTRY = registry()
+    media = ModuleType("vllm.multimodal.media")
+    media.connector = connector
+    for module in (vllm, ModuleType("vllm.multimodal"), media, connector):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    serving.register()
+    assert set(models) == {f"StSimDiff{name}" for name in serving.CLASSES.values()}
+    assert all(place.startswith("stsimdiff_cli.integrations.serving.models:") for place in models.values())
+    assert list(loaders) == ["stsimdiff"]
+
+
+# --- Requests ---------------------------------------------------------------------------------------------------------
+
+
+def request(*parts: object) -> bytes:
+    return json.dumps({"model": "tiny", "messages": [{"role": "user", "content": list(parts)}]}).encode()
+
+
+def test_a_content_part_of_a_file_becomes_one_of_the_engine():
+    text = {"type": "text", "text": "What?"}
+    given = request({"type": "stsimdiff", "file": "a b/../talk", "uuid": "x"}, text)
+    part = {"type": "video_url", "video_url": {"url": "stsimdiff:a%20b%2F..%2Ftalk"}}
+    assert json.loads(rewritten(given)) == json.loads(request(part, text))
+
+
+def test_no_client_names_a_file_for_the_caches():
+    part = {"type": "video_url", "video_url": {"url": "stsimdiff:talk"}}
+    assert json.loads(rewritten(request(part | {"uuid": "mine"}))) == json.loads(request(part))
+
+
+def test_a_message_without_content_hides_nothing_from_the_door():
+    given = json.loads(request({"type": "stsimdiff", "file": "talk", "uuid": "x"}))
+    given["messages"] = [{"role": "assistant"}, 3, *given["messages"]]
+    part = json.loads(rewritten(json.dumps(given).encode()))["messages"][2]["content"][0]
+    assert part == {"type": "video_url", "video_url": {"url": "stsimdiff:talk"}}
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[" * 100_000, b"{", b"[]", b"null", b'{"messages": 3}', b'{"messages": [{"role": "user"}]}']
+)
+def test_what_is_no_request_is_left_to_vllm(body):
+    assert rewritten(body) == body
+
+
+def test_the_door_passes_on_what_it_has_rewritten():
+    seen: list = []
+
+    async def app(scope, receive, send):
+        seen.append((dict(scope["headers"]), (await receive())["body"]))
+
+    pieces = iter(
+        [{"type": "http.request", "body": b, "more_body": m} for b, m in ((b'{"mess', True), (b'ages": []}', False))]
+    )
+
+    async def receive():
+        return next(pieces)
+
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"16")]
+    asyncio.run(Door(app)({"type": "http", "headers": headers}, receive, None))
+    assert seen == [(dict(headers), b'{"messages": []}')]
+
+
+# --- The commands -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def started(monkeypatch) -> list:
+    """The command and the environment with which vLLM would be started; it counts as installed."""
+    calls: list = []
+    monkeypatch.setattr(engine.importlib.util, "find_spec", lambda _: object())
+    monkeypatch.setattr(os, "execve", lambda *call: calls.append(call))
+    return calls
+
+
+def test_serve_starts_vllm_with_the_plug_in(capsys, talk, started):
+    code, _, err = run(capsys, "serve", talk, "--port", 8123, "--vllm", "--max-num-seqs 4")
+    assert code == 0 and "http://127.0.0.1:8123/v1" in err
+    ((program, command, environment),) = started
+    assert program == sys.executable and command[3] == "serve"
+    options = dict(itertools.pairwise(command))
+    assert options["--served-model-name"] == "tiny" and options["--max-num-seqs"] == "4"
+    assert json.loads(options["--hf-overrides"])["architectures"] == ["StSimDiffQwen25VL"]
+    assert environment["VLLM_MEDIA_CONNECTOR"] == "stsimdiff"
+    assert json.loads(environment[serving.SERVED])["files"] == [str(talk)]
+
+
+def test_serve_refuses_what_it_cannot_serve(capsys, talk, tmp_path, started):
+    assert "There is no file" in refused(capsys, "serve", tmp_path / "absent.safetensors")
+    assert "needs a model" in refused(capsys, "serve", tmp_path)
+    other = CHECKPOINTS["qwen2_5_vl"](tmp_path / "other")
+    assert "cannot read it" in refused(capsys, "serve", talk, "--model", other)
+    assert "cannot be read" in refused(capsys, "serve", talk, "--vllm", "'open")
+    assert started == []
+
+
+def test_without_vllm_both_commands_say_how_to_install_it(capsys, talk, monkeypatch):
+    monkeypatch.setattr(engine.importlib.util, "find_spec", lambda _: None)
+    for command in (("serve", talk), ("ask", talk, "What?", "--engine", "vllm")):
+        assert "pip install 'stsimdiff[vllm]'" in refused(capsys, *command)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--engine", "vlm"], "Did you mean 'vllm'"),
+        (["--engine", "vllm", "--when"], "--when and --engine vllm"),
+        (["--engine", "vllm", "--positions", "packed"], "--positions and --engine vllm"),
+        (["--engine", "vllm", "--device", "cpu"], "--device and --engine vllm"),
+    ],
+)
+def test_ask_refuses_what_an_engine_cannot_do(capsys, talk, options, sentence):
+    assert sentence in refused(capsys, "ask", talk, "What?", *options)
