@@ -88,7 +88,7 @@ def test_the_cells_of_the_notebook_run_in_order(tmp_path):
     command = [sys.executable, "-c", EXECUTOR, notebook]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=EXAMPLES)
     assert done.returncode == 0, done.stderr
-    assert "How many stars are there? -> " in done.stdout
+    assert "How many cyan rings are there? -> two" in done.stdout
     kept = next(line for line in done.stdout.splitlines() if line.startswith("M = "))
     budget, count = (int(word) for word in kept.split() if word.isdigit())
     assert budget == st.parse_ratio("0.3").budget(count)

@@ -178,7 +178,7 @@ def test_commands_make_ask_and_show_a_folder(tmp_path, capsys, monkeypatch):
     data = json.loads(out)
     assert (data["segments"], data["slots"], data["complete"]) == (1, 32, True)
     code, out, err = run(capsys, "compress", "tape", "-o", "kept", "--ratio", "0.3", "--append", "--json")
-    assert code == 0 and json.loads(out)["kept"] == 346, err
+    assert code == 0 and json.loads(out)["kept"] == 471, err
     assert run(capsys, "ask", "kept", "What appears for a moment?")[1] == "black square\n"
     assert run(capsys, "ask", "tape", "What appears for a moment?")[1] == "black square\n"
     code, out, err = run(capsys, "view", "kept", "--video", FLASH, "--tokens", "tape", "-o", "x.html", "--json")

@@ -264,10 +264,10 @@ def test_the_coverage_of_the_family_is_in_the_file(tmp_path, name):
     assert st.load(tmp_path / "t").grid.coverage == expected
 
 
-@pytest.mark.parametrize("size", [(192, 96), (96, 192)])
+@pytest.mark.parametrize("size", [(216, 120), (120, 216)])
 def test_the_cell_that_changes_is_framed_as_an_event_on_the_pixels_that_change(tmp_path, size):
     width, height = size
-    columns, rows = (8, 4) if width > height else (4, 8)
+    columns, rows = (9, 5) if width > height else (5, 9)
     side, row, column = 24, 2, 1
     y, x = np.mgrid[:height, :width]
     plain = np.stack([90 + x // 4, 80 + y // 4, 110 + 0 * x], -1).astype(np.uint8)
