@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import RequestError
+from .methods import DEFAULT
 from .methods.base import Method
 from .methods.spec import parse_method, spelled
 from .models import EMBEDDED, FAMILIES
@@ -174,7 +175,7 @@ def _encode(
 def compress_tokens(
     tokens: VideoTokens,
     ratio: str | float | Fraction | Ratio,
-    method: str | Method = "st-simdiff",
+    method: str | Method = DEFAULT,
     runtime: Runtime = Runtime(),
     *,
     prompt: str | None = None,
@@ -296,7 +297,7 @@ class Fitted:
 def compress_to(
     tokens: VideoTokens,
     amount: Ratio | ByteBudget,
-    method: str | Method = "st-simdiff",
+    method: str | Method = DEFAULT,
     store: str | None = None,
     mark: ArchiveMark | None = None,
     **options: Any,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..methods import DEFAULT, PAPERS
 from . import archive, common, completion, options, output, outputs, segments
 from .inspect import kind_counts
 
@@ -54,13 +55,15 @@ def compress(
         ),
     ] = None,
     method: Annotated[
-        str,
+        str | None,
         typer.Option(
             autocompletion=completion.method,
-            help="Method, with any parameters after a colon, e.g. st-simdiff:tau_diff=p95.",
+            help="Method, with any parameters after a colon, e.g. st-simdiff:tau_diff=p95. Default: st-simdiff+; the "
+            "paper's st-simdiff with --importance or --prompt, which st-simdiff+ does not need.",
+            show_default=False,
             rich_help_panel=options.METHOD,
         ),
-    ] = "st-simdiff",
+    ] = None,
     store: options.Store = "auto",
     importance: options.Importance = None,
     prompt: Annotated[
@@ -115,10 +118,15 @@ def compress(
     from ..timing import Stopwatch, selection_seconds
 
     amount = _amount(ratio, size, size_per_minute)
-    chosen = parse_method(method, **({} if importance is None else {"importance": importance}))
+    default = DEFAULT if importance is None and prompt is None else PAPERS
+    chosen = parse_method(method or default, **({} if importance is None else {"importance": importance}))
     form = parse_store(store)
     if prompt is not None:
         check_question(prompt)
+        if "llm" not in chosen.needs:
+            output.note(f"{chosen.name} asks no LLM, so --prompt changes nothing.")
+    if importance in ("llm", "saliency") and importance not in chosen.needs:
+        output.note(f"{chosen.name} ranks nothing by importance, so --importance changes nothing.")
     many = archive.Many(executor, workers, devices, decoders, shard, attempts, timeout, retry_failed, checksum, force)
     pixels = options.frame_size(min_pixels, max_pixels)
     asked = common.VideoOptions(frames, fps, start, end, decoder, decode_workers, pixels, revision, image_fps)

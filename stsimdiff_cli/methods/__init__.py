@@ -20,6 +20,10 @@ _BASE = "stsimdiff_cli.methods"
 #: Where a method runs.
 TOKENS = "tokens"
 INSIDE = "tokens or LLM"
+#: What compresses if nothing is said: it was ahead on every rung of the bench, and asks no LLM.
+DEFAULT = "st-simdiff+"
+#: The method of the paper, which asks the LLM.
+PAPERS = "st-simdiff"
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ JSON_KEYS = {
 @pytest.fixture
 def report(capsys, tokens, tmp_path):
     """The JSON report of a compression to 0.3."""
-    code, out, _ = run(capsys, "compress", tokens, "-o", tmp_path / "c.safetensors", "--ratio", "0.3", "--json")
+    arguments = ("-o", tmp_path / "c.safetensors", "--ratio", "0.3", "--method", "st-simdiff", "--json")
+    code, out, _ = run(capsys, "compress", tokens, *arguments)
     assert code == 0
     return json.loads(out)
 
@@ -83,9 +84,26 @@ def test_the_prompt_is_recorded(capsys, tokens, tmp_path):
     assert json.loads(run(capsys, "inspect", tmp_path / "c", "--json")[1])["method"]["prompt"] == question
 
 
+def test_the_default_asks_no_llm_unless_importance_or_a_prompt_is_asked_for(capsys, tokens, tmp_path):
+    for name, more, method in (
+        ("a", [], "st-simdiff+"),
+        ("b", ["--prompt", "What flashes?"], "st-simdiff"),
+        ("c", ["--importance", "centrality"], "st-simdiff"),
+    ):
+        code, out, err = run(capsys, "compress", tokens, "-o", tmp_path / name, "--ratio", "0.1", *more, "--json")
+        assert (code, json.loads(out)["method"]) == (0, method), err
+
+
+def test_an_option_that_changes_nothing_is_noted(capsys, tokens, tmp_path):
+    for option, value in (("--prompt", "What flashes?"), ("--importance", "llm")):
+        arguments = ("-o", tmp_path / option, "--ratio", "0.1", "--method", "st-simdiff+", option, value)
+        code, _, err = run(capsys, "compress", tokens, *arguments)
+        assert code == 0 and f"so {option} changes nothing" in err
+
+
 def test_the_prompt_changes_the_importance(capsys, tokens, tmp_path):
     scores = []
-    for name, more in (("a", []), ("b", ["--prompt", "How many stars are there?"])):
+    for name, more in (("a", ["--method", "st-simdiff"]), ("b", ["--prompt", "How many stars are there?"])):
         run(capsys, "compress", tokens, "-o", tmp_path / name, "--ratio", "0.1", *more)
         scores.append(load_file(tmp_path / name)["importance"].tolist())
     assert scores[0] != scores[1]
@@ -148,7 +166,7 @@ def test_a_bad_ratio_is_refused(capsys, tokens, tmp_path, ratio):
         (["--importance", "looks"], "not one of the choices"),
         (["--device", "cuda:77"], "not available"),
         (["--dtype", "float8"], "no dtype"),
-        (["--model", "nobody/nothing/never"], "no model named"),
+        (["--method", "st-simdiff", "--model", "nobody/nothing/never"], "no model named"),
     ],
 )
 def test_a_wrong_option_is_refused(capsys, tokens, tmp_path, args, part):

@@ -67,7 +67,7 @@ def test_a_file_is_read_without_stsimdiff_as_the_page_on_files_says(workplace, c
     assert "stsimdiff_cli" not in snippet
     capsys.readouterr()
     exec(compile(snippet, "files.md", "exec"), {})
-    assert capsys.readouterr().out == "st-simdiff 471 of 1568\n"
+    assert capsys.readouterr().out == "st-simdiff+ 471 of 1568\n"
 
 
 def test_the_readme_is_short():

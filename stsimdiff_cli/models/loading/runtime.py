@@ -60,6 +60,7 @@ class Runtime:
     def check(self) -> torch.device:
         """The device; RequestError for a setting that is wrong for every checkpoint."""
         device = pick_device(self.device)
+        check_dtype(self.dtype)
         pick_attention(self.attention, device)
         check_quantize(self.quantize)
         return device
@@ -103,10 +104,15 @@ def usable_devices() -> list[str]:
     return ["cpu", *(["cuda"] if gpus else []), *(f"cuda:{number}" for number in range(gpus)), *mps]
 
 
-def pick_dtype(name: str, device: torch.device, checkpoint: Checkpoint) -> torch.dtype:
-    """`auto` is the checkpoint's own dtype on a GPU and float32 on a CPU; RequestError for an unknown name."""
+def check_dtype(name: str) -> None:
+    """RequestError for an unknown name."""
     if name not in DTYPES:
         raise RequestError(f"There is no dtype {name!r}.", f"Use {', '.join(DTYPES)}.")
+
+
+def pick_dtype(name: str, device: torch.device, checkpoint: Checkpoint) -> torch.dtype:
+    """`auto` is the checkpoint's own dtype on a GPU and float32 on a CPU; RequestError for an unknown name."""
+    check_dtype(name)
     if name != "auto":
         chosen: torch.dtype = getattr(torch, name)
         return chosen
