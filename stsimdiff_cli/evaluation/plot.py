@@ -242,7 +242,7 @@ def _scaled(panel: Panel, x: float) -> float:
 def _limits(axes: Any, panel: Panel, places: list[float]) -> None:
     """Percent up to a little over 100, and room on the left for the names, where curves lie furthest apart."""
     lowest = min((point[2] for curve in panel.curves for point in curve.points), default=0.0)
-    floor = 10 * (lowest // 10)
+    floor = min(90, 10 * (lowest // 10))
     axes.set_ylim(floor - 0.03 * (100 - floor), 100 + 0.03 * (100 - floor))
     axes.set_yticks([tick for tick in axes.get_yticks() if floor <= tick <= 100])
     if not places:

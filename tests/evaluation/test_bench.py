@@ -198,9 +198,11 @@ def test_the_video_is_what_gives_the_answers(benches):
     _, many = benches
     (row,) = many["rows"]
     assert row["accuracy"]["all"]["percent"] > 90
-    for key in set(enough(many)) - {"kind nothing"}:  # whose only answer a constant gives too
-        found = row["accuracy"][key]
-        assert found["percent"] > most_by_chance(found["asked"], many["constant"][key]), key
+    by_chance = {key: most_by_chance(row["accuracy"][key]["asked"], many["constant"][key]) for key in enough(many)}
+    told = [key for key, most in by_chance.items() if most < 98]  # of others there are too few to tell
+    assert len(told) >= 6
+    for key in told:
+        assert row["accuracy"][key]["percent"] > by_chance[key], key
 
 
 # --- one clip --------------------------------------------------------------------------------------------------------
