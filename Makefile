@@ -129,19 +129,19 @@ bench: $(READY)  ## Measure again what answers survive, on every rung, for docs/
 	$(BIN)/python benchmarks/tables.py
 
 bench-settings: $(READY)  ## Measure again the forms inside the LLM and the paper's components (half an hour)
-	$(BENCH) --seed 0 --methods "$(INSIDE)" --ratios 0.1,0.3 -o $(REPORTS)/inside.json
-	$(BENCH) --seed 0 --ablation --ratios 0.1,0.3,0.5 -o $(REPORTS)/ablation.json
+	$(BENCH) --clips 40 --seed 0 --methods "$(INSIDE)" --ratios 0.1,0.3 -o $(REPORTS)/inside.json
+	$(BENCH) --seed 0 --ablation --ratios 0.1,0.3 -o $(REPORTS)/ablation.json
 	$(BIN)/python benchmarks/tables.py
 
 # 500 questions in VideoMME's layout, and the methods of the paper's tables with controls.
 SCORED := st-simdiff, st-simdiff+, fastv, fastervlm, prumerge, visionzip, framefusion, evs, random, uniform
 
 # The same kept tokens at their original positions, and numbered otherwise.
-NUMBERED := st-simdiff, st-simdiff@slots, st-simdiff@packed, evs, evs@slots, evs@packed, \
+NUMBERED := st-simdiff+, st-simdiff+@slots, st-simdiff+@packed, evs, evs@slots, evs@packed, \
 	random, random@slots, random@packed, uniform, uniform@slots, uniform@packed
 
 bench-positions: $(READY)  ## Measure again what other positions of kept tokens cost, for docs/bench.md (10 minutes)
-	$(BIN)/stsimdiff bench --rung still,pan,several --clips 34 --force --ratios 0.1,0.3 --methods "$(NUMBERED)" -o $(REPORTS)/positions.json
+	$(BIN)/stsimdiff bench --rung still,pan,several --clips 12 --force --ratios 0.1,0.3 --methods "$(NUMBERED)" -o $(REPORTS)/positions.json
 	$(BIN)/python benchmarks/tables.py
 
 bench-eval: $(READY)  ## Score methods on rendered clips in VideoMME's layout, for docs/evaluation.md (15 minutes)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import RequestError
-from .methods import DEFAULT
+from .methods import DEFAULT, default_method
 from .methods.base import Method
 from .methods.spec import parse_method, spelled
 from .models import EMBEDDED, FAMILIES
@@ -175,7 +175,7 @@ def _encode(
 def compress_tokens(
     tokens: VideoTokens,
     ratio: str | float | Fraction | Ratio,
-    method: str | Method = DEFAULT,
+    method: str | Method | None = None,
     runtime: Runtime = Runtime(),
     *,
     prompt: str | None = None,
@@ -183,6 +183,8 @@ def compress_tokens(
     context: Context = Context(),
 ) -> CompressedVideo:
     """Keep exactly ceil(r N) of the N tokens; `method` may be a text as for `--method`.
+
+    Without a method it is st-simdiff+, or st-simdiff if a prompt is given.
 
     If the method ranks tokens by attention in the LLM, the LLM's first layers run on `prompt` (default:
     GENERAL_PROMPT). If the tokens are in a file, a method that streams holds a few slots in memory at a time, and the
@@ -193,6 +195,7 @@ def compress_tokens(
     """
     device = selection_device(runtime.check())  # a wrong device is refused even if no LLM is needed
     timer = context.timing(runtime)
+    method = method or default_method(prompt is not None)
     method = parse_method(method) if isinstance(method, str) else method
     ratio = ALL if method.keeps_all else parse_ratio(ratio)
     _check_evidence(method, tokens, f"Encode the video with --evidence auto --method {spelled(method)}")
@@ -229,7 +232,7 @@ def compress_tokens(
 def select(
     features: Tensor,
     ratio: str | float | Fraction | Ratio,
-    method: str | Method = "st-simdiff+",
+    method: str | Method = DEFAULT,
     *,
     evidence: Mapping[str, Tensor] | None = None,
 ) -> Selection:
@@ -297,7 +300,7 @@ class Fitted:
 def compress_to(
     tokens: VideoTokens,
     amount: Ratio | ByteBudget,
-    method: str | Method = DEFAULT,
+    method: str | Method,
     store: str | None = None,
     mark: ArchiveMark | None = None,
     **options: Any,

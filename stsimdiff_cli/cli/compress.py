@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..methods import DEFAULT, PAPERS
+from ..methods import default_method
 from . import archive, common, completion, options, output, outputs, segments
 from .inspect import kind_counts
 
@@ -118,7 +118,7 @@ def compress(
     from ..timing import Stopwatch, selection_seconds
 
     amount = _amount(ratio, size, size_per_minute)
-    default = DEFAULT if importance is None and prompt is None else PAPERS
+    default = default_method(importance is not None or prompt is not None)
     chosen = parse_method(method or default, **({} if importance is None else {"importance": importance}))
     form = parse_store(store)
     if prompt is not None:

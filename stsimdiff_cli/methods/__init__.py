@@ -20,10 +20,15 @@ _BASE = "stsimdiff_cli.methods"
 #: Where a method runs.
 TOKENS = "tokens"
 INSIDE = "tokens or LLM"
-#: What compresses if nothing is said: it was ahead on every rung of the bench, and asks no LLM.
+#: What compresses if nothing is said: nothing was ahead of it on a rung of the bench, and it asks no LLM.
 DEFAULT = "st-simdiff+"
-#: The method of the paper, which asks the LLM.
+#: The method of the paper, which ranks by importance: by default what the LLM attends to with a prompt.
 PAPERS = "st-simdiff"
+
+
+def default_method(ranked: bool) -> str:
+    """What compresses if no method is named; `ranked` says whether an importance or a prompt is."""
+    return PAPERS if ranked else DEFAULT
 
 
 @dataclass(frozen=True)

@@ -48,14 +48,6 @@ FAMILIES = Table(
                 "Qwen/Qwen2-VL-7B-Instruct",
             ),
         ),
-        "qwen2_5_omni": Entry(
-            "stsimdiff_cli.models.families.qwen2_5_omni:Qwen25Omni",
-            "Qwen2.5-Omni without sound: frames of Qwen2.5-VL, 25 time positions a second",
-            checkpoints=(
-                "Qwen/Qwen2.5-Omni-3B",
-                "Qwen/Qwen2.5-Omni-7B",
-            ),
-        ),
         "qwen3_vl": Entry(
             "stsimdiff_cli.models.families.qwen3_vl:Qwen3VL",
             "Qwen3-VL: native resolution, two frames a slot, its time in words before each, deepstack features",
@@ -87,26 +79,6 @@ FAMILIES = Table(
             "stsimdiff_cli.models.families.qwen3_5_moe:Qwen35Moe",
             "Qwen3.5 with a mixture of experts",
             checkpoints=("Qwen/Qwen3.5-35B-A3B",),
-        ),
-        "glm4v": Entry(
-            "stsimdiff_cli.models.families.glm4v:Glm4v",
-            "GLM-4.1V, GLM-4.6V-Flash: native resolution, two frames a slot, its time in words after each",
-            checkpoints=(
-                "zai-org/GLM-4.1V-9B-Thinking",
-                "zai-org/GLM-4.6V-Flash",
-            ),
-        ),
-        "glm46v": Entry(
-            "stsimdiff_cli.models.families.glm46v:Glm46V",
-            "GLM-4.6V in transformers' own class for it",
-        ),
-        "glm4v_moe": Entry(
-            "stsimdiff_cli.models.families.glm4v_moe:Glm4vMoe",
-            "GLM-4.5V, GLM-4.6V: GLM-4.1V with a mixture of experts",
-            checkpoints=(
-                "zai-org/GLM-4.5V",
-                "zai-org/GLM-4.6V",
-            ),
         ),
         "llava_onevision": Entry(
             "stsimdiff_cli.models.families.llava_onevision:LlavaOnevision",

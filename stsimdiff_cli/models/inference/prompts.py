@@ -87,16 +87,7 @@ class Prompter:
         )
 
     def _from_template(self, question: str) -> str:
-        """The prompt as the chat template writes it.
-
-        ModelError if it cannot, RequestError for an option that it does not know.
-        """
-        asked, template = self.family.template_kwargs, str(self._template or self.tokenizer.chat_template)
-        if unknown := [name for name in asked if name not in template]:
-            raise RequestError(
-                f"The chat template of {self.family.checkpoint.id} does not know {unknown[0]}.",
-                "Leave out what stands after the colon of its name.",
-            )
+        """The prompt as the chat template writes it; ModelError if it cannot."""
         content: Any = [self.family.video_part, {"type": "text", "text": question}]
         try:
             text = self.tokenizer.apply_chat_template(
@@ -104,7 +95,7 @@ class Prompter:
                 chat_template=self._template,
                 add_generation_prompt=True,
                 tokenize=False,
-                **asked,
+                **self.family.template_kwargs,
             )
         except Exception as error:  # a template may fail in any way
             raise ModelError(
