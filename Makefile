@@ -191,8 +191,8 @@ bench-pace: $(READY)  ## Measure stages at the same time, and what the time to t
 	$(BIN)/python benchmarks/tables.py
 
 pictures: demo  ## Make the pictures of README.md and docs again
-	$(BIN)/stsimdiff view demo/flash.safetensors --video sample_videos/flash.mp4 --slots 0,4-6 -o docs/pictures/kept.png --force
-	$(BIN)/stsimdiff view demo/flash.safetensors --video sample_videos/flash.mp4 --slots 0,4-6 -o docs/pictures/kept.dark.png --force
+	$(BIN)/stsimdiff view demo/flash.safetensors --video sample_videos/flash.mp4 --slots 0,25-27 -o docs/pictures/kept.png --force
+	$(BIN)/stsimdiff view demo/flash.safetensors --video sample_videos/flash.mp4 --slots 0,25-27 -o docs/pictures/kept.dark.png --force
 	$(BIN)/stsimdiff profile --plot docs/pictures/profile.png --force
 	@mkdir -p build
 	$(BIN)/stsimdiff profile --frames 64 --methods st-simdiff --repeats 1 --decode-workers 2 --trace build/trace.json --force
