@@ -11,7 +11,7 @@ from tests.support.commands import refused, run
 
 
 @pytest.mark.parametrize(
-    "part", ["clip.mp4", "st-simdiff", "tau_sim=0.8", "events=on", "ratio 0.3", "communities", "per slot"]
+    "part", ["clip.mp4", "st-simdiff", "tau_sim=0.6", "events=on", "ratio 0.3", "communities", "per slot"]
 )
 def test_a_compressed_file_is_described(capsys, kept, part):
     code, out, _ = run(capsys, "inspect", kept)

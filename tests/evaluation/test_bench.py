@@ -365,7 +365,8 @@ def test_a_report_a_picture_and_tables_are_written_and_no_log_is_left(written):
     assert (found["clips"], found["frames"], found["seed"], len(found["sittings"])) == (3, 12, 0, 3)
     text = (written / "r.md").read_text()
     accuracy = next(row for row in found["rows"] if row["method"] == "random")["accuracy"]["all"]
-    assert f"{accuracy['percent']:.1f} ({accuracy['low']:.0f}–" in text
+    ends = math.floor(accuracy["low"]), math.ceil(accuracy["high"])  # rounded outwards
+    assert "{:.1f} ({}–{})".format(accuracy["percent"], *ends) in text
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert len(lines) == (2 + 3 + 2) + (2 + 3) and all("|" in line[-1] for line in lines)
 

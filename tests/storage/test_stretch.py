@@ -131,7 +131,7 @@ def test_an_answer_is_that_from_the_same_tokens_of_the_whole_file(capsys, files,
     path, span = getattr(files, kind), (files.grid.seconds[8], files.grid.seconds[23])
     whole = load(path)
     video = whole if kind == "kept" else pipeline.all_tokens(whole)
-    inside = ((video.index >= 8 * 36) & (video.index < 24 * 36)).nonzero().squeeze(1)
+    inside = ((video.index >= 8 * 49) & (video.index < 24 * 49)).nonzero().squeeze(1)
     picked = replace(
         video,
         features=video.features.gather(inside),
