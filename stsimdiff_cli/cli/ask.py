@@ -327,6 +327,7 @@ class _Asker:
 
     def ask_with_engine(self, engine: str, files: list[AnyPath], questions: list[str]) -> None:
         """Ask every question about every file at once, in another engine than transformers."""
+        from ..models.question import ORIGINAL
         from ..pipeline import Context, all_tokens
         from ..records import VideoTokens
         from .ask_vllm import ask_with_vllm, check_options
@@ -335,7 +336,7 @@ class _Asker:
             engine,
             when=self.when,
             inside=self.inside is not None,
-            positions=self.positions != "original",
+            positions=self.positions != ORIGINAL,
             quantize=self.runtime.quantize is not None,
             attn=self.runtime.attention != "auto",
             device=self.runtime.device != "auto",
@@ -427,9 +428,8 @@ class _Asker:
                 raise RequestError(f"{file} is already compressed.", "Leave out --inside, or give the tokens file.")
             method, ratio = self.inside
             return pipeline.converse_inside(video, ratio, method, self.runtime, model=self.model, context=context)
-        kept = pipeline.all_tokens(video) if isinstance(video, VideoTokens) else video
         return pipeline.converse(
-            kept, self.runtime, model=self.model, attention=self.when, positions=self.positions, context=context
+            video, self.runtime, model=self.model, attention=self.when, positions=self.positions, context=context
         )
 
 

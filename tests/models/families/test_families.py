@@ -103,7 +103,8 @@ def test_dropping_tokens_equals_masking_them_out(family, frames):
     dropping_equals_masking(family, frames)
 
 
-def test_importance_is_the_eager_attention_of_the_last_prompt_token(family, frames):
+def eager_attention(family, frames):
+    """Grid, index and features of every second token, and what the last prompt token pays each, layer by layer."""
     tokens = tokens_of(family, frames)
     grid = tokens.grid
     index = torch.arange(grid.tokens)[::2]
@@ -113,26 +114,23 @@ def test_importance_is_the_eager_attention_of_the_last_prompt_token(family, fram
     prompt = whole.prompter.prompt(whole.model, grid, QUESTIONS[0], index)
     with torch.inference_mode():
         out = whole.model.get_decoder()(**whole.decoder_inputs(prompt, kept), output_attentions=True)
+    return grid, index, kept, [layer[0, :, -1].mean(0)[prompt.visual >= 0] for layer in out.attentions]
+
+
+def test_importance_is_the_eager_attention_of_the_last_prompt_token(family, frames):
+    grid, index, kept, weights_of = eager_attention(family, frames)
     for asked in (0, 1, 2):
         layer = family.attention_layer(asked)
         number = layer - family.layer_types[:layer].count(LINEAR)  # only layers with attention are listed
-        expected = out.attentions[number][0, :, -1].mean(0)[prompt.visual >= 0]
+        expected = weights_of[number]
         shallow = LanguageModel(family, FP32, layers=layer + 1, attention_rows=True)
         got = shallow.importance(grid, kept, index, QUESTIONS[0], layer)
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_the_slots_of_an_answer_are_those_of_eager_attention_in_all_layers(family, frames):
-    tokens = tokens_of(family, frames)
-    grid = tokens.grid
-    index = torch.arange(grid.tokens)[::2]
-    kept = tokens.embeddings[index]
-    whole = LanguageModel(family, FP32)
-    whole.model.set_attn_implementation("eager")
-    prompt = whole.prompter.prompt(whole.model, grid, QUESTIONS[0], index)
-    with torch.inference_mode():
-        out = whole.model.get_decoder()(**whole.decoder_inputs(prompt, kept), output_attentions=True)
-    weights = sum(layer[0, :, -1].mean(0) for layer in out.attentions)[prompt.visual >= 0]
+    grid, index, kept, weights_of = eager_attention(family, frames)
+    weights = sum(weights_of)
     expected = torch.zeros(grid.shape[0]).index_add(0, index // (grid.shape[1] * grid.shape[2]), weights)
     language = LanguageModel(family, FP32, attention_rows=True)
     watched = Conversation(language, grid, kept, index, attention=True).ask(QUESTIONS[0], max_new_tokens=1)
