@@ -51,9 +51,10 @@ class Decoding:
     """
 
     def __init__(self, path: Path, scan: Scan, threads: int) -> None:
+        self._container: Any = None
+        self.threads = 1
         self.path, self.scan = path, scan
         self._most_threads = threads if threadable(scan) else 1
-        self.threads = 1
         self.pending: deque[tuple[int, Any]] = deque()  # (time in ticks, or the count), frame
         self.seekable = scan.counted is None
         self.cancelled = False  # set from another thread: the next packet is not decoded
@@ -62,8 +63,10 @@ class Decoding:
         self._may_skip = scan.codec == "h264" and scan.counted is None  # HEVC marks only layers, other codecs nothing
         self._keys = {int(packets.pts[k]): int(k) for k in (packets.key & packets.timed).nonzero()[0]}
         self._refreshes = set(packets.pts[packets.refresh & ~packets.key].tolist())
-        self._container: Any = None
         self.restart(0)
+
+    def __del__(self) -> None:
+        self.close()  # or FFmpeg's log would stay off
 
     def close(self) -> None:
         """Close the file."""

@@ -10,7 +10,7 @@ import av.logging
 
 Message = tuple[int, str, str]  # level (lower is graver), the demuxer or decoder that wrote it, text
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # a decoder may be collected as garbage, and so closed, while this is held
 _listeners = 0
 _threaded = 0  # decoders with threads of their own
 _before: tuple[int | None, bool] = (None, True)  # PyAV's level, and whether it leaves out repeated messages

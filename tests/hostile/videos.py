@@ -186,7 +186,7 @@ def _coding(dice: random.Random, codec: str, container: str, traits: list[str]) 
         # libvpx waits for its own threads in a busy loop, for minutes on a machine with more to do: one thread
         return {"deadline": "realtime", "cpu-used": "8", "g": str(gop), "threads": "1"}, {}
     if codec == "av1":
-        return {"preset": "8", "crf": "5", "g": str(max(gop, 5))}, {}
+        return {"preset": "8", "crf": "5", "g": str(max(gop, 5)), "svtav1-params": "lp=1"}, {}  # it was seen not to end
     settings: dict = {}
     if codec not in ("mjpeg", "ffv1", "prores", "gif", "apng"):
         settings = {"gop_size": gop, "bit_rate": 1_500_000}

@@ -17,7 +17,7 @@ from tests.support.clip_factory import CLOSED_GOP, has_encoder, read_number, ren
 from tests.support.decoding import decode_with
 
 N = 60
-VP9 = {"deadline": "realtime", "cpu-used": "8", "g": "20"}
+VP9 = {"deadline": "realtime", "cpu-used": "8", "g": "20", "threads": "1"}
 
 CLIPS = {
     "moov first.mp4": lambda p: render(p, options=CLOSED_GOP, container_options={"movflags": "+faststart"}),
@@ -168,6 +168,22 @@ def test_the_log_is_off_while_a_decoder_has_threads_of_its_own():
         not_threaded()
     with listening():
         assert not threaded()
+
+
+def test_reading_that_is_forgotten_gives_the_log_back(clip, monkeypatch):
+    path = clip("plain.mkv")
+    decode_with(monkeypatch, 4)
+    chunks = read_frames(path, scan(path), range(0, N, 2))
+    next(chunks)
+    assert not _heard()
+    del chunks
+    assert _heard()
+
+
+def _heard() -> bool:
+    with listening() as log:
+        _complain()
+    return bool(log)
 
 
 def test_the_seconds_of_a_note_are_those_of_the_damage(clip, tmp_path):
