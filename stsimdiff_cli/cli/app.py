@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from .. import __version__
-from . import options, output, outputs, stops, streams
+from . import completion, options, output, outputs, stops, streams
 from .ask import ask
 from .bench import bench
 from .boundary import as_sentence
@@ -106,7 +106,8 @@ def _run(args: list[str] | None) -> int:
     output.begin(json="--json" in given)
     outputs.begin()
     try:
-        return app(args=args, prog_name="stsimdiff", standalone_mode=False) or 0
+        with completion.whole_words():
+            return app(args=args, prog_name="stsimdiff", standalone_mode=False) or 0
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
     except BrokenPipeError:  # whoever reads stdout has seen enough

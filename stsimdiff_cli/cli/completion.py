@@ -5,7 +5,10 @@ Lists whose modules import torch are written out here; tests hold them against t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import io
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, redirect_stdout
 
 from ..models.loading.presets import PRESETS
 
@@ -19,6 +22,34 @@ IMPORTANCE = ("llm", "saliency", "centrality")
 EVIDENCE = ("auto", "saliency", "keys", "saliency,keys")
 EXECUTORS = ("local", "ray")
 ENGINES = ("transformers", "vllm")
+BREAKS = ":="  # where bash ends words, besides spaces
+
+
+@contextmanager
+def whole_words() -> Iterator[None]:
+    """Where bash asks, give Typer whole words, and bash the part of each offer that it will put in.
+
+    bash ends a word at each colon and equals sign, as in `st-simdiff:tau_sim=0.8`, and replaces only what follows.
+    """
+    if os.environ.get("_STSIMDIFF_COMPLETE") != "complete_bash":
+        yield
+        return
+    cut = os.environ["COMP_WORDS"].split("\n")[: int(os.environ["COMP_CWORD"]) + 1]
+    words: list[str] = []
+    for word in cut:
+        if words and word and (word[0] in BREAKS or words[-1][-1:] in tuple(BREAKS)):
+            words[-1] += word
+        else:
+            words.append(word)
+    os.environ["COMP_WORDS"], os.environ["COMP_CWORD"] = "\n".join(words), str(len(words) - 1)
+    value = words[-1].partition("=")[2] if words[-1].startswith("--") else words[-1]
+    there = value[: max(value.rfind(sign) for sign in BREAKS) + 1]
+    offers = io.StringIO()
+    try:
+        with redirect_stdout(offers):
+            yield
+    finally:
+        print("\n".join(offer.removeprefix(there) for offer in offers.getvalue().splitlines()))
 
 
 def one_of(values: Iterable[str]) -> Callable[[str], list[str]]:

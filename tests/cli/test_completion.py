@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -20,9 +21,9 @@ from stsimdiff_cli.video.reading import READERS
 
 def offered(capsys, monkeypatch, line: str) -> list[str]:
     """What bash is told for a line, whose last word is not finished."""
-    words = line.split(" ")
+    words = [word for part in line.split(" ") for word in re.split("([:=]+)", part) if word or not part]
     monkeypatch.setenv("_STSIMDIFF_COMPLETE", "complete_bash")
-    monkeypatch.setenv("COMP_WORDS", line)
+    monkeypatch.setenv("COMP_WORDS", "\n".join(words))
     monkeypatch.setenv("COMP_CWORD", str(len(words) - 1))
     assert main([]) == 0
     return capsys.readouterr().out.split()
@@ -41,6 +42,11 @@ def offered(capsys, monkeypatch, line: str) -> list[str]:
         ("stsimdiff profile --dummy-weights qwen3", ["qwen3-vl-8b"]),
         ("stsimdiff methods prumerge", ["prumerge", "prumerge+"]),
         ("stsimdiff --json encode a.mp4 --dtype b", ["bfloat16"]),
+        ("stsimdiff encode a.mp4 --device cuda:", ["0", "1"]),
+        ("stsimdiff compress a.mp4 --method st-simdiff:tau", ["tau_sim=", "tau_diff="]),
+        ("stsimdiff compress a.mp4 --method=st-simdiff:tau", ["tau_sim=", "tau_diff="]),
+        ("stsimdiff compress a.mp4 --method st-simdiff:far=1,importance=s", ["saliency"]),
+        ("stsimdiff compress --ratio=0.3 a.mp4 --method st-simdiff:events=", ["on", "off"]),
     ],
 )
 def test_values_are_offered(capsys, monkeypatch, line, values):
