@@ -123,6 +123,8 @@ class VideoOptions:
             ("its part of the video is fixed", (self.start, self.end), "--start and --end"),
             ("its frames have their size", (self.size,), "--min-pixels and --max-pixels"),
             ("its model is fixed", (self.revision,), "--revision"),
+            ("no video is read", (None if self.decoder == "auto" else self.decoder,), "--decoder"),
+            ("no video is read", (self.workers,), "--decode-workers"),
         ):
             if any(value is not None for value in given):
                 raise RequestError(f"{path} is already encoded, so {what}.", f"Leave out {names}.")

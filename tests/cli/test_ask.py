@@ -221,6 +221,7 @@ def test_a_changed_model_is_refused(capsys, clip, tmp_path):
 
 def test_the_frames_of_a_compressed_file_are_fixed(capsys, kept):
     assert "already encoded" in refused(capsys, "ask", kept, "What?", "--fps", 1)
+    assert "no video is read" in refused(capsys, "ask", kept, "What?", "--decoder", "bogus")
 
 
 def test_a_missing_file_is_refused(capsys, tmp_path):
