@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -85,6 +86,14 @@ def _root(
     output.talk(quiet, verbose)
 
 
+#: What Typer says of a number that is none or out of bounds, and what it must be.
+NUMBERS = {
+    r"Input should be a valid integer": "a whole number",
+    r"Input should be a valid number": "a number",
+    r"Input should be greater than or equal to (\S+)": r"a number of at least \1",
+}
+
+
 def main(args: list[str] | None = None) -> int:
     """Run the program with `args` (default: the command line); returns the exit code.
 
@@ -127,8 +136,17 @@ def _refused(error: Any) -> int:
     """Say what is wrong with the words of a command line that Typer could not read; a bare command shows its help."""
     context = getattr(error, "ctx", None)
     command = "stsimdiff" if context is None else context.command_path
-    text = error.format_message().strip()
+    text = _plainly(error) or error.format_message().strip()
     if not text:  # the help was shown
         return error.exit_code
     output.error(text if text.endswith((".", "?", "!")) else f"{text}.", f"See {command} --help", error.exit_code)
     return error.exit_code
+
+
+def _plainly(error: Any) -> str | None:
+    """What an option's number must be, where Typer has no plain words for it."""
+    param = getattr(error, "param", None)
+    for begins, words in NUMBERS.items():
+        if param is not None and (found := re.match(begins, error.message)):
+            return f"{max(param.opts, key=len)} needs {found.expand(words)}."
+    return None

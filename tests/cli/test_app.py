@@ -53,3 +53,16 @@ def test_a_known_error_shows_its_traceback_on_request():
 @pytest.mark.parametrize(("args", "code"), [(["bogus"], 2), (["encode", "--nonsense"], 2), (["--version"], 0)])
 def test_exit_codes_of_the_command_line(args, code):
     assert main(args) == code
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--frames", "many", "--frames needs a whole number."),
+        ("--frames", "0", "--frames needs a number of at least 1."),
+        ("--fps", "1:30", "--fps needs a number."),
+    ],
+)
+def test_a_word_in_place_of_a_number_is_refused_in_plain_words(capsys, option, value, words):
+    code, _, err = run(capsys, "encode", "a.mp4", "-o", "a", option, value)
+    assert (code, err) == (2, f"error: {words}\nhint: See stsimdiff encode --help\n")
