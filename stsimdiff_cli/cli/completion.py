@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 
@@ -49,7 +50,7 @@ def whole_words() -> Iterator[None]:
         with redirect_stdout(offers):
             yield
     finally:
-        print("\n".join(offer.removeprefix(there) for offer in offers.getvalue().splitlines()))
+        sys.stdout.writelines(f"{offer.removeprefix(there)}\n" for offer in offers.getvalue().splitlines())
 
 
 def one_of(values: Iterable[str]) -> Callable[[str], list[str]]:
