@@ -300,10 +300,16 @@ def run_script(script: str) -> list[str]:
             "--max-model-len",
         ),
         ("raise OSError('no such thing.')", ModelError, r"did not start: no such thing\.$", "--verbose"),
+        (
+            "raise RuntimeError(\"See root cause above. Failed core proc(s): {'EngineCore_0': -9}\")",
+            ModelError,
+            "EngineCore_0': -9",
+            "--verbose",
+        ),
         ("sys.exit(3)", ModelError, r"did not start: it ended with code 3\.$", "--verbose"),
         ("os.kill(os.getpid(), signal.SIGKILL)", ModelError, "SIGKILL ended it", "--max-model-len"),
         (
-            "print('vllm serve: error: unrecognized arguments: --foo', file=sys.stderr); sys.exit(2)",
+            "print('main.py: error: unrecognized arguments: --foo', file=sys.stderr); sys.exit(2)",
             RequestError,
             r"refuses its options: unrecognized arguments: --foo\.$",
             "--help",

@@ -84,7 +84,6 @@ def test_ask_answers_with_either_engine(tmp_path):
 @pytest.mark.parametrize(
     ("options", "code", "sentence"),
     [
-        (["--vllm", "--gpu-memory-utilization 1.5"], 1, "vLLM did not start: "),
         (["--vllm", "--max-model-len 100000000"], 1, "vLLM did not start: "),
         (["--vllm", "--no-such-option 3"], 2, "vLLM refuses its options: "),
     ],

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 READY = "stsimdiff: ready"
 #: How a traceback ends, whatever vLLM puts before it; and how vLLM's command refuses an option.
 _RAISED = re.compile(r"(?:^|\s)(?:[\w.]+\.)?([A-Z]\w*(?:Error|Exception)): (.*\S)")
-_REFUSED = re.compile(r"^vllm serve: error: (.*\S)")
+_REFUSED = re.compile(r"^[^\s:][^:]*: error: (.*\S)")
 #: An error that only says that there was another one.
 _EMPTY = "See root cause above"
 _LONGEST = 400  # characters of vLLM's words that are shown
@@ -42,7 +42,7 @@ class Log:
                     with suppress(OSError):  # nobody listens any more; vLLM goes on
                         os.write(self._sink, line.encode())
 
-    def reason(self, patience: float = 5.0) -> str | None:
+    def reason(self, patience: float = 2.0) -> str | None:
         """Why the start failed, in vLLM's words without a full stop; None if it wrote nothing of the kind.
 
         Waits so many seconds for what is still to be read.
@@ -51,8 +51,8 @@ class Log:
         lines = list(self._kept)
         for pattern in (_REFUSED, _RAISED):
             found = [match.groups()[-1] for match in map(pattern.search, lines) if match]
-            first = next((words for words in found if _EMPTY not in words), None)
-            if first:
+            if found:
+                first = next((words for words in found if _EMPTY not in words), found[0])
                 return first.rstrip(".") if len(first) <= _LONGEST else f"{first[:_LONGEST].rsplit(' ', 1)[0]} .."
         return None
 
