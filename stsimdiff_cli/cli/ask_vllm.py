@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import RequestError
 from ..registry import unknown_name
+from . import output
 from .common import TRANSFORMERS
 
 VLLM = "vllm"
@@ -27,16 +28,18 @@ def ask_with_vllm(
     generation: dict[str, Any],
 ) -> None:
     """`read` every file, ask, and `show` the answers file by file. RequestError if two models made the files."""
-    from ..integrations.serving.engine import Engine, require_vllm
+    from ..integrations.serving.engine import Engine, require_served, require_vllm
     from ..integrations.serving.library import require_maker
     from ..models.families import open_family
 
+    first = read(files[0])
+    family = open_family(model or first.grid.model.id)
+    require_served(family)
     require_vllm()
-    videos = [read(file) for file in files]
-    family = open_family(model or videos[0].grid.model.id)
+    videos = [first, *map(read, files[1:])]
     for file, video in zip(files, videos, strict=True):
         require_maker(family, file, video.grid)
-    answers = Engine(family, dtype).ask(videos, questions, **generation)
+    answers = Engine(family, dtype, output.mode.verbose).ask(videos, questions, **generation)
     for file, video, some in zip(files, videos, answers, strict=True):
         show(file, video, some)
 

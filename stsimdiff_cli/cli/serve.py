@@ -50,12 +50,14 @@ def serve(
     {"type": "stsimdiff", "file": "talk"}: the file's name without its suffix, or its path below a folder that is
     served. Files that are added to such a folder later are served too. Needs stsimdiff[vllm].
     """
-    from ..integrations.serving.engine import arguments, require_vllm
+    from ..integrations.serving.engine import arguments, require_template, require_vllm
     from ..integrations.serving.library import Library, Shelf
+    from ..integrations.serving.server import require_address, run_server
 
     library = Library.of(files)
     family = _family_of(library, model)
     given = arguments(family, dtype)
+    require_template(family)
     require_vllm()
     shelf = Shelf(library, family)
     for root in library.roots:
@@ -67,9 +69,11 @@ def serve(
         command.append(f"--{name.replace('_', '-')}")
         command += [] if value is True else [value if isinstance(value, str) else json.dumps(value)]
     command += ["--middleware", "stsimdiff_cli.integrations.serving.door.Door", *_split(vllm)]
-    output.note(f"starting vLLM with {family.checkpoint.id} at http://{host}:{port}/v1")
-    sys.stdout.flush()
-    os.execve(sys.executable, command, os.environ | shelf.announcement())
+    require_address(host, port)
+    place = f"{family.checkpoint.id} at http://{host}:{port}/v1"
+    output.note(f"starting vLLM for {place}")
+    environment = os.environ | shelf.announcement()
+    run_server(command, environment, lambda: output.note(f"vLLM answers for {place}"), output.mode.verbose)
 
 
 def _split(text: str) -> list[str]:

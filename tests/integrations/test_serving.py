@@ -6,7 +6,10 @@ import asyncio
 import itertools
 import json
 import os
+import socket
+import subprocess
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 
@@ -14,9 +17,9 @@ import pytest
 import torch
 
 from stsimdiff_cli import pipeline
-from stsimdiff_cli.errors import FileFormatError, RequestError
+from stsimdiff_cli.errors import FileFormatError, ModelError, RequestError
 from stsimdiff_cli.integrations import serving
-from stsimdiff_cli.integrations.serving import engine
+from stsimdiff_cli.integrations.serving import engine, server
 from stsimdiff_cli.integrations.serving.door import Door, rewritten
 from stsimdiff_cli.integrations.serving.library import Library, Shelf, UnknownIdError
 from stsimdiff_cli.integrations.serving.prompts import VideoPrompts, laid_out
@@ -200,12 +203,21 @@ def test_the_plug_in_registers_its_classes_and_no_other(monkeypatch):
     connector.MEDIA_CONNECTOR_REGISTRY = registry()
     media = ModuleType("vllm.multimodal.media")
     media.connector = connector
-    for module in (vllm, ModuleType("vllm.multimodal"), media, connector):
+    parsers: dict[str, object] = {}
+    configs, base = (
+        ModuleType("vllm.transformers_utils.config"),
+        ModuleType("vllm.transformers_utils.config_parser_base"),
+    )
+    configs.register_config_parser = lambda name: lambda parser: parsers.setdefault(name, parser)
+    base.ConfigParserBase = object
+    around = (ModuleType("vllm.multimodal"), ModuleType("vllm.transformers_utils"))
+    for module in (vllm, *around, media, connector, configs, base):
         monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.delitem(sys.modules, "stsimdiff_cli.integrations.serving.configuration", raising=False)
     serving.register()
     assert set(models) == {f"StSimDiff{name}" for name in serving.CLASSES.values()}
     assert all(place.startswith("stsimdiff_cli.integrations.serving.models:") for place in models.values())
-    assert list(loaders) == ["stsimdiff"]
+    assert list(loaders) == list(parsers) == ["stsimdiff"]
 
 
 # --- Requests ---------------------------------------------------------------------------------------------------------
@@ -259,7 +271,122 @@ def test_the_door_passes_on_what_it_has_rewritten():
     assert seen == [(dict(headers), b'{"messages": []}')]
 
 
+# --- A server that does not start, or ends ----------------------------------------------------------------------------
+
+#: What vLLM's processes write when the engine does not start; the first error is the reason.
+FAILED = """(EngineCore pid=7) ERROR 11-30 [core.py:1] EngineCore failed to start.
+(EngineCore pid=7) ERROR 11-30 [core.py:1] Traceback (most recent call last):
+(EngineCore pid=7) ERROR 11-30 [core.py:1] ValueError: Available memory on node 0 (2/15 GiB) is too small.
+(APIServer pid=6) Traceback (most recent call last):
+(APIServer pid=6) RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}
+"""
+
+
+def run_script(script: str) -> list[str]:
+    """Run a program in the place of vLLM; what happened once it answered."""
+    happened: list[str] = []
+    command = [sys.executable, "-c", f"import os, signal, sys, time\n{script}"]
+    server.run_server(command, dict(os.environ), lambda: happened.append("ready"), live=False)
+    return happened
+
+
+@pytest.mark.parametrize(
+    ("script", "kind", "sentence", "hint"),
+    [
+        (
+            f"sys.stderr.write({FAILED!r}); sys.exit(1)",
+            ModelError,
+            r"did not start: Available memory on node 0 \(2/15 GiB\) is too small\.$",
+            "--max-model-len",
+        ),
+        ("raise OSError('no such thing.')", ModelError, r"did not start: no such thing\.$", "--verbose"),
+        (
+            "raise RuntimeError(\"See root cause above. Failed core proc(s): {'EngineCore_0': -9}\")",
+            ModelError,
+            "EngineCore_0': -9",
+            "--verbose",
+        ),
+        ("sys.exit(3)", ModelError, r"did not start: it ended with code 3\.$", "--verbose"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", ModelError, "SIGKILL ended it", "--max-model-len"),
+        (
+            "print('main.py: error: unrecognized arguments: --foo', file=sys.stderr); sys.exit(2)",
+            RequestError,
+            r"refuses its options: unrecognized arguments: --foo\.$",
+            "--help",
+        ),
+    ],
+)
+def test_a_server_that_does_not_start_says_why_in_a_sentence(capfd, script, kind, sentence, hint):
+    with pytest.raises(kind, match=sentence) as caught:
+        run_script(script)
+    assert hint in caught.value.hint
+    assert capfd.readouterr() == ("", "")  # no traceback, whatever vLLM wrote
+
+
+def test_what_a_server_writes_is_shown_from_its_start_on(capfd):
+    script = "print('loading'); print('(APIServer pid=6) stsimdiff: ready', flush=True); print('200 OK', flush=True)"
+    assert run_script(script) == ["ready"]
+    for _ in range(100):  # a thread passes it on
+        if err := capfd.readouterr().err:
+            break
+        time.sleep(0.05)
+    assert err == "200 OK\n"
+
+
+def test_a_server_that_breaks_down_later_is_an_error():
+    with pytest.raises(ModelError, match="ended by itself, with code 1"):
+        run_script("print('stsimdiff: ready', flush=True); sys.exit(1)")
+
+
+def test_whoever_ends_the_command_ends_the_server(tmp_path):
+    """SIGTERM reaches vLLM's process, and the command ends with the code of that signal."""
+    seen = tmp_path / "seen"
+    inner = f"""
+import pathlib, signal, sys, time
+def leave(*_):
+    pathlib.Path({str(seen)!r}).write_text("ended")
+    sys.exit(0)
+signal.signal(signal.SIGTERM, leave)
+print("stsimdiff: ready", flush=True)
+time.sleep(60)
+"""
+    outer = f"""
+import os, sys
+from stsimdiff_cli.cli import stops
+from stsimdiff_cli.integrations.serving.server import run_server
+stops.install()
+try:
+    run_server([sys.executable, "-c", {inner!r}], dict(os.environ), lambda: print("ready", flush=True), False)
+except stops.Stopped as stopped:
+    sys.exit(stopped.exit_code)
+"""
+    with subprocess.Popen([sys.executable, "-c", outer], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout and process.stdout.readline() == "ready\n"
+        process.terminate()
+        assert process.wait(30) == 143
+    assert seen.read_text() == "ended"
+
+
+def test_the_door_says_when_the_server_answers(capsys):
+    async def app(scope, receive, send):
+        await send({"type": "lifespan.startup.complete"})
+
+    sent: list = []
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(Door(app)({"type": "lifespan"}, None, send))
+    assert capsys.readouterr().err == "stsimdiff: ready\n" and sent == [{"type": "lifespan.startup.complete"}]
+
+
 # --- The commands -----------------------------------------------------------------------------------------------------
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 @pytest.fixture
@@ -267,15 +394,16 @@ def started(monkeypatch) -> list:
     """The command and the environment with which vLLM would be started; it counts as installed."""
     calls: list = []
     monkeypatch.setattr(engine.importlib.util, "find_spec", lambda _: object())
-    monkeypatch.setattr(os, "execve", lambda *call: calls.append(call))
+    monkeypatch.setattr(server, "run_server", lambda *call: calls.append(call))
     return calls
 
 
 def test_serve_starts_vllm_with_the_plug_in(capsys, talk, started):
-    code, _, err = run(capsys, "serve", talk, "--port", 8123, "--vllm", "--max-num-seqs 4")
-    assert code == 0 and "http://127.0.0.1:8123/v1" in err
-    ((program, command, environment),) = started
-    assert program == sys.executable and command[3] == "serve"
+    port = free_port()
+    code, _, err = run(capsys, "serve", talk, "--port", port, "--vllm", "--max-num-seqs 4")
+    assert code == 0 and f"http://127.0.0.1:{port}/v1" in err
+    ((command, environment, *_),) = started
+    assert command[0] == sys.executable and command[3] == "serve"
     options = dict(itertools.pairwise(command))
     assert options["--served-model-name"] == "tiny" and options["--max-num-seqs"] == "4"
     assert json.loads(options["--hf-overrides"])["architectures"] == ["StSimDiffQwen25VL"]
@@ -289,7 +417,29 @@ def test_serve_refuses_what_it_cannot_serve(capsys, talk, tmp_path, started):
     other = CHECKPOINTS["qwen2_5_vl"](tmp_path / "other")
     assert "cannot read it" in refused(capsys, "serve", talk, "--model", other)
     assert "cannot be read" in refused(capsys, "serve", talk, "--vllm", "'open")
+    assert "no chat template" in refused(
+        capsys, "serve", tmp_path, "--model", CHECKPOINTS["llava_video"](tmp_path / "v")
+    )
     assert started == []
+
+
+def test_a_port_in_use_is_refused_before_vllm_starts(capsys, talk, started):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert f"Nobody can listen at 127.0.0.1, port {port}" in refused(capsys, "serve", talk, "--port", port)
+    assert "Nobody can listen at" in refused(capsys, "serve", talk, "--port", port, "--host", "no.such.host.invalid")
+    assert started == []
+
+
+def test_a_family_that_vllm_does_not_serve_is_refused_whether_it_is_installed_or_not(capsys, tmp_path, monkeypatch):
+    save_compressed(tmp_path / "one.safetensors", kept_of(str(CHECKPOINTS["smolvlm"](tmp_path / "smol"))))
+    for spec in (None, object()):
+        monkeypatch.setattr(engine.importlib.util, "find_spec", lambda _, spec=spec: spec)
+        for command in (("serve", tmp_path / "one.safetensors"), ("ask", tmp_path / "one.safetensors", "What?")):
+            options = ["--engine", "vllm"] * (command[0] == "ask")
+            assert "family smolvlm, which cannot be served" in refused(capsys, *command, *options)
 
 
 def test_without_vllm_both_commands_say_how_to_install_it(capsys, talk, monkeypatch):

@@ -34,6 +34,7 @@ pytestmark = [
 ]
 SAMPLES = Path(__file__).parents[2] / "sample_videos"
 CPU = Runtime("cpu", "float32")
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(pipeline.__file__).parents[1])}
 SHAPES = ["What happens in this video?", "How many objects are there?", "What colour is the object?"]
 #: For a machine that tests: one core, little memory.
 SMALL: dict[str, Any] = {"enforce_eager": True, "max_model_len": 2048, "kv_cache_memory_bytes": 1 << 28}
@@ -80,6 +81,22 @@ def test_ask_answers_with_either_engine(tmp_path):
     assert given["vllm"] == given["transformers"] and len(given["vllm"]) == 2
 
 
+@pytest.mark.parametrize(
+    ("options", "code", "sentence"),
+    [
+        (["--vllm", "--max-model-len 100000000"], 1, "vLLM did not start: "),
+        (["--vllm", "--no-such-option 3"], 2, "vLLM refuses its options: "),
+    ],
+)
+def test_a_server_that_does_not_start_ends_in_a_sentence(tmp_path, options, code, sentence):
+    """No traceback, whichever of vLLM's processes fails."""
+    command = [sys.executable, "-m", "stsimdiff_cli", "serve", str(tmp_path), "--model", "tiny", *options]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=600)
+    assert done.returncode == code, done.stderr
+    assert sentence in done.stderr and "hint:" in done.stderr
+    assert "Traceback" not in done.stderr and done.stdout == ""
+
+
 class Server:
     """`stsimdiff serve` on files, in a process of its own."""
 
@@ -98,7 +115,7 @@ class Server:
             ],
             stdout=self.log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONPATH": str(Path(pipeline.__file__).parents[1])},
+            env=ENVIRONMENT,
         )
 
     @property
@@ -146,12 +163,12 @@ class Server:
 def served(tmp_path_factory):
     """A server of a folder with four compressed files of the embedded model, a damaged one and another model's."""
     folder = tmp_path_factory.mktemp("files")
-    names = ["flash", "flash-0.3", "move", "move-0.3"]
+    names = ["flash-1", "flash-0.3", "move-1", "move-0.3"]
     videos = dict(zip(names, videos_of("tiny"), strict=True))
     for name, video in videos.items():
         save_compressed(folder / f"{name}.safetensors", video)
-    save_compressed(folder.parent / "secret.safetensors", videos["move"])
-    damaged = bytearray((folder / "move.safetensors").read_bytes())
+    save_compressed(folder.parent / "secret.safetensors", videos["move-1"])
+    damaged = bytearray((folder / "move-1.safetensors").read_bytes())
     damaged[-100] ^= 255
     (folder / "damaged.safetensors").write_bytes(damaged)
     other = wide_checkpoint("qwen2_5_vl", tmp_path_factory.mktemp("other"))
@@ -186,12 +203,12 @@ def test_many_clients_get_the_answers_of_ask(served):
 
 def test_the_second_question_about_a_file_finds_the_first_ones_prefix(served):
     server, folder, videos = served
-    save_compressed(folder / "fresh.safetensors", videos["flash"])
+    save_compressed(folder / "fresh.safetensors", videos["flash-1"])
     server.ask("fresh", SHAPES[0], cache_salt="one")
     before = server.metric("vllm:prefix_cache_hits_total")
     server.ask("fresh", SHAPES[1], cache_salt="one")
     hits = server.metric("vllm:prefix_cache_hits_total") - before
-    assert hits >= 0.8 * len(videos["flash"].index)
+    assert hits >= 0.8 * len(videos["flash-1"].index)
 
 
 @pytest.mark.parametrize(
@@ -207,7 +224,7 @@ def test_the_second_question_about_a_file_finds_the_first_ones_prefix(served):
 def test_an_error_reaches_its_client_alone(served, file, status, sentence):
     server, folder, _ = served
     good: list[Any] = []
-    client = threading.Thread(target=lambda: good.append(server.ask("flash", SHAPES[0])))
+    client = threading.Thread(target=lambda: good.append(server.ask("flash-1", SHAPES[0])))
     client.start()
     given, reply = server.ask(file, SHAPES[0])
     client.join()
@@ -218,27 +235,40 @@ def test_an_error_reaches_its_client_alone(served, file, status, sentence):
 
 def test_addresses_of_other_kinds_are_not_opened(served):
     server, folder, _ = served
-    for url in (f"file://{folder}/flash.safetensors", "http://127.0.0.1:1/clip.mp4", "data:video/mp4;base64,AAAA"):
+    for url in (f"file://{folder}/flash-1.safetensors", "http://127.0.0.1:1/clip.mp4", "data:video/mp4;base64,AAAA"):
         part = {"type": "video_url", "video_url": {"url": url}}
-        status, reply = server.ask("flash", "", messages=[{"role": "user", "content": [part]}])
+        status, reply = server.ask("flash-1", "", messages=[{"role": "user", "content": [part]}])
         assert status == 400 and "stsimdiff:ID" in reply["error"]["message"], reply
 
 
 def test_the_page_of_the_documentation_works(served, tmp_path):
-    """The curl command and the program with the openai client, as they stand in docs/serve.md."""
-    server, _, _ = served
-    page = (Path(__file__).parents[2] / "docs" / "serve.md").read_text()
-    blocks = dict(fenced(page))
-    for language, command in (("sh", ["bash"]), ("python", [sys.executable])):
-        script = tmp_path / f"script.{language}"
-        script.write_text(blocks[language].replace("http://127.0.0.1:8000", server.address))
-        done = subprocess.run([*command, str(script)], capture_output=True, text=True, timeout=300)
+    """The commands and the program with the openai client, as they stand in docs/serve.md; the server runs already."""
+    server, folder, _ = served
+    (tmp_path / "kept").symlink_to(folder)
+    (tmp_path / "sample_videos").symlink_to(SAMPLES)
+    page = fenced((Path(__file__).parents[2] / "docs" / "serve.md").read_text())
+    making, asking = (block for language, block in page if language == "sh")
+    (program,) = (block for language, block in page if language == "python")
+    (answer,) = (block for language, block in page if language == "text")
+    assert making.endswith("stsimdiff serve kept --model tiny\n")
+    making = making.removesuffix("stsimdiff serve kept --model tiny\n")
+    for name, script in (("make.sh", making), ("ask.sh", asking), ("ask.py", program)):
+        (tmp_path / name).write_text(
+            script.replace("http://127.0.0.1:8000", server.address)
+            .replace("stsimdiff encode", f"{sys.executable} -m stsimdiff_cli encode")
+            .replace("stsimdiff compress", f"{sys.executable} -m stsimdiff_cli compress")
+        )
+        command = [sys.executable] if name.endswith("py") else ["bash", "-e"]
+        done = subprocess.run(
+            [*command, name], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=300
+        )
         assert done.returncode == 0, done.stderr
-        assert blocks["text"].strip() in done.stdout, done.stdout
+        if name.startswith("ask"):
+            assert answer.strip() in done.stdout, done.stdout
 
 
 def fenced(page: str) -> list[tuple[str, str]]:
-    """The code blocks of a page that a reader runs, by language; the last of each counts."""
+    """The code blocks of a page, with their languages."""
     found, lines = [], iter(page.splitlines())
     for line in lines:
         if line.startswith("```") and len(line) > 3:

@@ -22,10 +22,14 @@ CLASSES = {
     "qwen3_vl": "Qwen3VL",
     "llava_onevision": "LlavaOnevision",
     "llava_next_video": "LlavaNextVideo",
+    "llava_video": "LlavaVideo",
 }
+#: Families in their authors' format, not transformers': the family reads their configuration and writes their prompts
+#: (they have no chat template, so a server cannot), and their repetition penalty counts the answer alone.
+AUTHORED = {"llava_video"}
 #: Variable of the environment that tells vLLM's processes what is served (library.py).
 SERVED = "STSIMDIFF_SERVED"
-#: Name of the loader of media, and the scheme of the addresses that it loads.
+#: Name of the loader of media and of the parser of configurations, and the scheme of the addresses that are loaded.
 SCHEME = "stsimdiff"
 
 
@@ -38,9 +42,14 @@ def register() -> None:
     """Called by vLLM in each of its processes, by the entry point in the group `vllm.general_plugins`."""
     from vllm import ModelRegistry
     from vllm.multimodal.media import connector
+    from vllm.transformers_utils.config import register_config_parser
+
+    from .configuration import FamilyConfig
 
     for family, name in CLASSES.items():
         ModelRegistry.register_model(architecture(family), f"{__name__}.models:{name}")
+
+    register_config_parser(SCHEME)(FamilyConfig)
 
     @connector.MEDIA_CONNECTOR_REGISTRY.register(SCHEME)
     def load(*_: Any, **__: Any) -> Any:

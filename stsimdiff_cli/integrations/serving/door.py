@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import quote
 
 from . import SCHEME
+from .log import READY
 
 Message = dict[str, Any]
 App = Callable[[Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
@@ -16,7 +18,8 @@ App = Callable[[Message, Callable[[], Awaitable[Message]], Callable[[Message], A
 class Door:
     """Middleware (ASGI) that writes `{"type": "stsimdiff", "file": ID}` as the engine's own content part.
 
-    It also drops `uuid`, by which a client could give the features of one file the name of another in vLLM's caches.
+    It also drops `uuid`, by which a client could give the features of one file the name of another in vLLM's caches,
+    and says when the server answers.
     """
 
     def __init__(self, app: App) -> None:
@@ -24,6 +27,9 @@ class Door:
 
     async def __call__(self, scope: Message, receive: Any, send: Any) -> None:
         """Pass a request on; one with JSON has its body rewritten, whichever of vLLM's addresses it is for."""
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, _announcing(send))
+            return
         if scope["type"] != "http" or b"json" not in dict(scope["headers"]).get(b"content-type", b""):
             await self.app(scope, receive, send)
             return
@@ -42,6 +48,18 @@ class Door:
             return next(parts, None) or await receive()
 
         await self.app(scope, given, send)
+
+
+def _announcing(send: Any) -> Any:
+    """`send`, which also writes READY to stderr once the server has started."""
+
+    async def announced(message: Message) -> None:
+        await send(message)
+        if message["type"] == "lifespan.startup.complete":
+            sys.stderr.write(f"{READY}\n")  # server.py reads it
+            sys.stderr.flush()
+
+    return announced
 
 
 def rewritten(body: bytes) -> bytes:

@@ -15,10 +15,19 @@ from ...models.families.base import Family
 from ...models.inference.conversation import Answer
 from ...models.loading.damage import reason
 from ...records import CompressedVideo
-from . import CLASSES, architecture
+from . import AUTHORED, CLASSES, SCHEME, architecture
+from .log import kept_stderr
 from .prompts import VideoPrompts
 
-_SEE = "What vLLM wrote above says more."
+#: Of families in AUTHORED: who reads the configuration, and who applies the penalty, which vLLM then must not.
+_AUTHORED = {
+    "config_format": SCHEME,
+    "logits_processors": [f"{__package__}.penalty:AnswerPenalty"],
+    "override_generation_config": {"repetition_penalty": 1.0},
+}
+#: Bytes for the LLM's states of the embedded model, in the place of most of the machine's memory.
+_LITTLE = 1 << 28
+_SEE = "--verbose shows all that vLLM writes."
 
 
 def require_vllm() -> None:
@@ -29,16 +38,30 @@ def require_vllm() -> None:
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
 
 
-def arguments(family: Family, dtype: str = "auto") -> dict[str, Any]:
-    """Arguments of vLLM's engine, by the names that Python and, with dashes, its command line use.
+def require_template(family: Family) -> None:
+    """RequestError for a family whose checkpoints have no chat template, by which a server writes its prompts."""
+    if family.name in AUTHORED:
+        raise RequestError(
+            f"{family.checkpoint.id} cannot be served: checkpoints of the family {family.name} have no chat template.",
+            "vLLM answers questions about its files without a server: stsimdiff ask FILE QUESTION --engine vllm",
+        )
 
-    RequestError for a family that the plug-in does not serve.
-    """
+
+def require_served(family: Family) -> None:
+    """RequestError for a family that the plug-in does not serve."""
     if family.name not in CLASSES:
         raise RequestError(
             f"{family.checkpoint.id} is of the family {family.name}, which cannot be served with vLLM yet.",
             f"These can: {', '.join(CLASSES)}. Others answer with `stsimdiff ask`.",
         )
+
+
+def arguments(family: Family, dtype: str = "auto") -> dict[str, Any]:
+    """Arguments of vLLM's engine, by the names that Python and, with dashes, its command line use.
+
+    RequestError for a family that the plug-in does not serve.
+    """
+    require_served(family)
     return {
         "model": str(family.checkpoint.path),
         "dtype": dtype,
@@ -46,6 +69,8 @@ def arguments(family: Family, dtype: str = "auto") -> dict[str, Any]:
         "limit_mm_per_prompt": {"video": 8},
         "skip_mm_profiling": True,
         **({} if torch.cuda.is_available() else {"enforce_eager": True}),  # compiling pays on a GPU
+        **({"kv_cache_memory_bytes": _LITTLE} if family.checkpoint.embedded else {}),
+        **(_AUTHORED if family.name in AUTHORED else {}),
     }
 
 
@@ -66,16 +91,23 @@ def _sections(family: Family) -> dict[str, Any]:
 class Engine:
     """A model in vLLM, for questions about many videos at once. Its answers are those of `ask`, up to rounding."""
 
-    def __init__(self, family: Family, dtype: str = "auto", **settings: Any) -> None:
-        """`settings` are further arguments of vLLM's `LLM`. ModelError if vLLM cannot load the checkpoint."""
+    def __init__(self, family: Family, dtype: str = "auto", live: bool = False, **settings: Any) -> None:
+        """`settings` are further arguments of vLLM's `LLM`. ModelError if vLLM cannot load the checkpoint.
+
+        What vLLM writes while it loads is shown only if `live`.
+        """
         self.family, self.prompts = family, VideoPrompts(family)
         given = arguments(family, dtype) | settings
-        from vllm import LLM
+        if family.name in AUTHORED:
+            os.environ["VLLM_USE_V2_MODEL_RUNNER"] = "0"  # penalty.py is for the runner before it
+        with kept_stderr(live) as log:
+            try:
+                from vllm import LLM
 
-        try:
-            self._llm = LLM(**given)
-        except Exception as error:  # vLLM, torch and transformers raise dozens of types
-            raise ModelError(f"vLLM cannot load {family.checkpoint.id}: {reason(error)}.", _SEE) from error
+                self._llm = LLM(**given)
+            except Exception as error:  # vLLM, torch and transformers raise dozens of types
+                why = log.reason() or reason(error)  # the engine is a process of its own
+                raise ModelError(f"vLLM cannot load {family.checkpoint.id}: {why}.", _SEE) from error
 
     def ask(
         self,

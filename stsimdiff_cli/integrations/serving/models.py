@@ -12,6 +12,7 @@ from vllm.model_executor.models.llava_onevision import LlavaOnevisionForConditio
 from vllm.model_executor.models.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 from vllm.model_executor.models.qwen2_vl import Qwen2VLForConditionalGeneration
 from vllm.model_executor.models.qwen3_vl import Qwen3VLForConditionalGeneration
+from vllm.model_executor.models.utils import WeightsMapper
 from vllm.multimodal import MULTIMODAL_REGISTRY
 
 from .processor import Dummies, Info, Processor
@@ -93,3 +94,20 @@ class LlavaOnevision(Stored, LlavaOnevisionForConditionalGeneration):
 @_with_spans
 class LlavaNextVideo(Stored, LlavaNextVideoForConditionalGeneration):
     """LLaVA-NeXT-Video."""
+
+
+@_with_spans
+class LlavaVideo(Stored, LlavaOnevisionForConditionalGeneration):
+    """LLaVA-Video in its authors' format: the parts of LLaVA-OneVision under other names. Newlines are tokens."""
+
+    hf_to_vllm_mapper: ClassVar[WeightsMapper] = WeightsMapper(
+        orig_to_new_prefix={
+            "model.layers.": "language_model.model.layers.",
+            "model.embed_tokens.": "language_model.model.embed_tokens.",
+            "model.norm.": "language_model.model.norm.",
+            "lm_head.": "language_model.lm_head.",
+            "model.vision_tower.": "vision_tower.",
+            "model.mm_projector.": "multi_modal_projector.",
+            "model.image_newline": "image_newline",
+        }
+    )

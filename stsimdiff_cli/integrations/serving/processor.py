@@ -17,6 +17,7 @@ from vllm.multimodal.processing import (
     BaseDummyInputsBuilder,
     BaseMultiModalProcessor,
     BaseProcessingInfo,
+    ProcessorInputs,
     PromptReplacement,
     PromptUpdateDetails,
 )
@@ -86,9 +87,9 @@ class Info(BaseProcessingInfo):
 class Dummies(BaseDummyInputsBuilder[Info]):
     """A video without meaning, with which vLLM warms up."""
 
-    def get_dummy_text(self, mm_counts: Mapping[str, int]) -> str:
-        """One placeholder for each video."""
-        return str(self.info.get_tokenizer().convert_ids_to_tokens(self.info.placeholder)) * mm_counts.get("video", 0)
+    def get_dummy_text(self, mm_counts: Mapping[str, int]) -> str:  # noqa: ARG002
+        """Nothing: see Processor.get_dummy_inputs."""
+        return ""
 
     def get_dummy_mm_data(self, seq_len: int, mm_counts: Mapping[str, int], mm_options: Any) -> dict[str, Any]:  # noqa: ARG002
         """Videos of one token each."""
@@ -100,6 +101,12 @@ class Dummies(BaseDummyInputsBuilder[Info]):
 
 class Processor(BaseMultiModalProcessor[Info]):
     """Replaces each video's placeholder by its span, and hands features and positions on side by side."""
+
+    def get_dummy_inputs(self, seq_len: int, mm_counts: Mapping[str, int], mm_options: Any) -> ProcessorInputs:
+        """One placeholder for each video, as an id, because some have no text."""
+        videos = self.dummy_inputs.get_dummy_mm_data(seq_len, mm_counts, mm_options)
+        own = [self.info.placeholder] * mm_counts.get("video", 0)
+        return ProcessorInputs(own, self.info.parse_mm_data(videos, validate=False))
 
     def apply(self, inputs: Any, timing_ctx: Any) -> Any:
         """As vLLM does it, after a check: a position beyond the LLM's table would end the engine for everybody."""

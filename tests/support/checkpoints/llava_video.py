@@ -33,8 +33,13 @@ from tests.support.checkpoints.tensors import (
 TOWER = "model.vision_tower.vision_tower.vision_model"
 
 
-def llava_video_checkpoint(folder: Path, seed: int = 0, **changes: Any) -> Path:
-    """LLaVA-Video in small: 28-pixel frames, 7 x 7 patches pooled to 4 x 4 and a newline; `changes` to config.json."""
+def llava_video_checkpoint(
+    folder: Path, seed: int = 0, width: int = WIDTH, words: int = len(VOCABULARY), **changes: Any
+) -> Path:
+    """LLaVA-Video in small: 28-pixel frames, 7 x 7 patches pooled to 4 x 4 and a newline; `changes` to config.json.
+
+    The LLM has so wide a state, and scores so many words, of which the tokenizer may know fewer.
+    """
     folder.mkdir(exist_ok=True)
     config = {
         "_name_or_path": "somewhere/on/the/authors/disk",
@@ -47,7 +52,7 @@ def llava_video_checkpoint(folder: Path, seed: int = 0, **changes: Any) -> Path:
         "faster_token_stride": 10,
         "force_sample": True,
         "hidden_act": "silu",
-        "hidden_size": WIDTH,
+        "hidden_size": width,
         "image_aspect_ratio": "anyres_max_9",
         "image_token_index": VOCABULARY["<video>"],
         "initializer_range": 0.02,
@@ -82,7 +87,7 @@ def llava_video_checkpoint(folder: Path, seed: int = 0, **changes: Any) -> Path:
         "use_cache": True,
         "use_mm_proj": True,
         "use_sliding_window": False,
-        "vocab_size": len(VOCABULARY),
+        "vocab_size": words,
         # The published file says nothing about SigLIP, as there is only one; this is the only entry that differs.
         "vision_config": {
             "model_type": "siglip_vision_model",
@@ -105,17 +110,17 @@ def llava_video_checkpoint(folder: Path, seed: int = 0, **changes: Any) -> Path:
     }
     (folder / "config.json").write_text(json.dumps(config | changes, indent=2))
     (folder / "generation_config.json").write_text(json.dumps(generation))
-    save_shards(folder, noise(_shapes(), torch.Generator().manual_seed(seed)))
+    save_shards(folder, noise(_shapes(width, words), torch.Generator().manual_seed(seed)))
     save_word_tokenizer(folder, VOCABULARY, SPECIAL[2:])
     return folder
 
 
-def _shapes() -> Shapes:
+def _shapes(width: int, words: int) -> Shapes:
     return {
-        **qwen2(len(VOCABULARY)),
-        "model.image_newline": (WIDTH,),
-        **linear("model.mm_projector.0", VISION_WIDTH, WIDTH),
-        **linear("model.mm_projector.2", WIDTH, WIDTH),
+        **qwen2(words, width=width),
+        "model.image_newline": (width,),
+        **linear("model.mm_projector.0", VISION_WIDTH, width),
+        **linear("model.mm_projector.2", width, width),
         **siglip(TOWER, VISION_LAYERS - 1),  # the last layer is not in the checkpoint
-        **qwen2_layers(),
+        **qwen2_layers(width),
     }

@@ -21,26 +21,26 @@ def linear(name: str, width: int, out: int) -> Shapes:
     return {f"{name}.weight": (out, width), f"{name}.bias": (out,)}
 
 
-def qwen2(words: int, tied: bool = False) -> Shapes:
+def qwen2(words: int, tied: bool = False, width: int = WIDTH) -> Shapes:
     """Input embeddings, layers, norm and, unless it is tied, LM head."""
-    shapes: Shapes = {"model.embed_tokens.weight": (words, WIDTH), "model.norm.weight": (WIDTH,)}
+    shapes: Shapes = {"model.embed_tokens.weight": (words, width), "model.norm.weight": (width,)}
     if not tied:
-        shapes["lm_head.weight"] = (words, WIDTH)
+        shapes["lm_head.weight"] = (words, width)
     return shapes
 
 
-def qwen2_layers() -> Shapes:
+def qwen2_layers(width: int = WIDTH) -> Shapes:
     """The layers of the LLM."""
     shapes: Shapes = {}
     for i in range(LAYERS):
         layer = f"model.layers.{i}"
-        narrow = WIDTH // HEADS * KV_HEADS
-        for name, width in (("q_proj", WIDTH), ("k_proj", narrow), ("v_proj", narrow)):
-            shapes |= linear(f"{layer}.self_attn.{name}", WIDTH, width)
-        shapes[f"{layer}.self_attn.o_proj.weight"] = (WIDTH, WIDTH)
-        shapes |= {f"{layer}.{name}.weight": (WIDTH,) for name in ("input_layernorm", "post_attention_layernorm")}
-        shapes |= {f"{layer}.mlp.{name}.weight": (MLP, WIDTH) for name in ("gate_proj", "up_proj")}
-        shapes[f"{layer}.mlp.down_proj.weight"] = (WIDTH, MLP)
+        narrow = width // HEADS * KV_HEADS
+        for name, out in (("q_proj", width), ("k_proj", narrow), ("v_proj", narrow)):
+            shapes |= linear(f"{layer}.self_attn.{name}", width, out)
+        shapes[f"{layer}.self_attn.o_proj.weight"] = (width, width)
+        shapes |= {f"{layer}.{name}.weight": (width,) for name in ("input_layernorm", "post_attention_layernorm")}
+        shapes |= {f"{layer}.mlp.{name}.weight": (MLP, width) for name in ("gate_proj", "up_proj")}
+        shapes[f"{layer}.mlp.down_proj.weight"] = (width, MLP)
     return shapes
 
 
