@@ -274,9 +274,10 @@ class Kind(IntFlag):
 
 
 #: What a method may report about tokens, kept or not, for visualisation: `change` (T,) float32, 1 - the mean similarity
-#: of a slot to the one before, 0 for the first; `regions` (T, H, W) int32, the community of every token; `centrality`
+#: of a slot to the one before, 0 for the first; `regions` (T, H, W) int32, the community of every token; `whole_of`
+#: (C,) int32, for each of C communities the lowest number of those that were cut from the same one; `centrality`
 #: (M,) float32, of the kept tokens in their communities (Eq. 4).
-TRACES = ("change", "regions", "centrality")
+TRACES = ("change", "regions", "whole_of", "centrality")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -397,7 +398,12 @@ def _check_kept(record: Selection | CompressedVideo, grid: tuple[int | None, int
         tensor = getattr(record, name)
         if tensor is not None:
             _check_shape(name, tensor, kept)
-    shapes: dict[str, tuple[int | None, ...]] = {"change": grid[:1], "regions": grid, "centrality": (kept,)}
+    shapes: dict[str, tuple[int | None, ...]] = {
+        "change": grid[:1],
+        "regions": grid,
+        "whole_of": (None,),
+        "centrality": (kept,),
+    }
     for name, tensor in record.traces.items():
         if name not in shapes:
             raise ValueError(f"expected traces with names in {TRACES}, got {name!r}")

@@ -39,7 +39,12 @@ VALID = {
         "community": ids(6),
         "importance": torch.zeros(6),
         "features": torch.zeros(6, 16),
-        "traces": {"change": torch.zeros(4), "regions": torch.zeros(4, 3, 5), "centrality": torch.zeros(6)},
+        "traces": {
+            "change": torch.zeros(4),
+            "regions": torch.zeros(4, 3, 5),
+            "whole_of": torch.zeros(2),
+            "centrality": torch.zeros(6),
+        },
     },
     CompressedVideo: {
         "grid": GRID,
@@ -51,7 +56,12 @@ VALID = {
         "method": {"name": "uniform"},
         "counts": {"kept": 6},
         "deepstack": dense(6, 3, 16),
-        "traces": {"change": torch.zeros(4), "regions": torch.zeros(4, 3, 5), "centrality": torch.zeros(6)},
+        "traces": {
+            "change": torch.zeros(4),
+            "regions": torch.zeros(4, 3, 5),
+            "whole_of": torch.zeros(2),
+            "centrality": torch.zeros(6),
+        },
     },
     Embeddings: {"features": torch.zeros(6, 16), "deepstack": torch.zeros(6, 3, 16)},
     Prompt: {"ids": ids(9), "visual": ids(9), "positions": torch.zeros(3, 9)},

@@ -21,7 +21,7 @@ def evaluate(
         str,
         typer.Argument(
             autocompletion=completion.benchmark,
-            help="Benchmark: videomme, longvideobench or egoschema.",
+            help="Benchmark: videomme, longvideobench, egoschema, mvbench or tvqa.",
             show_default=False,
         ),
     ],
@@ -82,7 +82,7 @@ def evaluate(
     ] = False,
     json: options.Json = False,
 ) -> None:
-    """Score methods on VideoMME, LongVideoBench or EgoSchema.
+    """Score methods on published benchmarks, such as VideoMME.
 
     Prompts and answer extraction are those of lmms-eval; the data must already be on disk. A video is encoded once for
     all methods, ratios and questions. Missing or broken videos are reported and left out. With --output, methods,

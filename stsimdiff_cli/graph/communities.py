@@ -111,6 +111,16 @@ def split_large(label: Tensor, limit: int | None, place: Tensor | None = None) -
     return _renumbered(label * (int(pieces.max()) if len(pieces) else 1) + piece)
 
 
+def first_pieces(whole: Tensor, label: Tensor) -> Tensor:
+    """(C,) int64: for each community of `label` (N,), the lowest number of those that were cut from the same one.
+
+    `whole` (N,) are the labels before the cut; a community that was not cut has its own number.
+    """
+    count = int(label.max()) + 1
+    first = torch.full_like(whole, count).scatter_reduce(0, whole, label, "amin")  # of each whole one
+    return first[torch.zeros_like(whole[:count]).scatter(0, label, whole)]
+
+
 def cell_by_cell(shape: tuple[int, int, int], device: torch.device) -> Tensor:
     """The place (N,) of every token of a grid (T, H, W) when they are ordered by row, then column, then time."""
     slots, rows, columns = shape

@@ -13,7 +13,15 @@ from torch import Tensor
 from ..errors import RequestError
 from ..graph.budgets import equal_shares, fit_representatives, sharpest, varied
 from ..graph.centrality import centrality
-from ..graph.communities import ALGORITHMS, cell_by_cell, communities, most_coherent, split_large, sqrt_limit
+from ..graph.communities import (
+    ALGORITHMS,
+    cell_by_cell,
+    communities,
+    first_pieces,
+    most_coherent,
+    split_large,
+    sqrt_limit,
+)
 from ..graph.coverage import coverage_ranks
 from ..graph.edges import (
     Edges,
@@ -173,6 +181,7 @@ class StSimDiff(Method):
         traces = {
             "change": candidates.change.cpu(),
             "regions": candidates.community.view(tokens.grid.shape).to(torch.int32).cpu(),
+            "whole_of": first_pieces(candidates.whole, candidates.community).to(torch.int32).cpu(),
         }
         if candidates.score is not None:
             traces["centrality"] = candidates.score[index].float().cpu()

@@ -6,7 +6,7 @@ Both are safetensors files, so that the safetensors library alone can read the t
                       deepstack (T, H, W, K, D) if the encoder passes features of several layers to the LLM
     compressed file   features (M, D)   index, kind, community (M,)   importance (M,) if pruning needed it
                       deepstack (M, K, D) likewise
-                      traces for visualisation: change (T,), regions (T, H, W), centrality (M,)
+                      traces for visualisation: change (T,), regions (T, H, W), whole_of (C,), centrality (M,)
     packed            features and deepstack as bytes (U8), in whose last side D numbers take fewer bytes, and
                       features.scale and deepstack.scale (F32) without that side: see packed.py
 
@@ -47,12 +47,14 @@ TENSORS: dict[str, dict[str, tuple[tuple[str, ...] | None, str]]] = {
         "importance": (_FLOATS, "M"),
         "change": (_FLOATS, "T"),
         "regions": (("I32", "I64"), "T H W"),
+        "whole_of": (("I32", "I64"), "*"),
         "centrality": (_FLOATS, "M"),
     },
 }
 REQUIRED = {TOKENS: ("features",), COMPRESSED: ("features", "index", "kind", "community")}
 #: Least and most of the numbers in small tensors; all others must be finite. Kinds are two bits (records.Kind).
-VALUES = {"kind": (0, 3), "community": (-1, (1 << 31) - 1), "regions": (-1, (1 << 31) - 1)}
+_MOST = (1 << 31) - 1
+VALUES = {"kind": (0, 3), "community": (-1, _MOST), "regions": (-1, _MOST), "whole_of": (0, _MOST)}
 #: A compressed file may claim this many tokens, or MOST_PER_KEPT for each that it keeps: what is made for all tokens
 #: of a video (the prompt: 165 bytes a token, a page: 20) stays in proportion to what is in the file.
 MOST_TOKENS, MOST_PER_KEPT = 1 << 22, 1000

@@ -113,7 +113,7 @@ class StoredSegments(Stored):
         _, rows, columns = self.grid.shape
         if name == "index":
             return values + self._slots[number] * rows * columns
-        if name in ("community", "regions") and self._labels[number]:
+        if name in ("community", "regions", "whole_of") and self._labels[number]:
             values = values + 0  # a copy
             values[values >= 0] += self._labels[number]
         return values

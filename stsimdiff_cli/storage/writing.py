@@ -63,7 +63,7 @@ def compressed_size(video: CompressedVideo, mark: ArchiveMark | None = None, sto
     _, form = _formed(_tensors(video), store)
     _, reserve = _header_room(COMPRESSED, video.grid, form, _entries(video, mark))
     tensors = sum(row_bytes(spec) * spec[1][0] for spec in form.specs.values())
-    named = [spec for name, spec in form.specs.items() if name not in ("change", "regions")]
+    named = [spec for name, spec in form.specs.items() if name not in ("change", "regions", "whole_of")]
     return FileSize(begin_of(reserve) + tensors, sum(map(row_bytes, named)))
 
 

@@ -1,6 +1,7 @@
-"""The prompts in which lmms-eval asks Video-MME, LongVideoBench and EgoSchema, character for character.
+"""The prompts in which lmms-eval asks its benchmarks, character for character.
 
-Both the evaluation on the benchmarks themselves and the multiple choice about rendered clips take them from here.
+The evaluation on the benchmarks themselves takes them from here. In those of LAYOUTS, rendered clips are asked about as
+multiple choice too.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from typing import NamedTuple
 ANSWER_DIRECTLY = "Answer with the option's letter from the given choices directly."
 #: Video-MME's prompt with subtitles (lmms-eval's task `videomme_w_subtitle`); the question includes its options.
 WITH_SUBTITLES = "This video's subtitles are listed below: \n{subtitles}\n{question}\nThe best answer is:"
+#: MVBench's prompt; an option is a line like `(A) red`.
+MVBENCH = "Question:{question}\nOption:\n{options}\nOnly give the best option.\n"
 NO_SUBTITLES = "No subtitles available"  # in the place of subtitles that are missing
 
 #: Subtitles of rendered videos, which give no answer away.

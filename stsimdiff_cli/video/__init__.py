@@ -23,7 +23,7 @@ from ..storage.image_files import is_images
 from .images import scan_images
 from .opening import check_file
 from .reading import READERS, decoder_for, read_frames
-from .sampling import DEFAULT_FRAMES, SPREADS, Sampling, choose_frames, seconds_per_frame
+from .sampling import DEFAULT_FRAMES, SPREADS, NoSuchPartError, Sampling, choose_frames, seconds_per_frame
 from .scanning import Scan, scan_file
 from .source import checksum_beside, source_of
 
@@ -31,6 +31,7 @@ __all__ = [
     "DEFAULT_FRAMES",
     "READERS",
     "SPREADS",
+    "NoSuchPartError",
     "Sampling",
     "Scan",
     "choose_frames",

@@ -45,6 +45,10 @@ SPREADS: dict[str, Callable[[int, int, int], np.ndarray]] = {
 }
 
 
+class NoSuchPartError(RequestError):
+    """A part of a video was asked for that begins after its end."""
+
+
 @dataclass(frozen=True)
 class Sampling:
     """Which frames of a video to read, and how, as a user specifies it.
@@ -156,7 +160,7 @@ def _part(scan: Scan, start: float | None, end: float | None) -> tuple[float, fl
             raise RequestError(f"The {name} of {value:g} s is not a time in the clip.", f"{length} Times begin at 0.")
     begin = 0.0 if start is None else start
     if begin >= _shown_until(scan):
-        raise RequestError(f"The start of {begin:g} s is after the end of the clip.", length)
+        raise NoSuchPartError(f"The start of {begin:g} s is after the end of the clip.", length)
     if end is not None and end <= begin:
         raise RequestError(f"The end of {end:g} s is not after the start of {begin:g} s.", length)
     return begin, math.inf if end is None else end

@@ -28,6 +28,8 @@ for (const file of data.files) {
   file.at = new Map(file.index.map((position, i) => [position, i]));
   file.sizes = new Map();
   file.keptOf = new Map();
+  file.pieces = new Map();
+  for (const whole of file.wholes || []) file.pieces.set(whole, (file.pieces.get(whole) || 0) + 1);
   for (const label of file.community) file.sizes.set(label, (file.sizes.get(label) || 0) + 1);
   for (const p of file.index) file.keptOf.set(file.community[p], (file.keptOf.get(file.community[p]) || 0) + 1);
 }
@@ -54,6 +56,8 @@ function counted(file) {
   });
   return counts;
 }
+/** The number under which a community was one before it was cut; its own if it was not, or if the file does not say. */
+const wholeOf = (file, label) => (file.wholes && label >= 0 ? file.wholes[label] : label);
 const digits = (value) => Number(value).toPrecision(3);
 
 /** All that is known of a cell, as the lines that a reader sees. */
@@ -66,6 +70,8 @@ function describe(file, slot, row, column) {
     const kept = file.keptOf.get(label) || 0;
     text += file.regions ? `; community ${label}: ${file.sizes.get(label)} tokens, ${kept} kept`
       : `; community ${label}: ${kept} kept`;
+    const whole = wholeOf(file, label), pieces = file.pieces.get(whole);
+    if (pieces > 1) text += `; piece ${file.piece[label] + 1} of ${pieces} of community ${whole}`;
   }
   lines.push(text);
   const numbers = [];
@@ -128,17 +134,22 @@ function drawPicture(file) {
         }
       }
       if (state.show === "regions" && label >= 0 && (file.sizes.get(label) > 1 || shown(kind))) {
-        pen.globalAlpha = 0.62; pen.fillStyle = REGIONS[label % REGIONS.length];
+        pen.globalAlpha = 0.62; pen.fillStyle = REGIONS[wholeOf(file, label) % REGIONS.length];
         pen.fillRect(x, y, w, h); pen.globalAlpha = 1;
+        if (file.piece[label] % 2) { pen.fillStyle = "rgba(0,0,0,.35)"; pen.fillRect(x, y, w, h); }
         if (shown(kind)) {
           pen.fillStyle = PAINT[kind]; pen.beginPath();
           pen.arc(x + w / 2, y + h / 2, Math.min(w, h) / 6, 0, 7); pen.fill();
         }
       }
       if (state.show === "regions") {
-        pen.fillStyle = "#ffffff";
-        if (column + 1 < data.geometry.columns && file.community[p + 1] !== label) pen.fillRect(x + w - scale, y, 2 * scale, h);
-        if (row + 1 < data.geometry.rows && file.community[p + W] !== label) pen.fillRect(x, y + h - scale, w, 2 * scale);
+        // White around communities, dark between the pieces of one.
+        const between = (other) => (wholeOf(file, other) === wholeOf(file, label) ? "#282828" : "#ffffff");
+        const right = file.community[p + 1], below = file.community[p + W];
+        pen.fillStyle = between(right);
+        if (column + 1 < data.geometry.columns && right !== label) pen.fillRect(x + w - scale, y, 2 * scale, h);
+        pen.fillStyle = between(below);
+        if (row + 1 < data.geometry.rows && below !== label) pen.fillRect(x, y + h - scale, w, 2 * scale);
       }
       if (state.cell && label >= 0 && label === pointed) {
         pen.strokeStyle = "#ffffff"; pen.lineWidth = scale; pen.setLineDash([4 * scale, 3 * scale]);

@@ -80,6 +80,8 @@ def _file(token_map: TokenMap) -> dict[str, Any]:
         "kind": token_map.kind.reshape(-1)[index].tolist(),
         "community": token_map.community.reshape(-1).tolist(),
         "regions": token_map.regions,
+        "wholes": None if token_map.whole_of is None else token_map.whole_of.tolist(),
+        "piece": [] if token_map.whole_of is None else token_map.piece.tolist(),
         "importance": _numbers(token_map.importance, index),
         "centrality": _numbers(token_map.centrality, index),
         "change": None if token_map.change is None else [round(float(value), 5) for value in token_map.change],

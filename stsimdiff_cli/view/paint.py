@@ -23,6 +23,8 @@ KIND_COLOURS: dict[int, Colour] = {
 REGION_COLOURS: tuple[Colour, ...] = (
     (86, 180, 233), (0, 158, 115), (204, 121, 167), (0, 114, 178), (148, 203, 102), (136, 86, 200),
 )  # fmt: skip
+#: Brightness of the pieces of a community that was cut, in turn.
+SHADES = (1.0, 0.62)
 #: A dropped cell keeps this fraction of its brightness, and this fraction of it is grey.
 DIM, GREY = 0.32, 0.75
 #: The background without a frame.
@@ -65,7 +67,7 @@ def border(height: int, width: int, geometry: Geometry) -> int:
 
 
 def region_colours(token_map: TokenMap, slots: Sequence[int], count: int = 3) -> dict[int, Colour]:
-    """A colour for each of the `count` largest communities of each slot; no two in a slot have the same."""
+    """A colour for each of the `count` largest whole communities of each slot; no two in a slot have the same."""
     shown = [token_map.largest(slot, count) for slot in slots]
     colours: dict[int, Colour] = {}
     for labels in shown:
@@ -80,22 +82,31 @@ def region_colours(token_map: TokenMap, slots: Sequence[int], count: int = 3) ->
 def region_picture(
     picture: np.ndarray, token_map: TokenMap, slot: int, geometry: Geometry, colours: dict[int, Colour]
 ) -> np.ndarray:
-    """The communities in `colours` as regions over the picture in grey, with lines at their borders."""
+    """The communities in `colours` as regions over the picture in grey, with lines at their borders.
+
+    Pieces of one community have its colour, every second one in a darker shade, and dark lines between them.
+    """
     height, width = picture.shape[:2]
     grey = picture.mean(axis=2, keepdims=True).repeat(3, axis=2) * 0.55 + 40
-    labels = token_map.community[slot]
+    labels, whole = token_map.community[slot], token_map.whole[slot]
     for row in range(geometry.rows):
         for column in range(geometry.columns):
-            colour = colours.get(int(labels[row, column]))
+            colour = colours.get(int(whole[row, column]))
             if colour is None:
                 continue
             x0, y0, x1, y1 = geometry.cell(row, column, width, height)
-            grey[y0:y1, x0:x1] = 0.4 * grey[y0:y1, x0:x1] + 0.6 * np.array(colour)
+            shade = SHADES[token_map.piece[labels[row, column]] % len(SHADES)]
+            grey[y0:y1, x0:x1] = 0.4 * grey[y0:y1, x0:x1] + 0.6 * shade * np.array(colour)
             if column + 1 < geometry.columns and labels[row, column + 1] != labels[row, column]:
-                grey[y0:y1, max(x0, x1 - 1) : x1] = 255
+                grey[y0:y1, max(x0, x1 - 1) : x1] = _line(whole[row, column + 1] == whole[row, column])
             if row + 1 < geometry.rows and labels[row + 1, column] != labels[row, column]:
-                grey[max(y0, y1 - 1) : y1, x0:x1] = 255
+                grey[max(y0, y1 - 1) : y1, x0:x1] = _line(whole[row + 1, column] == whole[row, column])
     return grey.clip(0, 255).astype(np.uint8)
+
+
+def _line(pieces: bool) -> int:
+    """The brightness of a line: dark between pieces of one community, white around it."""
+    return 40 if pieces else 255
 
 
 def frame_cell(out: np.ndarray, cell: tuple[int, int, int, int], colour: Colour, thick: int) -> None:

@@ -149,7 +149,7 @@ def _head(figure: Any, token_map: TokenMap, left: float, height: float, regions:
     first = f"{printable(source.name)} - {token_map.title()}"
     second = f"{printable(model.id)}, {shape}. Framed: kept; dimmed: dropped."
     if regions:
-        second += " Below: the largest communities, by their numbers."
+        second += " Below: the largest communities and their pieces."
     if files > 1:
         first, second = token_map.name, f"{token_map.title()}, {shape}"
     bold = {"fontsize": 10, "fontweight": "bold", "parse_math": False}
@@ -163,7 +163,7 @@ def _number_regions(axes: Any, token_map: TokenMap, slot: int, geometry: Geometr
 
     halo = [withStroke(linewidth=2, foreground="#222222")]
     for label in colours:
-        cells = np.argwhere(token_map.community[slot, :, : geometry.columns] == label)
+        cells = np.argwhere(token_map.whole[slot, :, : geometry.columns] == label)
         if len(cells):
             row, column = cells[((cells - cells.mean(axis=0)) ** 2).sum(axis=1).argmin()]
             x0, y0, x1, y1 = geometry.cell(row, column, 1000, 1000)

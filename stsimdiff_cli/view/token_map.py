@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..errors import RequestError
+from ..errors import FileFormatError, RequestError
 from ..records import Kind, TokenGrid
 from ..registry import printable
+from ..storage.formats import REMAKE
 from ..storage.reading import open_stored
 from ..storage.stores import AnyPath
 from ..storage.stretch import Stretch
@@ -42,6 +44,7 @@ class TokenMap:
     centrality: np.ndarray | None  # (T, H, W) float32, NaN where dropped; None if the file has none
     change: np.ndarray | None  # (T,) float32, 0 in the first slot; None if the file has none
     regions: bool  # whether the communities of dropped tokens are known
+    whole_of: np.ndarray | None = None  # (C,) int32: the lowest number of the pieces of each one's community, if known
     notes: tuple[str, ...] = ()  # what a user should know about the file, in sentences
     marked: tuple[int, ...] = ()  # slots that the user wants to find, ascending
 
@@ -59,9 +62,25 @@ class TokenMap:
         """(T,) kept event tokens per slot, including those that are representatives too."""
         return (self.kept & (self.kind & int(Kind.EVENT) > 0)).sum(axis=(1, 2))
 
+    @cached_property
+    def whole(self) -> np.ndarray:
+        """(T, H, W) the community of each cell, where the pieces of one that was cut have one number, if known."""
+        return self.community if self.whole_of is None else self.whole_of[self.community]
+
+    @cached_property
+    def piece(self) -> np.ndarray:
+        """(C,) which piece of its community each one is, from 0 on; all 0 where that is not known."""
+        if self.whole_of is None:
+            return np.zeros(max(0, int(self.community.max()) + 1), np.int64)
+        order = np.argsort(self.whole_of, kind="stable")
+        _, first, counts = np.unique(self.whole_of[order], return_index=True, return_counts=True)
+        piece = np.empty(len(order), np.int64)
+        piece[order] = np.arange(len(order)) - np.repeat(first, counts)
+        return piece
+
     def largest(self, slot: int, count: int) -> list[int]:
-        """The `count` communities with the most cells in a slot, at least two; ties go to the lower number."""
-        cells = self.community[slot]
+        """The `count` whole communities with the most cells in a slot, at least two; ties go to the lower number."""
+        cells = self.whole[slot]
         labels, sizes = np.unique(cells[cells != UNKNOWN], return_counts=True)
         order = np.argsort(-sizes, kind="stable")[:count]
         return [int(labels[i]) for i in order if sizes[i] > 1]
@@ -95,16 +114,21 @@ def read_token_map(path: AnyPath, tokens: Path | None = None) -> TokenMap:
         return cells.reshape(grid.shape)
 
     regions = "regions" in names
+    community = stored.array("regions") if regions else spread("community", UNKNOWN, np.int32)
+    whole_of = stored.array("whole_of") if regions and "whole_of" in names else None
+    if whole_of is not None and (community.min() < 0 or community.max() >= len(whole_of)):
+        raise FileFormatError(f"{path} was edited: whole_of does not fit regions.", REMAKE)
     return TokenMap(
         name=printable(path.name),
         grid=grid,
         method=stored.method,
         kind=spread("kind", DROPPED, np.int8),
-        community=stored.array("regions") if regions else spread("community", UNKNOWN, np.int32),
+        community=community,
         importance=spread("importance", np.nan, np.float32) if "importance" in names else None,
         centrality=spread("centrality", np.nan, np.float32) if "centrality" in names else None,
         change=stored.array("change") if "change" in names else _change_from(tokens, grid),
         regions=regions,
+        whole_of=whole_of,
         notes=stored.notes,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -13,12 +14,15 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
+import torch
 
 from stsimdiff_cli import pipeline
 from stsimdiff_cli.cli.app import main
 from stsimdiff_cli.evaluation import paper_results as published
+from stsimdiff_cli.evaluation.answering import Settings
 from stsimdiff_cli.evaluation.plan import make_plan
 from stsimdiff_cli.evaluation.report import eval_report, save_results
 from stsimdiff_cli.evaluation.run import Failure
@@ -265,6 +269,45 @@ def test_missing_and_broken_videos_are_named_and_left_out(capsys, tmp_path):
     shutil.copy(SAMPLES / "vanish.mp4", data / "videos" / "vanish0.mp4")
     code, out, err = evaluate(capsys, "longvideobench", "--data", data, *SMALL, "-o", folder, "--json")
     assert (code, json.loads(out)["answered"]) == (0, 8) and "2 of 4 videos are done already" in err
+
+
+def test_parts_of_videos_and_folders_of_frames_are_shown_as_mvbench_names_them(tmp_path, capsys):
+    data, clip = tmp_path / "MVBench", SAMPLES / "flash.mp4"
+    question = {"candidates": ["two", "red", "four"], "answer": "red", "question": "What colour is the star?"}
+    rows = {
+        "action_sequence": [
+            question | {"video": "flash.mp4", "start": start, "end": end} for start, end in ((2.0, 3.5), (90, 95))
+        ],
+        "episodic_reasoning": [question | {"video": "show_clip_01", "start": 1.0, "end": 2.9}],
+    }
+    for subtask, content in rows.items():
+        (data / "json").mkdir(parents=True, exist_ok=True)
+        (data / "json" / f"{subtask}.json").write_text(json.dumps(content))
+    (data / "video/star/Charades_v1_480").mkdir(parents=True)
+    shutil.copy(clip, data / "video/star/Charades_v1_480")
+    frames = data / "video/tvqa/frames_fps3_hq/show_clip_01"
+    frames.mkdir(parents=True)
+    with av.open(str(clip)) as file:
+        for number, frame in enumerate(itertools.islice(file.decode(video=0), 12), 1):
+            frame.to_image().save(frames / f"{number:05}.png")
+
+    how = ("--frames", 4, "--methods", "random", "--ratios", "0.3", "--device", "cpu", "--json")
+    code, out, err = evaluate(capsys, "mvbench", "--data", data, "-o", tmp_path / "out", *how)
+    assert code == 1 and "The start of 90 s is after the end of the clip. 1 questions are left out" in err
+    assert (json.loads(out)["answered"], json.loads(out)["title"]) == (2, "MVBench")
+    assert {row["tokens"] for row in stored(tmp_path / "out")} == {4 * 49}
+
+    task, runtime = TASKS.load("mvbench"), Runtime(device="cpu")
+    part, _, episode = task.load_samples(data)
+    tokens = [task.encode(s, Settings("tiny", 4, runtime=runtime), (), pipeline.Context()) for s in (part, episode)]
+    (tmp_path / "list.txt").write_text("".join(f"{frames}/{number:05}.png\n" for number in range(4, 10)))
+    expected = [
+        pipeline.encode_video(clip, "tiny", Sampling(frames=4, start=2, end=3.5), runtime),
+        pipeline.encode_video(tmp_path / "list.txt", "tiny", Sampling(frames=4), runtime),
+    ]
+    for mine, theirs in zip(tokens, expected, strict=True):
+        assert torch.equal(mine.features.tensor(), theirs.features.tensor())
+    assert tokens[1].grid.seconds[0] == pytest.approx(1) and tokens[1].grid.seconds[-1] == pytest.approx(8 / 3)
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,13 @@ import pytest
 from stsimdiff_cli.errors import RequestError
 from stsimdiff_cli.evaluation.tasks import TASKS
 from stsimdiff_cli.evaluation.tasks.base import Sample
+from stsimdiff_cli.evaluation.tasks.mvbench import SUBTASKS
 from stsimdiff_cli.evaluation.tasks.subtitles import NONE, Cue, read_cues, shown
 from tests.support.clip_factory import render
 
-VIDEOMME, LONGVIDEOBENCH, EGOSCHEMA = (TASKS.load(name) for name in ("videomme", "longvideobench", "egoschema"))
+VIDEOMME, LONGVIDEOBENCH, EGOSCHEMA, MVBENCH, TVQA = (
+    TASKS.load(name) for name in ("videomme", "longvideobench", "egoschema", "mvbench", "tvqa")
+)
 POST = "Answer with the option's letter from the given choices directly."
 PRE = (
     "Select the best answer to the following multiple-choice question based on the video and the subtitles. "
@@ -74,6 +77,54 @@ EGO_ROWS = [
             ("C reads a book", "C rides a bike", "C rides", "a man rides a bike to the park", "C sleeps"),
             ("one", "two", "three", "four", "five"),
         )
+    )
+]
+#: By subtask, as the revision `main` has them.
+MVBENCH_ROWS = {
+    "action_antonym": {
+        "video": "166583.webm",
+        "question": "What is the action?",
+        "candidates": ["not sure", "Book falling", "Book rising"],
+        "answer": "Book falling",
+    },
+    "action_sequence": {
+        "video": "ZS9XR.mp4",
+        "question": "What happened after the person took the food?",
+        "candidates": ["Ate the medicine.", "Tidied up the blanket.", "Put down the cup.", "Took the box."],
+        "answer": "Ate the medicine.",
+        "start": 1.2999999999999998,
+        "end": 15.4,
+    },
+    "episodic_reasoning": {
+        "video": "s01e01_seg02_clip_07",
+        "question": "What did {he} hold?",
+        "candidates": ["A cup", "A lamp", "A chair", "A {book}", "A map"],
+        "answer": "A map",
+        "start": 0.5,
+        "end": 2.0,
+        "fps": 3,
+    },
+    "moving_count": {
+        "video": "video_10009.mp4",
+        "question": "How many move?",
+        "candidates": ["1", "2"],
+        "answer": "1",
+    },
+}
+TVQA_ROWS = [
+    {
+        **{f"a{i}": text for i, text in enumerate(("A cup", "A lamp. ", "A chair", "A book", "A map"))},
+        "answer_idx": 3,
+        "q": "What does she hold?",
+        "qid": qid,
+        "show_name": show,
+        "ts": times,
+        "vid_name": name,
+    }
+    for qid, show, times, name in (
+        (7, "How I Met Your Mother", "0.4-1.5", "met_s06e22_seg01_clip_02"),
+        (12, "How I Met Your Mother", "NaN-NaN", "met_s06e22_seg01_clip_02"),
+        (9, "The Big Bang Theory", "0-0", "s04e06_seg02_clip_05"),
     )
 ]
 
@@ -201,11 +252,126 @@ def test_egoschema_takes_the_labelled_subset_first(tmp_path):
     assert item == replace(original[1], path=path)
 
 
+def write_mvbench(folder: Path, rows: dict[str, dict] = MVBENCH_ROWS) -> None:
+    for subtask, row in rows.items():
+        write_json(folder / f"{subtask}.json", [row])
+
+
+def test_mvbench_shows_parts_of_the_whole_videos_of_revision_main(tmp_path):
+    write_mvbench(tmp_path / "json")
+    write_json(tmp_path / "json/notes.json", {"not": "questions"})
+    whole = touch(tmp_path / "video/star/Charades_v1_480/ZS9XR.mp4")
+    frames = touch(tmp_path / "video/tvqa/frames_fps3_hq/s01e01_seg02_clip_07/00001.jpg").parent
+    webm, more = touch(tmp_path / "video/ssv2_video/166583.webm"), "data0613/clevrer/video_validation/video_10009.mp4"
+    more = touch(tmp_path / "video" / more)
+    antonym, sequence, episode, count = MVBENCH.load_samples(tmp_path)
+    assert sequence.prompt == (
+        "Question:What happened after the person took the food?\nOption:\n(A) Ate the medicine.\n"
+        "(B) Tidied up the blanket.\n(C) Put down the cup.\n(D) Took the box.\nOnly give the best option.\n"
+    )
+    shown = [(s.path, s.start, s.end, s.image_fps) for s in (antonym, sequence, episode, count)]
+    assert shown == [
+        (webm, None, None, None),
+        (whole, 1.2999999999999998, 15.4, None),
+        (frames, 0.5, 2.0, 3.0),
+        (more, None, None, None),
+    ]
+    assert [(s.id, s.answer, s.letters) for s in (antonym, episode)] == [
+        ("action_antonym-0", "B", "ABC"),
+        ("episodic_reasoning-0", "E", "ABCDE"),
+    ]
+    assert episode.groups == {"subtask": "episodic_reasoning"} and sequence.source == "star/ZS9XR"
+    assert sequence.video == "star/Charades_segment/ZS9XR.mp4 from 1.2999999999999998 to 15.4 s"
+
+
+@pytest.mark.parametrize("names", ["main", "video"])
+def test_mvbench_shows_the_whole_of_videos_that_are_cut(tmp_path, names):
+    """As lmms-eval has them, by rows of either revision. A whole video next to them is not taken."""
+    cut = "ZS9XR_1.2999999999999998_15.4.mp4"
+    rows = dict(MVBENCH_ROWS)
+    if names == "video":
+        rows["action_sequence"] = rows["action_sequence"] | {"video": cut}
+        rows["action_antonym"] = rows["action_antonym"] | {"video": "166583.mp4"}
+    write_mvbench(tmp_path / "hub/datasets--OpenGVLab--MVBench/snapshots/1a2b/json", rows)
+    touch(tmp_path / "mvbench_video/star/Charades_v1_480/ZS9XR.mp4")
+    cut_to = touch(tmp_path / "mvbench_video/star/Charades_segment" / cut)
+    converted = touch(tmp_path / "mvbench_video/ssv2_video_mp4/166583.mp4")
+    antonym, sequence, episode, _ = MVBENCH.load_samples(tmp_path)
+    assert (sequence.path, sequence.start, sequence.end, sequence.source) == (cut_to, None, None, "star/ZS9XR")
+    assert antonym.path == converted and not episode.path.exists() and episode.image_fps is None
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"answer": "nothing"}, "Row 1 of .*has 'nothing' in the column 'answer', which is none of its options"),
+        ({"candidates": list("abcdef")}, "has 6 texts in the column 'candidates' instead of 2 to 5"),
+        ({"start": "soon"}, "has no number of seconds in the column 'start'"),
+    ],
+)
+def test_malformed_rows_of_mvbench(tmp_path, change, sentence):
+    write_mvbench(tmp_path, {"action_sequence": MVBENCH_ROWS["action_sequence"] | change})
+    with pytest.raises(RequestError, match=sentence):
+        MVBENCH.load_samples(tmp_path)
+
+
+def write_lines(path: Path, rows: list[dict]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+
+
+@pytest.mark.parametrize(
+    ("questions", "frames"),
+    [
+        ("tvqa_val.jsonl", "frames_hq/met_frames"),
+        ("data/tvqa_val.jsonl", "met_frames"),
+        ("tvqa_qa_release/tvqa_val.jsonl", "frames_fps3_hq"),
+    ],
+)
+def test_tvqa(tmp_path, questions, frames):
+    write_lines(tmp_path / questions, TVQA_ROWS)
+    shown = touch(tmp_path / frames / "met_s06e22_seg01_clip_02/00001.jpg").parent
+    first, whole, empty = TVQA.load_samples(tmp_path)
+    assert (first.id, first.answer, first.path, first.start, first.end) == ("7", "D", shown, 0.4, 1.5)
+    assert [(s.start, s.end, s.image_fps) for s in (whole, empty)] == [(None, None, 3.0)] * 2
+    assert first.video != whole.video and first.cluster == whole.cluster and not empty.path.exists()
+    assert first.groups == {"show": "How I Met Your Mother"}
+    assert first.prompt == (
+        "Question:What does she hold?\nOption:\n(A) A cup\n(B) A lamp. \n(C) A chair\n(D) A book\n(E) A map\n"
+        "Only give the best option.\n"
+    )
+
+
+def test_tvqa_without_labels(tmp_path):
+    rows = [{key: value for key, value in row.items() if key != "answer_idx"} for row in TVQA_ROWS]
+    write_lines(tmp_path / "data/tvqa_test_public.jsonl", rows)
+    assert [sample.answer for sample in TVQA.load_samples(tmp_path)] == [None] * 3
+    assert TVQA.submission({"7": "D", "9": "", "12": "A"}) == {"7": 3, "9": -1, "12": 0}
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (json.dumps(TVQA_ROWS[0] | {"ts": "late"}), "has 'late' in the column 'ts' instead of two times"),
+        (json.dumps(TVQA_ROWS[0] | {"qid": "x"}), "has no whole number in the column 'qid'"),
+        ("{", "is not JSON in every line"),
+        ("[1]", "is not a list of questions"),
+    ],
+)
+def test_malformed_rows_of_tvqa(tmp_path, text, sentence):
+    (tmp_path / "tvqa_val.jsonl").write_text(text)
+    with pytest.raises(RequestError, match=sentence):
+        TVQA.load_samples(tmp_path)
+
+
 def test_no_questions(tmp_path):
-    for task in (VIDEOMME, LONGVIDEOBENCH, EGOSCHEMA):
+    files = {VIDEOMME: "test-*.parquet", LONGVIDEOBENCH: "validation-*.parquet", EGOSCHEMA: "test-*.parquet"}
+    files |= {MVBENCH: "json/*.json", TVQA: "tvqa_val.jsonl"}
+    for task, pattern in files.items():
         with pytest.raises(RequestError, match=f"no questions of {task.title}") as caught:
             task.load_samples(tmp_path)
-        assert "test-*.parquet" in str(caught.value.hint) and "hf download" in str(caught.value.hint)
+        hint = str(caught.value.hint)
+        assert pattern in hint and ("hf download" in hint) is (task is not TVQA)  # TVQA's are not there
         with pytest.raises(RequestError, match="no folder"):
             task.load_samples(tmp_path / "elsewhere")
 
@@ -297,7 +463,7 @@ def test_prompt_with_subtitles(tmp_path, suffix):
 
 
 def test_benchmarks_without_subtitles(tmp_path):
-    for task in (LONGVIDEOBENCH, EGOSCHEMA):
+    for task in (LONGVIDEOBENCH, EGOSCHEMA, MVBENCH, TVQA):
         with pytest.raises(RequestError, match="subtitles"):
             task.load_samples(tmp_path, subtitles=True)
 
@@ -356,6 +522,24 @@ def test_egoschema_letter(text, letter):
     assert EGOSCHEMA.extract(text, FIVE) == letter
 
 
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        *(
+            (text, "B")
+            for text in ("B", "b", "B.", "(B)", "(b) rides", "B. rides", "b.rides", "Best option:(B)", "[B]")
+        ),
+        *(("the answer is c)", "C"), ("A man rides", "A"), ("It is B or C.", "B"), ("**D**", "D"), ("D/E", "D")),
+        ("A cat. B", "A"),  # the first, whatever it means
+        *(("not (yes (B) at all", "B"), ("see (x(B", ""), ("1,000 x_B_", "")),  # marks that join what they parted
+        *(("xBx", ""), ("F", ""), ("none", ""), ("", "")),
+    ],
+)
+def test_mvbench_letter(text, letter):
+    assert MVBENCH.extract(text, FIVE) == TVQA.extract(text, FIVE) == letter
+    assert MVBENCH.parse(text, FIVE) == letter  # none is a wrong answer
+
+
 # --- the same as lmms-eval ------------------------------------------------------------------------------------------
 
 #: Run by a Python that has lmms-eval: reads answers and rows as JSON, writes what its own functions make of them.
@@ -366,6 +550,7 @@ import yaml
 random.choice = lambda _: ""
 from lmms_eval.tasks.egoschema import utils as ego
 from lmms_eval.tasks.longvideobench import utils as lvb
+from lmms_eval.tasks.mvbench import utils as mvb
 from lmms_eval.tasks.videomme import utils as mme
 
 yaml.SafeLoader.add_constructor("!function", lambda loader, node: None)
@@ -374,14 +559,16 @@ def settings(module, name):
     text = (Path(module.__file__).parent / f"{name}.yaml").read_text()
     return yaml.safe_load(text)["lmms_eval_specific_kwargs"]["default"]
 
-given = json.loads(sys.stdin.load_samples())
-out = {"letters": {"videomme": [], "longvideobench": [], "egoschema": []}, "prompts": {}}
+given = json.loads(sys.stdin.read())
+names = ("videomme", "longvideobench", "egoschema", "mvbench")
+out = {"letters": {name: [] for name in names}, "prompts": {}, "paths": {}}
 for text, options in given["answers"]:
     doc = {"option": options}
     choices = ego.get_multi_choice_info(doc)
     out["letters"]["videomme"].append(mme.extract_characters_regex(text))
     out["letters"]["longvideobench"].append(lvb.parse_multi_choice_response(text, list("ABCDE"), {}))
     out["letters"]["egoschema"].append(ego.parse_multi_choice_response(text, choices[1], choices[0])[0])
+    out["letters"]["mvbench"].append("".join(letter for letter in "ABCDE" if mvb.mcq_acc(letter, text)))
 for name, make, kwargs in (
     ("videomme", mme.videomme_doc_to_text, settings(mme, "videomme")),
     ("subtitles", mme.videomme_doc_to_text_subtitle, settings(mme, "videomme_w_subtitle")),
@@ -389,6 +576,11 @@ for name, make, kwargs in (
     ("egoschema", ego.egoschema_doc_to_text, settings(ego, "egoschema_subset")),
 ):
     out["prompts"][name] = [make(row, kwargs) for row in given["rows"][name]]
+for subtask, row in given["rows"]["mvbench"].items():
+    kwargs = settings(mvb, f"mvbench_{subtask}")
+    out["prompts"][subtask] = mvb.mvbench_doc_to_text(row, kwargs)
+    (out["paths"][subtask],) = mvb.mvbench_doc_to_visual(row, kwargs)
+out["right"] = mvb.mvbench_process_results(row, [f"({'ABCDE'[row['candidates'].index(row['answer'])]})"])
 Path(given["out"]).write_text(json.dumps(out))
 """
 PIECES = [
@@ -407,6 +599,7 @@ PIECES = [
     ),
     *("i select", "the correct choice is", "choice is", "my answer is", "The best option is", "The correct option is"),
     *("답:", "답은", "정답은", "옵션", "选", "答案为", "答案是", "答えは", "The answer", "The ", "correct"),
+    *("1,000", "3.5", "/", "\\", "=", "+", "_", "<", ">", "@", "`", "{", "}", "[", "A. B", "a.\n"),
     *("A man", "Because", "Can", "Dogs", "Every", "none", "of these", "based on the video", "rides", "so", "or", "and"),
 ]
 OPTIONS = [
@@ -441,7 +634,11 @@ def test_the_same_as_lmms_eval(tmp_path):
         "subtitles": VIDEOMME_ROWS,
         "longvideobench": [lvb_parquet_row(row) for row in LVB_ROWS],
         "egoschema": [ego_parquet_row(row, "0") for row in EGO_ROWS],
+        "mvbench": dict.fromkeys(SUBTASKS, MVBENCH_ROWS["moving_count"]),
     }
+    for subtask, folder in SUBTASKS.items():
+        write_json(tmp_path / f"mvbench_video/json/{subtask}.json", [rows["mvbench"][subtask]])
+        touch(tmp_path / "mvbench_video" / folder / rows["mvbench"][subtask]["video"])
     given = json.dumps({"answers": answers, "rows": rows, "out": str(tmp_path / "out.json")})
     subprocess.run(
         [os.environ["STSIMDIFF_LMMS"], "-c", LMMS],
@@ -451,7 +648,7 @@ def test_the_same_as_lmms_eval(tmp_path):
         env={**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "PYTHONPATH": ""},
     )
     theirs = json.loads((tmp_path / "out.json").read_text())
-    for task in (VIDEOMME, LONGVIDEOBENCH, EGOSCHEMA):
+    for task in (VIDEOMME, LONGVIDEOBENCH, EGOSCHEMA, MVBENCH):
         count = 4 if task is VIDEOMME else 5
         for (text, options), letter in zip(answers, theirs["letters"][task.name], strict=True):
             bare = [option[3:] for option in options[:count]]
@@ -469,6 +666,10 @@ def test_the_same_as_lmms_eval(tmp_path):
     }
     for name, items in ours.items():
         assert [i.prompt for i in items] == theirs["prompts"][name]
+    mvbench = {sample.groups["subtask"]: sample for sample in MVBENCH.load_samples(tmp_path)}
+    assert len(mvbench) == 20 and theirs["right"]["mvbench_accuracy"]["score"] == 1
+    for subtask, sample in mvbench.items():
+        assert (sample.prompt, str(sample.path)) == (theirs["prompts"][subtask], theirs["paths"][subtask])
 
 
 def render_home(home: Path) -> None:

@@ -20,6 +20,7 @@ from stsimdiff_cli.graph.communities import (
     communities,
     components_scipy,
     components_tensor,
+    first_pieces,
     split_large,
     sqrt_limit,
 )
@@ -219,6 +220,18 @@ def test_splitting_leaves_its_input_as_it_was() -> None:
     label = torch.tensor([0, 0, 1, 0, 0])
     assert split_large(label, 2).tolist() == [0, 0, 1, 2, 2]
     assert label.tolist() == [0, 0, 1, 0, 0]
+
+
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(values=labels, limit=st.integers(1, 4))
+def test_pieces_know_the_first_piece_of_what_they_were_cut_from(values: list[int], limit: int) -> None:
+    whole = numbered(values)
+    label = split_large(whole, limit)
+    first: dict[int, int] = {}
+    for one, piece in zip(whole.tolist(), label.tolist(), strict=True):
+        first[one] = min(first.get(one, piece), piece)
+    expected = {piece: first[one] for one, piece in zip(whole.tolist(), label.tolist(), strict=True)}
+    assert first_pieces(whole, label).tolist() == [expected[piece] for piece in sorted(expected)]
 
 
 def test_a_community_cut_cell_by_cell_falls_into_patches_of_space() -> None:

@@ -157,6 +157,10 @@ def test_communities_of_segments_have_numbers_of_their_own(tmp_path, tokens):
     assert set.union(*parts) == set(range(video.counts["communities"]))
     assert sum(map(len, parts)) == video.counts["communities"]
     assert torch.equal(regions.flatten()[video.index].long(), video.community)
+    whole_of = video.traces["whole_of"]
+    assert len(whole_of) == video.counts["communities"] > len(set(whole_of.tolist()))
+    for part in parts:  # communities that were cut are not joined over the border of a segment
+        assert set(whole_of[sorted(part)].tolist()) <= part
 
 
 @pytest.mark.parametrize("method", WHOLE)

@@ -17,7 +17,7 @@ from stsimdiff_cli.records import Coverage, Layout, ModelRef, Source, TokenGrid,
 from stsimdiff_cli.storage import schema
 from stsimdiff_cli.storage.directory import ITEM_BYTES, LONGEST, read_directory
 from stsimdiff_cli.storage.finite import all_finite, check_encoded
-from stsimdiff_cli.storage.formats import DIGEST, KEY
+from stsimdiff_cli.storage.formats import COMPRESSED, DIGEST, KEY, TENSORS
 from stsimdiff_cli.storage.header import read_header
 from stsimdiff_cli.storage.stored_video import NUMPY, StoredVideo
 from stsimdiff_cli.storage.tensor_file import TYPES, checksum
@@ -107,7 +107,7 @@ def test_every_tensor_needs_a_checksum_and_every_checksum_a_tensor(kept):
             StoredVideo(kept)
 
 
-@pytest.mark.parametrize("name", ["index", "kind", "community", "importance", "change", "regions", "centrality"])
+@pytest.mark.parametrize("name", [name for name in TENSORS[COMPRESSED] if name not in ("features", "deepstack")])
 def test_an_array_read_without_torch_is_checked_like_a_tensor(kept, name):
     entry = read_directory(kept).tensors[name]
     raw = bytearray(kept.read_bytes())
@@ -196,7 +196,8 @@ def test_a_grid_is_bounded_by_the_tokens_that_are_kept(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("kind", 4), ("community", -2), ("regions", -2), ("importance", float("nan"))]
+    ("name", "value"),
+    [("kind", 4), ("community", -2), ("regions", -2), ("whole_of", -1), ("importance", float("nan"))],
 )
 def test_numbers_that_no_program_writes_are_refused(kept, name, value):
     tensors = load_file(kept)

@@ -142,10 +142,8 @@ def test_pointing_at_a_token_tells_what_the_file_holds(made, do):
         label = int(token_map.community[cell])
         members = token_map.community == label
         kept = int((members & token_map.kept).sum())
-        assert (
-            lines[1]
-            == f"{words[int(token_map.kind[cell])]}; community {label}: {int(members.sum())} tokens, {kept} kept"
-        )
+        expected = f"{words[int(token_map.kind[cell])]}; community {label}: {int(members.sum())} tokens, {kept} kept"
+        assert lines[1].split("; piece ")[0] == expected
         numbers = [float(number) for number in re.findall(r"-?\d[\d.e-]*", lines[2])] if len(lines) > 2 else []
         known = [token_map.centrality[cell], token_map.importance[cell]] if token_map.kept[cell] else []
         assert numbers == pytest.approx([float(value) for value in known], rel=6e-3)
@@ -234,6 +232,15 @@ def test_communities_are_shown_as_regions_and_play_plays(made, do):
       return { before, after, playing, stopped: byId("play").textContent };""")  # fmt: skip
     assert max(result["after"]) - min(result["after"]) > 40 > max(result["before"]) - min(result["before"])
     assert (result["playing"], result["stopped"]) == ("Pause", "Play")
+
+
+@needs_browser
+def test_pieces_of_a_community_say_so(made, do):
+    kept = read_token_map(made / "kept")
+    slot, row, column = np.argwhere((kept.whole_of[kept.community] == 0) & (kept.piece[kept.community] == 2))[0]
+    count = int((kept.whole_of == 0).sum())
+    told = do(made / "one.html", f"scrub({slot}); hover({row}, {column}); return told()[0];")
+    assert f"; piece 3 of {count} of community 0" in told
 
 
 @needs_browser

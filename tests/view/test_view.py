@@ -16,7 +16,7 @@ from PIL import Image
 
 import stsimdiff_cli as st
 from stsimdiff_cli.cli.app import main
-from stsimdiff_cli.errors import RequestError
+from stsimdiff_cli.errors import FileFormatError, RequestError
 from stsimdiff_cli.models.families import open_family
 from stsimdiff_cli.plotting import drawn
 from stsimdiff_cli.records import Coverage, Layout, ModelRef, Sizing, Source, TokenGrid
@@ -176,6 +176,29 @@ def test_every_token_has_a_region_and_regions_have_the_counted_number(flash):
     assert sizes.max() == video.counts["largest_community"] and sizes.sum() == token_map.grid.tokens
 
 
+@pytest.mark.parametrize("split", ["time", "space"])
+def test_pieces_of_a_community_are_one_again_as_if_it_had_not_been_cut(flash, tmp_path, split):
+    tokens = st.load(flash / "tokens")
+    for name, cut in (("cut", f"split={split}"), ("uncut", "max_community=none")):
+        st.save_compressed(
+            tmp_path / name, st.compress_tokens(tokens, "0.3", f"st-simdiff:importance=centrality,{cut}")
+        )
+    cut, uncut = (read_token_map(tmp_path / name) for name in ("cut", "uncut"))
+    pairs = set(zip(cut.whole.flatten().tolist(), uncut.community.flatten().tolist(), strict=True))
+    assert len(pairs) == len(np.unique(cut.whole)) == len(np.unique(uncut.community)) < len(np.unique(cut.community))
+    assert np.array_equal(uncut.whole, uncut.community) and not uncut.piece.any()
+    background = cut.whole_of == cut.whole_of[cut.community[0, 0, 0]]
+    assert cut.piece[background].tolist() == list(range(background.sum()))
+
+
+def test_pieces_that_do_not_fit_the_communities_are_refused(flash, tmp_path):
+    video = st.load(flash / "kept")
+    traces = video.traces | {"whole_of": video.traces["whole_of"][:-1]}
+    st.save_compressed(tmp_path / "short", dataclasses.replace(video, traces=traces))
+    with pytest.raises(FileFormatError, match="whole_of does not fit regions"):
+        read_token_map(tmp_path / "short")
+
+
 def test_centrality_is_the_mean_similarity_to_the_rest_of_the_community(flash):
     token_map = read_token_map(flash / "kept")
     x = st.load(flash / "tokens").features.tensor().flatten(0, 2).double()
@@ -312,6 +335,22 @@ def test_regions_that_meet_in_a_slot_differ_in_colour_and_keep_theirs():
     colours = paint.region_colours(token_map, [0, 1, 2])
     for slot in range(3):
         assert len({colours[label] for label in token_map.largest(slot, 3)}) == 3
+
+
+def test_pieces_have_the_colour_of_their_community_in_turn_darker_with_dark_lines_between_them():
+    labels = [[[0, 1, 2, 3]], [[1, 2, 2, 3]]]
+    token_map = map_of(np.ones((2, 1, 4)).tolist(), labels, whole_of=np.array([0, 0, 0, 3], np.int32))
+    colours = paint.region_colours(token_map, [0, 1])
+    assert set(colours) == {0}  # the community of a single cell is not painted
+    black = np.zeros((20, 80, 3), np.uint8)
+    drawn = paint.region_picture(black, token_map, 0, geometry.geometry_of(token_map.grid), colours).astype(float)
+    full, dark, third, single = drawn[10, [10, 30, 50, 70]]
+    colour, ground = np.array(colours[0]), 16
+    assert full == pytest.approx(ground + 0.6 * colour, abs=1) and third == pytest.approx(full)
+    assert dark == pytest.approx(ground + 0.6 * paint.SHADES[1] * colour, abs=1) and single.tolist() == [40] * 3
+    assert [drawn[10, x].tolist() for x in (19, 39, 59)] == [[40] * 3, [40] * 3, [255] * 3]
+    unknown = dataclasses.replace(token_map, whole_of=None)
+    assert set(paint.region_colours(unknown, [1])) == {2}
 
 
 # --- slots, video, frames -------------------------------------------------------------------------------------------

@@ -24,5 +24,15 @@ TASKS = Table(
             "questions about the whole of a three-minute video seen by its maker",
             citation="Mangalam et al., NeurIPS 2023",
         ),
+        "mvbench": Entry(
+            f"{_BASE}.mvbench:TASK",
+            "20 subtasks of 200 questions about what happens in short videos",
+            citation="Li et al., CVPR 2024",
+        ),
+        "tvqa": Entry(
+            f"{_BASE}.tvqa:TASK",
+            "questions about moments of TV shows, as folders of frames",
+            citation="Lei et al., EMNLP 2018",
+        ),
     },
 )

@@ -1,7 +1,7 @@
 """What a task is: questions about videos, how a video becomes tokens, and what counts as the right answer.
 
 Prompts and rules of the benchmarks are those of lmms-eval 0.7, so that results can be compared with it question by
-question.
+question. (TVQA, which lmms-eval does not have, is asked as MVBench asks its questions.)
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ... import pipeline
 from ...errors import VideoError
 from ...records import VideoTokens
 from ...storage.image_files import is_images
-from ...video import Sampling
+from ...video import NoSuchPartError, Sampling
 from ..answering import Settings
 from ..plan import Cell
 
@@ -37,6 +37,9 @@ class Sample:
     answer: str | None  # the right letter or words; None where they are not public
     groups: dict[str, str] = field(default_factory=dict)  # what the question belongs to, e.g. {"duration": "short"}
     source: str = ""  # what several videos were made from, if they are not independent
+    start: float | None = None  # seconds from the first frame; None: from the beginning
+    end: float | None = None  # None: to the end
+    image_fps: float | None = None  # images a second, if the video is a folder of them
 
     @property
     def cluster(self) -> str:
@@ -88,19 +91,30 @@ class Task:
     def encode(
         self, sample: Sample, settings: Settings, evidence: Iterable[str], context: pipeline.Context
     ) -> VideoTokens:
-        """All tokens of a sample's video; VideoError for a missing or broken file."""
+        """All tokens of a sample's video; VideoError for a file that is missing, broken or ends before the part."""
         assert sample.path is not None
         if not sample.path.is_file() and not is_images(sample.path):
             raise VideoError(f"{sample.path} does not exist.")
-        return pipeline.encode_video(
-            sample.path,
-            settings.model,
-            Sampling(frames=settings.frames, workers=settings.workers, size=settings.size),
-            settings.runtime,
-            revision=settings.revision,
-            evidence=evidence,
-            context=context,
+        sampling = Sampling(
+            frames=settings.frames,
+            start=sample.start,
+            end=sample.end,
+            workers=settings.workers,
+            size=settings.size,
+            image_fps=sample.image_fps,
         )
+        try:
+            return pipeline.encode_video(
+                sample.path,
+                settings.model,
+                sampling,
+                settings.runtime,
+                revision=settings.revision,
+                evidence=evidence,
+                context=context,
+            )
+        except NoSuchPartError as error:  # nobody asked for it but the benchmark
+            raise VideoError(str(error), error.hint) from error
 
     def encode_control(
         self, control: Cell, sample: Sample, settings: Settings, context: pipeline.Context

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,6 +46,22 @@ class Row:
             raise self.wrong(f"has {len(value)} texts in the column {column!r} instead of {expected}")
         return value
 
+    def seconds(self, column: str) -> float | None:
+        """The time in `column`, None if there is none; RequestError for anything but a number."""
+        value = self.values.get(column)
+        if value is None:
+            return None
+        if not isinstance(value, int | float):
+            raise self.wrong(f"has no number of seconds in the column {column!r}")
+        return float(value)
+
+    def whole(self, column: str) -> int:
+        """The whole number in `column`; RequestError if there is none."""
+        value = self.values.get(column)
+        if not isinstance(value, int):
+            raise self.wrong(f"has no whole number in the column {column!r}")
+        return value
+
     def letter(self, column: str, options: int) -> str | None:
         """The letter of the right option, from a letter or an index in `column`; None if the column has no label."""
         value = self.values.get(column)
@@ -66,32 +82,36 @@ class Published(NamedTuple):
     home: Path
 
 
-def find(data: Path, patterns: Sequence[str], title: str, source: str) -> Published:
+def find(
+    data: Path, patterns: Sequence[str], title: str, source: str | None = None, stems: Collection[str] | None = None
+) -> Published:
     """The files under `data` that match the first pattern with any match; RequestError if none has one.
 
     Folders of a pattern that end in a wildcard are versions of one data set: the files of the newest are taken.
-    `source` is the data set's name on the Hugging Face Hub, for the hint.
+    `source` is the data set's name on the Hugging Face Hub, if it is there, for the hint. With `stems`, only files of
+    these names (without their suffix) count.
     """
     if not data.is_dir():
         raise RequestError(f"There is no folder {str(data)!r}.", f"Give the folder of {title}'s files with --data.")
     for pattern in patterns:
-        files = sorted(data.glob(pattern))
+        files = sorted(file for file in data.glob(pattern) if stems is None or file.stem in stems)
         if files:
             newest = max({file.parent for file in files}, key=lambda folder: folder.stat().st_mtime)
             depth = len(Path(pattern).parts) - 1
             return Published([file for file in files if file.parent == newest], newest.parent if depth else newest)
-    raise RequestError(
-        f"{str(data)!r} holds no questions of {title}.",
-        f"Looked for {', '.join(patterns)}. To get them: hf download {source} --repo-type dataset --local-dir {data}",
-    )
+    hint = f"Looked for {', '.join(patterns)}."
+    if source is not None:
+        hint += f" To get them: hf download {source} --repo-type dataset --local-dir {data}"
+    raise RequestError(f"{str(data)!r} holds no questions of {title}.", hint)
 
 
 def read_rows(files: Iterable[Path]) -> list[Row]:
-    """All rows of Parquet or JSON files (a list of objects); RequestError if one cannot be read."""
+    """All rows of Parquet or JSON files (a list of objects, .jsonl: one a line); RequestError if one cannot be read."""
+    readers = {".parquet": _parquet, ".jsonl": _lines}
     return [
         Row(file, number, values)
         for file in files
-        for number, values in enumerate(_parquet(file) if file.suffix == ".parquet" else _objects(file), 1)
+        for number, values in enumerate(readers.get(file.suffix, _objects)(file), 1)
     ]
 
 
@@ -105,7 +125,19 @@ def read_json(file: Path) -> Any:
 
 
 def _objects(file: Path) -> list[dict[str, Any]]:
-    content = read_json(file)
+    return _as_objects(file, read_json(file))
+
+
+def _lines(file: Path) -> list[dict[str, Any]]:
+    check_file(file, "the file that was published")
+    try:
+        lines = file.read_text(encoding="utf-8").split("\n")
+        return _as_objects(file, [json.loads(line) for line in lines if line.strip()])
+    except ValueError as error:
+        raise RequestError(f"{file} is not JSON in every line ({error}).", "Download the file again.") from error
+
+
+def _as_objects(file: Path, content: Any) -> list[dict[str, Any]]:
     if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
         raise RequestError(f"{file} is not a list of questions.", "Download the file again.")
     return content
