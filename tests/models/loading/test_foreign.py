@@ -116,7 +116,12 @@ def test_transformers_classes_have_these_means():
         t.InternVLVideoProcessor,
     ):
         assert {"image_mean": list(made.image_mean), "image_std": list(made.image_std)} == preprocess.CLIP
-    for made in (t.Qwen3VLVideoProcessor, t.SmolVLMVideoProcessor, t.SiglipImageProcessor):
+    for made in (
+        t.Qwen3VLVideoProcessor,
+        t.SmolVLMVideoProcessor,
+        t.SiglipImageProcessor,
+        t.MiniCPMV4_6VideoProcessor,
+    ):
         assert {"image_mean": list(made.image_mean), "image_std": list(made.image_std)} == preprocess.HALF
 
 
