@@ -135,6 +135,14 @@ FAMILIES = Table(
                 "Efficient-Large-Model/NVILA-Lite-8B",
             ),
         ),
+        "minicpmv4_6": Entry(
+            "stsimdiff_cli.models.families.minicpmv4_6:MiniCPMV46",
+            "MiniCPM-V 4.6: SigLIP at about 448 x 448 pixels in a frame's own shape, about 64 tokens, Qwen3.5's LLM",
+            checkpoints=(
+                "openbmb/MiniCPM-V-4.6",
+                "openbmb/MiniCPM-V-4.6-Thinking",
+            ),
+        ),
     },
     Plugins("stsimdiff.families", "stsimdiff_cli.models.families.base:Family", _describe),
 )
@@ -148,6 +156,15 @@ _TWINS = {
     "OpenGVLab/InternVL3-8B-hf, or with -HF, e.g. OpenGVLab/InternVL3_5-8B-HF.",
     "nvila": "Its twin in the authors' format runs here: the same name without -hf-preview.",
 }
+
+#: Types of checkpoints that transformers can run and this package cannot, and why.
+_REASONS = {
+    "gemma4": "Most layers of its LLM see a window of the last tokens. transformers counts it in the tokens that it is "
+    "given, so after dropping some the others would see what they do not see in the whole prompt.",
+    "molmo2": "The tokens of all its frames see each other, also those that come later. Prompts are read from left to "
+    "right here, in pieces.",
+}
+_REASONS["gemma4_unified"] = _REASONS["gemma4"]
 
 
 def family_of(config: dict[str, Any], model: str) -> str:
@@ -169,8 +186,9 @@ def family_of(config: dict[str, Any], model: str) -> str:
             return name
     if model_type not in FAMILIES.builtin and model_type in FAMILIES and not installed.get(model_type):
         return model_type
-    twin = _TWINS.get(model_type)
+    twin, reason = _TWINS.get(model_type), _REASONS.get(model_type)
+    refusal = f"The model {model} is of type {' '.join([repr(model_type), *made_for])}, which is not supported."
     raise RequestError(
-        f"The model {model} is of type {' '.join([repr(model_type), *made_for])}, which is not supported.",
+        f"{refusal} {reason}" if reason else refusal,
         twin or f"Supported types: {', '.join(FAMILIES)}. See `stsimdiff models`.",
     )

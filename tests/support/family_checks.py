@@ -55,13 +55,16 @@ def resized(frames: torch.Tensor, count: int, height: int, width: int) -> torch.
     return F.interpolate(x, size=(height, width), mode="bicubic", antialias=True).permute(0, 2, 3, 1)
 
 
-def answers_equal_generate(family: Family, frames: torch.Tensor) -> int:
-    """At ratio 1 the same text as `generate` from pixels, for every question; returns how many answers differ."""
+def answers_equal_generate(family: Family, frames: torch.Tensor, model: Any = None) -> int:
+    """At ratio 1 the same text as `generate` from pixels, for every question; returns how many answers differ.
+
+    `model` is the whole model, if it is not the family's as it is.
+    """
     tokens = tokens_of(family, frames)
     grid = tokens.grid
     language = LanguageModel(family, FP32)
     conversation = Conversation(language, grid, tokens.embeddings, torch.arange(grid.tokens))
-    model, seen = whole_model(family), set()
+    model, seen = model or whole_model(family), set()
     for question in QUESTIONS:
         ids, visual = language.prompter.ids(grid, question)
         expected = from_pixels(model, family, frames, ids, visual)

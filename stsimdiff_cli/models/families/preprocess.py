@@ -94,6 +94,7 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
     "image_std": lambda value: _channels(value) and all(value),
     "rescale_factor": _number,
     "resample": lambda value: type(value) is int,
+    "scale_resolution": _count,
     "min_pixels": _count,
     "max_pixels": _count,
     "max_video_tokens": _count,

@@ -172,6 +172,7 @@ def test_pixels_equal_transformers_video_processors_where_torchvision_exists(che
     from transformers import (
         LlavaNextVideoVideoProcessor,
         LlavaOnevisionVideoProcessor,
+        MiniCPMV4_6VideoProcessor,
         Qwen2VLVideoProcessor,
         Qwen3VLVideoProcessor,
         SmolVLMVideoProcessor,
@@ -183,6 +184,9 @@ def test_pixels_equal_transformers_video_processors_where_torchvision_exists(che
         made = Qwen3VLVideoProcessor if family.name.startswith("qwen3") else Qwen2VLVideoProcessor
         processor = made(**{k: v for k, v in settings.items() if k != "image_processor_type"})
         expected = processor(clip, return_tensors="pt", cap_pixels_per_frame=False, do_sample_frames=False)
+    elif family.name == "minicpmv4_6":
+        processor = MiniCPMV4_6VideoProcessor(**settings)
+        expected = processor(clip, return_tensors="pt", max_slice_nums=1, do_sample_frames=False)
     else:
         made = {"llava_next_video": LlavaNextVideoVideoProcessor, "smolvlm": SmolVLMVideoProcessor}
         processor = made.get(family.name, LlavaOnevisionVideoProcessor)(**settings)

@@ -101,7 +101,7 @@ def test_mean_and_deviation_that_are_missing_are_those_of_transformers_class(nam
     assert all(torch.isfinite(value.float()).all() for value in pixels.values())
 
 
-HALF = {"qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe", "smolvlm", "nvila", "llava_video"}
+HALF = {"qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe", "smolvlm", "nvila", "llava_video", "minicpmv4_6"}
 
 
 @pytest.mark.processors
@@ -116,7 +116,12 @@ def test_transformers_classes_have_these_means():
         t.InternVLVideoProcessor,
     ):
         assert {"image_mean": list(made.image_mean), "image_std": list(made.image_std)} == preprocess.CLIP
-    for made in (t.Qwen3VLVideoProcessor, t.SmolVLMVideoProcessor, t.SiglipImageProcessor):
+    for made in (
+        t.Qwen3VLVideoProcessor,
+        t.SmolVLMVideoProcessor,
+        t.SiglipImageProcessor,
+        t.MiniCPMV4_6VideoProcessor,
+    ):
         assert {"image_mean": list(made.image_mean), "image_std": list(made.image_std)} == preprocess.HALF
 
 

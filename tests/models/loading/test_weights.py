@@ -37,7 +37,16 @@ from tests.support.runtimes import CPU, FP32
 from tests.support.whole_models import tokens_of, whole_model
 
 #: Names, in any checkpoint, of what is not the LLM; the one learned newline belongs to the prompt.
-VISION = ("visual.", "vision_tower.", "vision_model.", "connector.", "projector.", "mlp1.", "mm_projector.")
+VISION = (
+    "visual.",
+    "vision_tower.",
+    "vision_model.",
+    "connector.",
+    "projector.",
+    "mlp1.",
+    "mm_projector.",
+    "model.merger.",
+)
 
 
 def stored(family: Family) -> set[str]:

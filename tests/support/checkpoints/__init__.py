@@ -9,6 +9,7 @@ from tests.support.checkpoints.internvl import internvl_checkpoint
 from tests.support.checkpoints.llava_next_video import llava_next_video_checkpoint
 from tests.support.checkpoints.llava_onevision import llava_onevision_checkpoint
 from tests.support.checkpoints.llava_video import llava_video_checkpoint
+from tests.support.checkpoints.minicpmv4_6 import minicpmv4_6_checkpoint
 from tests.support.checkpoints.nvila import nvila_checkpoint
 from tests.support.checkpoints.qwen2_5_vl import qwen2_5_vl_checkpoint
 from tests.support.checkpoints.qwen2_vl import qwen2_vl_checkpoint
@@ -32,6 +33,7 @@ CHECKPOINTS: dict[str, Callable[..., Path]] = {
     "smolvlm": smolvlm_checkpoint,
     "llava_video": llava_video_checkpoint,
     "nvila": nvila_checkpoint,
+    "minicpmv4_6": minicpmv4_6_checkpoint,
 }
 #: Families whose LLM has layers without attention weights.
-HYBRIDS = {"qwen3_5", "qwen3_5_moe"}
+HYBRIDS = {"qwen3_5", "qwen3_5_moe", "minicpmv4_6"}
