@@ -80,6 +80,26 @@ FAMILIES = Table(
             "Qwen3.5 with a mixture of experts",
             checkpoints=("Qwen/Qwen3.5-35B-A3B",),
         ),
+        "glm4v": Entry(
+            "stsimdiff_cli.models.families.glm4v:Glm4v",
+            "GLM-4.1V, GLM-4.6V-Flash: native resolution, two frames a slot, its time in words after each",
+            checkpoints=(
+                "zai-org/GLM-4.1V-9B-Thinking",
+                "zai-org/GLM-4.6V-Flash",
+            ),
+        ),
+        "glm46v": Entry(
+            "stsimdiff_cli.models.families.glm46v:Glm46V",
+            "GLM-4.6V in transformers' own class for it",
+        ),
+        "glm4v_moe": Entry(
+            "stsimdiff_cli.models.families.glm4v_moe:Glm4vMoe",
+            "GLM-4.5V, GLM-4.6V: GLM-4.1V with a mixture of experts",
+            checkpoints=(
+                "zai-org/GLM-4.5V",
+                "zai-org/GLM-4.6V",
+            ),
+        ),
         "llava_onevision": Entry(
             "stsimdiff_cli.models.families.llava_onevision:LlavaOnevision",
             "LLaVA-OneVision: SigLIP at 384 pixels, 14 x 14 tokens a frame, one closing newline",

@@ -20,6 +20,7 @@ from stsimdiff_cli.records import VideoTokens
 from tests.support.checkpoints import CHECKPOINTS, HYBRIDS
 from tests.support.checkpoints.parts import QUESTIONS
 from tests.support.clip_factory import render
+from tests.support.family_checks import decoded
 from tests.support.runtimes import FP32
 from tests.support.whole_models import tokens_of, whole_model
 
@@ -100,7 +101,7 @@ def test_answers_equal_transformers_processor_and_generate(name, tmp_path):
         chat_template=json.loads((folder / "chat_template.json").read_text())["chat_template"],
     )
     model, said = whole_model(family), set()
-    frames, metadata = decoded(clip)
+    frames, metadata = decoded(clip, 10)
     for question in QUESTIONS:
         content = [{"type": "video"}, {"type": "text", "text": question}]
         text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
@@ -113,14 +114,3 @@ def test_answers_equal_transformers_processor_and_generate(name, tmp_path):
         assert answer.text == tokenizer.decode(out, skip_special_tokens=True)
         said.add(answer.text)
     assert len(said) > 1
-
-
-def decoded(clip: Path):
-    """All frames (n, 3, height, width) of a clip, and what transformers is told about them."""
-    import av
-    from transformers.video_utils import VideoMetadata
-
-    with av.open(str(clip)) as file:
-        frames = [torch.from_numpy(frame.to_ndarray(format="rgb24")) for frame in file.decode(video=0)]
-    video = torch.stack(frames).permute(0, 3, 1, 2)
-    return video, VideoMetadata(total_num_frames=len(video), fps=10.0, duration=len(video) / 10, video_backend="pyav")

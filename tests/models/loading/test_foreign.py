@@ -114,6 +114,8 @@ def test_transformers_classes_have_these_means():
         t.LlavaOnevisionVideoProcessor,
         t.LlavaNextVideoVideoProcessor,
         t.InternVLVideoProcessor,
+        t.Glm4vVideoProcessor,
+        t.Glm46VVideoProcessor,
     ):
         assert {"image_mean": list(made.image_mean), "image_std": list(made.image_std)} == preprocess.CLIP
     for made in (t.Qwen3VLVideoProcessor, t.SmolVLMVideoProcessor, t.SiglipImageProcessor):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.support.checkpoints.glm4v import glm4v_checkpoint, glm4v_moe_checkpoint, glm46v_checkpoint
 from tests.support.checkpoints.internvl import internvl_checkpoint
 from tests.support.checkpoints.llava_next_video import llava_next_video_checkpoint
 from tests.support.checkpoints.llava_onevision import llava_onevision_checkpoint
@@ -27,6 +28,9 @@ CHECKPOINTS: dict[str, Callable[..., Path]] = {
     "qwen3_vl_moe": qwen3_vl_moe_checkpoint,
     "qwen3_5": qwen3_5_checkpoint,
     "qwen3_5_moe": qwen3_5_moe_checkpoint,
+    "glm4v": glm4v_checkpoint,
+    "glm46v": glm46v_checkpoint,
+    "glm4v_moe": glm4v_moe_checkpoint,
     "internvl": internvl_checkpoint,
     "llava_next_video": llava_next_video_checkpoint,
     "smolvlm": smolvlm_checkpoint,
