@@ -63,6 +63,8 @@ LEFT_OUT = {
     "Qwen/Qwen3.5-9B",
     "Qwen/Qwen3.5-27B",
     "Qwen/Qwen3.5-35B-A3B",
+    "Qwen/Qwen2.5-Omni-3B",
+    "Qwen/Qwen2.5-Omni-7B",
 }
 
 

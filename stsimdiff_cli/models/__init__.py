@@ -48,6 +48,14 @@ FAMILIES = Table(
                 "Qwen/Qwen2-VL-7B-Instruct",
             ),
         ),
+        "qwen2_5_omni": Entry(
+            "stsimdiff_cli.models.families.qwen2_5_omni:Qwen25Omni",
+            "Qwen2.5-Omni without sound: frames of Qwen2.5-VL, 25 time positions a second",
+            checkpoints=(
+                "Qwen/Qwen2.5-Omni-3B",
+                "Qwen/Qwen2.5-Omni-7B",
+            ),
+        ),
         "qwen3_vl": Entry(
             "stsimdiff_cli.models.families.qwen3_vl:Qwen3VL",
             "Qwen3-VL: native resolution, two frames a slot, its time in words before each, deepstack features",

@@ -13,10 +13,11 @@ from tests.support.references.llava_video import LlavaVideoReference
 from tests.support.references.nvila import NvilaReference
 from tests.support.runtimes import CPU, FP32
 
-#: Families of native resolution, whose models are told which tokens are of a video.
+#: Families of native resolution.
 NATIVE = {
     "qwen2_vl",
     "qwen2_5_vl",
+    "qwen2_5_omni",
     "qwen3_vl",
     "qwen3_vl_moe",
     "qwen3_5",
@@ -70,7 +71,9 @@ def from_pixels(model, family: Family, frames: torch.Tensor, prompt_ids: torch.T
         features = seen.features(preprocess(family, frames)["pixel_values_videos"][0])
         return seen.greedy(features, prompt_ids, visual, torch.arange(len(prompt_ids)), 12)
     extra = {}
-    if family.name in NATIVE:
+    if family.name == "qwen2_5_omni":
+        extra["video_second_per_grid"] = torch.tensor([SPACING])
+    elif family.name in NATIVE:
         extra["mm_token_type_ids"] = (prompt_ids == family.placeholder).int()[None] * 2
     if family.name == "qwen2_5_vl":
         extra["second_per_grid_ts"] = torch.tensor([SPACING])

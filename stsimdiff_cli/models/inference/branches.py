@@ -159,14 +159,16 @@ class _Sequence:
         past, lengths = len(self.owners), torch.tensor([len(branch.new) for branch in branches])
         numbers = torch.tensor([self.numbers[branch] for branch in branches])
         self.owners = torch.cat([self.owners, numbers.repeat_interleave(lengths).to(self.owners)])
+        last = (lengths.cumsum(0) - 1).to(self.owners)
         scores = self.model(
             input_ids=torch.cat([branch.new for branch in branches])[None],
             position_ids=torch.cat([branch.positions for branch in branches], dim=-1),
             attention_mask=self._mask(past) if len(self.numbers) > 1 else None,  # alone, all that came before
             past_key_values=self.cache,
             use_cache=True,
-            logits_to_keep=(lengths.cumsum(0) - 1).to(self.owners),
+            logits_to_keep=last,
         ).logits[0]
+        scores = scores if len(scores) == len(last) else scores[last]  # a class that does not know `logits_to_keep`
         scores = scores.to(torch.float32, copy=True)
         checkpoint = self.language.family.checkpoint
         require_finite(scores.amax(-1), "The outputs", checkpoint, self.model.dtype)  # tokens ruled out have -inf

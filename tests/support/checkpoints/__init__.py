@@ -11,6 +11,7 @@ from tests.support.checkpoints.llava_next_video import llava_next_video_checkpoi
 from tests.support.checkpoints.llava_onevision import llava_onevision_checkpoint
 from tests.support.checkpoints.llava_video import llava_video_checkpoint
 from tests.support.checkpoints.nvila import nvila_checkpoint
+from tests.support.checkpoints.qwen2_5_omni import qwen2_5_omni_checkpoint
 from tests.support.checkpoints.qwen2_5_vl import qwen2_5_vl_checkpoint
 from tests.support.checkpoints.qwen2_vl import qwen2_vl_checkpoint
 from tests.support.checkpoints.qwen3_5 import qwen3_5_checkpoint
@@ -23,6 +24,7 @@ from tests.support.checkpoints.smolvlm import smolvlm_checkpoint
 CHECKPOINTS: dict[str, Callable[..., Path]] = {
     "qwen2_5_vl": qwen2_5_vl_checkpoint,
     "llava_onevision": llava_onevision_checkpoint,
+    "qwen2_5_omni": qwen2_5_omni_checkpoint,
     "qwen2_vl": qwen2_vl_checkpoint,
     "qwen3_vl": qwen3_vl_checkpoint,
     "qwen3_vl_moe": qwen3_vl_moe_checkpoint,
