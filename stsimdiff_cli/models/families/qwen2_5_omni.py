@@ -50,12 +50,15 @@ class Qwen25Omni(Qwen25VL):
         return self.key_projection(model)(inputs)
 
     def positions(self, model: Any, ids: Tensor, visual: Tensor, grid: TokenGrid) -> Tensor:  # noqa: ARG002
-        """(4, L): running text positions, then time, row and column from the model's own `get_rope_index`."""
+        """(4, L): running text positions, then time, row and column from the model's own `get_rope_index`.
+
+        On the CPU, where transformers makes the positions of text whatever device the ids are on.
+        """
         t, h, w = grid.shape
         merge = self._vision.spatial_merge_size
         three, _ = model.model.get_rope_index(
-            input_ids=ids[None],
-            video_grid_thw=torch.tensor([[t, h * merge, w * merge]], device=ids.device),
-            second_per_grids=torch.tensor([self.seconds_per_slot(grid)], device=ids.device),
+            input_ids=ids[None].cpu(),
+            video_grid_thw=torch.tensor([[t, h * merge, w * merge]]),
+            second_per_grids=torch.tensor([self.seconds_per_slot(grid)]),
         )
-        return torch.cat([torch.arange(len(ids), device=ids.device)[None], three[:, 0].to(ids.device)])
+        return torch.cat([torch.arange(len(ids))[None], three[:, 0]]).to(ids.device)
