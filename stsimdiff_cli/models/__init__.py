@@ -108,6 +108,11 @@ FAMILIES = Table(
                 "zai-org/GLM-4.6V",
             ),
         ),
+        "video_llama_3": Entry(
+            "stsimdiff_cli.models.families.video_llama_3:VideoLlama3",
+            "VideoLLaMA 3: native resolution, one frame a slot, its time in words before each",
+            checkpoints=("lkhl/VideoLLaMA3-2B-Image-HF", "lkhl/VideoLLaMA3-7B-Image-HF"),
+        ),
         "llava_onevision": Entry(
             "stsimdiff_cli.models.families.llava_onevision:LlavaOnevision",
             "LLaVA-OneVision: SigLIP at 384 pixels, 14 x 14 tokens a frame, one closing newline",
@@ -174,7 +179,15 @@ ARCHITECTURES = {"LlavaQwenForCausalLM": "llava_video", "LlavaLlamaModel": "nvil
 _TWINS = {
     "internvl_chat": "Its twin in transformers' format runs here: the same name with -hf, e.g. "
     "OpenGVLab/InternVL3-8B-hf, or with -HF, e.g. OpenGVLab/InternVL3_5-8B-HF.",
+    "videollama3_qwen2": "Checkpoints in transformers' format run here, e.g. lkhl/VideoLLaMA3-7B-Image-HF.",
     "nvila": "Its twin in the authors' format runs here: the same name without -hf-preview.",
+}
+
+#: Why types that people may expect here are not supported.
+_REASONS = {
+    "gemma4": "most layers of its LLM see only a window of tokens, and it is not known how far that reaches once tokens "
+    "are dropped",
+    "perception_lm": "its vision encoder is one of the package timm, where attention cannot be read",
 }
 
 
@@ -197,8 +210,8 @@ def family_of(config: dict[str, Any], model: str) -> str:
             return name
     if model_type not in FAMILIES.builtin and model_type in FAMILIES and not installed.get(model_type):
         return model_type
-    twin = _TWINS.get(model_type)
+    twin, why = _TWINS.get(model_type), f": {_REASONS[model_type]}" if model_type in _REASONS else ""
     raise RequestError(
-        f"The model {model} is of type {' '.join([repr(model_type), *made_for])}, which is not supported.",
+        f"The model {model} is of type {' '.join([repr(model_type), *made_for])}, which is not supported{why}.",
         twin or f"Supported types: {', '.join(FAMILIES)}. See `stsimdiff models`.",
     )

@@ -25,7 +25,10 @@ NATIVE = {
     "glm4v",
     "glm46v",
     "glm4v_moe",
+    "video_llama_3",
 }
+#: Those whose LLM counts positions in three parts.
+THREE_PARTS = NATIVE - {"video_llama_3"}
 REFERENCES = {"llava_video": LlavaVideoReference, "nvila": NvilaReference}
 SPACING = 2.0  # seconds between slots; whole, because transformers 5.17 cuts fractions
 
@@ -73,7 +76,7 @@ def from_pixels(model, family: Family, frames: torch.Tensor, prompt_ids: torch.T
     extra = {}
     if family.name == "qwen2_5_omni":
         extra["video_second_per_grid"] = torch.tensor([SPACING])
-    elif family.name in NATIVE:
+    elif family.name in THREE_PARTS:
         extra["mm_token_type_ids"] = (prompt_ids == family.placeholder).int()[None] * 2
     if family.name == "qwen2_5_vl":
         extra["second_per_grid_ts"] = torch.tensor([SPACING])

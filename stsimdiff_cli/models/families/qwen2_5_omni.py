@@ -55,10 +55,9 @@ class Qwen25Omni(Qwen25VL):
         On the CPU, where transformers makes the positions of text whatever device the ids are on.
         """
         t, h, w = grid.shape
-        merge = self._vision.spatial_merge_size
         three, _ = model.model.get_rope_index(
             input_ids=ids[None].cpu(),
-            video_grid_thw=torch.tensor([[t, h * merge, w * merge]]),
+            video_grid_thw=torch.tensor([[t, h * self._merge, w * self._merge]]),
             second_per_grids=torch.tensor([self.seconds_per_slot(grid)]),
         )
         return torch.cat([torch.arange(len(ids))[None], three[:, 0]]).to(ids.device)

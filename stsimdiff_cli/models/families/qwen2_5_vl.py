@@ -29,7 +29,7 @@ class Qwen25VL(Qwen2VL):
         except ImportError:  # transformers before this became a function
             return model.model.visual.get_window_index(grid_thw)[0]
         vision = self._vision
-        return get_vision_window_index(grid_thw, vision.spatial_merge_size, vision.window_size, vision.patch_size)[0]
+        return get_vision_window_index(grid_thw, self._merge, vision.window_size, vision.patch_size)[0]
 
     def slot_period(self, period: float) -> float | None:
         """As the authors' processor: the length of the video over the number of slots, not the time between slots."""

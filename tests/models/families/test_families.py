@@ -177,12 +177,18 @@ def test_pixels_equal_transformers_video_processors_where_torchvision_exists(che
         Qwen2VLVideoProcessor,
         Qwen3VLVideoProcessor,
         SmolVLMVideoProcessor,
+        VideoLlama3VideoProcessor,
     )
 
     settings = family._settings
     clip = frames[:6].permute(0, 3, 1, 2)  # (n, 3, h, w)
     if family.name in NATIVE:
-        makers = {"qwen3": Qwen3VLVideoProcessor, "glm4v": Glm4vVideoProcessor, "glm46": Glm46VVideoProcessor}
+        makers = {
+            "qwen3": Qwen3VLVideoProcessor,
+            "glm4v": Glm4vVideoProcessor,
+            "glm46": Glm46VVideoProcessor,
+            "video": VideoLlama3VideoProcessor,
+        }
         made = makers.get(family.name[:5], Qwen2VLVideoProcessor)
         processor = made(**{k: v for k, v in settings.items() if k not in ("image_processor_type", "processor_class")})
         more = {"cap_pixels_per_frame": False} if family.name.startswith("qwen") else {}

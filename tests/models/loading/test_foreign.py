@@ -101,7 +101,7 @@ def test_mean_and_deviation_that_are_missing_are_those_of_transformers_class(nam
     assert all(torch.isfinite(value.float()).all() for value in pixels.values())
 
 
-HALF = {"qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe", "smolvlm", "nvila", "llava_video"}
+HALF = {"video_llama_3", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe", "smolvlm", "nvila", "llava_video"}
 
 
 @pytest.mark.processors
@@ -118,7 +118,12 @@ def test_transformers_classes_have_these_means():
         t.Glm46VVideoProcessor,
     ):
         assert {"image_mean": list(made.image_mean), "image_std": list(made.image_std)} == preprocess.CLIP
-    for made in (t.Qwen3VLVideoProcessor, t.SmolVLMVideoProcessor, t.SiglipImageProcessor):
+    for made in (
+        t.Qwen3VLVideoProcessor,
+        t.SmolVLMVideoProcessor,
+        t.VideoLlama3VideoProcessor,
+        t.SiglipImageProcessor,
+    ):
         assert {"image_mean": list(made.image_mean), "image_std": list(made.image_std)} == preprocess.HALF
 
 
@@ -145,13 +150,26 @@ def test_weights_that_are_stored_quantised_name_the_package_and_the_plain_checkp
 
 
 @pytest.mark.parametrize(
-    ("model_type", "twin"), [("internvl_chat", "OpenGVLab/InternVL3-8B-hf"), ("nvila", "without -hf-preview")]
+    ("model_type", "twin"),
+    [
+        ("internvl_chat", "OpenGVLab/InternVL3-8B-hf"),
+        ("videollama3_qwen2", "lkhl/VideoLLaMA3-7B-Image-HF"),
+        ("nvila", "without -hf-preview"),
+    ],
 )
 def test_a_checkpoint_that_needs_its_own_code_names_its_twin(model_type, twin, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type, "architectures": ["Own"]}))
     with pytest.raises(RequestError, match="not supported") as error:
         open_family(str(tmp_path))
     assert twin in str(error.value.hint)
+
+
+@pytest.mark.parametrize(("model_type", "reason"), [("gemma4", "a window of tokens"), ("perception_lm", "timm")])
+def test_a_type_that_cannot_be_carried_says_why(model_type, reason, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
+    with pytest.raises(RequestError, match=f"not supported: .*{reason}") as error:
+        open_family(str(tmp_path))
+    assert "Supported types" in str(error.value.hint)
 
 
 def test_the_original_onevision_names_its_twin(tmp_path):

@@ -19,6 +19,7 @@ from tests.support.checkpoints.qwen3_5_moe import qwen3_5_moe_checkpoint
 from tests.support.checkpoints.qwen3_vl import qwen3_vl_checkpoint
 from tests.support.checkpoints.qwen3_vl_moe import qwen3_vl_moe_checkpoint
 from tests.support.checkpoints.smolvlm import smolvlm_checkpoint
+from tests.support.checkpoints.video_llama_3 import video_llama_3_checkpoint
 
 #: Family -> a function that saves a checkpoint in a folder and returns the folder; `seed` chooses the weights.
 CHECKPOINTS: dict[str, Callable[..., Path]] = {
@@ -33,6 +34,7 @@ CHECKPOINTS: dict[str, Callable[..., Path]] = {
     "glm4v": glm4v_checkpoint,
     "glm46v": glm46v_checkpoint,
     "glm4v_moe": glm4v_moe_checkpoint,
+    "video_llama_3": video_llama_3_checkpoint,
     "internvl": internvl_checkpoint,
     "llava_next_video": llava_next_video_checkpoint,
     "smolvlm": smolvlm_checkpoint,
