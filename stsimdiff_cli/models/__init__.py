@@ -185,9 +185,10 @@ _TWINS = {
 
 #: Why types that people may expect here are not supported.
 _REASONS = {
-    "gemma4": "most layers of its LLM see only a window of tokens, and it is not known how far that reaches once tokens "
+    "gemma4": "most layers of its LLM see only a window of tokens, and it is not known how far that reaches when some "
     "are dropped",
     "perception_lm": "its vision encoder is one of the package timm, where attention cannot be read",
+    "qwen3_omni_moe": "its LLM counts time in fractions of a position, and positions here are whole",
 }
 
 

@@ -164,7 +164,10 @@ def test_a_checkpoint_that_needs_its_own_code_names_its_twin(model_type, twin, t
     assert twin in str(error.value.hint)
 
 
-@pytest.mark.parametrize(("model_type", "reason"), [("gemma4", "a window of tokens"), ("perception_lm", "timm")])
+@pytest.mark.parametrize(
+    ("model_type", "reason"),
+    [("gemma4", "a window of tokens"), ("perception_lm", "timm"), ("qwen3_omni_moe", "fractions of a position")],
+)
 def test_a_type_that_cannot_be_carried_says_why(model_type, reason, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
     with pytest.raises(RequestError, match=f"not supported: .*{reason}") as error:
