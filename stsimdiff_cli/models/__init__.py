@@ -56,6 +56,11 @@ FAMILIES = Table(
                 "Qwen/Qwen2.5-Omni-7B",
             ),
         ),
+        "qwen3_omni_moe": Entry(
+            "stsimdiff_cli.models.families.qwen3_omni_moe:Qwen3OmniMoe",
+            "Qwen3-Omni without sound: the encoder of Qwen3-VL, time in fractions of a position, a mixture of experts",
+            checkpoints=("Qwen/Qwen3-Omni-30B-A3B-Instruct", "Qwen/Qwen3-Omni-30B-A3B-Thinking"),
+        ),
         "qwen3_vl": Entry(
             "stsimdiff_cli.models.families.qwen3_vl:Qwen3VL",
             "Qwen3-VL: native resolution, two frames a slot, its time in words before each, deepstack features",
@@ -188,7 +193,6 @@ _REASONS = {
     "gemma4": "most layers of its LLM see only a window of tokens, and it is not known how far that reaches when some "
     "are dropped",
     "perception_lm": "its vision encoder is one of the package timm, where attention cannot be read",
-    "qwen3_omni_moe": "its LLM counts time in fractions of a position, and positions here are whole",
 }
 
 

@@ -18,6 +18,7 @@ NATIVE = {
     "qwen2_vl",
     "qwen2_5_vl",
     "qwen2_5_omni",
+    "qwen3_omni_moe",
     "qwen3_vl",
     "qwen3_vl_moe",
     "qwen3_5",
@@ -74,7 +75,7 @@ def from_pixels(model, family: Family, frames: torch.Tensor, prompt_ids: torch.T
         features = seen.features(preprocess(family, frames)["pixel_values_videos"][0])
         return seen.greedy(features, prompt_ids, visual, torch.arange(len(prompt_ids)), 12)
     extra = {}
-    if family.name == "qwen2_5_omni":
+    if family.name in ("qwen2_5_omni", "qwen3_omni_moe"):
         extra["video_second_per_grid"] = torch.tensor([SPACING])
     elif family.name in THREE_PARTS:
         extra["mm_token_type_ids"] = (prompt_ids == family.placeholder).int()[None] * 2

@@ -57,6 +57,7 @@ class Qwen25Omni(Qwen25VL):
         t, h, w = grid.shape
         three, _ = model.model.get_rope_index(
             input_ids=ids[None].cpu(),
+            attention_mask=torch.ones(1, len(ids), dtype=torch.int64),
             video_grid_thw=torch.tensor([[t, h * self._merge, w * self._merge]]),
             second_per_grids=torch.tensor([self.seconds_per_slot(grid)]),
         )

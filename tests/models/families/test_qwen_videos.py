@@ -22,6 +22,7 @@ from tests.support.checkpoints.parts import QUESTIONS
 from tests.support.checkpoints.qwen2_5_omni import qwen2_5_omni_checkpoint
 from tests.support.checkpoints.qwen2_5_vl import qwen2_5_vl_checkpoint
 from tests.support.checkpoints.qwen2_vl import qwen2_vl_checkpoint
+from tests.support.checkpoints.qwen3_omni_moe import qwen3_omni_moe_checkpoint
 from tests.support.clip_factory import render
 from tests.support.runtimes import FP32
 from tests.support.whole_models import preprocess, whole_model
@@ -30,7 +31,9 @@ CHECKPOINTS = {
     "qwen2_vl": qwen2_vl_checkpoint,
     "qwen2_5_vl": qwen2_5_vl_checkpoint,
     "qwen2_5_omni": qwen2_5_omni_checkpoint,  # whose authors' package holds the same code for videos
+    "qwen3_omni_moe": qwen3_omni_moe_checkpoint,  # the same package
 }
+OMNI = {"qwen2_5_omni", "qwen3_omni_moe"}
 CELL = 8 * 8  # pixels of a token of the small checkpoints
 CPU = Runtime(device="cpu")
 
@@ -163,15 +166,17 @@ def processor_of(family: Family, language: LanguageModel, settings: dict):
         Qwen2VLImageProcessor,
         Qwen2VLProcessor,
         Qwen2VLVideoProcessor,
+        Qwen3OmniMoeProcessor,
         WhisperFeatureExtractor,
     )
 
     made = Qwen2VLProcessor if family.name == "qwen2_vl" else Qwen2_5_VLProcessor
     known = {k: v for k, v in settings.items() if k != "image_processor_type"}
     tokenizer = language.prompter.tokenizer
-    if family.name == "qwen2_5_omni":
+    if family.name in OMNI:
+        made = Qwen2_5OmniProcessor if family.name == "qwen2_5_omni" else Qwen3OmniMoeProcessor
         seeing, hearing = Qwen2VLImageProcessor(**known), WhisperFeatureExtractor()
-        return Qwen2_5OmniProcessor(seeing, Qwen2VLVideoProcessor(**known), hearing, tokenizer)
+        return made(seeing, Qwen2VLVideoProcessor(**known), hearing, tokenizer)
     tokenizer.image_token, tokenizer.video_token = "<image>", "<video>"
     return made(Qwen2VLImageProcessor(**known), tokenizer, Qwen2VLVideoProcessor(**known), chat_template=None)
 
@@ -210,7 +215,7 @@ def test_answers_equal_the_authors_package_transformers_processor_and_generate(p
     processor = processor_of(published, conversation.language, published.checkpoint.json("preprocessor_config.json"))
     model = whole_model(published)
     part, rate = "<|vision_start|><video><|vision_end|>", {}
-    if published.name == "qwen2_5_omni":  # its processor must be told the rate of the frames
+    if published.name in OMNI:  # its processor must be told the rate of the frames
         part, rate = "<|vision_bos|><|VIDEO|><|vision_eos|>", {"fps": frames / 10}
     for question in QUESTIONS:
         text = f"<|im_start|>user\n{part}{question}<|im_end|>\n<|im_start|>assistant\n"

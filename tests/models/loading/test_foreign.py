@@ -166,7 +166,7 @@ def test_a_checkpoint_that_needs_its_own_code_names_its_twin(model_type, twin, t
 
 @pytest.mark.parametrize(
     ("model_type", "reason"),
-    [("gemma4", "a window of tokens"), ("perception_lm", "timm"), ("qwen3_omni_moe", "fractions of a position")],
+    [("gemma4", "a window of tokens"), ("perception_lm", "timm")],
 )
 def test_a_type_that_cannot_be_carried_says_why(model_type, reason, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))

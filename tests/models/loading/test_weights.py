@@ -40,7 +40,7 @@ from tests.support.whole_models import tokens_of, whole_model
 VISION = ("visual.", "vision_tower.", "vision_model.", "connector.", "projector.", "mlp1.", "mm_projector.")
 
 #: Parts of names of tensors that no part of a model is made from: a layer after the chosen one, a model of speech.
-UNUSED = {"nvila": ("vision_model.encoder.layers.3.",), "qwen2_5_omni": ("talker.",)}
+UNUSED = {"nvila": ("vision_model.encoder.layers.3.",), "qwen2_5_omni": ("talker.",), "qwen3_omni_moe": ("talker.",)}
 
 
 def stored(family: Family, sound: bool = False) -> set[str]:

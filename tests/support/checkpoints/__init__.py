@@ -16,6 +16,7 @@ from tests.support.checkpoints.qwen2_5_vl import qwen2_5_vl_checkpoint
 from tests.support.checkpoints.qwen2_vl import qwen2_vl_checkpoint
 from tests.support.checkpoints.qwen3_5 import qwen3_5_checkpoint
 from tests.support.checkpoints.qwen3_5_moe import qwen3_5_moe_checkpoint
+from tests.support.checkpoints.qwen3_omni_moe import qwen3_omni_moe_checkpoint
 from tests.support.checkpoints.qwen3_vl import qwen3_vl_checkpoint
 from tests.support.checkpoints.qwen3_vl_moe import qwen3_vl_moe_checkpoint
 from tests.support.checkpoints.smolvlm import smolvlm_checkpoint
@@ -26,6 +27,7 @@ CHECKPOINTS: dict[str, Callable[..., Path]] = {
     "qwen2_5_vl": qwen2_5_vl_checkpoint,
     "llava_onevision": llava_onevision_checkpoint,
     "qwen2_5_omni": qwen2_5_omni_checkpoint,
+    "qwen3_omni_moe": qwen3_omni_moe_checkpoint,
     "qwen2_vl": qwen2_vl_checkpoint,
     "qwen3_vl": qwen3_vl_checkpoint,
     "qwen3_vl_moe": qwen3_vl_moe_checkpoint,

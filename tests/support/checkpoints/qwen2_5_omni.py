@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import save_torch_state_dict
-from transformers import GenerationConfig, Qwen2_5OmniThinkerConfig, Qwen2_5OmniThinkerForConditionalGeneration
+from safetensors.torch import load_file, save_file
+from transformers import Qwen2_5OmniThinkerConfig, Qwen2_5OmniThinkerForConditionalGeneration
 
-from tests.support.checkpoints.parts import SPECIAL, TEXT, TURNS, VOCABULARY, extended, save_word_tokenizer
+from tests.support.checkpoints.parts import SPECIAL, TEXT, TURNS, VOCABULARY, extended, save_model, save_word_tokenizer
 
 _OWN = ["<|vision_bos|>", "<|vision_eos|>", "<|VIDEO|>", "<|IMAGE|>", "<|AUDIO|>", "<|audio_bos|>", "<|audio_eos|>"]
 OMNI_VOCABULARY = extended(VOCABULARY, _OWN)
@@ -62,28 +61,7 @@ def qwen2_5_omni_checkpoint(folder: Path, seed: int = 1, **preprocessing: Any) -
         vision_end_token_id=OMNI_VOCABULARY["<|vision_eos|>"],
     )
     torch.manual_seed(seed)
-    model = Qwen2_5OmniThinkerForConditionalGeneration(config)
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = {_published(name): tensor.clone() for name, tensor in model.state_dict().items()}
-    tensors["talker.codec_head.weight"] = torch.zeros(2, 2)
-    save_torch_state_dict(tensors, folder, max_shard_size="40KB")
-    whole = {"architectures": ["Qwen2_5OmniModel"], "model_type": "qwen2_5_omni", "enable_audio_output": True}
-    (folder / "config.json").write_text(json.dumps(whole | {"thinker_config": config.to_dict()}))
-    GenerationConfig(eos_token_id=TEXT["eos_token_id"], pad_token_id=TEXT["pad_token_id"]).save_pretrained(folder)
-    save_word_tokenizer(
-        folder,
-        OMNI_VOCABULARY,
-        [*SPECIAL[2:], *_OWN],
-        video_token="<|VIDEO|>",
-        image_token="<|IMAGE|>",
-        audio_token="<|AUDIO|>",
-        vision_bos_token="<|vision_bos|>",
-        vision_eos_token="<|vision_eos|>",
-        audio_bos_token="<|audio_bos|>",
-        audio_eos_token="<|audio_eos|>",
-    )
-    template = TURNS.replace("VIDEO", "<|vision_bos|><|VIDEO|><|vision_eos|>")
-    (folder / "chat_template.json").write_text(json.dumps({"chat_template": template}))
+    save_thinker(Qwen2_5OmniThinkerForConditionalGeneration(config), folder, "qwen2_5_omni")
     settings = {
         "image_processor_type": "Qwen2VLImageProcessor",
         "patch_size": 4,
@@ -100,7 +78,32 @@ def qwen2_5_omni_checkpoint(folder: Path, seed: int = 1, **preprocessing: Any) -
     return folder
 
 
-def _published(name: str) -> str:
-    """The name of one of the thinker's tensors in the published files."""
-    name = re.sub(r"^model\.language_model\.", "model.", name)
-    return "thinker." + re.sub(r"^model\.(visual|audio_tower)\.", r"\1.", name)
+def save_thinker(model: Any, folder: Path, model_type: str) -> None:
+    """Save a thinker as the part of a whole that it is in published files, with tokenizer and chat template."""
+    save_model(model, folder)
+    index = json.loads((folder / "model.safetensors.index.json").read_text())
+    talker = {"talker.codec_head.weight": torch.zeros(2, 2)}
+    for shard in sorted(set(index["weight_map"].values())):
+        tensors = {f"thinker.{name}": tensor for name, tensor in load_file(folder / shard).items()} | talker
+        save_file(tensors, folder / shard, {"format": "pt"})
+        talker = {}
+    places = {f"thinker.{name}": shard for name, shard in index["weight_map"].items()}
+    first = {"talker.codec_head.weight": min(places.values())}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index | {"weight_map": places | first}))
+    config = json.loads((folder / "config.json").read_text())
+    whole = {"model_type": model_type, "enable_audio_output": True, "thinker_config": config}
+    (folder / "config.json").write_text(json.dumps(whole))
+    save_word_tokenizer(
+        folder,
+        OMNI_VOCABULARY,
+        [*SPECIAL[2:], *_OWN],
+        video_token="<|VIDEO|>",
+        image_token="<|IMAGE|>",
+        audio_token="<|AUDIO|>",
+        vision_bos_token="<|vision_bos|>",
+        vision_eos_token="<|vision_eos|>",
+        audio_bos_token="<|audio_bos|>",
+        audio_eos_token="<|audio_eos|>",
+    )
+    template = TURNS.replace("VIDEO", "<|vision_bos|><|VIDEO|><|vision_eos|>")
+    (folder / "chat_template.json").write_text(json.dumps({"chat_template": template}))
