@@ -71,5 +71,5 @@ class VideoLlama3(Qwen2VL):
     rotary_positions = Family.rotary_positions
 
     def expand_placeholder(self, text: str, grid: TokenGrid) -> str:
-        """Every frame after its time, with commas between them."""
+        """Every frame after its time, separated by commas."""
         return text.replace(_VIDEO, ",".join(_SLOT.format(seconds=seconds) for seconds in grid.seconds))
