@@ -63,6 +63,12 @@ LEFT_OUT = {
     "Qwen/Qwen3.5-9B",
     "Qwen/Qwen3.5-27B",
     "Qwen/Qwen3.5-35B-A3B",
+    "Qwen/Qwen2.5-Omni-3B",
+    "Qwen/Qwen2.5-Omni-7B",
+    "Qwen/Qwen3-Omni-30B-A3B-Instruct",
+    "Qwen/Qwen3-Omni-30B-A3B-Thinking",
+    "lkhl/VideoLLaMA3-2B-Image-HF",
+    "lkhl/VideoLLaMA3-7B-Image-HF",
     "openbmb/MiniCPM-V-4.6",
     "openbmb/MiniCPM-V-4.6-Thinking",
 }

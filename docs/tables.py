@@ -44,7 +44,10 @@ def parameters(method: str) -> str:
 
 def models_table() -> str:
     """Every built-in model family as a row of a Markdown table."""
-    rows = [[f"`{name}`", entry.summary, ", ".join(entry.checkpoints)] for name, entry in FAMILIES.builtin.items()]
+    rows = [
+        [f"`{name}`", entry.summary, ", ".join(entry.checkpoints) or "none known"]
+        for name, entry in FAMILIES.builtin.items()
+    ]
     return _markdown(["`model_type`", "what it is", "checkpoints"], rows)
 
 

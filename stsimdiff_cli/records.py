@@ -367,7 +367,7 @@ class Prompt(TensorRecord):
 
     ids: Tensor  # (L,) int64; visual tokens have the family's placeholder id
     visual: Tensor  # (L,) int64: flat position of the visual token, -1 for text
-    positions: Tensor  # (R, L) int64: position ids, in as many rows R as the family's LLM expects
+    positions: Tensor  # (R, L) position ids, in the R rows that the LLM expects: int64, or float32 for fractions
 
     def __post_init__(self) -> None:
         _check_shape("ids", self.ids, None)

@@ -48,6 +48,19 @@ FAMILIES = Table(
                 "Qwen/Qwen2-VL-7B-Instruct",
             ),
         ),
+        "qwen2_5_omni": Entry(
+            "stsimdiff_cli.models.families.qwen2_5_omni:Qwen25Omni",
+            "Qwen2.5-Omni without sound: frames of Qwen2.5-VL, 25 time positions a second",
+            checkpoints=(
+                "Qwen/Qwen2.5-Omni-3B",
+                "Qwen/Qwen2.5-Omni-7B",
+            ),
+        ),
+        "qwen3_omni_moe": Entry(
+            "stsimdiff_cli.models.families.qwen3_omni_moe:Qwen3OmniMoe",
+            "Qwen3-Omni without sound: the encoder of Qwen3-VL, time in fractions of a position, a mixture of experts",
+            checkpoints=("Qwen/Qwen3-Omni-30B-A3B-Instruct", "Qwen/Qwen3-Omni-30B-A3B-Thinking"),
+        ),
         "qwen3_vl": Entry(
             "stsimdiff_cli.models.families.qwen3_vl:Qwen3VL",
             "Qwen3-VL: native resolution, two frames a slot, its time in words before each, deepstack features",
@@ -79,6 +92,31 @@ FAMILIES = Table(
             "stsimdiff_cli.models.families.qwen3_5_moe:Qwen35Moe",
             "Qwen3.5 with a mixture of experts",
             checkpoints=("Qwen/Qwen3.5-35B-A3B",),
+        ),
+        "glm4v": Entry(
+            "stsimdiff_cli.models.families.glm4v:Glm4v",
+            "GLM-4.1V, GLM-4.6V-Flash: native resolution, two frames a slot, its time in words after each",
+            checkpoints=(
+                "zai-org/GLM-4.1V-9B-Thinking",
+                "zai-org/GLM-4.6V-Flash",
+            ),
+        ),
+        "glm46v": Entry(
+            "stsimdiff_cli.models.families.glm46v:Glm46V",
+            "GLM-4.6V in transformers' own class for it",
+        ),
+        "glm4v_moe": Entry(
+            "stsimdiff_cli.models.families.glm4v_moe:Glm4vMoe",
+            "GLM-4.5V, GLM-4.6V: GLM-4.1V with a mixture of experts",
+            checkpoints=(
+                "zai-org/GLM-4.5V",
+                "zai-org/GLM-4.6V",
+            ),
+        ),
+        "video_llama_3": Entry(
+            "stsimdiff_cli.models.families.video_llama_3:VideoLlama3",
+            "VideoLLaMA 3: native resolution, one frame a slot, its time in words before each",
+            checkpoints=("lkhl/VideoLLaMA3-2B-Image-HF", "lkhl/VideoLLaMA3-7B-Image-HF"),
         ),
         "llava_onevision": Entry(
             "stsimdiff_cli.models.families.llava_onevision:LlavaOnevision",
@@ -154,6 +192,7 @@ ARCHITECTURES = {"LlavaQwenForCausalLM": "llava_video", "LlavaLlamaModel": "nvil
 _TWINS = {
     "internvl_chat": "Its twin in transformers' format runs here: the same name with -hf, e.g. "
     "OpenGVLab/InternVL3-8B-hf, or with -HF, e.g. OpenGVLab/InternVL3_5-8B-HF.",
+    "videollama3_qwen2": "Checkpoints in transformers' format run here, e.g. lkhl/VideoLLaMA3-7B-Image-HF.",
     "nvila": "Its twin in the authors' format runs here: the same name without -hf-preview.",
 }
 
@@ -163,6 +202,7 @@ _REASONS = {
     "given, so after dropping some the others would see what they do not see in the whole prompt.",
     "molmo2": "The tokens of all its frames see each other, also those that come later. Prompts are read from left to "
     "right here, in pieces.",
+    "perception_lm": "Its vision encoder is one of the package timm, where attention cannot be read.",
 }
 _REASONS["gemma4_unified"] = _REASONS["gemma4"]
 

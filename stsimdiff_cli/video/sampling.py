@@ -35,6 +35,11 @@ def _middles(first: int, last: int, count: int) -> np.ndarray:
     return np.floor(first + part / 2 + np.round(part * np.arange(count)))
 
 
+def _starts(first: int, last: int, count: int) -> np.ndarray:
+    frames = last - first + 1
+    return first + torch.arange(0, frames, frames / count, dtype=torch.float32)[:count].floor().numpy()
+
+
 #: How `count` frames are spread over those from `first` to `last`, as the authors of models do it. Ties of the rounding
 #: go to even numbers, and long videos differ by a frame where a model's code computes in float32.
 SPREADS: dict[str, Callable[[int, int, int], np.ndarray]] = {
@@ -42,6 +47,7 @@ SPREADS: dict[str, Callable[[int, int, int], np.ndarray]] = {
     "rounded": _rounded,  # VILA, Qwen3-VL: rounded to the nearest
     "rounded-float32": _rounded_float32,  # Qwen2-VL, Qwen2.5-VL
     "middles": _middles,  # InternVL: the middles of `count` equal parts
+    "starts": _starts,  # VideoLLaMA 3: the first frames of `count` equal parts, in float32
 }
 
 

@@ -22,6 +22,9 @@ PUBLISHED = {
     "Qwen/Qwen3-VL-30B-A3B-Instruct": 31_070_754_032,
     "OpenGVLab/InternVL3-1B-hf": 938_193_024,
     "HuggingFaceTB/SmolVLM2-500M-Video-Instruct": 507_482_304,
+    "zai-org/GLM-4.6V-Flash": 10_292_777_472,
+    "zai-org/GLM-4.5V": 107_710_933_120 - 45 * 128,  # without the experts' offsets, which transformers holds as buffers
+    "zai-org/GLM-4.6V": 107_710_933_120 - 45 * 128,
 }
 #: In billions, from the table of the authors' quick start: more is not published of these.
 BILLIONS = {

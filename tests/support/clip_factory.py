@@ -15,7 +15,6 @@ import struct
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
@@ -220,14 +219,3 @@ def trim(path: Path, seconds: float) -> Path:
     struct.pack_into(">i", data, at + 16, start + round(seconds * scale))
     path.write_bytes(bytes(data))
     return path
-
-
-def decoded(clip: Path) -> tuple[Any, Any]:
-    """All frames (n, 3, height, width) of a clip of 10 frames a second, and what transformers is told about them."""
-    import torch
-    from transformers.video_utils import VideoMetadata
-
-    with av.open(str(clip)) as file:
-        frames = [torch.from_numpy(frame.to_ndarray(format="rgb24")) for frame in file.decode(video=0)]
-    video = torch.stack(frames).permute(0, 3, 1, 2)
-    return video, VideoMetadata(total_num_frames=len(video), fps=10.0, duration=len(video) / 10, video_backend="pyav")

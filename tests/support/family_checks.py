@@ -219,3 +219,15 @@ def dummy_of(folder: Path, vision: dict[str, int], preprocessor: dict[str, Any],
     settings = json.loads((folder / "preprocessor_config.json").read_text()) | preprocessor
     (folder / "preprocessor_config.json").write_text(json.dumps(settings))
     return open_family(str(folder))
+
+
+def decoded(clip: Path, rate: float) -> tuple[torch.Tensor, Any]:
+    """All frames (n, 3, height, width) of a clip of that rate, and what transformers is told about them."""
+    import av
+    from transformers.video_utils import VideoMetadata
+
+    with av.open(str(clip)) as file:
+        frames = [torch.from_numpy(frame.to_ndarray(format="rgb24")) for frame in file.decode(video=0)]
+    video = torch.stack(frames).permute(0, 3, 1, 2)
+    known = {"total_num_frames": len(video), "fps": float(rate), "duration": len(video) / rate}
+    return video, VideoMetadata(**known, video_backend="pyav")

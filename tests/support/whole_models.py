@@ -13,7 +13,23 @@ from tests.support.references.llava_video import LlavaVideoReference
 from tests.support.references.nvila import NvilaReference
 from tests.support.runtimes import CPU, FP32
 
-QWEN = {"qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe"}
+#: Families of native resolution.
+NATIVE = {
+    "qwen2_vl",
+    "qwen2_5_vl",
+    "qwen2_5_omni",
+    "qwen3_omni_moe",
+    "qwen3_vl",
+    "qwen3_vl_moe",
+    "qwen3_5",
+    "qwen3_5_moe",
+    "glm4v",
+    "glm46v",
+    "glm4v_moe",
+    "video_llama_3",
+}
+#: Those whose LLM counts positions in three parts.
+THREE_PARTS = NATIVE - {"video_llama_3"}
 REFERENCES = {"llava_video": LlavaVideoReference, "nvila": NvilaReference}
 SPACING = 2.0  # seconds between slots; whole, because transformers 5.17 cuts fractions
 
@@ -59,7 +75,9 @@ def from_pixels(model, family: Family, frames: torch.Tensor, prompt_ids: torch.T
         features = seen.features(preprocess(family, frames)["pixel_values_videos"][0])
         return seen.greedy(features, prompt_ids, visual, torch.arange(len(prompt_ids)), 12)
     extra = {}
-    if family.name in QWEN:
+    if family.name in ("qwen2_5_omni", "qwen3_omni_moe"):
+        extra["video_second_per_grid"] = torch.tensor([SPACING])
+    elif family.name in THREE_PARTS:
         extra["mm_token_type_ids"] = (prompt_ids == family.placeholder).int()[None] * 2
     if family.name == "qwen2_5_vl":
         extra["second_per_grid_ts"] = torch.tensor([SPACING])

@@ -67,6 +67,7 @@ def test_frames_are_spread_as_the_authors_of_the_models_do_it():
         "rounded": (0, 43, 85, 128, 171, 214, 256, 299),
         "rounded-float32": (0, 43, 85, 128, 171, 214, 256, 299),
         "middles": (18, 55, 93, 130, 168, 205, 242, 280),
+        "starts": (0, 37, 75, 112, 150, 187, 225, 262),  # 37.5 apart
     }
     assert {spread: choose_frames(THIRTY, Sampling(8, spread=spread)) for spread in SPREADS} == expected
 

@@ -29,22 +29,27 @@ class Qwen25VL(Qwen2VL):
         except ImportError:  # transformers before this became a function
             return model.model.visual.get_window_index(grid_thw)[0]
         vision = self._vision
-        return get_vision_window_index(grid_thw, vision.spatial_merge_size, vision.window_size, vision.patch_size)[0]
+        return get_vision_window_index(grid_thw, self._merge, vision.window_size, vision.patch_size)[0]
 
     def slot_period(self, period: float) -> float | None:
         """As the authors' processor: the length of the video over the number of slots, not the time between slots."""
         return period * self.frames_per_slot if self._by_authors else None
 
+    def seconds_per_slot(self, grid: TokenGrid) -> float:
+        """The grid's period, or else (frames at a rate, and files before 0.2) the mean spacing of the slots' times."""
+        if grid.period is not None:
+            return grid.period
+        slots = grid.shape[0]
+        return (grid.seconds[-1] - grid.seconds[0]) / (slots - 1) if slots > 1 else 1.0
+
     def positions(self, model: Any, ids: Tensor, visual: Tensor, grid: TokenGrid) -> Tensor:
         """(4, L): running text positions, then time, row and column from the model's own `get_rope_index`.
 
-        Seconds per slot are the grid's period, or else (frames at a rate, and files before 0.2) the mean spacing of
-        the slots' times. Times are computed again here because transformers 5.17 truncates that spacing to whole
-        seconds; from 5.18 on this changes nothing.
+        Times are computed again here because transformers 5.17 truncates the seconds per slot to whole ones; from 5.18
+        on this changes nothing.
         """
-        t, h, w = grid.shape
-        spaced = (grid.seconds[-1] - grid.seconds[0]) / (t - 1) if t > 1 else 1.0
-        spacing = torch.tensor(spaced if grid.period is None else grid.period, device=ids.device)
+        _, h, w = grid.shape
+        spacing = torch.tensor(self.seconds_per_slot(grid), device=ids.device)
         three = self._time_row_column(model, ids, visual, grid, second_per_grid_ts=spacing[None])
         begin = int((visual >= 0).nonzero()[0])
         slot = (visual[visual >= 0] // (h * w)).float()

@@ -45,9 +45,14 @@ class Qwen2VL(Family):
         return self.config.vision_config
 
     @property
+    def _merge(self) -> int:
+        """Patches along a side of the square that becomes one token."""
+        return int(self._vision.spatial_merge_size)
+
+    @property
     def _cell(self) -> int:
         """Pixels along a side of the square that becomes one token."""
-        return int(self._vision.patch_size * self._vision.spatial_merge_size)
+        return int(self._vision.patch_size * self._merge)
 
     # --- vision ---
 
@@ -114,7 +119,7 @@ class Qwen2VL(Family):
         _, height, width, _ = frames.shape
         height, width = self.size(height, width, sizing)
         x = normalise(resize(frames, height, width, self._settings), self._settings, device)  # (n, 3, height, width)
-        depth, patch, merge = self.frames_per_slot, self._vision.patch_size, self._vision.spatial_merge_size
+        depth, patch, merge = self.frames_per_slot, self._vision.patch_size, self._merge
         x = torch.cat([x, x[-1:].expand(-len(x) % depth, -1, -1, -1)])
         t, h, w = len(x) // depth, height // patch, width // patch
         x = x.view(t, depth, 3, h // merge, merge, patch, w // merge, merge, patch)
@@ -127,8 +132,7 @@ class Qwen2VL(Family):
     def _shape(self, pixels: dict[str, Tensor]) -> tuple[int, int, int]:
         """t, H, W of the token grid."""
         t, h, w = pixels["video_grid_thw"][0].tolist()
-        merge = self._vision.spatial_merge_size
-        return t, h // merge, w // merge
+        return t, h // self._merge, w // self._merge
 
     def encode(self, model: Any, pixels: dict[str, Tensor]) -> dict[str, Tensor]:
         """Merged features of the vision encoder."""
@@ -153,8 +157,7 @@ class Qwen2VL(Family):
 
     def _merged(self, patches: Tensor) -> Tensor:
         """(patches, C) to (tokens, C)."""
-        unit = self._vision.spatial_merge_size**2
-        return patches.view(-1, unit, patches.shape[-1]).mean(1)
+        return patches.view(-1, self._merge**2, patches.shape[-1]).mean(1)
 
     # --- language ---
 
@@ -166,11 +169,10 @@ class Qwen2VL(Family):
     def _time_row_column(self, model: Any, ids: Tensor, visual: Tensor, grid: TokenGrid, **more: Any) -> Tensor:
         """(3, L): time moves one step a slot, unless `more` says otherwise."""
         t, h, w = grid.shape
-        merge = self._vision.spatial_merge_size
         three, _ = model.model.get_rope_index(
             input_ids=ids[None],
             mm_token_type_ids=(visual >= 0).int()[None] * 2,
-            video_grid_thw=torch.tensor([[t, h * merge, w * merge]], device=ids.device),
+            video_grid_thw=torch.tensor([[t, h * self._merge, w * self._merge]], device=ids.device),
             **more,
         )
         return three[:, 0]

@@ -53,7 +53,8 @@ class Qwen3VL(Qwen2VL):
             height, width = int(height * scale), int(width * scale)
         if max(height, width) > 200 * min(height, width):
             raise VideoError(
-                f"Frames of {width} x {height} pixels are too narrow for Qwen3-VL (200 : 1).", "Crop or pad the video."
+                f"Frames of {width} x {height} pixels are too narrow for this model (200 : 1).",
+                "Crop or pad the video.",
             )
         return fit_area((height, width), side, self._video_bounds(sizing, frames), frames, depth)
 

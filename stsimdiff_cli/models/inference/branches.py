@@ -168,7 +168,7 @@ class _Sequence:
             use_cache=True,
             logits_to_keep=last,
         ).logits[0]
-        scores = scores if len(scores) == len(last) else scores[last]  # some classes give those of all new tokens
+        scores = scores if len(scores) == len(last) else scores[last]  # a class that does not know `logits_to_keep`
         scores = scores.to(torch.float32, copy=True)
         checkpoint = self.language.family.checkpoint
         require_finite(scores.amax(-1), "The outputs", checkpoint, self.model.dtype)  # tokens ruled out have -inf

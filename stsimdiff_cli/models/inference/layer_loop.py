@@ -1,8 +1,9 @@
 """The LLM's layers one by one, with room between them for pruning visual tokens.
 
 What is computed is what transformers' decoder layers compute (norm, attention, feed-forward network, each with its
-residual), so the kernel and the cache are those that they use; only the order of calls is ours. Pruned tokens leave
-the hidden states, the rotary positions and the caches of all later layers; tokens after them keep their positions.
+residual, and in some a norm of what is added), so the kernel and the cache are those that they use; only the order of
+calls is ours. Pruned tokens leave the hidden states, the rotary positions and the caches of all later layers; tokens
+after them keep their positions.
 """
 
 from __future__ import annotations
@@ -16,6 +17,18 @@ from transformers import Cache
 from ...errors import ModelError
 from ...layer_pruning import Keep, LayerPruner, LayerState
 from .attention_tap import EnoughAttention, attach_tap, attention_received_from, last_query_attention
+
+#: Norms of what attention and network give, before it is added, by transformers' names; most LLMs have none (GLM has).
+_AFTER_ATTENTION, _AFTER_NETWORK = "post_self_attn_layernorm", "post_mlp_layernorm"
+#: All parts that a layer may have.
+_PARTS = {
+    "input_layernorm",
+    "self_attn",
+    _AFTER_ATTENTION,
+    "post_attention_layernorm",
+    "mlp",
+    _AFTER_NETWORK,
+}
 
 
 def run_layers(
@@ -35,12 +48,7 @@ def run_layers(
 
     Without a cache the run ends when the pruner is finished, and nothing is computed that the pruner does not read.
     """
-    types = set(getattr(text.config, "layer_types", None) or ["full_attention"])
-    if types != {"full_attention"}:
-        raise ModelError(
-            f"Tokens cannot be pruned inside this LLM: it has layers of type {', '.join(sorted(types))}.",
-            "Compress first, with a method that does not work inside the LLM (see `stsimdiff methods`), then ask.",
-        )
+    _check_layers(text)
     state = _PromptState(hidden, rotary, visual, deepstack)
     for number, layer in enumerate(text.layers):
         state.keep(pruner.before(state.view(number, len(text.layers))))
@@ -62,14 +70,35 @@ def run_layers(
                 )
         except EnoughAttention:
             break
-        state.hidden = state.hidden + mixed
+        state.hidden = state.hidden + _normed(layer, _AFTER_ATTENTION, mixed)
         state.keep(ahead.choice if ahead else pruner.after(state.view(number, len(text.layers)), attention))
         if cache is None and pruner.finished:
             break
-        state.hidden = state.hidden + layer.mlp(layer.post_attention_layernorm(state.hidden))
+        changed = layer.mlp(layer.post_attention_layernorm(state.hidden))
+        state.hidden = state.hidden + _normed(layer, _AFTER_NETWORK, changed)
         state.add_deepstack(number)
         pruner.alive_per_layer.append(int(state.visual.sum()))
     return state.hidden
+
+
+def _check_layers(text: Any) -> None:
+    """ModelError for an LLM whose layers compute something else than this loop."""
+    types = set(getattr(text.config, "layer_types", None) or ["full_attention"])
+    if types != {"full_attention"}:
+        reason = f"it has layers of type {', '.join(sorted(types))}"
+    elif others := {name for layer in text.layers for name, _ in layer.named_children()} - _PARTS:
+        reason = f"its layers have parts that are not known here ({', '.join(sorted(others))})"
+    else:
+        return
+    raise ModelError(
+        f"Tokens cannot be pruned inside this LLM: {reason}.",
+        "Compress first, with a method that does not work inside the LLM (see `stsimdiff methods`), then ask.",
+    )
+
+
+def _normed(layer: Any, norm: str, values: Tensor) -> Tensor:
+    """The values that a part of a layer adds, after a norm of their own where the layer has one."""
+    return getattr(layer, norm)(values) if hasattr(layer, norm) else values
 
 
 class _PromptState:

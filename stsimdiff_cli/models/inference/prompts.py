@@ -87,7 +87,16 @@ class Prompter:
         )
 
     def _from_template(self, question: str) -> str:
-        """The prompt as the chat template writes it; ModelError if it cannot."""
+        """The prompt as the chat template writes it.
+
+        ModelError if it cannot, RequestError for an option that it does not know.
+        """
+        asked, template = self.family.template_kwargs, str(self._template or self.tokenizer.chat_template)
+        if unknown := [name for name in asked if name not in template]:
+            raise RequestError(
+                f"The chat template of {self.family.checkpoint.id} does not know {unknown[0]}.",
+                "Leave out what stands after the colon of its name.",
+            )
         content: Any = [self.family.video_part, {"type": "text", "text": question}]
         try:
             text = self.tokenizer.apply_chat_template(
@@ -95,7 +104,7 @@ class Prompter:
                 chat_template=self._template,
                 add_generation_prompt=True,
                 tokenize=False,
-                **self.family.template_kwargs,
+                **asked,
             )
         except Exception as error:  # a template may fail in any way
             raise ModelError(

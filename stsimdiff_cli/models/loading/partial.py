@@ -18,8 +18,9 @@ Trim = Callable[[Any], None]
 
 
 def only_vision(model: Any) -> None:
-    """Leave out the LLM with its input embeddings, and the LM head."""
-    _empty(model, [model.get_decoder(), model.get_output_embeddings()])
+    """Leave out the LLM with its input embeddings, the LM head, and the encoder of sound, if there is one."""
+    sound = [module for name, module in model.named_modules() if name.endswith("audio_tower")]
+    _empty(model, [model.get_decoder(), model.get_output_embeddings(), *sound])
 
 
 def only_language(model: Any) -> None:

@@ -27,7 +27,7 @@ from tests.support.family_checks import (
     resized,
 )
 from tests.support.runtimes import CPU, FP32
-from tests.support.whole_models import QWEN, encode, from_pixels, preprocess, tokens_of, whole_model
+from tests.support.whole_models import NATIVE, encode, from_pixels, preprocess, tokens_of, whole_model
 
 
 def test_every_family_of_the_table_has_a_checkpoint_here():
@@ -146,7 +146,7 @@ def test_evidence_has_the_grids_shape_and_leaves_features_alone(family, frames):
     assert evidence["saliency"].shape == (t, h, w)
     assert evidence["keys"].flatten(3).shape == (t, h, w, 32)
     # Attention received sums to 1 over a frame's patches; merging takes the mean of 4, pooling is an interpolation.
-    if family.name in QWEN:
+    if family.name in NATIVE:
         torch.testing.assert_close(evidence["saliency"].sum((1, 2)) * 4, torch.ones(t))
 
 
@@ -170,20 +170,30 @@ def test_pixels_equal_transformers_video_processors_where_torchvision_exists(che
     if family.name == "internvl":
         pytest.skip("has a test of its own")
     from transformers import (
+        Glm4vVideoProcessor,
+        Glm46VVideoProcessor,
         LlavaNextVideoVideoProcessor,
         LlavaOnevisionVideoProcessor,
         MiniCPMV4_6VideoProcessor,
         Qwen2VLVideoProcessor,
         Qwen3VLVideoProcessor,
         SmolVLMVideoProcessor,
+        VideoLlama3VideoProcessor,
     )
 
     settings = family._settings
     clip = frames[:6].permute(0, 3, 1, 2)  # (n, 3, h, w)
-    if family.name in QWEN:
-        made = Qwen3VLVideoProcessor if family.name.startswith("qwen3") else Qwen2VLVideoProcessor
-        processor = made(**{k: v for k, v in settings.items() if k != "image_processor_type"})
-        expected = processor(clip, return_tensors="pt", cap_pixels_per_frame=False, do_sample_frames=False)
+    if family.name in NATIVE:
+        makers = {
+            "qwen3": Qwen3VLVideoProcessor,
+            "glm4v": Glm4vVideoProcessor,
+            "glm46": Glm46VVideoProcessor,
+            "video": VideoLlama3VideoProcessor,
+        }
+        made = Qwen2VLVideoProcessor if "omni" in family.name else makers.get(family.name[:5], Qwen2VLVideoProcessor)
+        processor = made(**{k: v for k, v in settings.items() if k not in ("image_processor_type", "processor_class")})
+        more = {"cap_pixels_per_frame": False} if family.name.startswith("qwen") else {}
+        expected = processor(clip, return_tensors="pt", do_sample_frames=False, **more)
     elif family.name == "minicpmv4_6":
         processor = MiniCPMV4_6VideoProcessor(**settings)
         expected = processor(clip, return_tensors="pt", max_slice_nums=1, do_sample_frames=False)

@@ -18,8 +18,8 @@ from stsimdiff_cli.models.inference.vision_encoder import VisionEncoder
 from stsimdiff_cli.models.loading.runtime import Runtime
 from tests.support.checkpoints.minicpmv4_6 import NAMED, minicpmv4_6_checkpoint
 from tests.support.checkpoints.parts import QUESTIONS
-from tests.support.clip_factory import decoded, render
-from tests.support.family_checks import answers_equal_generate, clip_of, only_that_cell_moves
+from tests.support.clip_factory import render
+from tests.support.family_checks import answers_equal_generate, clip_of, decoded, only_that_cell_moves
 from tests.support.runtimes import FP32
 from tests.support.whole_models import encode, tokens_of, whole_model
 
@@ -133,7 +133,7 @@ def test_answers_equal_transformers_processor_and_generate(folder, option, heigh
         chat_template=(folder / "chat_template.jinja").read_text(),
     )
     model, said = whole_model(family), set()
-    frames, metadata = decoded(clip)
+    frames, metadata = decoded(clip, 10)
     for question in QUESTIONS:
         content = [{"type": "video"}, {"type": "text", "text": question}]
         text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)

@@ -19,7 +19,8 @@ from stsimdiff_cli.models.loading.runtime import Runtime
 from stsimdiff_cli.records import VideoTokens
 from tests.support.checkpoints import CHECKPOINTS
 from tests.support.checkpoints.parts import QUESTIONS
-from tests.support.clip_factory import decoded, render
+from tests.support.clip_factory import render
+from tests.support.family_checks import decoded
 from tests.support.runtimes import FP32
 from tests.support.whole_models import tokens_of, whole_model
 
@@ -100,7 +101,7 @@ def test_answers_equal_transformers_processor_and_generate(name, tmp_path):
         chat_template=json.loads((folder / "chat_template.json").read_text())["chat_template"],
     )
     model, said = whole_model(family), set()
-    frames, metadata = decoded(clip)
+    frames, metadata = decoded(clip, 10)
     for question in QUESTIONS:
         content = [{"type": "video"}, {"type": "text", "text": question}]
         text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)

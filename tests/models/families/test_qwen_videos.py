@@ -19,13 +19,21 @@ from stsimdiff_cli.models.loading.runtime import Runtime
 from stsimdiff_cli.records import FrameSize, Sizing
 from stsimdiff_cli.video import Sampling
 from tests.support.checkpoints.parts import QUESTIONS
+from tests.support.checkpoints.qwen2_5_omni import qwen2_5_omni_checkpoint
 from tests.support.checkpoints.qwen2_5_vl import qwen2_5_vl_checkpoint
 from tests.support.checkpoints.qwen2_vl import qwen2_vl_checkpoint
+from tests.support.checkpoints.qwen3_omni_moe import qwen3_omni_moe_checkpoint
 from tests.support.clip_factory import render
 from tests.support.runtimes import FP32
 from tests.support.whole_models import preprocess, whole_model
 
-CHECKPOINTS = {"qwen2_vl": qwen2_vl_checkpoint, "qwen2_5_vl": qwen2_5_vl_checkpoint}
+CHECKPOINTS = {
+    "qwen2_vl": qwen2_vl_checkpoint,
+    "qwen2_5_vl": qwen2_5_vl_checkpoint,
+    "qwen2_5_omni": qwen2_5_omni_checkpoint,  # whose authors' package holds the same code for videos
+    "qwen3_omni_moe": qwen3_omni_moe_checkpoint,  # the same package
+}
+OMNI = {"qwen2_5_omni", "qwen3_omni_moe"}
 CELL = 8 * 8  # pixels of a token of the small checkpoints
 CPU = Runtime(device="cpu")
 
@@ -154,14 +162,21 @@ def processor_of(family: Family, language: LanguageModel, settings: dict):
     """transformers' processor of a checkpoint, untouched."""
     from transformers import (
         Qwen2_5_VLProcessor,
+        Qwen2_5OmniProcessor,
         Qwen2VLImageProcessor,
         Qwen2VLProcessor,
         Qwen2VLVideoProcessor,
+        Qwen3OmniMoeProcessor,
+        WhisperFeatureExtractor,
     )
 
     made = Qwen2VLProcessor if family.name == "qwen2_vl" else Qwen2_5_VLProcessor
     known = {k: v for k, v in settings.items() if k != "image_processor_type"}
     tokenizer = language.prompter.tokenizer
+    if family.name in OMNI:
+        made = Qwen2_5OmniProcessor if family.name == "qwen2_5_omni" else Qwen3OmniMoeProcessor
+        seeing, hearing = Qwen2VLImageProcessor(**known), WhisperFeatureExtractor()
+        return made(seeing, Qwen2VLVideoProcessor(**known), hearing, tokenizer)
     tokenizer.image_token, tokenizer.video_token = "<image>", "<video>"
     return made(Qwen2VLImageProcessor(**known), tokenizer, Qwen2VLVideoProcessor(**known), chat_template=None)
 
@@ -199,14 +214,18 @@ def test_answers_equal_the_authors_package_transformers_processor_and_generate(p
     )
     processor = processor_of(published, conversation.language, published.checkpoint.json("preprocessor_config.json"))
     model = whole_model(published)
+    part, rate = "<|vision_start|><video><|vision_end|>", {}
+    if published.name in OMNI:  # its processor must be told the rate of the frames
+        part, rate = "<|vision_bos|><|VIDEO|><|vision_eos|>", {"fps": frames / 10}
     for question in QUESTIONS:
-        text = f"<|im_start|>user\n<|vision_start|><video><|vision_end|>{question}<|im_end|>\n<|im_start|>assistant\n"
+        text = f"<|im_start|>user\n{part}{question}<|im_end|>\n<|im_start|>assistant\n"
         theirs = processor(
             text=[text],
             videos=[video],
             video_metadata=[metadata],
             do_sample_frames=False,
             do_resize=False,  # they are resized, and the bounds of the small file are smaller
+            **rate,
             return_tensors="pt",
         )
         out = model.generate(**theirs, max_new_tokens=12, do_sample=False)[0, theirs["input_ids"].shape[1] :]

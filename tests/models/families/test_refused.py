@@ -18,7 +18,7 @@ WINDOW, LENGTH = 8, 40
 
 @pytest.mark.parametrize(
     ("model_type", "reason"),
-    [("gemma4", "window"), ("gemma4_unified", "window"), ("molmo2", "see each other")],
+    [("gemma4", "window"), ("gemma4_unified", "window"), ("molmo2", "see each other"), ("perception_lm", "timm")],
 )
 def test_they_are_refused_with_the_reason(model_type, reason, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type, "architectures": ["Own"]}))

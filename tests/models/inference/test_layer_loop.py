@@ -120,11 +120,7 @@ def masked_next_token(language: LanguageModel, tokens: VideoTokens, question: st
                 visible &= (prompt.visual < 0) | torch.isin(prompt.visual, plan[earlier])
         mask = torch.full((length, length), -torch.inf).triu(1).masked_fill(~visible, -torch.inf)
         mask.fill_diagonal_(0)  # a masked token must attend to something
-        mixed, _ = layer.self_attn(
-            hidden_states=layer.input_layernorm(hidden), attention_mask=mask[None, None], position_embeddings=rotary
-        )
-        hidden = hidden + mixed
-        hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
+        hidden = layer(hidden, attention_mask=mask[None, None], position_embeddings=rotary)
         if tokens.deepstack is not None and number < tokens.deepstack.shape[3]:
             hidden[0, prompt.visual >= 0] += tokens.deepstack.tensor().flatten(0, 2)[:, number]
     return language.model.lm_head(text.norm(hidden))[0, -1]
@@ -179,6 +175,12 @@ def test_an_llm_with_sliding_windows_is_refused(language, tokens, monkeypatch):
     kinds = ["full_attention", "sliding_attention", "full_attention"]
     monkeypatch.setattr(text.config, "layer_types", kinds, raising=False)
     with pytest.raises(ModelError, match="sliding_attention"):
+        language.prune(tokens.grid, tokens.embeddings, "what ?", Nothing(tokens.grid.tokens, 1))
+
+
+def test_an_llm_whose_layers_have_unknown_parts_is_refused(language, tokens, monkeypatch):
+    monkeypatch.setattr(language.model.get_decoder().layers[1], "gate", torch.nn.Identity(), raising=False)
+    with pytest.raises(ModelError, match=r"not known here \(gate\)"):
         language.prune(tokens.grid, tokens.embeddings, "what ?", Nothing(tokens.grid.tokens, 1))
 
 

@@ -30,6 +30,8 @@ SPELLED = [
     "<video>",
     "<IMG_CONTEXT>",
     "</s>",
+    "<|user|>",
+    "<|assistant|>",
 ]
 PIECES = [
     "what",

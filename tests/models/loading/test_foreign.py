@@ -101,7 +101,8 @@ def test_mean_and_deviation_that_are_missing_are_those_of_transformers_class(nam
     assert all(torch.isfinite(value.float()).all() for value in pixels.values())
 
 
-HALF = {"qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe", "smolvlm", "nvila", "llava_video", "minicpmv4_6"}
+HALF = {"video_llama_3", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe", "smolvlm", "nvila", "llava_video"}
+HALF |= {"minicpmv4_6"}
 
 
 @pytest.mark.processors
@@ -114,11 +115,14 @@ def test_transformers_classes_have_these_means():
         t.LlavaOnevisionVideoProcessor,
         t.LlavaNextVideoVideoProcessor,
         t.InternVLVideoProcessor,
+        t.Glm4vVideoProcessor,
+        t.Glm46VVideoProcessor,
     ):
         assert {"image_mean": list(made.image_mean), "image_std": list(made.image_std)} == preprocess.CLIP
     for made in (
         t.Qwen3VLVideoProcessor,
         t.SmolVLMVideoProcessor,
+        t.VideoLlama3VideoProcessor,
         t.SiglipImageProcessor,
         t.MiniCPMV4_6VideoProcessor,
     ):
@@ -148,7 +152,12 @@ def test_weights_that_are_stored_quantised_name_the_package_and_the_plain_checkp
 
 
 @pytest.mark.parametrize(
-    ("model_type", "twin"), [("internvl_chat", "OpenGVLab/InternVL3-8B-hf"), ("nvila", "without -hf-preview")]
+    ("model_type", "twin"),
+    [
+        ("internvl_chat", "OpenGVLab/InternVL3-8B-hf"),
+        ("videollama3_qwen2", "lkhl/VideoLLaMA3-7B-Image-HF"),
+        ("nvila", "without -hf-preview"),
+    ],
 )
 def test_a_checkpoint_that_needs_its_own_code_names_its_twin(model_type, twin, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type, "architectures": ["Own"]}))
