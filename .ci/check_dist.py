@@ -27,8 +27,6 @@ IN_WHEEL = (
     "stsimdiff_cli/models/tiny/README.md",
     "stsimdiff_cli/models/tiny/checkpoint/config.json",
     "stsimdiff_cli/models/tiny/checkpoint/model.safetensors",
-    "stsimdiff_cli/models/tiny/choice/config.json",
-    "stsimdiff_cli/models/tiny/choice/model.safetensors",
     "stsimdiff_cli/view/page.html",
     "stsimdiff_cli/view/page.css",
     "stsimdiff_cli/view/page.js",
