@@ -231,3 +231,17 @@ def decoded(clip: Path, rate: float) -> tuple[torch.Tensor, Any]:
     video = torch.stack(frames).permute(0, 3, 1, 2)
     known = {"total_num_frames": len(video), "fps": float(rate), "duration": len(video) / rate}
     return video, VideoMetadata(**known, video_backend="pyav")
+
+
+def answered_on_the_command_line(family: Family, question: str, folder: Path, capsys: Any) -> str:
+    """What `ask` prints about a small clip after `encode` and `compress` with the family's checkpoint."""
+    from stsimdiff_cli.cli.app import main
+
+    clip = render(folder / "clip.mp4", range(12))
+    tokens, kept = str(folder / "tokens.safetensors"), str(folder / "kept.safetensors")
+    model = str(family.checkpoint.path)
+    assert main(["encode", str(clip), "--model", model, "--frames", "5", "-o", tokens, "--device", "cpu"]) == 0
+    assert main(["compress", tokens, "-o", kept, "--ratio", "0.4", "--device", "cpu"]) == 0
+    capsys.readouterr()
+    assert main(["ask", kept, question, "--max-new-tokens", "4", "--device", "cpu"]) == 0
+    return capsys.readouterr().out.strip()

@@ -10,7 +10,6 @@ import torch
 from transformers.models.glm4v.video_processing_glm4v import smart_resize
 
 from stsimdiff_cli import pipeline
-from stsimdiff_cli.cli.app import main
 from stsimdiff_cli.errors import RequestError
 from stsimdiff_cli.models.families import open_family
 from stsimdiff_cli.models.families.glm4v import Glm4v
@@ -21,7 +20,7 @@ from stsimdiff_cli.records import Sizing
 from tests.support.checkpoints.glm4v import glm4v_checkpoint, glm4v_moe_checkpoint, glm46v_checkpoint
 from tests.support.checkpoints.parts import QUESTIONS
 from tests.support.clip_factory import render
-from tests.support.family_checks import decoded
+from tests.support.family_checks import answered_on_the_command_line, decoded
 from tests.support.runtimes import FP32
 from tests.support.whole_models import tokens_of, whole_model
 
@@ -85,14 +84,7 @@ def test_thoughts_can_be_turned_off_where_the_template_knows_how(glm, frames, tm
 
 
 def test_from_a_video_to_an_answer_on_the_command_line(glm, tmp_path, capsys):
-    clip = render(tmp_path / "clip.mp4", range(12))
-    tokens, kept = str(tmp_path / "tokens.safetensors"), str(tmp_path / "kept.safetensors")
-    model = str(glm.checkpoint.path)
-    assert main(["encode", str(clip), "--model", model, "--frames", "5", "-o", tokens, "--device", "cpu"]) == 0
-    assert main(["compress", tokens, "-o", kept, "--ratio", "0.4", "--device", "cpu"]) == 0
-    capsys.readouterr()
-    assert main(["ask", kept, QUESTIONS[0], "--max-new-tokens", "4", "--device", "cpu"]) == 0
-    assert capsys.readouterr().out.strip()
+    assert answered_on_the_command_line(glm, QUESTIONS[0], tmp_path, capsys)
 
 
 @pytest.mark.processors

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from stsimdiff_cli import pipeline
-from stsimdiff_cli.cli.app import main
 from stsimdiff_cli.models.families import open_family
 from stsimdiff_cli.models.families.video_llama_3 import VideoLlama3
 from stsimdiff_cli.models.inference.prompts import Prompter
@@ -17,7 +16,7 @@ from stsimdiff_cli.records import FrameSize, Sizing
 from tests.support.checkpoints.parts import QUESTIONS
 from tests.support.checkpoints.video_llama_3 import video_llama_3_checkpoint
 from tests.support.clip_factory import render
-from tests.support.family_checks import decoded
+from tests.support.family_checks import answered_on_the_command_line, decoded
 from tests.support.whole_models import tokens_of, whole_model
 
 CPU = Runtime(device="cpu")
@@ -47,14 +46,7 @@ def test_every_frame_stands_after_its_time_with_commas_between(llama, frames):
 
 
 def test_from_a_video_to_an_answer_on_the_command_line(llama, tmp_path, capsys):
-    clip = render(tmp_path / "clip.mp4", range(12))
-    tokens, kept = str(tmp_path / "tokens.safetensors"), str(tmp_path / "kept.safetensors")
-    model = str(llama.checkpoint.path)
-    assert main(["encode", str(clip), "--model", model, "--frames", "5", "-o", tokens, "--device", "cpu"]) == 0
-    assert main(["compress", tokens, "-o", kept, "--ratio", "0.4", "--device", "cpu"]) == 0
-    capsys.readouterr()
-    assert main(["ask", kept, QUESTIONS[0], "--max-new-tokens", "4", "--device", "cpu"]) == 0
-    assert capsys.readouterr().out.strip()
+    assert answered_on_the_command_line(llama, QUESTIONS[0], tmp_path, capsys)
 
 
 @pytest.mark.processors
