@@ -28,7 +28,7 @@ KINDS = {"flash": 0.17, "vanish": 0.18, "appear": 0.1, "recolour": 0.23, "move":
 
 
 class Stage(NamedTuple):
-    """Until which step; frames of the clips and rungs with their weights; share of choices; which tokens drop.
+    """Until which step; frames of the clips and rungs with their weights; shares of choices; which tokens drop.
 
     "same" drops tokens that resemble their past: what happens stays in sight, or the answer could not be known.
     """
@@ -38,13 +38,15 @@ class Stage(NamedTuple):
     rungs: dict[str, float]
     choices: float
     drop: str  # none, same or any
+    letters: float = 0.0  # of the choices
 
 
 STAGES = (
     Stage(200, {1: 0.5, 2: 0.5}, {"still": 0.7, "crowd": 0.3}, 0.0, "none"),
     Stage(3600, {4: 0.3, 8: 0.5, 16: 0.2}, {"still": 0.7, "noise": 0.1, "pan": 0.1, "shake": 0.1}, 0.0, "same"),
     Stage(5800, {8: 0.1, 16: 0.3, 24: 0.25, 32: 0.35}, MIXED, 0.0, "any"),
-    Stage(10**9, {16: 0.2, 24: 0.15, 32: 0.35, 48: 0.15, 64: 0.15}, MIXED, 0.4, "any"),
+    Stage(8000, {16: 0.2, 24: 0.15, 32: 0.35, 48: 0.15, 64: 0.15}, MIXED, 0.4, "any"),
+    Stage(10**9, {16: 0.2, 24: 0.15, 32: 0.35, 48: 0.15, 64: 0.15}, MIXED, 0.65, "any", letters=0.5),
 )
 
 
@@ -130,12 +132,16 @@ def encode_clip(visual: Any, raw: Raw, device: torch.device) -> Example:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a step reads: clips of one length, which share of their tokens, how, and whether it asks choices."""
+    """What a step reads: clips of one length, which share of their tokens, how, and whether it asks choices.
+
+    With `letters` hardly any tokens are read, and of many choices only the letter is learned.
+    """
 
     keys: tuple[Key, ...]
     ratio: float
     structured: bool
     choices: bool
+    letters: bool
 
 
 class Plans:
@@ -158,20 +164,23 @@ class Plans:
         stage, begin = STAGES[number], STAGES[number - 1].end if number else 0
         frames = int(rng.choice(list(stage.lengths), p=list(stage.lengths.values())))
         choices = bool(rng.random() < stage.choices)
+        letters = choices and bool(rng.random() < stage.letters)
         ratio, structured = 1.0, False
         if stage.drop == "same" and rng.random() < 0.5:
             structured, ratio = True, float(rng.uniform(0.25, 0.7))
         if stage.drop == "any" and rng.random() > (0.1 if frames > 8 else 0.5):
             structured = bool(rng.random() < 0.5)
             ratio = float(rng.uniform(0.08, 0.5) if structured else 0.15 + 0.75 * rng.random() ** 2)
+        if letters:
+            ratio, structured = 0.03, False
         length = ratio * frames * CELLS + (260 if choices else 250)
-        count = int(min(24, max(3, self.budget / length)))
+        count = 3 if letters else int(min(24, max(3, self.budget / length)))
         if self.reuse == 1:
             picks = step * 64 + np.arange(count)
         else:
             done = int((step - begin) * stage.lengths[frames] * 8 / self.reuse)
             picks = done + rng.choice(self.WINDOW, count, replace=False)
-        return Plan(tuple(Key(number, frames, int(p)) for p in picks), ratio, structured, choices)
+        return Plan(tuple(Key(number, frames, int(p)) for p in picks), ratio, structured, choices, letters)
 
 
 class Steps(Dataset):

@@ -30,7 +30,7 @@ TAIL = ("<|im_end|>", "\n", "<|im_start|>", "assistant", "\n")
 # after its last time too (vLLM), or the prompt as the first and the answer as the second (transformers' generate).
 AFTER = {"grid": 0.5, "time": 0.35, "jump": 0.15}
 LOOKER = 1  # the head of the fourth layer that finds the right option
-QUESTIONS, CHOICES = 12, 5  # for each clip of a batch
+QUESTIONS, CHOICES, LETTERED = 12, 5, 20  # for each clip of a batch
 LIMITS = {"nothing": 1, "colour": 2, "shape": 2, "order": 2}  # of a kind in one batch of questions
 _IDS = vocabulary()
 
@@ -135,8 +135,13 @@ class Middle:
     looks: dict[int, Tensor] = field(default_factory=dict)
 
 
-def make_batch(examples: list[Example], kept: list[Tensor], asked: list[list[Asked]], after: str = "grid") -> Batch:
-    """Examples of one length, as many kept tokens and questions for each."""
+def make_batch(
+    examples: list[Example], kept: list[Tensor], asked: list[list[Asked]], after: str = "grid", last_only: bool = False
+) -> Batch:
+    """Examples of one length, as many kept tokens and questions for each.
+
+    With `last_only` the targets are the last word of each answer and its end, which for a choice is the letter.
+    """
     device = examples[0].features.device
     segments = [[segment(a) for a in many] for many in asked]
     longest = max(len(tokens) for many in segments for tokens, _ in many)
@@ -155,7 +160,8 @@ def make_batch(examples: list[Example], kept: list[Tensor], asked: list[list[Ask
         for q, (tokens, prompt) in enumerate(many):
             ids[b, q, : len(tokens)] = torch.tensor(tokens)
             options[b, q, :prompt] = torch.tensor(options_of(tokens[:prompt]))
-            targets[b, q, prompt - 1 : len(tokens) - 1] = torch.tensor(tokens[prompt:])
+            first = len(tokens) - 2 if last_only else prompt
+            targets[b, q, first - 1 : len(tokens) - 1] = torch.tensor(tokens[first:])
             text[b, q] = (time if after == "time" else grid) + 1 + torch.arange(longest)
             if after == "jump":  # the first token of the answer is read one place after everything before it
                 jump = max(0, len(HEAD) + last[b] + 1 - int(text[b, q, prompt]))
@@ -286,8 +292,14 @@ class Hints(nn.Module):
         self.time = nn.Linear(HIDDEN, 1)
         self.letter = nn.Linear(HIDDEN, len(LETTERS))
 
-    def forward(self, middle: Middle, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        """The loss of the guesses on the states after the first three layers, and shares that are right."""
+    def forward(self, middle: Middle, batch: Batch, letters: bool = False) -> tuple[Tensor, dict[str, float]]:
+        """The loss of the guesses on the states after the first three layers, and shares that are right.
+
+        With `letters` that of the options alone.
+        """
+        inside = batch.options.flatten(1) >= 0
+        if letters:
+            return self._letters(middle, batch, inside), {}
         visual = slice(len(HEAD), len(HEAD) + batch.visual.shape[1])
         states = [F.rms_norm(middle.states[i][:, visual].float(), (HIDDEN,)) for i in (0, 1, 2)]
         device = batch.news.device
@@ -311,7 +323,6 @@ class Hints(nn.Module):
         wrong = (self.shift(states[2]) - batch.shift).pow(2).sum(-1)
         loss = loss + 0.1 * wrong.mean() + 0.15 * wrong[moved].sum() / (1 + moved.sum())
         loss = loss + 2 * F.mse_loss(self.time(states[2])[..., 0], batch.time)
-        inside = batch.options.flatten(1) >= 0
         if inside.any():
             loss = loss + self._letters(middle, batch, inside)
         return loss, shown

@@ -17,6 +17,7 @@ from .evaluate import accuracy, spread_kinds, total
 from .language import (
     AFTER,
     CHOICES,
+    LETTERED,
     QUESTIONS,
     Batch,
     Hints,
@@ -44,11 +45,9 @@ def compose(plan: Plan, examples: list[Example], step: int, seed: int) -> Batch:
     after = str(rng.choice(list(AFTER), p=list(AFTER.values())))
     layout = str(rng.choice(list(LAYOUTS))) if plan.choices else None
     kept = [keep_tokens(e.change, plan.ratio, plan.structured, generator) for e in examples]
-    asked = [
-        [ask(rng, e, fact, layout) for fact in pick_facts(rng, e.known.facts, CHOICES if layout else QUESTIONS)]
-        for e in examples
-    ]
-    return make_batch(examples, kept, asked, after)
+    count = LETTERED if plan.letters else CHOICES if plan.choices else QUESTIONS
+    asked = [[ask(rng, e, fact, layout) for fact in pick_facts(rng, e.known.facts, count)] for e in examples]
+    return make_batch(examples, kept, asked, after, last_only=plan.letters)
 
 
 def begin(work: Path, model: Any, device: torch.device) -> dict[str, Any]:
@@ -86,13 +85,14 @@ def train_language(
         batch = compose(plan, examples, step, seed)
         middle = Middle()
         loss, right = answer_loss(read(model, batch, middle=middle), batch.targets)
-        hint, shown = hints(middle, batch)
+        hint, shown = hints(middle, batch, plan.letters)
         optimizer.step(loss + hint, learning_rate(step, steps, PEAK))
         with torch.no_grad():
             decay = min(DECAY, (step + 1) / (step + 10))
             for a, b in zip(mean.model.language_model.parameters(), lm.parameters(), strict=True):
                 a.lerp_(b, 1 - decay)
-        numbers = {"loss": float(loss.detach()), "right": float(right.float().mean()), "hint": float(hint.detach())}
+        share = "letters" if plan.letters else "choices" if plan.choices else "right"
+        numbers = {"loss": float(loss.detach()), share: float(right.float().mean()), "hint": float(hint.detach())}
         clock.count(numbers | shown)
         last = step + 1 == steps
         if clock.due("log") or last:

@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--workers", type=int, default=0, help="processes that render (0: this one)")
     parser.add_argument("--vision-steps", type=int, default=2200, help="with which the learning rate falls")
-    parser.add_argument("--steps", type=int, default=8000, help="of the language stage")
+    parser.add_argument("--steps", type=int, default=9600, help="of the language stage")
     parser.add_argument("--batch", type=int, default=32, help="frames a step of the vision stage")
     parser.add_argument("--budget", type=int, default=4000, help="tokens a step of the language stage")
     parser.add_argument("--reuse", type=int, default=2, help="how often the language stage reads a clip")
