@@ -5,7 +5,7 @@
 The recording is rendered at a frame a second: clips of 32 frames after each other, each with an event of its own. The
 commands run in processes of their own, so that their memory is their own; encode gets SIGKILL at a third and at two
 thirds of the segments. Questions are asked about the clips that begin at seven tenths of the recording, each with the
-times of its clip.
+times of its clip: of what was kept, and of all tokens.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from stsimdiff_cli.storage.stretch import Stretch
 from stsimdiff_cli.synthetic.clips import Clip, make_clip
 from stsimdiff_cli.synthetic.questions import GROUPS
 
-FORMAT, FRAMES, ASKED = "stsimdiff.hours/1", 32, 8
-KINDS = (*GROUPS["event"], *GROUPS["when"])
+FORMAT, FRAMES, ASKED = "stsimdiff.hours/1", 32, 40
+KINDS = (*GROUPS["event"], "when")
 STEPS = ("open", "read", "prefill", "answer")
 
 
@@ -78,14 +78,14 @@ def run(folder: Path | None, stop_at: int | None, *args: str) -> dict[str, Any]:
     }
 
 
-def ask(kept: Path, first: int) -> list[dict[str, Any]]:
-    """Ask about what happened in some clips, each as a part of the whole; the model stays loaded."""
+def ask(file: Path, first: int) -> list[dict[str, Any]]:
+    """Ask what happened in some clips, each a part of a file's time; the model stays loaded."""
     runtime, context, rows = Runtime(device="cpu"), pipeline.Context(ModelCache()), []
     for number in range(first, first + ASKED):
         question = next(one for one in clip_of(number).questions if one.kind in KINDS)
         times = Stretch(float(FRAMES * number), float(FRAMES * number + FRAMES - 1))
         marks = [time.perf_counter()]
-        stored = open_stored(kept)
+        stored = open_stored(file)
         marks.append(time.perf_counter())
         part = stored.part(times.slots(stored.grid))
         marks.append(time.perf_counter())
@@ -119,6 +119,7 @@ def measure(work: Path, clips: int, ratio: str) -> dict[str, Any]:
         "encode": runs,
         "compress": compress,
         "answers": ask(kept, clips * 7 // 10),
+        "answers_from_all": ask(tape, clips * 7 // 10),
     }
 
 
