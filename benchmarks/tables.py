@@ -20,12 +20,12 @@ from stsimdiff_cli.evaluation.tables import tables
 from stsimdiff_cli.evaluation.text_table import TextTable
 
 sys.path.append(str(Path(__file__).parents[1]))
-from benchmarks import archive_tables, decide, pace, positions, serving_tables, when_tables
+from benchmarks import archive_tables, decide, hours_tables, pace, positions, serving_tables, when_tables
 from benchmarks.bits import tables as bits
 from benchmarks.real import tables as real
 
 #: Besides the reports of the package itself: modules with `reads(report)` and `tables(report)`.
-KINDS = (archive_tables, bits, pace, real, serving_tables, when_tables)
+KINDS = (archive_tables, bits, hours_tables, pace, real, serving_tables, when_tables)
 HERE = Path(__file__).parent
 REPORTS = HERE / "reports"
 DOCS = HERE.parent / "docs"
