@@ -6,6 +6,8 @@ import asyncio
 import itertools
 import json
 import os
+import select
+import signal
 import socket
 import subprocess
 import sys
@@ -358,6 +360,7 @@ stops.install()
 try:
     run_server([sys.executable, "-c", {inner!r}], dict(os.environ), lambda: print("ready", flush=True), False)
 except stops.Stopped as stopped:
+    stops.settle()
     sys.exit(stopped.exit_code)
 """
     with subprocess.Popen([sys.executable, "-c", outer], stdout=subprocess.PIPE, text=True) as process:
@@ -365,6 +368,55 @@ except stops.Stopped as stopped:
         process.terminate()
         assert process.wait(30) == 143
     assert seen.read_text() == "ended"
+
+
+#: In the place of vLLM: a server and its engine, which are slow to end. They hold a FIFO open while they live.
+STAND_IN = """
+import multiprocessing, os, signal, sys, time
+from stsimdiff_cli.integrations.serving import api_server
+
+def live(fifo):
+    api_server.GRACE = 0.2
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    with open(fifo, "w") as held:
+        print(os.getpid(), file=held, flush=True)
+        time.sleep(120)
+
+def engine(fifo):
+    api_server.end_with_parent()
+    live(fifo)
+
+def main():
+    multiprocessing.get_context("spawn").Process(target=engine, args=sys.argv[1:]).start()
+    print("stsimdiff: ready", flush=True)
+    live(sys.argv[1])
+"""
+
+
+def test_whoever_kills_the_command_ends_the_server_and_its_engine(tmp_path):
+    """SIGKILL, of which the command can tell nobody."""
+    (tmp_path / "vllm" / "entrypoints" / "cli").mkdir(parents=True)
+    (tmp_path / "vllm" / "entrypoints" / "cli" / "main.py").write_text(STAND_IN)
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    outer = f"""
+import os, sys
+from stsimdiff_cli.integrations.serving.server import run_server
+command = [sys.executable, "-m", "stsimdiff_cli.integrations.serving.api_server", {str(fifo)!r}]
+run_server(command, dict(os.environ), lambda: None, True)
+"""
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"}
+    with subprocess.Popen([sys.executable, "-c", outer], env=environment) as process, fifo.open() as held:
+        alive = [int(held.readline()), int(held.readline())]
+        try:
+            assert select.select([held], [], [], 1)[0] == []  # both live on
+            process.kill()
+            assert select.select([held], [], [], 30)[0] and held.read() == ""  # nobody holds it open any more
+            alive = []
+        finally:
+            process.kill()
+            for number in alive:
+                os.kill(number, signal.SIGKILL)
 
 
 def test_the_door_says_when_the_server_answers(capsys):
