@@ -14,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -32,6 +33,7 @@ from stsimdiff_cli.video import Sampling
 from tests.support.checkpoints import CHECKPOINTS
 from tests.support.checkpoints.parts import QUESTIONS
 from tests.support.commands import refused, run
+from tests.support.ports import free_port
 
 SAMPLES = Path(__file__).parents[2] / "sample_videos"
 CPU = Runtime("cpu", "float32")
@@ -341,12 +343,13 @@ def test_a_server_that_breaks_down_later_is_an_error():
 
 
 def test_whoever_ends_the_command_ends_the_server(tmp_path):
-    """SIGTERM reaches vLLM's process, and the command ends with the code of that signal."""
+    """SIGTERM reaches vLLM's process, and the command ends with the code of that signal, and without a word."""
     seen = tmp_path / "seen"
     inner = f"""
 import pathlib, signal, sys, time
 def leave(*_):
     pathlib.Path({str(seen)!r}).write_text("ended")
+    print("leaked 64 types", flush=True)
     sys.exit(0)
 signal.signal(signal.SIGTERM, leave)
 print("stsimdiff: ready", flush=True)
@@ -363,26 +366,27 @@ except stops.Stopped as stopped:
     stops.settle()
     sys.exit(stopped.exit_code)
 """
-    with subprocess.Popen([sys.executable, "-c", outer], stdout=subprocess.PIPE, text=True) as process:
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", outer], **pipes) as process:
         assert process.stdout and process.stdout.readline() == "ready\n"
         process.terminate()
-        assert process.wait(30) == 143
+        assert process.communicate(timeout=30) == ("", "") and process.returncode == 143
     assert seen.read_text() == "ended"
 
 
-#: In the place of vLLM: a server and its engine, which are slow to end. They hold a FIFO open while they live.
+#: In the place of vLLM: a server, and its engine, which does not end by itself. They hold a FIFO open while they live.
 STAND_IN = """
 import multiprocessing, os, signal, sys, time
 from stsimdiff_cli.integrations.serving import api_server
 
 def live(fifo):
-    api_server.GRACE = 0.2
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with open(fifo, "w") as held:
         print(os.getpid(), file=held, flush=True)
         time.sleep(120)
 
 def engine(fifo):
+    api_server.GRACE = 0.2
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     api_server.end_with_parent()
     live(fifo)
 
@@ -433,12 +437,6 @@ def test_the_door_says_when_the_server_answers(capsys):
 
 
 # --- The commands -----------------------------------------------------------------------------------------------------
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 @pytest.fixture

@@ -44,8 +44,10 @@ def run_server(command: Sequence[str], environment: dict[str, str], ready: Calla
             if log.ready.is_set():
                 ready()
             code = process.wait()
-        finally:  # also when a signal ends this process
-            process.terminate()  # nothing happens if it has ended
+        except BaseException:  # a signal ends this process
+            log.ready.clear()  # what vLLM writes about its own end is shown only if `live`
+            process.terminate()
+            raise
     if log.ready.is_set():
         if code:
             raise ModelError(f"vLLM has ended by itself, with code {code}.", "What it wrote above may say why.")
