@@ -188,8 +188,8 @@ def ask(
         given=tuple(asked),
         printer=AnswerPrinter(
             json=json,
-            title=several,
-            announce=not interactive and (len(asked) != 1 or asked == ["-"]),
+            title=several and not json,
+            announce=not (json or interactive) and (len(asked) != 1 or asked == ["-"]),
             when=when,
             stretch=stretch,
             inside=inside,

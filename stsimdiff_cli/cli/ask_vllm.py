@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ def ask_with_vllm(
     first = read(files[0])
     family = open_family(model or first.grid.model.id)
     require_served(family)
+    _set_up()
     require_vllm()
     videos = [first, *map(read, files[1:])]
     for file, video in zip(files, videos, strict=True):
@@ -49,6 +51,13 @@ def ask_with_vllm(
             printer.answer(answer, video.grid.seconds)
         spent = sum(answer.seconds["answer"] for answer in some)
         printer.summary(file, video.grid, len(video.index), answered, {"answer": spent}, spent)
+
+
+def _set_up() -> None:
+    """What vLLM reads from the environment: the engine is in this process and ends with it; only errors are shown."""
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    if not output.mode.verbose:
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 
 
 def check_options(engine: str, **refused: bool) -> None:

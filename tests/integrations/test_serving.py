@@ -20,6 +20,7 @@ import pytest
 import torch
 
 from stsimdiff_cli import pipeline
+from stsimdiff_cli.cli import output
 from stsimdiff_cli.errors import FileFormatError, ModelError, RequestError
 from stsimdiff_cli.integrations import serving
 from stsimdiff_cli.integrations.serving import engine, server
@@ -509,3 +510,42 @@ def test_without_vllm_both_commands_say_how_to_install_it(capsys, talk, monkeypa
 )
 def test_ask_refuses_what_an_engine_cannot_do(capsys, talk, options, sentence):
     assert sentence in refused(capsys, "ask", talk, "What?", *options)
+
+
+ENGINES = ("transformers", "vllm")
+
+
+class StandInEngine:
+    """Answers as vLLM's engine would, with transformers."""
+
+    def __init__(self, family, *_) -> None:
+        self.prompts = VideoPrompts(family)
+
+    def ask(self, videos, questions, **generation):
+        return [pipeline.converse(video, CPU).ask_all(questions, **generation) for video in videos]
+
+
+@pytest.mark.parametrize("questions", [["What happens in this video?"], ["Who is the zebra?", "Is it red?"]])
+def test_answers_are_shown_alike_whichever_engine_gives_them(capsys, talk, tmp_path, monkeypatch, questions):
+    """On stdout and stderr, for one file and for two, as text and as JSON; a warning of unknown words included."""
+    monkeypatch.setattr(engine.importlib.util, "find_spec", lambda _: object())
+    monkeypatch.setattr(engine, "Engine", StandInEngine)
+    monkeypatch.setattr(output, "_said", set())
+    for name in ("VLLM_ENABLE_V1_MULTIPROCESSING", "VLLM_LOGGING_LEVEL", "VLLM_LOGGING_STREAM"):
+        monkeypatch.setenv(name, "")  # so that it is as before after the test
+    again = tmp_path / "again.safetensors"
+    again.write_bytes(talk.read_bytes())
+    for files in ([talk], [talk, again]):
+        given = []
+        for name in ENGINES:
+            output._said.clear()
+            given.append(run(capsys, "ask", *files, *questions, "--engine", name, "--dtype", "float32"))
+        assert (
+            given[0] == given[1] and given[0][0] == 0 and len(given[0][1].splitlines()) == len(files) * len(questions)
+        )
+    lines = [json.loads(run(capsys, "ask", talk, *questions, "--json", "--engine", name)[1]) for name in ENGINES]
+    for line in lines:
+        line.pop("seconds"), line.pop("stage_seconds")
+        for answer in line["answers"]:
+            answer.pop("seconds"), answer.pop("first_token_seconds", None)
+    assert lines[0] == lines[1]

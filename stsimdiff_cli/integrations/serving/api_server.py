@@ -2,7 +2,7 @@
 
     stsimdiff serve --starts--> vLLM's API server --starts--> vLLM's engine
 
-Whoever is killed with SIGKILL can tell nobody, so each process that is started here watches the one before it.
+A process that is killed by SIGKILL cannot pass that on, so each of the others watches its parent.
 """
 
 from __future__ import annotations
