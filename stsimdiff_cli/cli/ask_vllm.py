@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,21 +14,21 @@ from .common import TRANSFORMERS
 VLLM = "vllm"
 
 if TYPE_CHECKING:
-    from ..models.inference.conversation import Answer
     from ..records import CompressedVideo
     from ..storage.stores import AnyPath
+    from .answers import AnswerPrinter
 
 
 def ask_with_vllm(
     files: Sequence[AnyPath],
     questions: Sequence[str],
     read: Callable[[AnyPath], CompressedVideo],
-    show: Callable[[AnyPath, CompressedVideo, Sequence[Answer]], None],
+    printer: AnswerPrinter,
     model: str | None,
     dtype: str,
     generation: dict[str, Any],
 ) -> None:
-    """`read` every file, ask, and `show` the answers file by file. RequestError if two models made the files."""
+    """`read` every file, ask, and print the answers file by file. RequestError if two models made the files."""
     from ..integrations.serving.engine import Engine, require_served, require_vllm
     from ..integrations.serving.library import require_maker
     from ..models.families import open_family
@@ -35,13 +36,28 @@ def ask_with_vllm(
     first = read(files[0])
     family = open_family(model or first.grid.model.id)
     require_served(family)
+    _set_up()
     require_vllm()
     videos = [first, *map(read, files[1:])]
     for file, video in zip(files, videos, strict=True):
         require_maker(family, file, video.grid)
-    answers = Engine(family, dtype, output.mode.verbose).ask(videos, questions, **generation)
+    engine = Engine(family, dtype, output.mode.verbose)
+    answers = engine.ask(videos, questions, **generation)
     for file, video, some in zip(files, videos, answers, strict=True):
-        show(file, video, some)
+        answered = list(zip(questions, some, strict=True))
+        printer.file(file)
+        for question, answer in answered:
+            printer.question(question, engine.prompts.prompter)
+            printer.answer(answer, video.grid.seconds)
+        spent = sum(answer.seconds["answer"] for answer in some)
+        printer.summary(file, video.grid, len(video.index), answered, {"answer": spent}, spent)
+
+
+def _set_up() -> None:
+    """What vLLM reads from the environment: the engine is in this process and ends with it; only errors are shown."""
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    if not output.mode.verbose:
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 
 
 def check_options(engine: str, **refused: bool) -> None:

@@ -63,7 +63,7 @@ def serve(
     for root in library.roots:
         if root.is_file():
             shelf.check(root)
-    command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", given.pop("model")]
+    command = [sys.executable, "-m", "stsimdiff_cli.integrations.serving.api_server", "serve", given.pop("model")]
     command += ["--host", host, "--port", str(port), "--served-model-name", family.checkpoint.id]
     for name, value in given.items():
         command.append(f"--{name.replace('_', '-')}")

@@ -22,7 +22,8 @@ def folder(kept, tokens, tmp_path):
 
 
 def test_every_file_gives_a_line_with_its_answers(capsys, folder):
-    code, out, _ = run(capsys, "ask", folder, WHAT, "How many stars are there?", "--max-new-tokens", 3)
+    code, out, err = run(capsys, "ask", folder, WHAT, "How many stars are there?", "--max-new-tokens", 3)
+    assert WHAT not in err and ".safetensors" not in err  # they are in the lines
     assert code == 0
     lines = [json.loads(line) for line in out.splitlines()]
     assert [line["file"] for line in lines] == [str(folder / "two.safetensors"), str(folder / "ab" / "one.safetensors")]

@@ -6,17 +6,21 @@ import asyncio
 import itertools
 import json
 import os
+import select
+import signal
 import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
 
 from stsimdiff_cli import pipeline
+from stsimdiff_cli.cli import output
 from stsimdiff_cli.errors import FileFormatError, ModelError, RequestError
 from stsimdiff_cli.integrations import serving
 from stsimdiff_cli.integrations.serving import engine, server
@@ -30,6 +34,7 @@ from stsimdiff_cli.video import Sampling
 from tests.support.checkpoints import CHECKPOINTS
 from tests.support.checkpoints.parts import QUESTIONS
 from tests.support.commands import refused, run
+from tests.support.ports import free_port
 
 SAMPLES = Path(__file__).parents[2] / "sample_videos"
 CPU = Runtime("cpu", "float32")
@@ -339,12 +344,13 @@ def test_a_server_that_breaks_down_later_is_an_error():
 
 
 def test_whoever_ends_the_command_ends_the_server(tmp_path):
-    """SIGTERM reaches vLLM's process, and the command ends with the code of that signal."""
+    """SIGTERM reaches vLLM's process, and the command ends with the code of that signal, and without a word."""
     seen = tmp_path / "seen"
     inner = f"""
 import pathlib, signal, sys, time
 def leave(*_):
     pathlib.Path({str(seen)!r}).write_text("ended")
+    print("leaked 64 types", flush=True)
     sys.exit(0)
 signal.signal(signal.SIGTERM, leave)
 print("stsimdiff: ready", flush=True)
@@ -358,13 +364,64 @@ stops.install()
 try:
     run_server([sys.executable, "-c", {inner!r}], dict(os.environ), lambda: print("ready", flush=True), False)
 except stops.Stopped as stopped:
+    stops.settle()
     sys.exit(stopped.exit_code)
 """
-    with subprocess.Popen([sys.executable, "-c", outer], stdout=subprocess.PIPE, text=True) as process:
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", outer], **pipes) as process:
         assert process.stdout and process.stdout.readline() == "ready\n"
         process.terminate()
-        assert process.wait(30) == 143
+        assert process.communicate(timeout=30) == ("", "") and process.returncode == 143
     assert seen.read_text() == "ended"
+
+
+#: In the place of vLLM: a server, and its engine, which does not end by itself. They hold a FIFO open while they live.
+STAND_IN = """
+import multiprocessing, os, signal, sys, time
+from stsimdiff_cli.integrations.serving import api_server
+
+def live(fifo):
+    with open(fifo, "w") as held:
+        print(os.getpid(), file=held, flush=True)
+        time.sleep(120)
+
+def engine(fifo):
+    api_server.GRACE = 0.2
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    api_server.end_with_parent()
+    live(fifo)
+
+def main():
+    multiprocessing.get_context("spawn").Process(target=engine, args=sys.argv[1:]).start()
+    print("stsimdiff: ready", flush=True)
+    live(sys.argv[1])
+"""
+
+
+def test_whoever_kills_the_command_ends_the_server_and_its_engine(tmp_path):
+    """SIGKILL, of which the command can tell nobody."""
+    (tmp_path / "vllm" / "entrypoints" / "cli").mkdir(parents=True)
+    (tmp_path / "vllm" / "entrypoints" / "cli" / "main.py").write_text(STAND_IN)
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    outer = f"""
+import os, sys
+from stsimdiff_cli.integrations.serving.server import run_server
+command = [sys.executable, "-m", "stsimdiff_cli.integrations.serving.api_server", {str(fifo)!r}]
+run_server(command, dict(os.environ), lambda: None, True)
+"""
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"}
+    with subprocess.Popen([sys.executable, "-c", outer], env=environment) as process, fifo.open() as held:
+        alive = [int(held.readline()), int(held.readline())]
+        try:
+            assert select.select([held], [], [], 1)[0] == []  # both live on
+            process.kill()
+            assert select.select([held], [], [], 30)[0] and held.read() == ""  # nobody holds it open any more
+            alive = []
+        finally:
+            process.kill()
+            for number in alive:
+                os.kill(number, signal.SIGKILL)
 
 
 def test_the_door_says_when_the_server_answers(capsys):
@@ -381,12 +438,6 @@ def test_the_door_says_when_the_server_answers(capsys):
 
 
 # --- The commands -----------------------------------------------------------------------------------------------------
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 @pytest.fixture
@@ -459,3 +510,42 @@ def test_without_vllm_both_commands_say_how_to_install_it(capsys, talk, monkeypa
 )
 def test_ask_refuses_what_an_engine_cannot_do(capsys, talk, options, sentence):
     assert sentence in refused(capsys, "ask", talk, "What?", *options)
+
+
+ENGINES = ("transformers", "vllm")
+
+
+class StandInEngine:
+    """Answers as vLLM's engine would, with transformers."""
+
+    def __init__(self, family, *_) -> None:
+        self.prompts = VideoPrompts(family)
+
+    def ask(self, videos, questions, **generation):
+        return [pipeline.converse(video, CPU).ask_all(questions, **generation) for video in videos]
+
+
+@pytest.mark.parametrize("questions", [["What happens in this video?"], ["Who is the zebra?", "Is it red?"]])
+def test_answers_are_shown_alike_whichever_engine_gives_them(capsys, talk, tmp_path, monkeypatch, questions):
+    """On stdout and stderr, for one file and for two, as text and as JSON; a warning of unknown words included."""
+    monkeypatch.setattr(engine.importlib.util, "find_spec", lambda _: object())
+    monkeypatch.setattr(engine, "Engine", StandInEngine)
+    monkeypatch.setattr(output, "_said", set())
+    for name in ("VLLM_ENABLE_V1_MULTIPROCESSING", "VLLM_LOGGING_LEVEL", "VLLM_LOGGING_STREAM"):
+        monkeypatch.setenv(name, "")  # so that it is as before after the test
+    again = tmp_path / "again.safetensors"
+    again.write_bytes(talk.read_bytes())
+    for files in ([talk], [talk, again]):
+        given = []
+        for name in ENGINES:
+            output._said.clear()
+            given.append(run(capsys, "ask", *files, *questions, "--engine", name, "--dtype", "float32"))
+        assert (
+            given[0] == given[1] and given[0][0] == 0 and len(given[0][1].splitlines()) == len(files) * len(questions)
+        )
+    lines = [json.loads(run(capsys, "ask", talk, *questions, "--json", "--engine", name)[1]) for name in ENGINES]
+    for line in lines:
+        line.pop("seconds"), line.pop("stage_seconds")
+        for answer in line["answers"]:
+            answer.pop("seconds"), answer.pop("first_token_seconds", None)
+    assert lines[0] == lines[1]

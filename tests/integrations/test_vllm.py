@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -25,6 +24,7 @@ from stsimdiff_cli.models.loading.runtime import Runtime
 from stsimdiff_cli.storage.writing import save_compressed
 from stsimdiff_cli.video import Sampling
 from tests.support.checkpoints.parts import QUESTIONS
+from tests.support.ports import free_port
 from tests.support.wide_checkpoints import wide_checkpoint
 
 pytestmark = [
@@ -90,7 +90,8 @@ def test_ask_answers_with_either_engine(tmp_path):
 )
 def test_a_server_that_does_not_start_ends_in_a_sentence(tmp_path, options, code, sentence):
     """No traceback, whichever of vLLM's processes fails."""
-    command = [sys.executable, "-m", "stsimdiff_cli", "serve", str(tmp_path), "--model", "tiny", *options]
+    command = [sys.executable, "-m", "stsimdiff_cli", "serve", str(tmp_path), "--model", "tiny"]
+    command += ["--port", str(free_port()), *options]
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=600)
     assert done.returncode == code, done.stderr
     assert sentence in done.stderr and "hint:" in done.stderr
@@ -101,9 +102,7 @@ class Server:
     """`stsimdiff serve` on files, in a process of its own."""
 
     def __init__(self, folder: Path, *files: Path, model: str = "tiny") -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         small = " ".join(
             f"--{key.replace('_', '-')}{'' if value is True else f' {value}'}" for key, value in SMALL.items()
         )

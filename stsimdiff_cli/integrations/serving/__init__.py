@@ -13,6 +13,8 @@ does. So tokens keep their gaps there too.
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 from typing import Any
 
 #: Family -> the class in models.py that serves it.
@@ -44,7 +46,11 @@ def register() -> None:
     from vllm.multimodal.media import connector
     from vllm.transformers_utils.config import register_config_parser
 
+    from .api_server import end_with_parent
     from .configuration import FamilyConfig
+
+    if SERVED in os.environ and multiprocessing.parent_process():  # an engine of `stsimdiff serve`
+        end_with_parent()
 
     for family, name in CLASSES.items():
         ModelRegistry.register_model(architecture(family), f"{__name__}.models:{name}")

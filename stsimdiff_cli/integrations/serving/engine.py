@@ -25,8 +25,9 @@ _AUTHORED = {
     "logits_processors": [f"{__package__}.penalty:AnswerPenalty"],
     "override_generation_config": {"repetition_penalty": 1.0},
 }
-#: Bytes for the LLM's states of the embedded model, in the place of most of the machine's memory.
-_LITTLE = 1 << 28
+#: Bytes for the LLM's states of the embedded model, in the place of most of the machine's memory: one whole context in
+#: float32, and a quarter more.
+_LITTLE = 1 << 29
 _SEE = "--verbose shows all that vLLM writes."
 
 

@@ -1,4 +1,4 @@
-"""vLLM's server as a process: a start that fails is an error, and what ends this process ends that too."""
+"""vLLM's server as a process: a start that fails is an error, and whatever ends this process ends that too."""
 
 from __future__ import annotations
 
@@ -31,22 +31,23 @@ def require_address(host: str, port: int) -> None:
 def run_server(command: Sequence[str], environment: dict[str, str], ready: Callable[[], None], live: bool) -> None:
     """Run vLLM's server until it ends; `ready` is called when it answers.
 
+    Its stdin is a pipe that nothing is written to: it closes when this process ends (see api_server.py).
     ModelError or RequestError if it does not start, or ends by itself. With `live`, all that it writes is shown.
     """
     end, begin = os.pipe()
-    process = subprocess.Popen(command, env=environment, stdout=begin, stderr=begin)
-    os.close(begin)
-    log = Log(end, 2, live)
-    try:
-        while process.poll() is None and not log.ready.wait(0.2):
-            pass
-        if log.ready.is_set():
-            ready()
-        code = process.wait()
-    finally:  # also when a signal ends this process
-        if process.poll() is None:
+    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=begin, stderr=begin) as process:
+        os.close(begin)
+        log = Log(end, 2, live)
+        try:
+            while process.poll() is None and not log.ready.wait(0.2):
+                pass
+            if log.ready.is_set():
+                ready()
+            code = process.wait()
+        except BaseException:  # a signal ends this process
+            log.ready.clear()  # what vLLM writes about its own end is shown only if `live`
             process.terminate()
-            process.wait()
+            raise
     if log.ready.is_set():
         if code:
             raise ModelError(f"vLLM has ended by itself, with code {code}.", "What it wrote above may say why.")
