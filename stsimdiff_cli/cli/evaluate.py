@@ -97,7 +97,7 @@ def evaluate(
     plan = make_plan(methods, ratios)
     check_quantize(quantize)
     size = options.frame_size(min_pixels, max_pixels)
-    samples = task.load_samples(data, subtitles=subtitles)[:limit]
+    samples = (task.load_with_subtitles if subtitles else task.load_samples)(data)[:limit]
     if output_folder is None and any(sample.answer is None for sample in samples):
         from ..errors import RequestError
 
