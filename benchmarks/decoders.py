@@ -35,6 +35,7 @@ CLIPS = {
     "open": "keyint=250:min-keyint=250:scenecut=0:bframes=3:open-gop=1",
     "often": "keyint=60:min-keyint=60:scenecut=0:bframes=3",
 }
+COLOURS = "colorprim=bt709:transfer=bt709:colormatrix=bt709:range=tv"
 
 
 def pictures(count: int) -> Iterator[np.ndarray]:
@@ -64,12 +65,14 @@ def background(random: np.random.Generator) -> np.ndarray:
 
 
 def make_clip(path: Path, options: str, seconds: int) -> None:
-    """Encode one clip, under another name until it is complete."""
+    """Encode one clip, under another name until it is complete. It names its colours: without, readers differ."""
     import av
 
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".part.mp4")
+    parameters = {"preset": "veryfast", "x264-params": f"{options}:{COLOURS}"}
     with av.open(str(partial), "w") as container:
-        stream = container.add_stream("libx264", rate=RATE, options={"preset": "veryfast", "x264-params": options})
+        stream = container.add_stream("libx264", rate=RATE, options=parameters)
         stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
         stream.bit_rate = 3_000_000
         for i, picture in enumerate(pictures(seconds * RATE)):

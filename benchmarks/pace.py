@@ -1,4 +1,4 @@
-"""The reports of overlap.py and startup.py as tables."""
+"""The reports of overlap.py, startup.py and decode_torchcodec.py as tables."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any
 from stsimdiff_cli.evaluation.text_table import TextTable
 
 Json = dict[str, Any]
-OVERLAP, STARTUP = "stsimdiff.overlap/1", "stsimdiff.startup/1"
+OVERLAP, STARTUP, TORCHCODEC = "stsimdiff.overlap/1", "stsimdiff.startup/1", "stsimdiff.decode-torchcodec/1"
 
 
 def reads(report: Json) -> bool:
-    """Whether a report is of one of the two."""
-    return report.get("format") in (OVERLAP, STARTUP)
+    """Whether a report is of one of the three."""
+    return report.get("format") in TABLES
 
 
 def tables(report: Json) -> list[TextTable]:
     """All tables of a report."""
-    return [startup_table(report)] if report["format"] == STARTUP else [overlap_table(report)]
+    return [TABLES[report["format"]](report)]
 
 
 def startup_table(report: Json) -> TextTable:
@@ -59,5 +59,28 @@ def overlap_table(report: Json) -> TextTable:
     )
 
 
+def torchcodec_table(report: Json) -> TextTable:
+    """What PyAV and torchcodec take for the same frames, and PyAV's part of torchcodec's."""
+    rows = [
+        [
+            row["clip"].partition("-")[0],
+            str(row["threads"]),
+            {"pyav": "PyAV", "torchcodec": "torchcodec"}[row["reader"]],
+            *(_spread(row[name], 2) for name in ("cpu_seconds", "free_seconds", "seconds")),
+            *(_spread(row[f"{name}_to_torchcodec"], 2) for name in ("cpu_seconds", "free_seconds", "seconds")),
+        ]
+        for row in report["rows"]
+    ]
+    frames = report["rows"][0]["frames"]
+    return TextTable(
+        f"{frames} frames of {report['minutes']} minutes, median of {report['rounds']} rounds (least to most)",
+        ["clip", "threads", "reader", "CPU s", "free s", "clock s", "CPU ratio", "free ratio", "clock ratio"],
+        rows,
+    )
+
+
 def _spread(numbers: Json, digits: int) -> str:
     return f"{numbers['median']:.{digits}f} ({numbers['from']:.{digits}f} to {numbers['to']:.{digits}f})"
+
+
+TABLES = {OVERLAP: overlap_table, STARTUP: startup_table, TORCHCODEC: torchcodec_table}

@@ -54,6 +54,7 @@ def _add(command: Callable[..., None], name: str | None = None, bare: bool = Fal
     app.command(name, no_args_is_help=not bare, context_settings=settings)(options.with_common(command))
 
 
+completion.let_values_go_on()
 _add(encode)
 _add(compress)
 _add(ask)

@@ -27,9 +27,7 @@ def bench(
             rich_help_panel=options.METHOD,
         ),
     ] = None,
-    ratios: Annotated[
-        str, typer.Option(help="Fractions of tokens to keep, separated by commas.", rich_help_panel=options.METHOD)
-    ] = "0.1,0.2,0.3,0.5,1.0",
+    ratios: options.Ratios = "0.1,0.2,0.3,0.5,1.0",
     rung: Annotated[
         str | None,
         typer.Option(

@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 
+from typer import _completion_shared
+
 from ..models.loading.presets import PRESETS
 
 DECODERS = ("auto", "pyav", "decord", "torchcodec")
@@ -24,6 +26,21 @@ EVIDENCE = ("auto", "saliency", "keys", "saliency,keys")
 EXECUTORS = ("local", "ray")
 ENGINES = ("transformers", "vllm")
 BREAKS = ":="  # where bash ends words, besides spaces
+
+#: Where a value goes on, as after `tau_diff=`, bash puts no space. bash 3 has no compopt, and puts one.
+_GOES_ON = f"""\
+    if [[ ${{#COMPREPLY[@]}} == 1 && ${{COMPREPLY[0]}} == *[{BREAKS}] ]]; then
+        compopt -o nospace 2> /dev/null
+    fi
+"""
+_END = "    return 0\n"
+
+
+def let_values_go_on() -> None:
+    """Add to Typer's completion script for bash what keeps it from ending a value that goes on. Others need nothing."""
+    scripts = _completion_shared._completion_scripts
+    if _GOES_ON not in scripts["bash"]:
+        scripts["bash"] = scripts["bash"].replace(_END, _GOES_ON + _END)
 
 
 @contextmanager

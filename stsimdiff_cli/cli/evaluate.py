@@ -26,15 +26,7 @@ def evaluate(
         ),
     ],
     data: Annotated[Path, typer.Option(help="Folder with the data, in a published layout.", show_default=False)],
-    model: Annotated[
-        str | None,
-        typer.Option(
-            autocompletion=completion.model,
-            help="Hub id or local folder of a checkpoint. Default: the embedded model tiny.",
-            rich_help_panel=options.MODEL,
-            callback=options.named,
-        ),
-    ] = None,
+    model: options.VideoModel = None,
     revision: options.Revision = None,
     methods: Annotated[
         str,
@@ -44,9 +36,7 @@ def evaluate(
             rich_help_panel=options.METHOD,
         ),
     ] = "st-simdiff",
-    ratios: Annotated[
-        str, typer.Option(help="Fractions of tokens to keep, separated by commas.", rich_help_panel=options.METHOD)
-    ] = "0.3,0.5",
+    ratios: options.Ratios = "0.3,0.5",
     frames: Annotated[
         int, typer.Option(min=1, help="Number of frames per video.", rich_help_panel=options.FRAMES)
     ] = 64,
@@ -97,7 +87,7 @@ def evaluate(
     plan = make_plan(methods, ratios)
     check_quantize(quantize)
     size = options.frame_size(min_pixels, max_pixels)
-    samples = task.load_samples(data, subtitles=subtitles)[:limit]
+    samples = (task.load_with_subtitles if subtitles else task.load_samples)(data)[:limit]
     if output_folder is None and any(sample.answer is None for sample in samples):
         from ..errors import RequestError
 

@@ -125,6 +125,7 @@ MaxPixels = Annotated[
         rich_help_panel=FRAMES,
     ),
 ]
+Ratios = Annotated[str, typer.Option(help="Fractions of tokens to keep, separated by commas.", rich_help_panel=METHOD)]
 Importance = Annotated[
     str | None,
     typer.Option(

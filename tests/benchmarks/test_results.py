@@ -11,7 +11,16 @@ import pytest
 from stsimdiff_cli.models.families import open_family
 
 ROOT = Path(__file__).parents[2]
-OTHERS = ("hostile", "decode-workers", "overlap", "startup", "archives", "schedule", "serving")  # of no model's answers
+OTHERS = (
+    "hostile",
+    "decode-workers",
+    "decode-torchcodec",
+    "overlap",
+    "startup",
+    "archives",
+    "schedule",
+    "serving",
+)  # of no model's answers
 REPORTS = sorted(p for p in (ROOT / "benchmarks" / "reports").glob("*.json") if p.stem not in OTHERS)
 EVALUATIONS = sorted((ROOT / "benchmarks" / "reports" / "eval").glob("*.json"))
 

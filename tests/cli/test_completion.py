@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -51,6 +53,36 @@ def offered(capsys, monkeypatch, line: str) -> list[str]:
 )
 def test_values_are_offered(capsys, monkeypatch, line, values):
     assert offered(capsys, monkeypatch, line) == values
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
+def test_bash_ends_a_word_that_is_whole_and_no_other(capsys, tmp_path):
+    """In a real bash, with the script that the program prints. A stand-in for the program tells what it was given."""
+    if subprocess.run(["bash", "-c", "help compopt"], capture_output=True).returncode:
+        pytest.skip("this bash has no compopt")
+    assert main(["--show-completion", "bash"]) == 0
+    (tmp_path / "script").write_text(capsys.readouterr().out)
+    run = f'exec "{sys.executable}" -m stsimdiff_cli'
+    (tmp_path / "stsimdiff").write_text(f'#!/bin/sh\n[ -z "$_STSIMDIFF_COMPLETE" ] || {run}\necho "=$*="\n')
+    (tmp_path / "stsimdiff").chmod(0o755)
+    typed = "stsimdiff compress a.mp4 --method st-simdiff:tau_d\t0.1 --decoder pya\t--force"
+    setup = f"PATH={tmp_path}:$PATH; . {tmp_path}/script\n"
+    shell, terminal = os.openpty()
+    bash = ["bash", "--norc", "--noprofile", "-i"]
+    with subprocess.Popen(bash, stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True) as process:
+        os.close(terminal)
+        os.write(shell, f"{setup}{typed}\nexit\n".encode())
+        said = b"".join(iter(lambda: _read(shell), b"")).decode()
+        process.wait(timeout=60)
+    os.close(shell)
+    assert "=compress a.mp4 --method st-simdiff:tau_diff=0.1 --decoder pyav --force=" in said, said
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 4096)
+    except OSError:  # the other side is closed
+        return b""
 
 
 def test_parameters_of_a_method_are_offered():

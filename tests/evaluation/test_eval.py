@@ -335,7 +335,7 @@ class Made(Benchmark):
     columns = {"Even": {"parity": ("0",)}, "Overall": {}}  # noqa: RUF012
     guesses = False
 
-    def load_samples(self, data: Path, subtitles: bool = False) -> list[Sample]:
+    def load_samples(self, data: Path) -> list[Sample]:
         return []
 
     def extract(self, text: str, sample: Sample) -> str:

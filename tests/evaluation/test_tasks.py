@@ -455,7 +455,7 @@ def test_prompt_with_subtitles(tmp_path, suffix):
     write_parquet(tmp_path / "test-0.parquet", VIDEOMME_ROWS)
     render(tmp_path / f"b2.{suffix}", range(300))
     write_subtitles(tmp_path / "subtitle/b2.srt", CUES)
-    without, _, item = VIDEOMME.load_samples(tmp_path, subtitles=True)
+    without, _, item = VIDEOMME.load_with_subtitles(tmp_path)
     lines, options = "\n".join(SAID), "\n".join(VIDEOMME_ROWS[2]["options"])
     question = f"{PRE}What does the sign say?\n{options}\nThe best answer is:"
     assert item.prompt == f"This video's subtitles are listed below: \n{lines}\n{question}"
@@ -465,7 +465,7 @@ def test_prompt_with_subtitles(tmp_path, suffix):
 def test_benchmarks_without_subtitles(tmp_path):
     for task in (LONGVIDEOBENCH, EGOSCHEMA, MVBENCH, TVQA):
         with pytest.raises(RequestError, match="subtitles"):
-            task.load_samples(tmp_path, subtitles=True)
+            task.load_with_subtitles(tmp_path)
 
 
 # --- letters --------------------------------------------------------------------------------------------------------
@@ -660,7 +660,7 @@ def test_the_same_as_lmms_eval(tmp_path):
     write_json(tmp_path / "ego/questions.json", EGO_ROWS)
     ours = {
         "videomme": VIDEOMME.load_samples(home),
-        "subtitles": VIDEOMME.load_samples(home, subtitles=True),
+        "subtitles": VIDEOMME.load_with_subtitles(home),
         "longvideobench": LONGVIDEOBENCH.load_samples(tmp_path / "lvb"),
         "egoschema": EGOSCHEMA.load_samples(tmp_path / "ego"),
     }

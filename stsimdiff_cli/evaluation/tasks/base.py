@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ... import pipeline
-from ...errors import VideoError
+from ...errors import RequestError, VideoError
 from ...records import VideoTokens
 from ...storage.image_files import is_images
 from ...video import NoSuchPartError, Sampling
@@ -160,14 +160,18 @@ class Benchmark(Task, ABC):
     max_new_tokens: ClassVar[int]
     #: True if lmms-eval draws a random letter where `extract` finds none; otherwise such an answer is wrong.
     guesses: ClassVar[bool]
+    no_subtitles: ClassVar[str]  # why a prompt holds no subtitles, for benchmarks of which none does
 
     @abstractmethod
-    def load_samples(self, data: Path, subtitles: bool = False) -> list[Sample]:
-        """All questions under the folder `data`, in the order of the file; with subtitles in the prompt if asked for.
+    def load_samples(self, data: Path) -> list[Sample]:
+        """All questions under the folder `data`, in the order of the file.
 
-        Videos need not be there. RequestError if there are no questions, if a row of them is not as published, or if
-        the benchmark has no subtitles that a prompt could hold.
+        Videos need not be there. RequestError if there are no questions, or if a row of them is not as published.
         """
+
+    def load_with_subtitles(self, data: Path) -> list[Sample]:  # noqa: ARG002
+        """The same with subtitles in the prompts. RequestError where no prompt holds them, which is the default."""
+        raise RequestError(self.no_subtitles, "Leave out --subtitles.")
 
     @abstractmethod
     def extract(self, text: str, sample: Sample) -> str:

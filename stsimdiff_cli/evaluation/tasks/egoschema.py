@@ -32,8 +32,9 @@ class EgoSchema(Benchmark):
     max_new_tokens: ClassVar[int] = 16
     columns: ClassVar[dict[str, Part]] = {"Overall": {}}
     guesses: ClassVar[bool] = True
+    no_subtitles: ClassVar[str] = "EgoSchema has no subtitles."
 
-    def load_samples(self, data: Path, subtitles: bool = False) -> list[Sample]:
+    def load_samples(self, data: Path) -> list[Sample]:
         """All questions: the 500 with labels if they are there by themselves, else the full set of 5031.
 
         In this order: the Parquet files of config Subset; Parquet files right in `data`; the original questions.json,
@@ -42,8 +43,6 @@ class EgoSchema(Benchmark):
         snapshot is in hub/, the videos in egoschema/videos/), or one that holds OWNER/egoschema. An item's id is the
         video's, by which submissions name questions.
         """
-        if subtitles:
-            raise RequestError("EgoSchema has no subtitles.", "Leave out --subtitles.")
         published = find(data, _PATTERNS, self.title, "lmms-eval/egoschema")
         videos = Videos((data, data / "egoschema", published.home, data.parent), "videos")  # data may be the folder MC
         make = self._original if published.files[0].name == "questions.json" else self._converted

@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 from typing import ClassVar
 
-from ...errors import RequestError
 from ...synthetic.benchmark_prompts import LAYOUTS
 from .base import Benchmark, Part, Sample, letters
 from .files import Row, Videos, find, read_rows, unique
@@ -48,19 +47,17 @@ class LongVideoBench(Benchmark):
         "Overall": {},
     }
     guesses: ClassVar[bool] = True
+    no_subtitles: ClassVar[str] = (
+        "LongVideoBench puts subtitles between its frames, which a compressed video does not have any more."
+    )
 
-    def load_samples(self, data: Path, subtitles: bool = False) -> list[Sample]:
+    def load_samples(self, data: Path) -> list[Sample]:
         """All questions: of the validation set, or without labels of the test set if only that is there.
 
         Of each set the Parquet files are taken before the original JSON (lvb_val.json, lvb_test_wo_gt.json). `data` is
         a snapshot of the data set, the folder of its files, the folder that lmms-eval has as HF_HOME (the snapshot is
         in hub/, the videos in datasets/longvideobench/videos/), or one that holds OWNER/LongVideoBench.
         """
-        if subtitles:
-            raise RequestError(
-                "LongVideoBench puts subtitles between its frames, which a compressed video does not have any more.",
-                "Leave out --subtitles.",
-            )
         published = find(data, _PATTERNS, self.title, "longvideobench/LongVideoBench")
         videos = Videos((data, data / _CACHE, published.home), "videos")
         return unique([self._sample(row, videos) for row in read_rows(published.files)], published)

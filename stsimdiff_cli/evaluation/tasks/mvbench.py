@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-from ...errors import RequestError
 from .base import Part, Sample, letters
 from .files import Row, find, read_rows, unique
 from .mvbench_rules import FRAME_RATE, MOST_OPTIONS, AskedAsMVBench, part, prompt
@@ -70,8 +69,9 @@ class MVBench(AskedAsMVBench):
     citation: ClassVar[str] = "Li et al., CVPR 2024"
     lmms_task: ClassVar[str] = "mvbench"
     columns: ClassVar[dict[str, Part]] = {"Overall": {}}
+    no_subtitles: ClassVar[str] = "MVBench has no subtitles."
 
-    def load_samples(self, data: Path, subtitles: bool = False) -> list[Sample]:
+    def load_samples(self, data: Path) -> list[Sample]:
         """All questions, from json/SUBTASK.json.
 
         `data` is a snapshot of the data set (revision main or video), its folder json, the folder that lmms-eval has as
@@ -80,8 +80,6 @@ class MVBench(AskedAsMVBench):
         and then as `main` has them: there the part is shown that `start` and `end` name. A folder of frames has 3 a
         second.
         """
-        if subtitles:
-            raise RequestError("MVBench has no subtitles.", "Leave out --subtitles.")
         published = find(data, _PATTERNS, self.title, "OpenGVLab/MVBench", SUBTASKS)
         bases = dict.fromkeys((data, data / "mvbench_video", published.home, published.home.parent))
         roots = [root for base in bases for root in (base, base / "video")]

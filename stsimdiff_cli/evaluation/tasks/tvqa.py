@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ...errors import RequestError
 from .base import Part, Sample, letters
 from .files import Published, Row, find, read_rows, unique
 from .mvbench_rules import FRAME_RATE, MOST_OPTIONS, AskedAsMVBench, part, prompt
@@ -32,18 +31,15 @@ class TVQA(AskedAsMVBench):
     citation: ClassVar[str] = "Lei et al., EMNLP 2018"
     lmms_task: ClassVar[str] = "mvbench_episodic_reasoning"
     columns: ClassVar[dict[str, Part]] = {"Overall": {}}
+    no_subtitles: ClassVar[str] = "TVQA is asked as in MVBench, whose prompt has no place for subtitles."
 
-    def load_samples(self, data: Path, subtitles: bool = False) -> list[Sample]:
+    def load_samples(self, data: Path) -> list[Sample]:
         """All questions: of tvqa_val.jsonl, or without labels of tvqa_test_public.jsonl if only that is there.
 
         `data` holds the file, or data/ or tvqa_qa_release/ with it. The frames of a clip are in a folder with its name,
         which is in `data`, in frames_hq/ or frames_fps3_hq/, by itself or in a folder for its show (castle_frames/).
         A time that holds nothing, as a few rows have (NaN-NaN, 0-0), means the whole clip.
         """
-        if subtitles:
-            raise RequestError(
-                "TVQA is asked as in MVBench, whose prompt has no place for subtitles.", "Leave out --subtitles."
-            )
         published = find(data, _PATTERNS, self.title)
         clips = _Clips(data, published)
         return unique([_sample(row, clips) for row in read_rows(published.files)], published)

@@ -47,15 +47,20 @@ class VideoMME(Benchmark):
     }
     guesses: ClassVar[bool] = False
 
-    def load_samples(self, data: Path, subtitles: bool = False) -> list[Sample]:
+    def load_samples(self, data: Path) -> list[Sample]:
         """All questions, from Parquet.
 
         `data` is a snapshot of the data set, the folder of its Parquet files, the folder that lmms-eval has as
         HF_HOME (the snapshot is in hub/, the videos in videomme/data/), or one that holds OWNER/Video-MME. Videos are
         named <videoID>.mp4, subtitles subtitle/<videoID>.srt, as the published archives unpack.
-
-        With subtitles, the prompt is that of lmms-eval's task `videomme_w_subtitle`; see subtitles.py.
         """
+        return self._load(data, subtitles=False)
+
+    def load_with_subtitles(self, data: Path) -> list[Sample]:
+        """The same in the prompt of lmms-eval's task `videomme_w_subtitle`; see subtitles.py."""
+        return self._load(data, subtitles=True)
+
+    def _load(self, data: Path, subtitles: bool) -> list[Sample]:
         published = find(data, _PATTERNS, self.title, "lmms-eval/Video-MME")
         bases = (data, data / "videomme", published.home)
         videos = Videos(bases, "data")

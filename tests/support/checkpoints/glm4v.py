@@ -16,7 +16,7 @@ from transformers import (
     Glm46VForConditionalGeneration,
 )
 
-from tests.support.checkpoints.parts import TEXT, VOCABULARY, extended, save_model, save_word_tokenizer
+from tests.support.checkpoints.parts import PATCHES, TEXT, VISION, VOCABULARY, extended, save_model, save_word_tokenizer
 
 _OWN = ["[gMASK]", "<sop>", "<|user|>", "<|assistant|>", "<|image|>", "<|video|>"]
 _OWN += [f"<|{side}_of_{medium}|>" for side in ("begin", "end") for medium in ("image", "video")]
@@ -67,18 +67,7 @@ def _save(
 ) -> Path:
     rope = {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5, "mrope_section": [1, 1, 1]}
     ids = {name: GLM_VOCABULARY[token] for name, token in _IDS.items()}
-    vision = {
-        "depth": 3,
-        "hidden_size": 32,
-        "num_heads": 2,
-        "intermediate_size": 48,
-        "out_hidden_size": 48,
-        "image_size": 24,
-        "patch_size": 4,
-        "spatial_merge_size": 2,
-        "temporal_patch_size": 2,
-        "initializer_range": 0.3,
-    }
+    vision: dict[str, Any] = VISION | {"depth": 3, "image_size": 24}
     if config_class is Glm46VConfig:
         vision["model_type"] = "glm4v_vision"
     config = config_class(
@@ -92,10 +81,8 @@ def _save(
     save_word_tokenizer(folder, GLM_VOCABULARY, _OWN)
     (folder / "chat_template.jinja").write_text(_TEMPLATE)
     processor = {
+        **PATCHES,
         "size": {"shortest_edge": 16 * 16, "longest_edge": 4 * 48 * 48},
-        "patch_size": 4,
-        "temporal_patch_size": 2,
-        "merge_size": 2,
         "processor_class": processor_class,
     }
     (folder / "preprocessor_config.json").write_text(json.dumps(processor | {"size": {"shortest_edge": 1}}))

@@ -42,6 +42,39 @@ TEXT = {
     "eos_token_id": VOCABULARY["<|im_end|>"],
     "pad_token_id": VOCABULARY["<pad>"],
 }
+#: What encoders and processors of Qwen and GLM share: 4-pixel patches, four of them a token, two frames a slot.
+VISION = {
+    "hidden_size": 32,
+    "num_heads": 2,
+    "intermediate_size": 48,
+    "out_hidden_size": TEXT["hidden_size"],
+    "patch_size": 4,
+    "spatial_merge_size": 2,
+    "temporal_patch_size": 2,
+    "initializer_range": 0.3,
+}
+WINDOWS = VISION | {"depth": 3, "window_size": 16, "fullatt_block_indexes": [2]}
+DEEP = VISION | {"depth": 4, "num_position_embeddings": 36}
+AUDIO = {
+    "num_mel_bins": 8,
+    "encoder_layers": 1,
+    "encoder_attention_heads": 2,
+    "encoder_ffn_dim": 16,
+    "d_model": 16,
+    "output_dim": TEXT["hidden_size"],
+    "max_source_positions": 20,
+    "n_window": 4,
+}
+MROPE = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 2, 2]}
+INTERLEAVED = MROPE | {"mrope_interleaved": True}
+PATCHES = {"patch_size": 4, "temporal_patch_size": 2, "merge_size": 2}
+#: The bounds hold for videos too, which keeps frames small.
+BOUNDED = PATCHES | {"min_pixels": 16 * 16, "max_pixels": 40 * 40, "cap_pixels_per_frame": False}
+CLIP_COLOURS = {"image_mean": [0.48, 0.46, 0.41], "image_std": [0.27, 0.26, 0.28]}
+EVEN_COLOURS = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
+QWEN2_PROCESSOR = {"image_processor_type": "Qwen2VLImageProcessor", **BOUNDED, **CLIP_COLOURS}
+#: What files written by older processors say besides.
+STEPS = {"resample": 3, "do_resize": True, "do_rescale": True, "do_normalize": True, "rescale_factor": 1 / 255}
 
 
 def extended(vocabulary: dict[str, int], more: list[str]) -> dict[str, int]:

@@ -10,7 +10,19 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import Qwen2_5OmniThinkerConfig, Qwen2_5OmniThinkerForConditionalGeneration
 
-from tests.support.checkpoints.parts import SPECIAL, TEXT, TURNS, VOCABULARY, extended, save_model, save_word_tokenizer
+from tests.support.checkpoints.parts import (
+    AUDIO,
+    MROPE,
+    QWEN2_PROCESSOR,
+    SPECIAL,
+    TEXT,
+    TURNS,
+    VOCABULARY,
+    WINDOWS,
+    extended,
+    save_model,
+    save_word_tokenizer,
+)
 
 _OWN = ["<|vision_bos|>", "<|vision_eos|>", "<|VIDEO|>", "<|IMAGE|>", "<|AUDIO|>", "<|audio_bos|>", "<|audio_eos|>"]
 OMNI_VOCABULARY = extended(VOCABULARY, _OWN)
@@ -27,31 +39,10 @@ def qwen2_5_omni_checkpoint(folder: Path, seed: int = 1, **preprocessing: Any) -
             **TEXT,
             "vocab_size": len(OMNI_VOCABULARY),
             "tie_word_embeddings": False,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 2, 2]},
+            "rope_parameters": MROPE,
         },
-        vision_config={
-            "depth": 3,
-            "hidden_size": 32,
-            "num_heads": 2,
-            "intermediate_size": 48,
-            "out_hidden_size": 48,
-            "patch_size": 4,
-            "spatial_merge_size": 2,
-            "temporal_patch_size": 2,
-            "window_size": 16,
-            "fullatt_block_indexes": [2],
-            "initializer_range": 0.3,
-        },
-        audio_config={
-            "num_mel_bins": 8,
-            "encoder_layers": 1,
-            "encoder_attention_heads": 2,
-            "encoder_ffn_dim": 16,
-            "d_model": 16,
-            "output_dim": 48,
-            "max_source_positions": 20,
-            "n_window": 4,
-        },
+        vision_config=WINDOWS,
+        audio_config=AUDIO,
         video_token_index=OMNI_VOCABULARY["<|VIDEO|>"],
         image_token_index=OMNI_VOCABULARY["<|IMAGE|>"],
         audio_token_index=OMNI_VOCABULARY["<|AUDIO|>"],
@@ -62,19 +53,7 @@ def qwen2_5_omni_checkpoint(folder: Path, seed: int = 1, **preprocessing: Any) -
     )
     torch.manual_seed(seed)
     save_thinker(Qwen2_5OmniThinkerForConditionalGeneration(config), folder, "qwen2_5_omni")
-    settings = {
-        "image_processor_type": "Qwen2VLImageProcessor",
-        "patch_size": 4,
-        "temporal_patch_size": 2,
-        "merge_size": 2,
-        "min_pixels": 16 * 16,
-        "max_pixels": 40 * 40,
-        "image_mean": [0.48, 0.46, 0.41],
-        "image_std": [0.27, 0.26, 0.28],
-        "cap_pixels_per_frame": False,  # the bounds hold for videos too, which keeps frames small
-        **preprocessing,
-    }
-    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
+    (folder / "preprocessor_config.json").write_text(json.dumps(QWEN2_PROCESSOR | preprocessing))
     return folder
 
 

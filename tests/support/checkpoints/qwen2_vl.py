@@ -9,16 +9,23 @@ from typing import Any
 import torch
 from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
-from tests.support.checkpoints.parts import SPECIAL, TEXT, TURNS, VOCABULARY, save_model, save_word_tokenizer
+from tests.support.checkpoints.parts import (
+    MROPE,
+    QWEN2_PROCESSOR,
+    SPECIAL,
+    STEPS,
+    TEXT,
+    TURNS,
+    VOCABULARY,
+    save_model,
+    save_word_tokenizer,
+)
 
 
 def qwen2_vl_checkpoint(folder: Path, seed: int = 0, **preprocessing: Any) -> Path:
     """Qwen2-VL in small: 4-pixel patches, two frames a slot; the text settings stand at the top of config.json."""
     config = Qwen2VLConfig(
-        text_config={
-            **TEXT,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 2, 2]},
-        },
+        text_config=TEXT | {"rope_parameters": MROPE},
         vision_config={
             "depth": 3,
             "embed_dim": 32,
@@ -42,24 +49,7 @@ def qwen2_vl_checkpoint(folder: Path, seed: int = 0, **preprocessing: Any) -> Pa
     save_word_tokenizer(folder, VOCABULARY, SPECIAL[2:])
     template = TURNS.replace("VIDEO", "<|vision_start|><video><|vision_end|>")
     (folder / "chat_template.json").write_text(json.dumps({"chat_template": template}))
-    settings = {
-        "image_processor_type": "Qwen2VLImageProcessor",
-        "patch_size": 4,
-        "temporal_patch_size": 2,
-        "merge_size": 2,
-        "min_pixels": 16 * 16,
-        "max_pixels": 40 * 40,
-        "image_mean": [0.48, 0.46, 0.41],
-        "image_std": [0.27, 0.26, 0.28],
-        "resample": 3,
-        "do_resize": True,
-        "do_rescale": True,
-        "do_normalize": True,
-        "rescale_factor": 1 / 255,
-        "cap_pixels_per_frame": False,  # the bounds hold for videos too, which keeps frames small
-        **preprocessing,
-    }
-    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
+    (folder / "preprocessor_config.json").write_text(json.dumps(QWEN2_PROCESSOR | STEPS | preprocessing))
     return folder
 
 

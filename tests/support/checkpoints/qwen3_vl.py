@@ -13,7 +13,19 @@ from transformers import (
     Qwen3VLForConditionalGeneration,
 )
 
-from tests.support.checkpoints.parts import SPECIAL, TEXT, TURNS, VOCABULARY, extended, save_model, save_word_tokenizer
+from tests.support.checkpoints.parts import (
+    DEEP,
+    EVEN_COLOURS,
+    INTERLEAVED,
+    PATCHES,
+    SPECIAL,
+    TEXT,
+    TURNS,
+    VOCABULARY,
+    extended,
+    save_model,
+    save_word_tokenizer,
+)
 
 _TIMES = ["<|video_pad|>", "<", ">", ".", "seconds", *(str(i) for i in range(20))]
 QWEN3_VOCABULARY = extended(VOCABULARY, _TIMES)
@@ -44,28 +56,15 @@ def save_checkpoint(
 
     Special tokens have the same ids in any `vocabulary`, which `save` writes as a tokenizer.
     """
-    rope = {"rope_type": "default", "rope_theta": 1e4, "mrope_interleaved": True, "mrope_section": [2, 2, 2]}
     config = config_class(
         text_config={
             **TEXT,
             "vocab_size": len(vocabulary),
             "head_dim": 12,
             **text,
-            "rope_parameters": rope | text.get("rope_parameters", {}),
+            "rope_parameters": INTERLEAVED | text.get("rope_parameters", {}),
         },
-        vision_config={
-            "depth": 4,
-            "hidden_size": 32,
-            "num_heads": 2,
-            "intermediate_size": 48,
-            "out_hidden_size": 48,
-            "patch_size": 4,
-            "spatial_merge_size": 2,
-            "temporal_patch_size": 2,
-            "num_position_embeddings": 36,
-            **({"deepstack_visual_indexes": list(deepstack)} if deepstack else {}),
-            "initializer_range": 0.3,
-        },
+        vision_config=DEEP | ({"deepstack_visual_indexes": list(deepstack)} if deepstack else {}),
         video_token_id=vocabulary["<|video_pad|>"],
         image_token_id=VOCABULARY["<image>"],
         vision_start_token_id=VOCABULARY["<|vision_start|>"],
@@ -85,14 +84,7 @@ def save_checkpoint(
     )
     template = turns.replace("VIDEO", "<|vision_start|><|video_pad|><|vision_end|>")
     (folder / "chat_template.json").write_text(json.dumps({"chat_template": template}))
-    processor = {
-        "size": {"shortest_edge": 16 * 16, "longest_edge": 4 * 48 * 48},
-        "patch_size": 4,
-        "temporal_patch_size": 2,
-        "merge_size": 2,
-        "image_mean": [0.5, 0.5, 0.5],
-        "image_std": [0.5, 0.5, 0.5],
-    }
+    processor = PATCHES | EVEN_COLOURS | {"size": {"shortest_edge": 16 * 16, "longest_edge": 4 * 48 * 48}}
     (folder / "preprocessor_config.json").write_text(json.dumps(processor | {"size": {"shortest_edge": 1}}))
     (folder / "video_preprocessor_config.json").write_text(json.dumps(processor | settings))
     return folder
