@@ -15,7 +15,7 @@ import threading
 import time
 from multiprocessing.connection import wait
 
-#: Seconds that a process has for an orderly end once its parent has ended.
+#: Seconds that a process has for an orderly end once its parent has ended. While vLLM loads it takes no SIGTERM.
 GRACE = 10.0
 
 
