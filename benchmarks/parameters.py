@@ -71,6 +71,10 @@ LEFT_OUT = {
     "lkhl/VideoLLaMA3-7B-Image-HF",
     "openbmb/MiniCPM-V-4.6",
     "openbmb/MiniCPM-V-4.6-Thinking",
+    "google/gemma-4-E2B-it",
+    "google/gemma-4-E4B-it",
+    "google/gemma-4-26B-A4B-it",
+    "google/gemma-4-31B-it",
 }
 
 

@@ -51,7 +51,7 @@ def family(checkpoint: Path) -> Family:
 
 @pytest.fixture(scope="session", params=sorted(set(CHECKPOINTS) - HYBRIDS))
 def attentive(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Family:
-    """Each family in turn whose LLM has attention weights in all layers, so that tokens can be pruned between them."""
+    """Each family in turn whose LLM attends to the whole prompt in all layers: tokens can be pruned between them."""
     return open_family(str(CHECKPOINTS[request.param](tmp_path_factory.mktemp(request.param))))
 
 

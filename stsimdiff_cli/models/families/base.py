@@ -6,7 +6,7 @@ A family describes. Loading, prompting, importance and answering are written onc
     frames --preprocess--> pixels --encode--> features (t, H, W, D)
                                   --last_attention, key_projection, keys, to_grid--> saliency and keys on that grid
     question --prompt_text, or the chat template and expand_placeholder--> ids
-             --layout_of, positions, embed_special, deepstack_kwargs--> inputs of the LLM
+             --layout_of, positions, embed_special, decoder_kwargs, deepstack_kwargs--> inputs of the LLM
              --generate_kwargs, answer_text--> answer
 
 To add a family, write a subclass of Family in a file of this folder. It must define `name`, `preprocess`, `encode`,
@@ -34,6 +34,16 @@ from ..loading.tokenizer import read_tokenizer
 
 #: Layers that keep one state for all tokens before, instead of keys and values of each.
 LINEAR = "linear_attention"
+#: Layers in which a token sees a window of the tokens before it.
+SLIDING = "sliding_attention"
+#: An option of families whose chat template has a variable `enable_thinking`; see `thinking_kwargs`.
+THINKING = {"thinking": ("on", "off")}
+
+
+def thinking_kwargs(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Whether the model thinks before it answers, for the chat template, if the user says so."""
+    asked = checkpoint.options.get("thinking")
+    return {} if asked is None else {"enable_thinking": asked == "on"}
 
 
 class Family(ABC):
@@ -84,9 +94,12 @@ class Family(ABC):
         return tuple(getattr(self.config.get_text_config(), "layer_types", None) or ())
 
     def attention_layer(self, layer: int) -> int:
-        """The first layer of the LLM from `layer` on that has attention weights; linear attention has none."""
+        """The first layer of the LLM from `layer` on with attention weights from the last token to the whole prompt.
+
+        Linear attention has none, and windows do not reach far.
+        """
         types = self.layer_types
-        return next((i for i in range(layer, len(types)) if types[i] != LINEAR), layer)
+        return next((i for i in range(layer, len(types)) if types[i] not in (LINEAR, SLIDING)), layer)
 
     # --- vision: required ---
 
@@ -146,6 +159,11 @@ class Family(ABC):
         """The linear layer of `last_attention` that makes the keys. Default: `k_proj`."""
         return self.last_attention(model).k_proj
 
+    def key_heads(self, model: Any) -> int:
+        """How many heads the keys of `last_attention` have. Default: its `num_heads`."""
+        attention: Any = self.last_attention(model)
+        return int(attention.num_heads)
+
     def keys(self, model: Any, inputs: Tensor) -> Tensor:
         """Keys of `last_attention` before rotary embedding, all heads side by side: (patches, K).
 
@@ -203,8 +221,25 @@ class Family(ABC):
         """What the LLM's rotary embedding takes, from the position ids that the model takes. Default: the same."""
         return positions
 
+    @property
+    def window(self) -> int | None:
+        """Positions that a token sees in layers of type SLIDING, its own included. Default: None, no such layers."""
+        return None
+
+    @property
+    def mutual(self) -> bool:
+        """Whether the visual tokens of a slot see each other in both directions in layers of type SLIDING.
+
+        Then there is text between the slots. Default: no.
+        """
+        return False
+
     def embed_special(self, model: Any, embeddings: Tensor, ids: Tensor, visual: Tensor) -> None:  # noqa: B027
         """Write into embeddings (L, D) what the input embeddings do not hold, e.g. a learned newline. Default: none."""
+
+    def decoder_kwargs(self, model: Any, ids: Tensor, visual: Tensor) -> dict[str, Any]:  # noqa: ARG002
+        """Further arguments of the decoder for a prompt, or a piece of one, as in `positions`. Default: none."""
+        return {}
 
     def deepstack_kwargs(self, visual: Tensor, deepstack: Tensor) -> dict[str, Any]:
         """The decoder's arguments for deepstack features: visual (L,) bool, and the features (M, K, D) there.

@@ -18,6 +18,7 @@ _OTHER = "Use another checkpoint of its family, or download its preprocessor_con
 #: Mean and standard deviation of the channels that transformers' classes take where a checkpoint states none.
 CLIP = {"image_mean": [0.48145466, 0.4578275, 0.40821073], "image_std": [0.26862954, 0.26130258, 0.27577711]}
 HALF = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+UNCHANGED = {"image_mean": [0.0] * 3, "image_std": [1.0] * 3}
 _MODES = {1: "lanczos", 2: "bilinear", 3: "bicubic"}  # PIL's numbers for resampling filters
 
 
@@ -98,6 +99,7 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
     "min_pixels": _count,
     "max_pixels": _count,
     "max_video_tokens": _count,
+    "max_soft_tokens": _count,
     **dict.fromkeys(
         ("do_resize", "do_rescale", "do_normalize", "do_center_crop", "cap_pixels_per_frame"),
         lambda value: isinstance(value, bool),

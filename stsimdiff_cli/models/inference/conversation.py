@@ -167,7 +167,7 @@ class Conversation:
             for prompt in prompts
         ]
         with seen[0].watching(language) if seen else nullcontext():
-            branches.answer(language, cache, asked, start)
+            branches.answer(language, cache, prompts[0].positions[0, :done], asked, start)
         slots = seen[0].slots(self.grid) if seen else ()
         return [
             Answer(str(branch.text), len(branch.text.ids), len(prompt.ids), branch.seconds, slots)

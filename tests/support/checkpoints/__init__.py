@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.support.checkpoints.gemma4 import gemma4_checkpoint
 from tests.support.checkpoints.glm4v import glm4v_checkpoint, glm4v_moe_checkpoint, glm46v_checkpoint
 from tests.support.checkpoints.internvl import internvl_checkpoint
 from tests.support.checkpoints.llava_next_video import llava_next_video_checkpoint
@@ -44,6 +45,7 @@ CHECKPOINTS: dict[str, Callable[..., Path]] = {
     "llava_video": llava_video_checkpoint,
     "nvila": nvila_checkpoint,
     "minicpmv4_6": minicpmv4_6_checkpoint,
+    "gemma4": gemma4_checkpoint,
 }
-#: Families whose LLM has layers without attention weights.
-HYBRIDS = {"qwen3_5", "qwen3_5_moe", "minicpmv4_6"}
+#: Families whose LLM has layers that do not attend to the whole prompt.
+HYBRIDS = {"qwen3_5", "qwen3_5_moe", "minicpmv4_6", "gemma4"}
