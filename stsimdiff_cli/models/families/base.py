@@ -37,7 +37,7 @@ LINEAR = "linear_attention"
 #: Layers in which a token sees a window of the tokens before it.
 SLIDING = "sliding_attention"
 #: An option of families whose chat template has a variable `enable_thinking`; see `thinking_kwargs`.
-THINKING = {"thinking": ("on", "off")}
+THINKING: dict[str, tuple[str, ...]] = {"thinking": ("on", "off")}
 
 
 def thinking_kwargs(checkpoint: Checkpoint) -> dict[str, Any]:
