@@ -72,6 +72,19 @@ def test_windows_count_dropped_tokens_too(kind, frames, piece, monkeypatch):
     assert expected != by_count and len(set(said)) > 1
 
 
+def test_windows_hold_in_eager_attention_that_is_read(gemma, frames):
+    """Every step of decoding, where a single token attends to what is in the cache."""
+    tokens = tokens_of(gemma, frames)
+    language = LanguageModel(gemma, ResolvedRuntime(DEVICE, torch.float32, "eager"), attention_rows=True)
+    index = torch.arange(tokens.grid.tokens)[::3]
+    conversation = Conversation(language, tokens.grid, tokens.embeddings[index], index, attention=True)
+    plain = Conversation(LanguageModel(gemma, FP32), tokens.grid, tokens.embeddings[index], index)
+    for question in QUESTIONS:
+        expected = with_holes(plain, question, max_new_tokens=12, do_sample=False)
+        said = language.prompter.tokenizer.decode(expected, skip_special_tokens=True)
+        assert conversation.ask(question, max_new_tokens=12).text == said
+
+
 def test_importance_comes_from_the_first_layer_without_a_window(gemma):
     assert [gemma.attention_layer(layer) for layer in range(7)] == [2, 2, 2, 5, 5, 5, 6]
 
