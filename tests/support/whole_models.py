@@ -9,6 +9,7 @@ from stsimdiff_cli.models.families.base import Family
 from stsimdiff_cli.models.inference.vision_encoder import VisionEncoder
 from stsimdiff_cli.models.loading.weights import weights_of
 from stsimdiff_cli.records import Sizing, Source, TokenGrid, VideoTokens
+from tests.support.checkpoints.molmo2 import OF_IMAGES
 from tests.support.references.llava_video import LlavaVideoReference
 from tests.support.references.nvila import NvilaReference
 from tests.support.runtimes import CPU, FP32
@@ -79,6 +80,9 @@ def from_pixels(model, family: Family, frames: torch.Tensor, prompt_ids: torch.T
         extra["video_second_per_grid"] = torch.tensor([SPACING])
     elif family.name in THREE_PARTS:
         extra["mm_token_type_ids"] = (prompt_ids == family.placeholder).int()[None] * 2
+    elif family.name == "molmo2":
+        of_images = torch.tensor(family.tokenizer.convert_tokens_to_ids(OF_IMAGES))
+        extra["mm_token_type_ids"] = torch.isin(prompt_ids, of_images).int()[None]
     if family.name == "qwen2_5_vl":
         extra["second_per_grid_ts"] = torch.tensor([SPACING])
     out = model.generate(

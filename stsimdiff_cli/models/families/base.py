@@ -4,9 +4,9 @@ A family describes. Loading, prompting, importance and answering are written onc
 `inference/`; they ask a family for what follows, in this order:
 
     frames --preprocess--> pixels --encode--> features (t, H, W, D)
-                                  --last_attention, key_projection, keys, to_grid--> saliency and keys on that grid
+                                  --last_attention, key_projection, key_heads, keys, to_grid--> saliency and keys on it
     question --prompt_text, or the chat template and expand_placeholder--> ids
-             --layout_of, positions, embed_special, deepstack_kwargs--> inputs of the LLM
+             --layout_of, positions, mutual, embed_special, deepstack_kwargs--> inputs of the LLM
              --generate_kwargs, answer_text--> answer
 
 To add a family, write a subclass of Family in a file of this folder. It must define `name`, `preprocess`, `encode`,
@@ -146,6 +146,10 @@ class Family(ABC):
         """The linear layer of `last_attention` that makes the keys. Default: `k_proj`."""
         return self.last_attention(model).k_proj
 
+    def key_heads(self, model: Any) -> int:
+        """Heads of the keys. Default: `num_heads` of `last_attention`."""
+        return int(self.last_attention(model).num_heads)
+
     def keys(self, model: Any, inputs: Tensor) -> Tensor:
         """Keys of `last_attention` before rotary embedding, all heads side by side: (patches, K).
 
@@ -198,6 +202,13 @@ class Family(ABC):
         Default: (1, L), counting from 0.
         """
         return torch.arange(len(ids), device=ids.device)[None]
+
+    def mutual(self, ids: Tensor) -> Tensor:
+        """Which tokens of a prompt see each other in both directions, wherever they stand: (L,) bool, from ids (L,).
+
+        Default: none, every token sees those before it.
+        """
+        return torch.zeros_like(ids, dtype=torch.bool)
 
     def rotary_positions(self, positions: Tensor) -> Tensor:
         """What the LLM's rotary embedding takes, from the position ids that the model takes. Default: the same."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers import Cache, DynamicCache
 
+from ...errors import ModelError, RequestError
 from ...layer_pruning import LayerPruner
 from ...records import Embeddings, Prompt, TokenGrid
 from ..families.base import Family
@@ -53,9 +54,26 @@ class LanguageModel:
         return {
             "inputs_embeds": embeddings[None],
             "position_ids": self.position_ids(prompt),
-            # The mask says that this is one sequence; otherwise gaps in the positions would be read as several.
-            "attention_mask": torch.ones_like(ids)[None],
+            "attention_mask": self._whole_mask(ids),
         }
+
+    def _whole_mask(self, ids: Tensor) -> Tensor:
+        """What the tokens of a prompt (L,) see: (1, L) if all see those before them, else (1, 1, L, L).
+
+        RequestError if tokens see each other and the attention has no masks for that.
+        """
+        mutual = self.family.mutual(ids)
+        if not mutual.any():
+            # The mask says that this is one sequence; otherwise gaps in the positions would be read as several.
+            return torch.ones_like(ids)[None]
+        if not self.takes_masks:
+            raise RequestError(
+                f"Tokens of {self.family.checkpoint.id} see later ones, which {self._attention} has no masks for.",
+                "Leave out --attn, or use --attn sdpa or eager.",
+            )
+        order = torch.arange(len(ids), device=ids.device)
+        seen = (order[:, None] >= order) | (mutual[:, None] & mutual)
+        return self.mask(seen[None, None])
 
     def position_ids(self, prompt: Prompt) -> Tensor:
         """Position ids as models take them: (1, L), or (R, 1, L)."""
@@ -75,15 +93,19 @@ class LanguageModel:
         """Run a prompt with M visual tokens, or the beginning of one, through the decoder and into an empty cache.
 
         Piece by piece, so that memory holds the cache and the activations of one piece, however long the prompt is.
+        Tokens that see each other are all in the first piece.
         """
-        decoder, done = self.model.get_decoder(), 0
-        for begin in range(0, len(prompt.ids), PIECE):
-            piece = prompt[begin : begin + PIECE]
+        decoder, done, begin = self.model.get_decoder(), 0, 0
+        mutual = self.family.mutual(prompt.ids).nonzero()
+        together = int(mutual[-1]) + 1 if len(mutual) else 0
+        while begin < len(prompt.ids):
+            piece = prompt[begin : max(begin + PIECE, together)]
             count = int((piece.visual >= 0).sum())
             inputs = self.decoder_inputs(piece, tokens[slice(done, done + count)])
-            inputs["attention_mask"] = inputs["attention_mask"].new_ones(1, begin + len(piece.ids))
+            if begin:
+                inputs["attention_mask"] = inputs["attention_mask"].new_ones(1, begin + len(piece.ids))
             decoder(**inputs, past_key_values=cache, use_cache=True)
-            done += count
+            done, begin = done + count, begin + len(piece.ids)
 
     def _running(self) -> contextlib.AbstractContextManager[None]:
         """Within it, an LLM that cannot be run is a ModelError."""
@@ -145,6 +167,11 @@ class LanguageModel:
         With a cache, the run goes through all layers and fills it; without one, it ends when the pruner is finished.
         """
         prompt = self.prompter.prompt(self.model, grid, question, torch.arange(grid.tokens))
+        if self.family.mutual(prompt.ids).any():
+            raise ModelError(
+                "Tokens cannot be pruned inside this LLM: its visual tokens see later ones.",
+                "Compress first, with a method that does not work inside the LLM (see `stsimdiff methods`), then ask.",
+            )
         inputs = self.inputs(prompt, tokens)
         text = self.model.get_decoder()
         rotary = text.rotary_emb(inputs["inputs_embeds"], self.family.rotary_positions(inputs["position_ids"]))
