@@ -19,7 +19,7 @@ _VIDEO, _PATCH, _COLUMN = "<|video|>", "<im_patch>", "<im_col>"
 #: What stands around a frame, by the processor's `use_frame_special_tokens`.
 _TAGS = {True: ("<frame_start>", "<frame_end>"), False: ("<im_start>", "<im_end>")}
 #: What transformers' classes take where a checkpoint's files state nothing.
-_SIDE, _PATCH_SIDE, _POOLING = 378, 14, [3, 3]
+_DEFAULTS = {"size": {"height": 378, "width": 378}, "patch_size": 14, "pooling_size": [3, 3], "resample": 2}
 
 
 class Molmo2(Family):
@@ -51,11 +51,7 @@ class Molmo2(Family):
     @cached_property
     def _settings(self) -> dict[str, Any]:
         settings = video_settings(self.checkpoint, HALF)
-        settings.setdefault("size", {"height": _SIDE, "width": _SIDE})
-        settings.setdefault("patch_size", _PATCH_SIDE)
-        settings.setdefault("pooling_size", _POOLING)
-        settings.setdefault("resample", 2)
-        return settings
+        return settings | {name: value for name, value in _DEFAULTS.items() if settings.get(name) is None}
 
     # --- vision ---
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import Gemma4TextConfig, Gemma4TextModel, Molmo2Config, Molmo2ForConditionalGeneration
+from transformers import Gemma4TextConfig, Gemma4TextModel
 
 from stsimdiff_cli.errors import RequestError
 from stsimdiff_cli.models.families import open_family
@@ -18,7 +18,7 @@ WINDOW, LENGTH = 8, 40
 
 @pytest.mark.parametrize(
     ("model_type", "reason"),
-    [("gemma4", "window"), ("gemma4_unified", "window"), ("molmo2", "see each other"), ("perception_lm", "timm")],
+    [("gemma4", "window"), ("gemma4_unified", "window"), ("perception_lm", "timm")],
 )
 def test_they_are_refused_with_the_reason(model_type, reason, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type, "architectures": ["Own"]}))
@@ -89,35 +89,3 @@ def test_windows_of_gemma_4_count_the_tokens_that_are_left(gemma):
     torch.testing.assert_close(by_place, masked, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(own, by_count, rtol=1e-4, atol=1e-4)
     assert (own - masked).abs().max() > 0.1 * masked.abs().max()
-
-
-def test_tokens_of_frames_of_molmo_2_see_later_frames():
-    """A token of the first frame changes with the last one, as no reading from left to right could let it."""
-    text = {"hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "vocab_size": 32}
-    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    heads = {"num_key_value_heads": 2, "head_dim": 8}
-    adapter = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 16, "text_hidden_size": 32}
-    config = Molmo2Config(
-        text_config={
-            **text,
-            "intermediate_size": 32,
-            "num_hidden_layers": 2,
-            "initializer_range": 0.3,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 1e4},
-        },
-        vision_config={**vision, **heads, "image_size": [28, 28]},
-        adapter_config={**adapter, **heads, "vision_feature_layer": [0]},
-        image_patch_id=7,
-    )
-    torch.manual_seed(0)
-    model = Molmo2ForConditionalGeneration(config).eval()
-    of_frames = torch.tensor([[0, 1, 1, 0, 1, 1, 0]])  # words, a frame, its time, a frame, words
-    states = torch.randn(1, 7, 32)
-    other = states.clone()
-    other[0, 5] += 1
-    with torch.inference_mode():
-        one, two = (
-            model.model(inputs_embeds=x, mm_token_type_ids=of_frames).last_hidden_state[0] for x in (states, other)
-        )
-    moved = (one - two).abs().amax(-1) > 1e-4
-    assert moved.tolist() == [False, True, True, True, True, True, True]

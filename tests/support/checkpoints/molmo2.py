@@ -37,7 +37,7 @@ def molmo2_checkpoint(folder: Path, seed: int = 0, text: dict[str, Any] | None =
     """Molmo 2 in small: 6 x 6 patches of 4 pixels, pooled 3 x 3; `processor` are entries of processor_config.json.
 
     As in the published checkpoints, words for frames have rows of their own after those of the vocabulary, frames
-    stand between tokens for images, and features come from two layers, of which the later one is not the last stored.
+    stand between tags for images, and features come from two layers.
     """
     heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 16, "initializer_range": 0.3}
     config = Molmo2Config(
@@ -86,6 +86,8 @@ def molmo2_checkpoint(folder: Path, seed: int = 0, text: dict[str, Any] | None =
         "image_mean": [0.5] * 3,
         "image_std": [0.5] * 3,
         "resample": 2,
+        "do_rescale": True,
+        "do_normalize": True,
     }
     (folder / "video_preprocessor_config.json").write_text(json.dumps(settings))
     (folder / "preprocessor_config.json").write_text(json.dumps(settings | {"pooling_size": [2, 2]}))
