@@ -69,8 +69,9 @@ LEFT_OUT = {
     "Qwen/Qwen3-Omni-30B-A3B-Thinking",
     "lkhl/VideoLLaMA3-2B-Image-HF",
     "lkhl/VideoLLaMA3-7B-Image-HF",
-    "openbmb/MiniCPM-V-4.6",
     "openbmb/MiniCPM-V-4.6-Thinking",
+    "allenai/Molmo2-8B",
+    "allenai/Molmo2-O-7B",
 }
 
 

@@ -107,9 +107,7 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
 }
 
 
-def resize(
-    frames: Tensor, height: int, width: int, settings: dict[str, Any], *, antialias: bool = True
-) -> Tensor:
+def resize(frames: Tensor, height: int, width: int, settings: dict[str, Any], *, antialias: bool = True) -> Tensor:
     """Antialiased resize of (n, h, w, 3) uint8 to (n, 3, height, width) uint8, as PIL does it.
 
     It works on 8-bit values on the CPU, like PIL itself, so that the result is the same on every device. Without
