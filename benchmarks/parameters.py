@@ -60,7 +60,6 @@ LEFT_OUT = {
     "Efficient-Large-Model/NVILA-Lite-8B",
     "Efficient-Large-Model/NVILA-Lite-2B",
     "Qwen/Qwen3.5-4B",
-    "Qwen/Qwen3.5-9B",
     "Qwen/Qwen3.5-27B",
     "Qwen/Qwen3.5-35B-A3B",
     "Qwen/Qwen2.5-Omni-3B",
@@ -89,7 +88,7 @@ def counts(config: dict[str, Any]) -> dict[str, int]:
         models = {
             "whole": _whole(family),
             "encode": load_vision(family, ResolvedRuntime(META, BF16, "sdpa")),
-            "importance": load_language(family, ResolvedRuntime(META, BF16, "sdpa"), layers=2),
+            "importance": load_language(family, ResolvedRuntime(META, BF16, "sdpa"), family.attention_layer(1) + 1),
             "ask": load_language(family, ResolvedRuntime(META, BF16, "sdpa")),
         }
     return {step: sum(parameter.numel() for parameter in model.parameters()) for step, model in models.items()}

@@ -27,6 +27,8 @@ PUBLISHED = {
     "zai-org/GLM-4.6V": 107_710_933_120 - 45 * 128,
     "allenai/Molmo2-4B": 4_850_869_200,
     "openbmb/MiniCPM-V-4.6": 1_300_428_016,
+    # From the bytes: two a parameter, four in two tensors of 24 layers; without the layer that transformers leaves out.
+    "Qwen/Qwen3.5-9B": (19_306_216_416 - 2 * 24 * (32 + 128)) // 2 - 243_290_624,
 }
 #: In billions, from the table of the authors' quick start: more is not published of these.
 BILLIONS = {

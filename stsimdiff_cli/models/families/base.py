@@ -148,7 +148,8 @@ class Family(ABC):
 
     def key_heads(self, model: Any) -> int:
         """Heads of the keys. Default: `num_heads` of `last_attention`."""
-        return int(self.last_attention(model).num_heads)
+        attention: Any = self.last_attention(model)
+        return int(attention.num_heads)
 
     def keys(self, model: Any, inputs: Tensor) -> Tensor:
         """Keys of `last_attention` before rotary embedding, all heads side by side: (patches, K).

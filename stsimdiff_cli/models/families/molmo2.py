@@ -103,7 +103,8 @@ class Molmo2(Family):
 
     def key_heads(self, model: Any) -> int:
         """As the configuration has it."""
-        return int(self.last_attention(model).config.num_key_value_heads)
+        attention: Any = self.last_attention(model)
+        return int(attention.config.num_key_value_heads)
 
     def to_grid(self, model: Any, patches: Tensor, pixels: dict[str, Tensor]) -> Tensor:  # noqa: ARG002
         """Mean over the patches of a token: where it looks among them depends on the frame."""
