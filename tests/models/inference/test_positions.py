@@ -24,12 +24,14 @@ def test_packed_is_what_generate_does_with_embeddings_that_come_without_a_grid(f
     language.model.generation_config.repetition_penalty = None  # which cannot count ids that generate does not see
     conversation = Conversation(language, tokens.grid, tokens.embeddings[index], index, positions="packed")
     prompt = language.prompter.prompt(language.model, tokens.grid, QUESTIONS[0], index)
+    mutual = family.mutual(prompt.ids)
     if tokens.deepstack is None:  # generate takes none
         with quiet(), torch.inference_mode():
             ids = language.model.generate(
                 inputs_embeds=language.inputs(prompt, tokens.embeddings[index])["inputs_embeds"],
                 attention_mask=torch.ones_like(prompt.ids)[None],
                 max_new_tokens=10,
+                **({"mm_token_type_ids": mutual.int()[None]} if mutual.any() else {}),
                 **{"do_sample": False, "temperature": None, "top_p": None, "top_k": None},
                 **family.generate_kwargs(language.model, 0),
             )

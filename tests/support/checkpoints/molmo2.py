@@ -39,7 +39,7 @@ def molmo2_checkpoint(folder: Path, seed: int = 0, text: dict[str, Any] | None =
     As in the published checkpoints, words for frames have rows of their own after those of the vocabulary, frames
     stand between tags for images, and features come from two layers.
     """
-    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 16, "initializer_range": 0.3}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 16, "initializer_range": 0.15}
     config = Molmo2Config(
         text_config={
             **TEXT,
