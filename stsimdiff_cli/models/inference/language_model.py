@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import Cache, DynamicCache
 
-from ...errors import ModelError, RequestError
+from ...errors import RequestError
 from ...layer_pruning import LayerPruner
 from ...records import Embeddings, Prompt, TokenGrid
 from ..families.base import Family
@@ -19,7 +19,7 @@ from ..loading.runtime import ResolvedRuntime
 from ..loading.weights import load_language
 from .attention_tap import TAPPED_EAGER, TAPPED_SDPA, EnoughAttention, allow_taps, attach_tap, last_query_attention
 from .finite import require_finite
-from .layer_loop import run_layers
+from .layer_loop import cannot_prune, run_layers
 from .prompts import Prompter
 from .rules import prepare_rules
 
@@ -165,13 +165,11 @@ class LanguageModel:
         """Read all N tokens and a question, pruning where `pruner` says; returns the whole prompt.
 
         With a cache, the run goes through all layers and fills it; without one, it ends when the pruner is finished.
+        ModelError where tokens of frames see later ones.
         """
         prompt = self.prompter.prompt(self.model, grid, question, torch.arange(grid.tokens))
         if self.family.mutual(prompt.ids).any():
-            raise ModelError(
-                "Tokens cannot be pruned inside this LLM: its visual tokens see later ones.",
-                "Compress first, with a method that does not work inside the LLM (see `stsimdiff methods`), then ask.",
-            )
+            raise cannot_prune("its visual tokens see later ones")
         inputs = self.inputs(prompt, tokens)
         text = self.model.get_decoder()
         rotary = text.rotary_emb(inputs["inputs_embeds"], self.family.rotary_positions(inputs["position_ids"]))

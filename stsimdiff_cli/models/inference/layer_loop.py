@@ -90,7 +90,12 @@ def _check_layers(text: Any) -> None:
         reason = f"its layers have parts that are not known here ({', '.join(sorted(others))})"
     else:
         return
-    raise ModelError(
+    raise cannot_prune(reason)
+
+
+def cannot_prune(reason: str) -> ModelError:
+    """The error for an LLM inside which nothing can be pruned."""
+    return ModelError(
         f"Tokens cannot be pruned inside this LLM: {reason}.",
         "Compress first, with a method that does not work inside the LLM (see `stsimdiff methods`), then ask.",
     )
