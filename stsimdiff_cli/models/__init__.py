@@ -118,6 +118,11 @@ FAMILIES = Table(
             "VideoLLaMA 3: native resolution, one frame a slot, its time in words before each",
             checkpoints=("lkhl/VideoLLaMA3-2B-Image-HF", "lkhl/VideoLLaMA3-7B-Image-HF"),
         ),
+        "molmo2": Entry(
+            "stsimdiff_cli.models.families.molmo2:Molmo2",
+            "Molmo 2: SigLIP at 378 pixels, 9 x 9 tokens a frame, which see each other; its time in words before each",
+            checkpoints=("allenai/Molmo2-4B", "allenai/Molmo2-8B", "allenai/Molmo2-O-7B"),
+        ),
         "llava_onevision": Entry(
             "stsimdiff_cli.models.families.llava_onevision:LlavaOnevision",
             "LLaVA-OneVision: SigLIP at 384 pixels, 14 x 14 tokens a frame, one closing newline",
@@ -210,8 +215,6 @@ _TWINS = {
 _REASONS = {
     "gemma4_unified": "It has no vision encoder: patches enter the LLM as they are, so there is neither attention "
     "between them to read nor a feature that says what they show.",
-    "molmo2": "The tokens of all its frames see each other, also those that come later. Prompts are read from left to "
-    "right here, in pieces.",
     "perception_lm": "Its vision encoder is one of the package timm, where attention cannot be read.",
 }
 

@@ -14,6 +14,7 @@ from stsimdiff_cli.models.inference.language_model import LanguageModel
 from stsimdiff_cli.models.inference.vision_encoder import VisionEncoder
 from stsimdiff_cli.models.loading.weights import weights_of
 from stsimdiff_cli.records import Prompt, Sizing, Source, TokenGrid, VideoTokens
+from tests.support.checkpoints.molmo2 import OF_IMAGES
 from tests.support.references.llava_video import LlavaVideoReference
 from tests.support.references.nvila import NvilaReference
 from tests.support.runtimes import CPU, FP32
@@ -81,8 +82,7 @@ def from_features(language: LanguageModel, prompt: Prompt, features: torch.Tenso
     given: dict[str, Any] = {
         "attention_mask": torch.ones_like(prompt.ids)[None],
         "mm_encoder_outputs": {"video": BaseModelOutputWithPooling(pooler_output=(features,))},
-        "mm_token_type_ids": (prompt.visual >= 0).int()[None] * 2,
-    }
+    } | token_types(language.family, prompt.ids)
     return language.model.generate(input_ids=prompt.ids[None], **given | more)[0, len(prompt.ids) :].tolist()
 
 
@@ -101,6 +101,17 @@ def with_holes(conversation: Conversation, question: str, **more: Any) -> list[i
     )
 
 
+def token_types(family: Family, ids: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What transformers' processor says of the kinds of a prompt's tokens (L,), for the classes that ask for it."""
+    if family.name == "molmo2":
+        types = torch.isin(ids, torch.tensor(family.tokenizer.convert_tokens_to_ids(OF_IMAGES))).int()
+    elif family.name in THREE_PARTS | {"gemma4"}:
+        types = (ids == family.placeholder).int() * 2
+    else:
+        return {}
+    return {"mm_token_type_ids": types[None]}
+
+
 def from_pixels(model, family: Family, frames: torch.Tensor, prompt_ids: torch.Tensor, visual: torch.Tensor) -> list:
     """Greedy tokens of the model's own `generate`, from pixels, positions left to the model."""
     if family.name in REFERENCES:  # no class of transformers can
@@ -110,8 +121,8 @@ def from_pixels(model, family: Family, frames: torch.Tensor, prompt_ids: torch.T
     extra = {}
     if family.name in ("qwen2_5_omni", "qwen3_omni_moe"):
         extra["video_second_per_grid"] = torch.tensor([SPACING])
-    elif family.name in THREE_PARTS or family.mutual:
-        extra["mm_token_type_ids"] = (prompt_ids == family.placeholder).int()[None] * 2
+    else:
+        extra |= token_types(family, prompt_ids)
     if family.name == "qwen2_5_vl":
         extra["second_per_grid_ts"] = torch.tensor([SPACING])
     out = model.generate(

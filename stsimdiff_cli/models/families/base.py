@@ -4,9 +4,10 @@ A family describes. Loading, prompting, importance and answering are written onc
 `inference/`; they ask a family for what follows, in this order:
 
     frames --preprocess--> pixels --encode--> features (t, H, W, D)
-                                  --last_attention, key_projection, keys, to_grid--> saliency and keys on that grid
+                                  --last_attention, key_projection, key_heads, keys, to_grid--> saliency and keys on it
     question --prompt_text, or the chat template and expand_placeholder--> ids
-             --layout_of, positions, embed_special, decoder_kwargs, deepstack_kwargs--> inputs of the LLM
+             --layout_of, positions--> prompt
+             --causal, window, mutual, embed_special, decoder_kwargs, deepstack_kwargs--> inputs of the LLM
              --generate_kwargs, answer_text--> answer
 
 To add a family, write a subclass of Family in a file of this folder. It must define `name`, `preprocess`, `encode`,
@@ -160,7 +161,7 @@ class Family(ABC):
         return self.last_attention(model).k_proj
 
     def key_heads(self, model: Any) -> int:
-        """How many heads the keys of `last_attention` have. Default: its `num_heads`."""
+        """Heads of the keys. Default: `num_heads` of `last_attention`."""
         attention: Any = self.last_attention(model)
         return int(attention.num_heads)
 
@@ -222,17 +223,25 @@ class Family(ABC):
         return positions
 
     @property
+    def causal(self) -> bool:
+        """Whether a token of the LLM sees all tokens before it and no others, wherever it attends to tokens at all.
+
+        If not, `window` and `mutual` say what it sees. Default: yes, unless there is a window.
+        """
+        return self.window is None
+
+    @property
     def window(self) -> int | None:
         """Positions that a token sees in layers of type SLIDING, its own included. Default: None, no such layers."""
         return None
 
-    @property
-    def mutual(self) -> bool:
-        """Whether the visual tokens of a slot see each other in both directions in layers of type SLIDING.
+    def mutual(self, ids: Tensor) -> Tensor:
+        """Groups of tokens that also see each other forwards: the number of each token's group, or -1: (L,) int64.
 
-        Then there is text between the slots. Default: no.
+        In layers of type SLIDING if there is a window, else in all layers. ids (L,) are those of a prompt, or of its
+        beginning, after dropping. Default: no groups.
         """
-        return False
+        return torch.full_like(ids, -1)
 
     def embed_special(self, model: Any, embeddings: Tensor, ids: Tensor, visual: Tensor) -> None:  # noqa: B027
         """Write into embeddings (L, D) what the input embeddings do not hold, e.g. a learned newline. Default: none."""

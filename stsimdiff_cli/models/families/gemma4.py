@@ -158,10 +158,13 @@ class Gemma4(Family):
         """That of its layers with a window."""
         return int(self._text.sliding_window)
 
-    @property
-    def mutual(self) -> bool:
-        """In the larger models."""
-        return bool(self._text.use_bidirectional_attention == "vision")
+    def mutual(self, ids: Tensor) -> Tensor:
+        """In the larger models the tokens of a frame; there is text between two frames."""
+        if self._text.use_bidirectional_attention != "vision":
+            return super().mutual(ids)
+        inside = ids == self.placeholder
+        begins = inside & ~torch.cat([inside.new_zeros(1), inside[:-1]])
+        return (begins.cumsum(0) - 1).masked_fill(~inside, -1)
 
     def decoder_kwargs(self, model: Any, ids: Tensor, visual: Tensor) -> dict[str, Any]:
         """Embeddings of the tokens for each layer, in the small models; visual tokens have that of padding."""

@@ -21,8 +21,8 @@ from transformers import Cache
 
 from .finite import require_finite
 from .language_model import LanguageModel
+from .masks import MASK
 from .rules import Rules
-from .windows import MASK
 
 #: Tokens of all branches together, answers included, if the trunk is not longer: they attend to all and use few.
 ROOM = 4096

@@ -20,9 +20,9 @@ from ..loading.weights import load_language
 from .attention_tap import TAPPED_EAGER, TAPPED_SDPA, EnoughAttention, allow_taps, attach_tap, last_query_attention
 from .finite import require_finite
 from .layer_loop import check_layers, run_layers
+from .masks import pieces, together, within
 from .prompts import Prompter
 from .rules import prepare_rules
-from .windows import pieces, within
 
 #: Prompt tokens that run through the LLM at once. More are hardly faster, and their activations take memory.
 PIECE = 2048
@@ -42,10 +42,10 @@ class LanguageModel:
         RequestError for an attention implementation with which the family cannot run.
         """
         runtime = allow_taps(runtime) if attention_rows else runtime
-        if family.window is not None and runtime.attention not in (*_BOOLEAN, *_ADDED):
+        if not family.causal and runtime.attention not in (*_BOOLEAN, *_ADDED):
             raise RequestError(
-                f"Some layers of {family.checkpoint.id} see a window of the prompt, which --attn {runtime.attention} "
-                "cannot count in original positions.",
+                f"Tokens of {family.checkpoint.id} do not see just those before them, and --attn {runtime.attention} "
+                "has no masks for that.",
                 "Leave out --attn, or use --attn sdpa or eager.",
             )
         self.family = family
@@ -70,7 +70,7 @@ class LanguageModel:
         return {
             "inputs_embeds": embeddings[None],
             "position_ids": self.position_ids(piece),
-            "attention_mask": self._causal_mask(prompt, begin),
+            "attention_mask": self._prompt_mask(prompt, begin),
         }
 
     def position_ids(self, prompt: Prompt) -> Tensor:
@@ -92,9 +92,10 @@ class LanguageModel:
         """Run a prompt with M visual tokens, or the beginning of one, through the decoder and into an empty cache.
 
         Piece by piece, so that memory holds the cache and the activations of one piece, however long the prompt is.
+        Tokens that see each other are in one piece.
         """
         decoder, done = self.model.get_decoder(), 0
-        for begin, end in pieces(prompt.visual, PIECE, masks=self.family.window is not None, mutual=self.family.mutual):
+        for begin, end in pieces(self.family.mutual(prompt.ids), PIECE, masks=not self.family.causal):
             count = int((prompt.visual[begin:end] >= 0).sum())
             inputs = self.decoder_inputs(prompt[:end], tokens[slice(done, done + count)], begin)
             decoder(**inputs, past_key_values=cache, use_cache=True)
@@ -115,16 +116,16 @@ class LanguageModel:
         known = {_FULL} if self.family.window is None else {_FULL, SLIDING}
         return types <= known and self._attention in (*_BOOLEAN, *_ADDED)
 
-    def masks(self, seen: Tensor, positions: Tensor, visual: Tensor | None = None) -> Any:
+    def masks(self, seen: Tensor, positions: Tensor, groups: Tensor | None = None) -> Any:
         """What the model takes as its mask: one (1, 1, Q, K), or one for each type of layer if some have windows.
 
-        `seen` (Q, K) is what the last Q of K tokens attend to, `positions` (K,) where they stand, and `visual` (K,) is
-        as in Prompt, if some of the Q are visual.
+        `seen` (Q, K) is what the last Q of K tokens attend to by themselves, `positions` (K,) where they stand, and
+        `groups` (K,) as in `Family.mutual`, if some of the Q have one.
         """
+        grouped = seen if groups is None else together(seen, groups)
         if self.family.window is None:
-            return self._mask(seen)
-        near = within(seen, positions, self.family.window, visual if self.family.mutual else None)
-        return {_FULL: self._mask(seen), SLIDING: self._mask(near)}
+            return self._mask(grouped)
+        return {_FULL: self._mask(seen), SLIDING: self._mask(within(grouped, positions, self.family.window))}
 
     def _mask(self, seen: Tensor) -> Tensor:
         """A mask (1, 1, Q, K) from what is attended to, as the attention takes it."""
@@ -134,17 +135,17 @@ class LanguageModel:
         lowest = torch.finfo(self.model.dtype).min
         return torch.zeros_like(seen, dtype=self.model.dtype).masked_fill(~seen, lowest)
 
-    def _causal_mask(self, prompt: Prompt, begin: int) -> Any:
-        """The mask of a prompt's tokens from `begin` on, which attend to all before them.
+    def _prompt_mask(self, prompt: Prompt, begin: int) -> Any:
+        """The mask of a prompt's tokens from `begin` on; those before are in the cache.
 
         Where transformers makes the masks, it says that this is one sequence; otherwise gaps in the positions would be
         read as several.
         """
         length = len(prompt.ids)
-        if self.family.window is None:
+        if self.family.causal:
             return torch.ones(1, length, dtype=torch.int64, device=self.device)
         seen = torch.ones(length - begin, length, dtype=torch.bool, device=self.device).tril(begin)
-        return self.masks(seen, prompt.positions[0].to(self.device), prompt.visual.to(self.device))
+        return self.masks(seen, prompt.positions[0].to(self.device), self.family.mutual(prompt.ids).to(self.device))
 
     def new_cache(self) -> DynamicCache:
         """An empty cache. It keeps all tokens even in layers with windows: one that drops some cannot be put back."""
@@ -187,7 +188,7 @@ class LanguageModel:
         ModelError for an LLM in which tokens cannot be pruned.
         """
         text = self.model.get_decoder()
-        check_layers(text)
+        check_layers(text, self.family.causal)
         prompt = self.prompter.prompt(self.model, grid, question, torch.arange(grid.tokens))
         inputs = self.inputs(prompt, tokens)
         rotary = text.rotary_emb(inputs["inputs_embeds"], self.family.rotary_positions(inputs["position_ids"]))

@@ -80,11 +80,16 @@ def run_layers(
     return state.hidden
 
 
-def check_layers(text: Any) -> None:
-    """ModelError for an LLM whose layers compute something else than this loop, e.g. attend to a part of the prompt."""
+def check_layers(text: Any, causal: bool) -> None:
+    """ModelError for an LLM whose layers compute something else than this loop, e.g. attend to a part of the prompt.
+
+    `causal` is what `Family` says.
+    """
     types = set(getattr(text.config, "layer_types", None) or ["full_attention"])
     if types != {"full_attention"}:
         reason = f"it has layers of type {', '.join(sorted(types))}"
+    elif not causal:
+        reason = "some of its tokens see later ones"
     elif others := {name for layer in text.layers for name, _ in layer.named_children()} - _PARTS:
         reason = f"its layers have parts that are not known here ({', '.join(sorted(others))})"
     else:

@@ -175,6 +175,7 @@ def test_pixels_equal_transformers_video_processors_where_torchvision_exists(che
         LlavaNextVideoVideoProcessor,
         LlavaOnevisionVideoProcessor,
         MiniCPMV4_6VideoProcessor,
+        Molmo2VideoProcessor,
         Qwen2VLVideoProcessor,
         Qwen3VLVideoProcessor,
         SmolVLMVideoProcessor,
@@ -197,6 +198,8 @@ def test_pixels_equal_transformers_video_processors_where_torchvision_exists(che
     elif family.name == "minicpmv4_6":
         processor = MiniCPMV4_6VideoProcessor(**settings)
         expected = processor(clip, return_tensors="pt", max_slice_nums=1, do_sample_frames=False)
+    elif family.name == "molmo2":
+        expected = Molmo2VideoProcessor(**settings)(clip, return_tensors="pt", do_sample_frames=False)
     else:
         made = {"llava_next_video": LlavaNextVideoVideoProcessor, "smolvlm": SmolVLMVideoProcessor}
         processor = made.get(family.name, LlavaOnevisionVideoProcessor)(**settings)

@@ -14,7 +14,7 @@ from stsimdiff_cli.models.loading.quiet import quiet
 from stsimdiff_cli.models.question import check_positions
 from tests.support.checkpoints.parts import QUESTIONS
 from tests.support.runtimes import FP32
-from tests.support.whole_models import from_features, tokens_of
+from tests.support.whole_models import from_features, token_types, tokens_of
 
 
 def test_packed_is_what_generate_does_with_embeddings_that_come_without_a_grid(family, frames):
@@ -31,6 +31,7 @@ def test_packed_is_what_generate_does_with_embeddings_that_come_without_a_grid(f
                 ids = language.model.generate(
                     inputs_embeds=language.inputs(prompt, tokens.embeddings[index])["inputs_embeds"],
                     attention_mask=torch.ones_like(prompt.ids)[None],
+                    **({} if family.causal else token_types(family, prompt.ids)),
                     **greedy,
                     **family.generate_kwargs(language.model, 0),
                 )[0]

@@ -103,7 +103,7 @@ def test_mean_and_deviation_that_are_missing_are_those_of_transformers_class(nam
 
 
 HALF = {"video_llama_3", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe", "smolvlm", "nvila", "llava_video"}
-HALF |= {"minicpmv4_6"}
+HALF |= {"minicpmv4_6", "molmo2"}
 
 
 @pytest.mark.processors
@@ -126,6 +126,7 @@ def test_transformers_classes_have_these_means():
         t.VideoLlama3VideoProcessor,
         t.SiglipImageProcessor,
         t.MiniCPMV4_6VideoProcessor,
+        t.Molmo2VideoProcessor,
     ):
         assert {"image_mean": list(made.image_mean), "image_std": list(made.image_std)} == preprocess.HALF
     made = t.Gemma4VideoProcessor

@@ -12,6 +12,7 @@ from tests.support.checkpoints.llava_next_video import llava_next_video_checkpoi
 from tests.support.checkpoints.llava_onevision import llava_onevision_checkpoint
 from tests.support.checkpoints.llava_video import llava_video_checkpoint
 from tests.support.checkpoints.minicpmv4_6 import minicpmv4_6_checkpoint
+from tests.support.checkpoints.molmo2 import molmo2_checkpoint
 from tests.support.checkpoints.nvila import nvila_checkpoint
 from tests.support.checkpoints.qwen2_5_omni import qwen2_5_omni_checkpoint
 from tests.support.checkpoints.qwen2_5_vl import qwen2_5_vl_checkpoint
@@ -39,6 +40,7 @@ CHECKPOINTS: dict[str, Callable[..., Path]] = {
     "glm46v": glm46v_checkpoint,
     "glm4v_moe": glm4v_moe_checkpoint,
     "video_llama_3": video_llama_3_checkpoint,
+    "molmo2": molmo2_checkpoint,
     "internvl": internvl_checkpoint,
     "llava_next_video": llava_next_video_checkpoint,
     "smolvlm": smolvlm_checkpoint,
@@ -47,5 +49,5 @@ CHECKPOINTS: dict[str, Callable[..., Path]] = {
     "minicpmv4_6": minicpmv4_6_checkpoint,
     "gemma4": gemma4_checkpoint,
 }
-#: Families whose LLM has layers that do not attend to the whole prompt.
-HYBRIDS = {"qwen3_5", "qwen3_5_moe", "minicpmv4_6", "gemma4"}
+#: Families inside whose LLM no token can be pruned: some layers, or all, do not let all tokens see those before them.
+CLOSED = {"qwen3_5", "qwen3_5_moe", "minicpmv4_6", "gemma4", "molmo2"}
