@@ -16,12 +16,12 @@ from stsimdiff_cli.models.inference.conversation import Conversation
 from stsimdiff_cli.models.inference.language_model import LanguageModel
 from stsimdiff_cli.models.loading.runtime import Runtime
 from stsimdiff_cli.records import VideoTokens
-from tests.support.checkpoints.molmo2 import OF_IMAGES, molmo2_checkpoint
+from tests.support.checkpoints.molmo2 import molmo2_checkpoint
 from tests.support.checkpoints.parts import QUESTIONS
 from tests.support.clip_factory import render
 from tests.support.family_checks import answered_on_the_command_line, answers_equal_generate, decoded
 from tests.support.runtimes import FP32
-from tests.support.whole_models import encode, tokens_of, whole_model
+from tests.support.whole_models import encode, token_types, tokens_of, whole_model
 
 CPU = Runtime(device="cpu")
 
@@ -58,13 +58,12 @@ def test_dropping_is_what_transformers_masks_do_with_padding_in_its_place(molmo,
     full = language.prompter.prompt(language.model, grid, QUESTIONS[1], torch.arange(grid.tokens))
     stays = torch.isin(full.visual, index) | (full.visual < 0)
     inputs = language.inputs(full, tokens.embeddings)
-    of_images = torch.isin(full.ids, torch.tensor(molmo.tokenizer.convert_tokens_to_ids(OF_IMAGES)))
     with torch.inference_mode():
         expected = whole_model(molmo).model(
             inputs_embeds=inputs["inputs_embeds"],
             position_ids=inputs["position_ids"],
             attention_mask=stays.int()[None],
-            mm_token_type_ids=of_images.int()[None],
+            **token_types(molmo, full.ids),
         )
         part = language.prompter.prompt(language.model, grid, QUESTIONS[1], index)
         got = language.model.get_decoder()(**language.decoder_inputs(part, tokens.embeddings[index]))
