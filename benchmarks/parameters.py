@@ -69,8 +69,13 @@ LEFT_OUT = {
     "Qwen/Qwen3-Omni-30B-A3B-Thinking",
     "lkhl/VideoLLaMA3-2B-Image-HF",
     "lkhl/VideoLLaMA3-7B-Image-HF",
-    "openbmb/MiniCPM-V-4.6",
     "openbmb/MiniCPM-V-4.6-Thinking",
+    "google/gemma-4-E2B-it",
+    "google/gemma-4-E4B-it",
+    "google/gemma-4-26B-A4B-it",
+    "google/gemma-4-31B-it",
+    "allenai/Molmo2-8B",
+    "allenai/Molmo2-O-7B",
 }
 
 
@@ -88,7 +93,7 @@ def counts(config: dict[str, Any]) -> dict[str, int]:
         models = {
             "whole": _whole(family),
             "encode": load_vision(family, ResolvedRuntime(META, BF16, "sdpa")),
-            "importance": load_language(family, ResolvedRuntime(META, BF16, "sdpa"), layers=2),
+            "importance": load_language(family, ResolvedRuntime(META, BF16, "sdpa"), family.attention_layer(1) + 1),
             "ask": load_language(family, ResolvedRuntime(META, BF16, "sdpa")),
         }
     return {step: sum(parameter.numel() for parameter in model.parameters()) for step, model in models.items()}

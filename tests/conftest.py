@@ -24,7 +24,7 @@ from stsimdiff_cli.models.families import open_family
 from stsimdiff_cli.models.families.base import Family
 from stsimdiff_cli.models.loading import weights as loading
 from stsimdiff_cli.video.decoding import Decoding
-from tests.support.checkpoints import CHECKPOINTS, HYBRIDS
+from tests.support.checkpoints import CHECKPOINTS, CLOSED
 from tests.support.skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401  hooks
 
 #: Fixtures that take more than five seconds to make, and with them every test that may be the first to ask for one.
@@ -49,9 +49,9 @@ def family(checkpoint: Path) -> Family:
     return open_family(str(checkpoint))
 
 
-@pytest.fixture(scope="session", params=sorted(set(CHECKPOINTS) - HYBRIDS))
+@pytest.fixture(scope="session", params=sorted(set(CHECKPOINTS) - CLOSED))
 def attentive(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Family:
-    """Each family in turn whose LLM has attention weights in all layers, so that tokens can be pruned between them."""
+    """Each family in turn between whose LLM's layers tokens can be pruned."""
     return open_family(str(CHECKPOINTS[request.param](tmp_path_factory.mktemp(request.param))))
 
 

@@ -36,7 +36,7 @@ from stsimdiff_cli.storage.writing import save_tokens
 from stsimdiff_cli.timing import Stopwatch
 from stsimdiff_cli.token_features import DenseFeatures
 from stsimdiff_cli.video import Sampling
-from tests.support.checkpoints import HYBRIDS
+from tests.support.checkpoints import CLOSED
 from tests.support.clip_factory import SAMPLES, render
 from tests.support.commands import run
 from tests.support.made_up import timeless
@@ -291,7 +291,7 @@ def test_every_family_encodes_compresses_and_answers_the_same(family: Family, tm
         )
         video = pipeline.compress_tokens(tokens, "0.3", "st-simdiff", runtime, context=context)
         talks = [pipeline.converse(video, runtime, context=context)]
-        if family.name not in HYBRIDS:  # where nothing can be pruned inside
+        if family.name not in CLOSED:  # where nothing can be pruned inside
             talks.append(pipeline.converse_inside(tokens, "0.3", "framefusion", runtime, context=context))
         answers = [
             talk.ask(QUESTIONS[0], max_new_tokens=3, temperature=temperature).text

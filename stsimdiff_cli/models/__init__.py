@@ -118,6 +118,11 @@ FAMILIES = Table(
             "VideoLLaMA 3: native resolution, one frame a slot, its time in words before each",
             checkpoints=("lkhl/VideoLLaMA3-2B-Image-HF", "lkhl/VideoLLaMA3-7B-Image-HF"),
         ),
+        "molmo2": Entry(
+            "stsimdiff_cli.models.families.molmo2:Molmo2",
+            "Molmo 2: SigLIP at 378 pixels, 9 x 9 tokens a frame, which see each other; its time in words before each",
+            checkpoints=("allenai/Molmo2-4B", "allenai/Molmo2-8B", "allenai/Molmo2-O-7B"),
+        ),
         "llava_onevision": Entry(
             "stsimdiff_cli.models.families.llava_onevision:LlavaOnevision",
             "LLaVA-OneVision: SigLIP at 384 pixels, 14 x 14 tokens a frame, one closing newline",
@@ -181,6 +186,16 @@ FAMILIES = Table(
                 "openbmb/MiniCPM-V-4.6-Thinking",
             ),
         ),
+        "gemma4": Entry(
+            "stsimdiff_cli.models.families.gemma4:Gemma4",
+            "Gemma 4 without sound: at most 70 tokens a frame in its own shape, its time in words before each",
+            checkpoints=(
+                "google/gemma-4-E2B-it",
+                "google/gemma-4-E4B-it",
+                "google/gemma-4-26B-A4B-it",
+                "google/gemma-4-31B-it",
+            ),
+        ),
     },
     Plugins("stsimdiff.families", "stsimdiff_cli.models.families.base:Family", _describe),
 )
@@ -198,13 +213,10 @@ _TWINS = {
 
 #: Types of checkpoints that transformers can run and this package cannot, and why.
 _REASONS = {
-    "gemma4": "Most layers of its LLM see a window of the last tokens. transformers counts it in the tokens that it is "
-    "given, so after dropping some the others would see what they do not see in the whole prompt.",
-    "molmo2": "The tokens of all its frames see each other, also those that come later. Prompts are read from left to "
-    "right here, in pieces.",
+    "gemma4_unified": "It has no vision encoder: patches enter the LLM as they are, so there is neither attention "
+    "between them to read nor a feature that says what they show.",
     "perception_lm": "Its vision encoder is one of the package timm, where attention cannot be read.",
 }
-_REASONS["gemma4_unified"] = _REASONS["gemma4"]
 
 
 def family_of(config: dict[str, Any], model: str) -> str:

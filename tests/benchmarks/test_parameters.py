@@ -25,6 +25,8 @@ PUBLISHED = {
     "zai-org/GLM-4.6V-Flash": 10_292_777_472,
     "zai-org/GLM-4.5V": 107_710_933_120 - 45 * 128,  # without the experts' offsets, which transformers holds as buffers
     "zai-org/GLM-4.6V": 107_710_933_120 - 45 * 128,
+    "allenai/Molmo2-4B": 4_850_869_200,
+    "openbmb/MiniCPM-V-4.6": 1_300_428_016,
 }
 #: In billions, from the table of the authors' quick start: more is not published of these.
 BILLIONS = {

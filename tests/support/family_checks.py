@@ -19,7 +19,7 @@ from stsimdiff_cli.errors import ModelError
 from stsimdiff_cli.methods import METHODS
 from stsimdiff_cli.methods.spec import parse_method
 from stsimdiff_cli.models.families import open_family
-from stsimdiff_cli.models.families.base import LINEAR, Family
+from stsimdiff_cli.models.families.base import Family
 from stsimdiff_cli.models.inference.conversation import Conversation
 from stsimdiff_cli.models.inference.language_model import LanguageModel
 from stsimdiff_cli.models.inference.vision_encoder import VisionEncoder
@@ -28,10 +28,11 @@ from stsimdiff_cli.models.loading.runtime import Runtime
 from stsimdiff_cli.ratio import parse_ratio
 from stsimdiff_cli.records import Frames, FrameStream, Source
 from stsimdiff_cli.video import Sampling
+from tests.support.checkpoints import CLOSED
 from tests.support.checkpoints.parts import QUESTIONS
 from tests.support.clip_factory import render
 from tests.support.runtimes import FP32
-from tests.support.whole_models import from_pixels, tokens_of, whole_model
+from tests.support.whole_models import from_pixels, token_types, tokens_of, whole_model
 
 #: Methods that read the attention of several layers of the LLM.
 THROUGH_LAYERS = {"fastv", "fitprune", "framefusion"}
@@ -87,10 +88,20 @@ def dropping_equals_masking(family: Family, frames: torch.Tensor) -> None:
     full = language.prompter.prompt(language.model, grid, QUESTIONS[1], everything)
     inputs = language.decoder_inputs(full, tokens.embeddings)
     visible = torch.isin(full.visual, index) | (full.visual < 0)
-    causal = torch.ones((len(full.ids),) * 2, dtype=torch.bool).tril() & (
-        visible[None] | torch.eye(len(full.ids)).bool()
-    )
-    inputs["attention_mask"] = causal[None, None]
+    if family.causal:
+        causal = torch.ones((len(full.ids),) * 2, dtype=torch.bool).tril() & (
+            visible[None] | torch.eye(len(full.ids)).bool()
+        )
+        inputs["attention_mask"] = causal[None, None]
+    else:  # as transformers makes them
+        inputs["attention_mask"] = language.model.create_masks_for_generate(
+            config=language.model.config,
+            inputs_embeds=inputs["inputs_embeds"],
+            attention_mask=visible.long()[None],
+            past_key_values=None,
+            position_ids=inputs["position_ids"],
+            **token_types(family, full.ids),
+        )
     with torch.inference_mode():
         read = language.model.get_decoder()
         with reading_only(visible, language.model):
@@ -142,7 +153,7 @@ def kept_tokens_keep_their_positions(family: Family, frames: torch.Tensor, ratio
 def every_method_keeps_its_budget(family: Family, folder: Path) -> list[str]:
     """All methods through the pipeline, from a video file to an answer: exactly ceil(r N) tokens of each.
 
-    Methods that read several layers of the LLM are refused where some of these have no attention weights.
+    Methods that read several layers of the LLM are refused where nothing can be pruned inside it.
     """
     clip = render(folder / "clip.mp4", range(12))
     model = str(family.checkpoint.path)
@@ -154,8 +165,9 @@ def every_method_keeps_its_budget(family: Family, folder: Path) -> list[str]:
         method = parse_method(name)
         if method.keeps_all or not method.evidence <= family.evidence:
             continue
-        if name in THROUGH_LAYERS and LINEAR in family.layer_types:
-            with pytest.raises(ModelError, match="layers of type full_attention, linear_attention"):
+        if name in THROUGH_LAYERS and family.name in CLOSED:
+            reason = r"layers of type full_attention, (linear|sliding)_attention" if family.layer_types else "see later"
+            with pytest.raises(ModelError, match=reason):
                 pipeline.compress_tokens(tokens, "0.3", name, runtime=Runtime(device="cpu"))
             done.append(name)
             continue

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from stsimdiff_cli.models.families.base import Family
+from stsimdiff_cli.models.inference.conversation import Conversation
+from stsimdiff_cli.models.inference.language_model import LanguageModel
 from stsimdiff_cli.models.inference.vision_encoder import VisionEncoder
 from stsimdiff_cli.models.loading.weights import weights_of
-from stsimdiff_cli.records import Sizing, Source, TokenGrid, VideoTokens
+from stsimdiff_cli.records import Prompt, Sizing, Source, TokenGrid, VideoTokens
+from tests.support.checkpoints.molmo2 import OF_IMAGES
 from tests.support.references.llava_video import LlavaVideoReference
 from tests.support.references.nvila import NvilaReference
 from tests.support.runtimes import CPU, FP32
@@ -68,6 +74,44 @@ def whole_model(family: Family, attention: str = "sdpa"):
     )
 
 
+def from_features(language: LanguageModel, prompt: Prompt, features: torch.Tensor, **more: Any) -> list[int]:
+    """What `generate` answers to a prompt with the features (M, D) of its visual tokens, everything else made by it.
+
+    For models that take the outputs of their encoder.
+    """
+    given: dict[str, Any] = {
+        "attention_mask": torch.ones_like(prompt.ids)[None],
+        "mm_encoder_outputs": {"video": BaseModelOutputWithPooling(pooler_output=(features,))},
+    } | token_types(language.family, prompt.ids)
+    return language.model.generate(input_ids=prompt.ids[None], **given | more)[0, len(prompt.ids) :].tolist()
+
+
+def with_holes(conversation: Conversation, question: str, **more: Any) -> list[int]:
+    """What `generate` answers to the whole prompt if what a conversation dropped may not be seen.
+
+    Where windows are counted in the tokens that are given, all must be given. The dropped ones are noise.
+    """
+    language, grid, index = conversation.language, conversation.grid, conversation.index
+    full = language.prompter.prompt(language.model, grid, question, torch.arange(grid.tokens))
+    features = torch.randn(grid.tokens, grid.width, generator=torch.Generator().manual_seed(3))
+    features[index] = conversation.tokens.features
+    seen = ((full.visual < 0) | torch.isin(full.visual, index)).long()[None]
+    return from_features(
+        language, full, features, attention_mask=seen, position_ids=language.position_ids(full), **more
+    )
+
+
+def token_types(family: Family, ids: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What transformers' processor says of the kinds of a prompt's tokens (L,), for the classes that ask for it."""
+    if family.name == "molmo2":
+        types = torch.isin(ids, torch.tensor(family.tokenizer.convert_tokens_to_ids(OF_IMAGES))).int()
+    elif family.name in THREE_PARTS | {"gemma4"}:
+        types = (ids == family.placeholder).int() * 2
+    else:
+        return {}
+    return {"mm_token_type_ids": types[None]}
+
+
 def from_pixels(model, family: Family, frames: torch.Tensor, prompt_ids: torch.Tensor, visual: torch.Tensor) -> list:
     """Greedy tokens of the model's own `generate`, from pixels, positions left to the model."""
     if family.name in REFERENCES:  # no class of transformers can
@@ -77,8 +121,8 @@ def from_pixels(model, family: Family, frames: torch.Tensor, prompt_ids: torch.T
     extra = {}
     if family.name in ("qwen2_5_omni", "qwen3_omni_moe"):
         extra["video_second_per_grid"] = torch.tensor([SPACING])
-    elif family.name in THREE_PARTS:
-        extra["mm_token_type_ids"] = (prompt_ids == family.placeholder).int()[None] * 2
+    else:
+        extra |= token_types(family, prompt_ids)
     if family.name == "qwen2_5_vl":
         extra["second_per_grid_ts"] = torch.tensor([SPACING])
     out = model.generate(

@@ -4,9 +4,10 @@ A family describes. Loading, prompting, importance and answering are written onc
 `inference/`; they ask a family for what follows, in this order:
 
     frames --preprocess--> pixels --encode--> features (t, H, W, D)
-                                  --last_attention, key_projection, keys, to_grid--> saliency and keys on that grid
+                                  --last_attention, key_projection, key_heads, keys, to_grid--> saliency and keys on it
     question --prompt_text, or the chat template and expand_placeholder--> ids
-             --layout_of, positions, embed_special, deepstack_kwargs--> inputs of the LLM
+             --layout_of, positions--> prompt
+             --causal, window, mutual, embed_special, decoder_kwargs, deepstack_kwargs--> inputs of the LLM
              --generate_kwargs, answer_text--> answer
 
 To add a family, write a subclass of Family in a file of this folder. It must define `name`, `preprocess`, `encode`,
@@ -34,6 +35,16 @@ from ..loading.tokenizer import read_tokenizer
 
 #: Layers that keep one state for all tokens before, instead of keys and values of each.
 LINEAR = "linear_attention"
+#: Layers in which a token sees a window of the tokens before it.
+SLIDING = "sliding_attention"
+#: An option of families whose chat template has a variable `enable_thinking`; see `thinking_kwargs`.
+THINKING: dict[str, tuple[str, ...]] = {"thinking": ("on", "off")}
+
+
+def thinking_kwargs(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Whether the model thinks before it answers, for the chat template, if the user says so."""
+    asked = checkpoint.options.get("thinking")
+    return {} if asked is None else {"enable_thinking": asked == "on"}
 
 
 class Family(ABC):
@@ -84,9 +95,12 @@ class Family(ABC):
         return tuple(getattr(self.config.get_text_config(), "layer_types", None) or ())
 
     def attention_layer(self, layer: int) -> int:
-        """The first layer of the LLM from `layer` on that has attention weights; linear attention has none."""
+        """The first layer of the LLM from `layer` on with attention weights from the last token to the whole prompt.
+
+        Linear attention has none, and windows do not reach far.
+        """
         types = self.layer_types
-        return next((i for i in range(layer, len(types)) if types[i] != LINEAR), layer)
+        return next((i for i in range(layer, len(types)) if types[i] not in (LINEAR, SLIDING)), layer)
 
     # --- vision: required ---
 
@@ -146,6 +160,11 @@ class Family(ABC):
         """The linear layer of `last_attention` that makes the keys. Default: `k_proj`."""
         return self.last_attention(model).k_proj
 
+    def key_heads(self, model: Any) -> int:
+        """Heads of the keys. Default: `num_heads` of `last_attention`."""
+        attention: Any = self.last_attention(model)
+        return int(attention.num_heads)
+
     def keys(self, model: Any, inputs: Tensor) -> Tensor:
         """Keys of `last_attention` before rotary embedding, all heads side by side: (patches, K).
 
@@ -203,8 +222,33 @@ class Family(ABC):
         """What the LLM's rotary embedding takes, from the position ids that the model takes. Default: the same."""
         return positions
 
+    @property
+    def causal(self) -> bool:
+        """Whether a token of the LLM sees all tokens before it and no others, wherever it attends to tokens at all.
+
+        If not, `window` and `mutual` say what it sees. Default: yes, unless there is a window.
+        """
+        return self.window is None
+
+    @property
+    def window(self) -> int | None:
+        """Positions that a token sees in layers of type SLIDING, its own included. Default: None, no such layers."""
+        return None
+
+    def mutual(self, ids: Tensor) -> Tensor:
+        """Groups of tokens that also see each other forwards: the number of each token's group, or -1: (L,) int64.
+
+        In layers of type SLIDING if there is a window, else in all layers. ids (L,) are those of a prompt, or of its
+        beginning, after dropping. Default: no groups.
+        """
+        return torch.full_like(ids, -1)
+
     def embed_special(self, model: Any, embeddings: Tensor, ids: Tensor, visual: Tensor) -> None:  # noqa: B027
         """Write into embeddings (L, D) what the input embeddings do not hold, e.g. a learned newline. Default: none."""
+
+    def decoder_kwargs(self, model: Any, ids: Tensor, visual: Tensor) -> dict[str, Any]:  # noqa: ARG002
+        """Further arguments of the decoder for a prompt, or a piece of one, as in `positions`. Default: none."""
+        return {}
 
     def deepstack_kwargs(self, visual: Tensor, deepstack: Tensor) -> dict[str, Any]:
         """The decoder's arguments for deepstack features: visual (L,) bool, and the features (M, K, D) there.

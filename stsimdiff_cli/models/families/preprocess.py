@@ -18,6 +18,7 @@ _OTHER = "Use another checkpoint of its family, or download its preprocessor_con
 #: Mean and standard deviation of the channels that transformers' classes take where a checkpoint states none.
 CLIP = {"image_mean": [0.48145466, 0.4578275, 0.40821073], "image_std": [0.26862954, 0.26130258, 0.27577711]}
 HALF = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+UNCHANGED = {"image_mean": [0.0] * 3, "image_std": [1.0] * 3}
 _MODES = {1: "lanczos", 2: "bilinear", 3: "bicubic"}  # PIL's numbers for resampling filters
 
 
@@ -95,9 +96,12 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
     "rescale_factor": _number,
     "resample": lambda value: type(value) is int,
     "scale_resolution": _count,
+    "patch_size": _count,
+    "pooling_size": lambda value: isinstance(value, list) and len(value) == 2 and all(map(_count, value)),
     "min_pixels": _count,
     "max_pixels": _count,
     "max_video_tokens": _count,
+    "max_soft_tokens": _count,
     **dict.fromkeys(
         ("do_resize", "do_rescale", "do_normalize", "do_center_crop", "cap_pixels_per_frame"),
         lambda value: isinstance(value, bool),
@@ -105,11 +109,12 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
 }
 
 
-def resize(frames: Tensor, height: int, width: int, settings: dict[str, Any]) -> Tensor:
+def resize(frames: Tensor, height: int, width: int, settings: dict[str, Any], *, antialias: bool = True) -> Tensor:
     """Antialiased resize of (n, h, w, 3) uint8 to (n, 3, height, width) uint8, as PIL does it.
 
-    It works on 8-bit values on the CPU, like PIL itself, so that the result is the same on every device. ModelError
-    for a resampling filter that torch does not have.
+    It works on 8-bit values on the CPU, like PIL itself, so that the result is the same on every device. Without
+    `antialias` it rounds only what comes out, as transformers' classes that have none. ModelError for a resampling
+    filter that torch does not have.
     """
     x = frames.cpu().permute(0, 3, 1, 2)  # (n, 3, h, w)
     if not settings.get("do_resize", True) or tuple(x.shape[-2:]) == (height, width):
@@ -117,6 +122,8 @@ def resize(frames: Tensor, height: int, width: int, settings: dict[str, Any]) ->
     mode = _MODES.get(settings.get("resample", 3))
     if mode is None:
         raise ModelError(f"The resampling filter {settings['resample']} is not supported.", _OTHER)
+    if not antialias and mode != "lanczos":
+        return F.interpolate(x.float(), size=(height, width), mode=mode).round().clamp(0, 255).to(torch.uint8)
     try:
         return F.interpolate(x, size=(height, width), mode=mode, antialias=True)
     except (NotImplementedError, ValueError):

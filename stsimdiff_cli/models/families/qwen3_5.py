@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from .base import THINKING, thinking_kwargs
 from .qwen3_vl import Qwen3VL
 
 
@@ -22,7 +23,7 @@ class Qwen35(Qwen3VL):
     """
 
     name: ClassVar[str] = "qwen3_5"
-    options: ClassVar[dict[str, tuple[str, ...]]] = {"thinking": ("on", "off")}
+    options: ClassVar[dict[str, tuple[str, ...]]] = THINKING
 
     def encode(self, model: Any, pixels: dict[str, Tensor]) -> dict[str, Tensor]:
         """Merged features of the last layer."""
@@ -32,5 +33,4 @@ class Qwen35(Qwen3VL):
     @property
     def template_kwargs(self) -> dict[str, Any]:
         """Whether the model thinks before it answers, if the user says so."""
-        asked = self.checkpoint.options.get("thinking")
-        return {} if asked is None else {"enable_thinking": asked == "on"}
+        return thinking_kwargs(self.checkpoint)

@@ -77,8 +77,8 @@ def _tapped_eager(
     rows, columns = query.shape[2], key.shape[2]
     if attention_mask is None and rows > 1 and getattr(module, "is_causal", False):
         attention_mask = query.new_full((rows, columns), -torch.inf).triu(columns - rows + 1)
-    elif rows == 1:  # a mask has as many columns as layer 0 has keys; this layer may have fewer after pruning
-        attention_mask = None
+    elif rows == 1 and attention_mask is not None and attention_mask.shape[-1] != columns:
+        attention_mask = None  # it has as many columns as layer 0 has keys; this layer has fewer after pruning
     eager = sys.modules[type(module).__module__].eager_attention_forward
     return eager(module, query, key, value, attention_mask, **kwargs)
 

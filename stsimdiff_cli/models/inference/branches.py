@@ -21,12 +21,11 @@ from transformers import Cache
 
 from .finite import require_finite
 from .language_model import LanguageModel
+from .masks import MASK
 from .rules import Rules
 
 #: Tokens of all branches together, answers included, if the trunk is not longer: they attend to all and use few.
 ROOM = 4096
-#: Entries of an attention mask that is made at once: rows of new tokens times columns of the cache.
-MASK = 1 << 24
 _TRUNK = -1
 
 
@@ -89,15 +88,16 @@ class Branch:
         return token, self.rules.stop(self.ids[None], None)
 
 
-def answer(language: LanguageModel, cache: Cache, branches: Sequence[Branch], start: float) -> None:
+def answer(language: LanguageModel, cache: Cache, positions: Tensor, branches: Sequence[Branch], start: float) -> None:
     """Decode the answers of all branches into their texts; the cache holds the trunk before and after.
 
-    `start` is when the questions were asked, by `time.perf_counter`. ModelError if the model computes no numbers.
+    `positions` (K,) are those of the trunk, and `start` is when the questions were asked, by `time.perf_counter`.
+    ModelError if the model computes no numbers.
     """
     trunk, states = cache.get_seq_length(), _states(cache)
     for some in _groups(branches, lambda branch: branch.room, max(ROOM, trunk)):
         try:
-            start = _answer(_Sequence(language, cache), some, start)
+            start = _answer(_Sequence(language, cache, positions), some, start)
         finally:
             _rewind(cache, trunk, states)
 
@@ -140,11 +140,12 @@ def _answer(sequence: _Sequence, live: list[Branch], start: float) -> float:
 class _Sequence:
     """The trunk and the tokens of all branches so far, in the order in which the cache holds them."""
 
-    def __init__(self, language: LanguageModel, cache: Cache) -> None:
+    def __init__(self, language: LanguageModel, cache: Cache, positions: Tensor) -> None:
         self.model = language.model
         self.language = language
         self.cache = cache
         self.owners = torch.full((cache.get_seq_length(),), _TRUNK, device=language.device)  # (K,) the branch of each
+        self.positions = positions.to(language.device)  # (K,)
         self.numbers: dict[Branch, int] = {}
 
     def parts(self, branches: Sequence[Branch]) -> Iterator[list[Branch]]:
@@ -159,11 +160,14 @@ class _Sequence:
         past, lengths = len(self.owners), torch.tensor([len(branch.new) for branch in branches])
         numbers = torch.tensor([self.numbers[branch] for branch in branches])
         self.owners = torch.cat([self.owners, numbers.repeat_interleave(lengths).to(self.owners)])
+        position_ids = torch.cat([branch.positions for branch in branches], dim=-1)
+        self.positions = torch.cat([self.positions, position_ids.flatten(0, -2)[0]])
+        alone = len(self.numbers) == 1 and self.language.family.window is None  # then it sees all that came before
         last = (lengths.cumsum(0) - 1).to(self.owners)
         scores = self.model(
             input_ids=torch.cat([branch.new for branch in branches])[None],
-            position_ids=torch.cat([branch.positions for branch in branches], dim=-1),
-            attention_mask=self._mask(past) if len(self.numbers) > 1 else None,  # alone, all that came before
+            position_ids=position_ids,
+            attention_mask=None if alone else self._masks(past),
             past_key_values=self.cache,
             use_cache=True,
             logits_to_keep=last,
@@ -174,11 +178,11 @@ class _Sequence:
         require_finite(scores.amax(-1), "The outputs", checkpoint, self.model.dtype)  # tokens ruled out have -inf
         return scores
 
-    def _mask(self, past: int) -> Tensor:
-        """(1, 1, Q, K): what the tokens after the first `past` attend to."""
+    def _masks(self, past: int) -> Any:
+        """What the tokens after the first `past` attend to, as the model takes it."""
         own = self.owners[past:, None]
-        seen = ((self.owners == _TRUNK) | (self.owners == own)).tril(past)[None, None]
-        return self.language.mask(seen)
+        seen = ((self.owners == _TRUNK) | (self.owners == own)).tril(past)
+        return self.language.masks(seen, self.positions)
 
 
 def _groups(branches: Iterable[Branch], size: Callable[[Branch], int], most: int) -> Iterator[list[Branch]]:

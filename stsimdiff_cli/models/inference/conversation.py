@@ -46,7 +46,7 @@ class Conversation:
     have been loaded with `attention_rows`. `positions` is one of POSITIONS.
     """
 
-    #: One more than the position of the last visual token, which is that among all tokens of the video.
+    #: One more than the last position of what all questions share, which is that among all tokens of the video.
     reach: int = 0
 
     def __init__(
@@ -70,14 +70,14 @@ class Conversation:
 
     @torch.inference_mode()
     def _prefill(self) -> None:
-        """Run everything up to the last visual token, which is the same for every question."""
-        prompt = self._prompt("")
+        """Run everything up to the last visual token, or what it sees, which is the same for every question."""
+        prompt, family = self._prompt(""), self.language.family
         self.language.prompter.check_fits(prompt)
-        visual = (prompt.ids == self.language.family.placeholder).nonzero()
-        if len(visual):  # none without the video, as in the control of a benchmark
-            begin = prompt[: int(visual[-1]) + 1]
+        shown = ((prompt.ids == family.placeholder) | (family.mutual(prompt.ids) >= 0)).nonzero()
+        if len(shown):  # none without the video, as in the control of a benchmark
+            begin = prompt[: int(shown[-1]) + 1]
             self.reach = int(begin.positions.max()) + 1
-            with running(self.language.family.checkpoint.id, self.language.family.checkpoint.embedded):
+            with running(family.checkpoint.id, family.checkpoint.embedded):
                 self.language.prefill(begin, self.tokens, self.cache)
 
     def _prompt(self, question: str) -> Prompt:
@@ -167,7 +167,7 @@ class Conversation:
             for prompt in prompts
         ]
         with seen[0].watching(language) if seen else nullcontext():
-            branches.answer(language, cache, asked, start)
+            branches.answer(language, cache, prompts[0].positions[0, :done], asked, start)
         slots = seen[0].slots(self.grid) if seen else ()
         return [
             Answer(str(branch.text), len(branch.text.ids), len(prompt.ids), branch.seconds, slots)

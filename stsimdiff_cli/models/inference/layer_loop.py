@@ -44,11 +44,10 @@ def run_layers(
 
     text is a decoder of transformers, loaded with `allow_taps`. hidden (1, L, D) are the prompt's embeddings, rotary
     the cosines and sines of all L positions, visual (L,) bool, deepstack (N, K, D) what is added to the N visual
-    tokens after the first K layers. ModelError for a model in which some layers do not attend to the whole prompt.
+    tokens after the first K layers. The model is one that `check_layers` accepts.
 
     Without a cache the run ends when the pruner is finished, and nothing is computed that the pruner does not read.
     """
-    _check_layers(text)
     state = _PromptState(hidden, rotary, visual, deepstack)
     for number, layer in enumerate(text.layers):
         state.keep(pruner.before(state.view(number, len(text.layers))))
@@ -81,11 +80,16 @@ def run_layers(
     return state.hidden
 
 
-def _check_layers(text: Any) -> None:
-    """ModelError for an LLM whose layers compute something else than this loop."""
+def check_layers(text: Any, causal: bool) -> None:
+    """ModelError for an LLM whose layers compute something else than this loop, e.g. attend to a part of the prompt.
+
+    `causal` is what `Family` says.
+    """
     types = set(getattr(text.config, "layer_types", None) or ["full_attention"])
     if types != {"full_attention"}:
         reason = f"it has layers of type {', '.join(sorted(types))}"
+    elif not causal:
+        reason = "some of its tokens see later ones"
     elif others := {name for layer in text.layers for name, _ in layer.named_children()} - _PARTS:
         reason = f"its layers have parts that are not known here ({', '.join(sorted(others))})"
     else:

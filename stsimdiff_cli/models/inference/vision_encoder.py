@@ -163,7 +163,7 @@ class VisionEncoder:
         if "keys" in self.evidence:
             per_patch = self.family.keys(self.model, inputs[0]).float()  # (patches, heads x K)
             grid = self.family.to_grid(self.model, per_patch, pixels)
-            out["keys"] = grid.unflatten(-1, (attention.num_heads, -1))
+            out["keys"] = grid.unflatten(-1, (self.family.key_heads(self.model), -1))
         return out
 
 

@@ -18,8 +18,8 @@ Trim = Callable[[Any], None]
 
 
 def only_vision(model: Any) -> None:
-    """Leave out the LLM with its input embeddings, the LM head, and the encoder of sound, if there is one."""
-    sound = [module for name, module in model.named_modules() if name.endswith("audio_tower")]
+    """Leave out the LLM with its input embeddings, the LM head, and what is there for sound."""
+    sound = [module for name, module in model.named_modules() if name.endswith(("audio_tower", "embed_audio"))]
     _empty(model, [model.get_decoder(), model.get_output_embeddings(), *sound])
 
 
@@ -29,9 +29,11 @@ def only_language(model: Any) -> None:
     _empty(model, [child for child in _parent(model, text).children() if child is not text])
 
 
-def only_first_layers(model: Any) -> None:
-    """Leave out the LM head too, unless it is tied to the input embeddings."""
+def only_first_layers(model: Any, layers: int) -> None:
+    """Keep the LLM's first layers. Leave out the LM head too, unless it is tied to the input embeddings."""
     only_language(model)
+    text = model.get_decoder()
+    text.layers = text.layers[:layers]
     if not model.all_tied_weights_keys:
         _empty(model, [model.get_output_embeddings()])
 

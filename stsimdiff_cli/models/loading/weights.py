@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 from safetensors import safe_open
@@ -62,7 +63,8 @@ def load_language(source: WeightSource, runtime: ResolvedRuntime, layers: int | 
     if layers is not None:
         require_layers(source, layers)
         _keep_text_layers(config, layers)
-    return _load(source, config, runtime, only_language if layers is None else only_first_layers)
+    trim = only_language if layers is None else partial(only_first_layers, layers=layers)
+    return _load(source, config, runtime, trim)
 
 
 def require_layers(source: WeightSource, layers: int) -> None:
@@ -82,8 +84,19 @@ def _copy(source: WeightSource) -> PretrainedConfig:
     return config
 
 
+def _depend_on_depth(text: PretrainedConfig) -> bool:
+    """Whether the first layers of an LLM with more layers are others than those of a shorter one.
+
+    In small models of Gemma, one table embeds each token for all layers, and the last layers share keys and values.
+    """
+    return any(getattr(text, name, 0) for name in ("hidden_size_per_layer_input", "num_kv_shared_layers"))
+
+
 def _keep_text_layers(config: PretrainedConfig, layers: int) -> None:
+    """Make a model with so many layers, unless a longer one begins with others: that is cut after it is made."""
     text = config.text_config
+    if _depend_on_depth(text):
+        return
     text.num_hidden_layers = layers
     if getattr(text, "layer_types", None):
         text.layer_types = text.layer_types[:layers]

@@ -167,7 +167,7 @@ def test_each_step_loads_only_its_part(family):
 def test_pixels_equal_transformers_video_processors_where_torchvision_exists(checkpoint, family, frames):
     """The processors that the PIL ones stand in for elsewhere: the same resize on 8-bit values, so no difference."""
     pytest.importorskip("torchvision", reason="transformers' video processors need torchvision")
-    if family.name == "internvl":
+    if family.name in ("internvl", "gemma4"):
         pytest.skip("has a test of its own")
     from transformers import (
         Glm4vVideoProcessor,
@@ -175,6 +175,7 @@ def test_pixels_equal_transformers_video_processors_where_torchvision_exists(che
         LlavaNextVideoVideoProcessor,
         LlavaOnevisionVideoProcessor,
         MiniCPMV4_6VideoProcessor,
+        Molmo2VideoProcessor,
         Qwen2VLVideoProcessor,
         Qwen3VLVideoProcessor,
         SmolVLMVideoProcessor,
@@ -197,6 +198,8 @@ def test_pixels_equal_transformers_video_processors_where_torchvision_exists(che
     elif family.name == "minicpmv4_6":
         processor = MiniCPMV4_6VideoProcessor(**settings)
         expected = processor(clip, return_tensors="pt", max_slice_nums=1, do_sample_frames=False)
+    elif family.name == "molmo2":
+        expected = Molmo2VideoProcessor(**settings)(clip, return_tensors="pt", do_sample_frames=False)
     else:
         made = {"llava_next_video": LlavaNextVideoVideoProcessor, "smolvlm": SmolVLMVideoProcessor}
         processor = made.get(family.name, LlavaOnevisionVideoProcessor)(**settings)

@@ -15,7 +15,7 @@ from stsimdiff_cli.models.loading.quiet import quiet
 from stsimdiff_cli.models.loading.runtime import ResolvedRuntime
 from tests.support.checkpoints.parts import QUESTIONS as SHORT
 from tests.support.runtimes import CPU, FP32
-from tests.support.whole_models import tokens_of
+from tests.support.whole_models import tokens_of, with_holes
 
 QUESTIONS = [*SHORT, "w9 " * 40, SHORT[0]]
 NEW = 10
@@ -29,9 +29,16 @@ def conversation_of(family, frames, runtime: ResolvedRuntime = FP32) -> Conversa
 
 
 def by_generate(conversation: Conversation, question: str, **sampling) -> list[int]:
-    """The answer's tokens by the whole `generate` of transformers, from a copy of the cache."""
+    """The answer's tokens by the whole `generate` of transformers, from a copy of the cache.
+
+    Where layers have windows it counts them in the tokens that it is given: there it gets the whole prompt, with holes.
+    """
     language, prompt = conversation.language, conversation._prompt(question)
     with quiet(), torch.inference_mode():
+        if language.family.window is not None:
+            sampling = sampling or {"do_sample": False}
+            own = language.family.generate_kwargs(language.model, len(prompt.ids))
+            return with_holes(conversation, question, max_new_tokens=NEW, **sampling, **own)
         out = language.model.generate(
             input_ids=prompt.ids[None],
             position_ids=language.position_ids(prompt),
@@ -92,8 +99,10 @@ def test_answers_do_not_depend_on_how_many_fit(family, frames, monkeypatch, atte
     trunk, expected = conversation.cache.get_seq_length(), [by_generate(conversation, text) for text in QUESTIONS]
     sizes = [len(conversation._prompt(question).ids) - trunk for question in QUESTIONS]
     masks: list[tuple[int, int]] = []
-    mask = conversation.language.mask
-    monkeypatch.setattr(conversation.language, "mask", lambda seen: masks.append(seen.shape[2:]) or mask(seen))
+    made = conversation.language.masks
+    monkeypatch.setattr(
+        conversation.language, "masks", lambda seen, places: masks.append(tuple(seen.shape)) or made(seen, places)
+    )
 
     def prefilled(room: int, entries: int) -> list[tuple[int, int]]:
         """Masks of the questions' own tokens, after the answers were compared."""

@@ -19,20 +19,22 @@ from tests.support.runtimes import FP32
 from tests.support.whole_models import tokens_of
 
 
-def with_nan(checkpoint: Path, folder: Path, part: str) -> Path:
-    """A copy in which every tensor with `part` in its name is NaN."""
+def with_nan(checkpoint: Path, folder: Path, *parts: str) -> Path:
+    """A copy in which every tensor with one of `parts` in its name is NaN."""
     shutil.copytree(checkpoint, folder)
     for path in folder.rglob("*.safetensors"):
         tensors = load_file(path)
         save_file(
-            {name: t * float("nan") if part in name else t for name, t in tensors.items()}, path, {"format": "pt"}
+            {name: t * float("nan") if any(part in name for part in parts) else t for name, t in tensors.items()},
+            path,
+            {"format": "pt"},
         )
     return folder
 
 
 def test_nan_in_the_llm_is_an_error_at_the_first_token(checkpoint, family, frames, tmp_path):
     tokens = tokens_of(family, frames)
-    broken = open_family(str(with_nan(checkpoint, tmp_path / "broken", "down_proj")))
+    broken = open_family(str(with_nan(checkpoint, tmp_path / "broken", "down_proj", "mlp.ff_out")))
     language = LanguageModel(broken, FP32, attention_rows=True)
     index, said = torch.arange(tokens.grid.tokens), []
     conversation = Conversation(language, tokens.grid, tokens.embeddings, index)

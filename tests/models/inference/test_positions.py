@@ -14,7 +14,7 @@ from stsimdiff_cli.models.loading.quiet import quiet
 from stsimdiff_cli.models.question import check_positions
 from tests.support.checkpoints.parts import QUESTIONS
 from tests.support.runtimes import FP32
-from tests.support.whole_models import tokens_of
+from tests.support.whole_models import from_features, token_types, tokens_of
 
 
 def test_packed_is_what_generate_does_with_embeddings_that_come_without_a_grid(family, frames):
@@ -24,16 +24,20 @@ def test_packed_is_what_generate_does_with_embeddings_that_come_without_a_grid(f
     language.model.generation_config.repetition_penalty = None  # which cannot count ids that generate does not see
     conversation = Conversation(language, tokens.grid, tokens.embeddings[index], index, positions="packed")
     prompt = language.prompter.prompt(language.model, tokens.grid, QUESTIONS[0], index)
+    greedy = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None, "max_new_tokens": 10}
     if tokens.deepstack is None:  # generate takes none
         with quiet(), torch.inference_mode():
-            ids = language.model.generate(
-                inputs_embeds=language.inputs(prompt, tokens.embeddings[index])["inputs_embeds"],
-                attention_mask=torch.ones_like(prompt.ids)[None],
-                max_new_tokens=10,
-                **{"do_sample": False, "temperature": None, "top_p": None, "top_k": None},
-                **family.generate_kwargs(language.model, 0),
-            )
-        expected = language.prompter.tokenizer.decode(ids[0], skip_special_tokens=True)
+            if family.window is None:
+                ids = language.model.generate(
+                    inputs_embeds=language.inputs(prompt, tokens.embeddings[index])["inputs_embeds"],
+                    attention_mask=torch.ones_like(prompt.ids)[None],
+                    **({} if family.causal else token_types(family, prompt.ids)),
+                    **greedy,
+                    **family.generate_kwargs(language.model, 0),
+                )[0]
+            else:  # a class whose generate takes features in their place
+                ids = from_features(language, prompt, tokens.embeddings[index].features, **greedy)
+        expected = language.prompter.tokenizer.decode(ids, skip_special_tokens=True)
         assert conversation.ask(QUESTIONS[0], max_new_tokens=10).text == expected
     packed = conversation._prompt(QUESTIONS[0])
     assert torch.equal(packed.positions, torch.arange(len(prompt.ids)).expand_as(prompt.positions))

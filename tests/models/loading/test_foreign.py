@@ -90,19 +90,20 @@ def test_the_class_of_a_model_may_be_named_without_a_list(tmp_path):
 
 @pytest.mark.parametrize("name", sorted(CHECKPOINTS))
 def test_mean_and_deviation_that_are_missing_are_those_of_transformers_class(name, tmp_path):
-    """Held against the classes where these can be imported; the numbers are those of CLIP's paper, or one half."""
+    """Held against the classes where these can be imported: the numbers of CLIP's paper, one half, or no change."""
     folder = CHECKPOINTS[name](tmp_path / "model")
     for file in folder.rglob("*processor_config.json"):
         change(file, image_mean=None, image_std=None)
     family = open_family(str(folder))
     expected = preprocess.HALF if name in HALF else preprocess.CLIP
+    expected = preprocess.UNCHANGED if name == "gemma4" else expected
     assert {key: list(family._settings[key]) for key in expected} == expected
     pixels = family.preprocess(torch.zeros(2, 28, 28, 3, dtype=torch.uint8), Sizing(2), CPU)
     assert all(torch.isfinite(value.float()).all() for value in pixels.values())
 
 
 HALF = {"video_llama_3", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe", "smolvlm", "nvila", "llava_video"}
-HALF |= {"minicpmv4_6"}
+HALF |= {"minicpmv4_6", "molmo2"}
 
 
 @pytest.mark.processors
@@ -125,8 +126,11 @@ def test_transformers_classes_have_these_means():
         t.VideoLlama3VideoProcessor,
         t.SiglipImageProcessor,
         t.MiniCPMV4_6VideoProcessor,
+        t.Molmo2VideoProcessor,
     ):
         assert {"image_mean": list(made.image_mean), "image_std": list(made.image_std)} == preprocess.HALF
+    made = t.Gemma4VideoProcessor
+    assert {"image_mean": list(made.image_mean), "image_std": list(made.image_std)} == preprocess.UNCHANGED
 
 
 @pytest.mark.parametrize(

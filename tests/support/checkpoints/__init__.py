@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.support.checkpoints.gemma4 import gemma4_checkpoint
 from tests.support.checkpoints.glm4v import glm4v_checkpoint, glm4v_moe_checkpoint, glm46v_checkpoint
 from tests.support.checkpoints.internvl import internvl_checkpoint
 from tests.support.checkpoints.llava_next_video import llava_next_video_checkpoint
 from tests.support.checkpoints.llava_onevision import llava_onevision_checkpoint
 from tests.support.checkpoints.llava_video import llava_video_checkpoint
 from tests.support.checkpoints.minicpmv4_6 import minicpmv4_6_checkpoint
+from tests.support.checkpoints.molmo2 import molmo2_checkpoint
 from tests.support.checkpoints.nvila import nvila_checkpoint
 from tests.support.checkpoints.qwen2_5_omni import qwen2_5_omni_checkpoint
 from tests.support.checkpoints.qwen2_5_vl import qwen2_5_vl_checkpoint
@@ -38,12 +40,14 @@ CHECKPOINTS: dict[str, Callable[..., Path]] = {
     "glm46v": glm46v_checkpoint,
     "glm4v_moe": glm4v_moe_checkpoint,
     "video_llama_3": video_llama_3_checkpoint,
+    "molmo2": molmo2_checkpoint,
     "internvl": internvl_checkpoint,
     "llava_next_video": llava_next_video_checkpoint,
     "smolvlm": smolvlm_checkpoint,
     "llava_video": llava_video_checkpoint,
     "nvila": nvila_checkpoint,
     "minicpmv4_6": minicpmv4_6_checkpoint,
+    "gemma4": gemma4_checkpoint,
 }
-#: Families whose LLM has layers without attention weights.
-HYBRIDS = {"qwen3_5", "qwen3_5_moe", "minicpmv4_6"}
+#: Families inside whose LLM no token can be pruned: some layers, or all, do not let all tokens see those before them.
+CLOSED = {"qwen3_5", "qwen3_5_moe", "minicpmv4_6", "gemma4", "molmo2"}
