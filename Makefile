@@ -193,7 +193,7 @@ bench-pace: $(READY)  ## Measure stages at the same time, and what the time to t
 pictures: demo  ## Make the pictures of README.md and docs again
 	$(BIN)/stsimdiff view demo/flash.safetensors --video sample_videos/flash.mp4 --slots 0,25-27 -o docs/pictures/kept.png --force
 	$(BIN)/stsimdiff view demo/flash.safetensors --video sample_videos/flash.mp4 --slots 0,25-27 -o docs/pictures/kept.dark.png --force
-	$(BIN)/stsimdiff profile --plot docs/pictures/profile.png --force
+	$(BIN)/stsimdiff profile --methods vanilla,st-simdiff,st-simdiff+ --plot docs/pictures/profile.png --force
 	@mkdir -p build
 	$(BIN)/stsimdiff profile --frames 64 --methods st-simdiff --repeats 1 --decode-workers 2 --trace build/trace.json --force
 	$(BIN)/python docs/trace.py build/trace.json

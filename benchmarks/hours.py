@@ -5,7 +5,7 @@
 The recording is rendered at a frame a second: clips of 32 frames after each other, each with an event of its own. The
 commands run in processes of their own, so that their memory is their own; encode gets SIGKILL at a third and at two
 thirds of the segments. Questions are asked about the clips that begin at seven tenths of the recording, each with the
-times of its clip: of what was kept, and of all tokens.
+times of its clip: of what was kept segment by segment, of what one file keeps of it all, and of all tokens.
 """
 
 from __future__ import annotations
@@ -68,13 +68,14 @@ def run(folder: Path | None, stop_at: int | None, *args: str) -> dict[str, Any]:
             break
         time.sleep(0.05)
     text = child.stdout.read() if child.stdout else ""
+    result = json.loads(text) if text.strip() else None
     _, status, usage = os.wait4(child.pid, 0)
     return {
         "killed": os.WIFSIGNALED(status),
         "seconds": time.monotonic() - began,
         "cpu_seconds": usage.ru_utime + usage.ru_stime,
         "peak_bytes": usage.ru_maxrss * 1024,
-        "result": json.loads(text) if text.strip() else None,
+        "result": result and {name: value for name, value in result.items() if name != "output"},
     }
 
 
@@ -111,12 +112,13 @@ def measure(work: Path, clips: int, ratio: str) -> dict[str, Any]:
     """Everything that the report says."""
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    video, tape, kept = work / "recording.mkv", work / "tape", work / "kept"
+    video, tape, kept, one = work / "recording.mkv", work / "tape", work / "kept", work / "one.safetensors"
     render(video, clips)
     segments = -(-FRAMES * clips // SLOTS)
     encode = ("encode", str(video), "-o", str(tape), "--fps", "1", "--append", "--json")
     runs = [run(tape, stop, *encode) for stop in (segments // 3, 2 * segments // 3, None)]
     compress = run(kept, None, "compress", str(tape), "-o", str(kept), "--ratio", ratio, "--append", "--json")
+    at_once = run(None, None, "compress", str(tape), "-o", str(one), "--ratio", ratio, "--json")
     return {
         "format": FORMAT,
         "machine": describe(),
@@ -126,7 +128,9 @@ def measure(work: Path, clips: int, ratio: str) -> dict[str, Any]:
         "video_bytes": video.stat().st_size,
         "encode": runs,
         "compress": compress,
+        "compress_at_once": at_once,
         "answers": ask(kept, clips * 7 // 10),
+        "answers_from_one": ask(one, clips * 7 // 10),
         "answers_from_all": ask(tape, clips * 7 // 10),
     }
 

@@ -32,10 +32,12 @@ def _asked(name: str, rows: list[dict[str, Any]]) -> list[str]:
 def tables(report: dict[str, Any]) -> list[TextTable]:
     """What the steps took, and how a part of the recording was answered from all tokens and from those kept."""
     steps = [_step(name, step) for name, step in zip(STARTS, report["encode"], strict=True)]
-    steps.append(_step(f"compress --ratio {report['ratio']}", report["compress"]))
+    steps.append(_step("compress --append", report["compress"]))
+    steps.append(_step("compress into one file", report["compress_at_once"]))
     asked = [
         _asked("all tokens", report["answers_from_all"]),
-        _asked(f"kept, {report['ratio']}", report["answers"]),
+        _asked(f"{report['ratio']}, by segments", report["answers"]),
+        _asked(f"{report['ratio']}, one file", report["answers_from_one"]),
     ]
     return [
         TextTable("Hours", ["step", "ended", "CPU seconds", "peak memory, MB", "folder, MB"], steps),
