@@ -27,6 +27,7 @@ import numpy as np
 from benchmarks.hours_tables import FORMAT
 from stsimdiff_cli import pipeline
 from stsimdiff_cli.machine import describe
+from stsimdiff_cli.models.families import open_family
 from stsimdiff_cli.models.inference.model_cache import ModelCache
 from stsimdiff_cli.models.loading.runtime import Runtime
 from stsimdiff_cli.recordings.encoding import SLOTS
@@ -37,7 +38,7 @@ from stsimdiff_cli.storage.stretch import Stretch
 from stsimdiff_cli.synthetic.clips import Clip, make_clip
 from stsimdiff_cli.synthetic.questions import GROUPS
 
-FRAMES, ASKED = 32, 40
+MODEL, FRAMES, ASKED = "tiny", 32, 40
 STEPS = ("open", "read", "prefill", "answer")
 
 
@@ -115,12 +116,14 @@ def measure(work: Path, clips: int, ratio: str) -> dict[str, Any]:
     video, tape, kept, one = work / "recording.mkv", work / "tape", work / "kept", work / "one.safetensors"
     render(video, clips)
     segments = -(-FRAMES * clips // SLOTS)
-    encode = ("encode", str(video), "-o", str(tape), "--fps", "1", "--append", "--json")
+    encode = ("encode", str(video), "-o", str(tape), "--model", MODEL, "--fps", "1", "--append", "--json")
     runs = [run(tape, stop, *encode) for stop in (segments // 3, 2 * segments // 3, None)]
     compress = run(kept, None, "compress", str(tape), "-o", str(kept), "--ratio", ratio, "--append", "--json")
     at_once = run(None, None, "compress", str(tape), "-o", str(one), "--ratio", ratio, "--json")
     return {
         "format": FORMAT,
+        "model": MODEL,
+        "fingerprint": open_family(MODEL).checkpoint.fingerprint,
         "machine": describe(),
         "clips": clips,
         "slots": FRAMES * clips,

@@ -466,9 +466,9 @@ def _position_ids(self: LanguageModel, prompt: Prompt) -> torch.Tensor:
     return prompt.positions[:, None]
 
 
-def _inputs(self: LanguageModel, prompt: Prompt, tokens: Embeddings) -> dict[str, torch.Tensor]:
+def _inputs(self: LanguageModel, prompt: Prompt, tokens: Embeddings, begin: int = 0) -> dict[str, torch.Tensor]:
     """As it is, but on the first GPU."""
-    made = _real_inputs(self, prompt, tokens)
+    made = _real_inputs(self, prompt, tokens, begin)
     return {name: tensor.to(self.device.type) for name, tensor in made.items()}
 
 

@@ -21,7 +21,7 @@ OTHERS = (
     "schedule",
     "serving",
 )  # of no model's answers
-REPORTS = sorted(p for p in (ROOT / "benchmarks" / "reports").glob("*.json") if p.stem not in OTHERS)
+REPORTS = sorted(p for p in (ROOT / "benchmarks" / "reports").glob("*.json") if p.stem not in (*OTHERS, "hours"))
 EVALUATIONS = sorted((ROOT / "benchmarks" / "reports" / "eval").glob("*.json"))
 
 
@@ -53,6 +53,16 @@ def test_a_report_is_of_the_shipped_model_and_names_no_place_of_a_machine(path):
     least = {"inside": 40, "positions": 36}.get(path.stem, 100)
     assert len(report["sittings"]) == report["clips"] >= least
     assert "/" not in json.dumps({key: value for key, value in report.items() if key not in ("format", "sittings")})
+
+
+def test_the_recording_of_hours_is_of_the_shipped_model():
+    report = json.loads((ROOT / "benchmarks" / "reports" / "hours.json").read_text())
+    assert (report["model"], report["fingerprint"]) == ("tiny", open_family("tiny").checkpoint.fingerprint)
+    assert report["slots"] == 36_000
+    assert [step["killed"] for step in report["encode"]] == [True, True, False]
+    asked = [len(report[name]) for name in ("answers", "answers_from_one", "answers_from_all")]
+    assert asked == [40, 40, 40]
+    assert "/" not in json.dumps({key: value for key, value in report.items() if key != "format"})
 
 
 @pytest.mark.parametrize("path", EVALUATIONS, ids=lambda path: path.stem)
