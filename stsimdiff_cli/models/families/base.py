@@ -26,9 +26,11 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
+import transformers
 from torch import Tensor, nn
 from transformers import AutoConfig, PretrainedConfig
 
+from ...errors import ModelError
 from ...records import FROM_CLS, RECEIVED, Coverage, Layout, Sizing, TokenGrid
 from ..loading.checkpoint import Checkpoint
 from ..loading.tokenizer import read_tokenizer
@@ -45,6 +47,14 @@ def thinking_kwargs(checkpoint: Checkpoint) -> dict[str, Any]:
     """Whether the model thinks before it answers, for the chat template, if the user says so."""
     asked = checkpoint.options.get("thinking")
     return {} if asked is None else {"enable_thinking": asked == "on"}
+
+
+def older_transformers(checkpoint: Checkpoint) -> ModelError:
+    """The error for a checkpoint whose family needs a newer transformers than the installed one."""
+    installed = transformers.__version__
+    return ModelError(
+        f"The model {checkpoint.id} needs a newer transformers than {installed}.", "pip install --upgrade transformers"
+    )
 
 
 class Family(ABC):

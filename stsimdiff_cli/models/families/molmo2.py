@@ -6,13 +6,14 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
+import transformers
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...errors import ModelError
 from ...records import Sizing, TokenGrid
 from ..loading.checkpoint import Checkpoint
-from .base import Family
+from .base import Family, older_transformers
 from .preprocess import HALF, normalise, resize, square, video_settings
 
 _VIDEO, _PATCH, _COLUMN = "<|video|>", "<im_patch>", "<im_col>"
@@ -36,6 +37,8 @@ class Molmo2(Family):
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
+        if "Molmo2ForConditionalGeneration" not in dir(transformers):
+            raise older_transformers(checkpoint)
         if self._processor.get("video_use_col_tokens"):
             raise ModelError(
                 f"The processor of {checkpoint.id} writes {_COLUMN} after every row of a frame, which is not "

@@ -10,9 +10,9 @@ import transformers
 from torch import Tensor
 from transformers import AutoConfig, PretrainedConfig
 
-from ...errors import ModelError
 from ...records import TokenGrid
 from ..loading.checkpoint import Checkpoint
+from .base import older_transformers
 from .qwen2_5_vl import Qwen25VL
 
 
@@ -29,10 +29,7 @@ class Qwen25Omni(Qwen25VL):
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
         if "Qwen2_5OmniThinkerModel" not in dir(transformers):  # parts stood elsewhere before
-            raise ModelError(
-                f"The model {checkpoint.id} needs a newer transformers than {transformers.__version__}.",
-                "pip install --upgrade transformers",
-            )
+            raise older_transformers(checkpoint)
 
     @cached_property
     def config(self) -> PretrainedConfig:

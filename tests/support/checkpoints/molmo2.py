@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import Molmo2Config, Molmo2ForConditionalGeneration
+import transformers
 
 from tests.support.checkpoints.parts import SPECIAL, TEXT, VOCABULARY, extended, save_model, save_word_tokenizer
 
@@ -40,7 +40,7 @@ def molmo2_checkpoint(folder: Path, seed: int = 0, text: dict[str, Any] | None =
     stand between tags for images, and features come from two layers.
     """
     heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 16, "initializer_range": 0.15}
-    config = Molmo2Config(
+    config = transformers.Molmo2Config(
         text_config={
             **TEXT,
             "vocab_size": len(_BASE),
@@ -74,7 +74,7 @@ def molmo2_checkpoint(folder: Path, seed: int = 0, text: dict[str, Any] | None =
         tie_word_embeddings=False,
     )
     torch.manual_seed(seed)
-    save_model(Molmo2ForConditionalGeneration(config), folder)
+    save_model(transformers.Molmo2ForConditionalGeneration(config), folder)
     special = [*SPECIAL[2:], *OF_IMAGES, *_OTHERS]
     save_word_tokenizer(folder, MOLMO_VOCABULARY, special, bos_token="<|im_end|>")
     (folder / "chat_template.jinja").write_text(TEMPLATE)
