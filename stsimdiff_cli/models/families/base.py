@@ -26,7 +26,6 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
-import transformers
 from torch import Tensor, nn
 from transformers import AutoConfig, PretrainedConfig
 
@@ -49,9 +48,8 @@ def thinking_kwargs(checkpoint: Checkpoint) -> dict[str, Any]:
     return {} if asked is None else {"enable_thinking": asked == "on"}
 
 
-def older_transformers(checkpoint: Checkpoint) -> ModelError:
-    """The error for a checkpoint whose family needs a newer transformers than the installed one."""
-    installed = transformers.__version__
+def older_transformers(checkpoint: Checkpoint, installed: str) -> ModelError:
+    """The error for a checkpoint whose family needs a newer transformers than the installed one, of this version."""
     return ModelError(
         f"The model {checkpoint.id} needs a newer transformers than {installed}.", "pip install --upgrade transformers"
     )

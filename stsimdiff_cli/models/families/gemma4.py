@@ -43,7 +43,7 @@ class Gemma4(Family):
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
         if tuple(map(int, transformers.__version__.split(".")[:2])) < _OLDEST:  # videos entered otherwise before
-            raise older_transformers(checkpoint)
+            raise older_transformers(checkpoint, transformers.__version__)
         if self._text.use_bidirectional_attention not in (None, "vision"):
             raise ModelError(
                 f"All tokens of {checkpoint.id} see each other. Prompts are read from left to right here.",

@@ -38,7 +38,7 @@ class Molmo2(Family):
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
         if "Molmo2ForConditionalGeneration" not in dir(transformers):
-            raise older_transformers(checkpoint)
+            raise older_transformers(checkpoint, transformers.__version__)
         if self._processor.get("video_use_col_tokens"):
             raise ModelError(
                 f"The processor of {checkpoint.id} writes {_COLUMN} after every row of a frame, which is not "

@@ -29,7 +29,7 @@ class Qwen25Omni(Qwen25VL):
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
         if "Qwen2_5OmniThinkerModel" not in dir(transformers):  # parts stood elsewhere before
-            raise older_transformers(checkpoint)
+            raise older_transformers(checkpoint, transformers.__version__)
 
     @cached_property
     def config(self) -> PretrainedConfig:
