@@ -103,8 +103,8 @@ def models(json: options.Json = False) -> None:
     )
     _packages(entries)
     output.result(
-        "\nAll give saliency and keys (encode --evidence), and importance. Methods that read several layers of the LLM, "
-        "such as fastv,\nare refused where some of its layers do not attend from left to right to the whole prompt."
+        "\nAll give saliency and keys (encode --evidence), and importance. Methods that read several layers of the "
+        "LLM, such as\nfastv, are refused where some layers do not attend from left to right to the whole prompt."
     )
     output.result("What each part of a checkpoint takes in memory: docs/models.md.")
 
