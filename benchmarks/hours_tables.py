@@ -25,8 +25,8 @@ def _step(name: str, step: dict[str, Any]) -> list[str]:
 def _asked(name: str, rows: list[dict[str, Any]]) -> list[str]:
     right = [one["right"] for row in rows for one in row["questions"]]
     seconds = [sum(row["seconds"].values()) for row in rows]
-    cells = [f"{100 * sum(right) / len(right):.1f} of {len(right)}"]
-    return [name, *cells, f"{median(seconds):.2f} ({min(seconds):.2f} to {max(seconds):.2f})"]
+    share = f"{100 * sum(right) / len(right):.1f} of {len(right)}"
+    return [name, share, f"{median(seconds):.2f} ({min(seconds):.2f} to {max(seconds):.2f})"]
 
 
 def tables(report: dict[str, Any]) -> list[TextTable]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from stsimdiff_cli import pipeline
@@ -26,7 +27,7 @@ from stsimdiff_cli.models.inference.vision_encoder import VisionEncoder
 from stsimdiff_cli.models.loading.checkpoint import DUMMY
 from stsimdiff_cli.models.loading.runtime import Runtime
 from stsimdiff_cli.ratio import parse_ratio
-from stsimdiff_cli.records import Frames, FrameStream, Source
+from stsimdiff_cli.records import Frames, FrameStream, Source, VideoTokens
 from stsimdiff_cli.video import Sampling
 from tests.support.checkpoints import CLOSED
 from tests.support.checkpoints.parts import QUESTIONS
@@ -257,3 +258,30 @@ def answered_on_the_command_line(family: Family, question: str, folder: Path, ca
     capsys.readouterr()
     assert main(["ask", kept, question, "--max-new-tokens", "4", "--device", "cpu"]) == 0
     return capsys.readouterr().out.strip()
+
+
+def answers_equal_processor(
+    family: Family, processor: Any, stored: VideoTokens, video: Any, metadata: Any, **chosen: Any
+) -> list[tuple[Tensor, Any]]:
+    """Assert that prompts and answers about a stored video are those of an untouched processor and `generate`.
+
+    The processor gets all frames of the `video`, and `chosen` says which it takes. Our ids and its inputs of every
+    question come back.
+    """
+    model, conversation = whole_model(family), pipeline.converse(pipeline.all_tokens(stored), Runtime(device="cpu"))
+    said, asked = set(), []
+    for question in QUESTIONS:
+        content = [{"type": "video"}, {"type": "text", "text": question}]
+        text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+        theirs = processor(text=[text], videos=[video], video_metadata=[metadata], return_tensors="pt", **chosen)
+        theirs.pop("video_metadata", None)
+        ids, _ = conversation.language.prompter.ids(stored.grid, question)
+        assert ids.tolist() == theirs["input_ids"][0].tolist()
+        with torch.inference_mode():
+            out = model.generate(**theirs, max_new_tokens=12, do_sample=False)[0, theirs["input_ids"].shape[1] :]
+        answer = conversation.ask(question, max_new_tokens=12)
+        assert answer.text == family.tokenizer.decode(out, skip_special_tokens=True)
+        said.add(answer.text)
+        asked.append((ids, theirs))
+    assert len(said) > 1
+    return asked

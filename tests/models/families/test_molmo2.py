@@ -20,7 +20,12 @@ from tests.support.checkpoints import TOO_NEW
 from tests.support.checkpoints.molmo2 import molmo2_checkpoint
 from tests.support.checkpoints.parts import QUESTIONS
 from tests.support.clip_factory import render
-from tests.support.family_checks import answered_on_the_command_line, answers_equal_generate, decoded
+from tests.support.family_checks import (
+    answered_on_the_command_line,
+    answers_equal_generate,
+    answers_equal_processor,
+    decoded,
+)
 from tests.support.runtimes import FP32
 from tests.support.whole_models import encode, token_types, tokens_of, whole_model
 
@@ -149,7 +154,6 @@ def test_answers_equal_transformers_processor_and_generate(count, frames, specia
     molmo = open_family(str(folder))
     clip = render(tmp_path / "clip.mp4", range(count), rate=12)
     stored = pipeline.encode_video(clip, str(folder), pipeline.Sampling(frames=frames, decoder="pyav"), CPU)
-    conversation = pipeline.converse(pipeline.all_tokens(stored), CPU)
     settings = json.loads((folder / "video_preprocessor_config.json").read_text())
     processor = Molmo2Processor(
         Molmo2ImageProcessor(**settings),
@@ -158,20 +162,6 @@ def test_answers_equal_transformers_processor_and_generate(count, frames, specia
         chat_template=(folder / "chat_template.jinja").read_text(),
         use_frame_special_tokens=special,
     )
-    model, said = whole_model(molmo), set()
-    video, metadata = decoded(clip, 12)
     chosen = {"do_sample_frames": True, "num_frames": min(frames, count), "max_fps": 12}
-    for question in QUESTIONS:
-        content = [{"type": "video"}, {"type": "text", "text": question}]
-        text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
-        theirs = processor(text=[text], videos=[video], video_metadata=[metadata], return_tensors="pt", **chosen)
-        theirs.pop("video_metadata", None)
-        ids, _ = conversation.language.prompter.ids(stored.grid, question)
-        assert ids.tolist() == theirs["input_ids"][0].tolist()
+    for ids, theirs in answers_equal_processor(molmo, processor, stored, *decoded(clip, 12), **chosen):
         assert torch.equal(molmo.mutual(ids) >= 0, theirs["mm_token_type_ids"][0] == 1)
-        with torch.inference_mode():
-            out = model.generate(**theirs, max_new_tokens=12, do_sample=False)[0, theirs["input_ids"].shape[1] :]
-        answer = conversation.ask(question, max_new_tokens=12)
-        assert answer.text == molmo.tokenizer.decode(out, skip_special_tokens=True)
-        said.add(answer.text)
-    assert len(said) > 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-import torch
 
 from stsimdiff_cli import pipeline
 from stsimdiff_cli.models.families import open_family
@@ -16,8 +15,8 @@ from stsimdiff_cli.records import FrameSize, Sizing
 from tests.support.checkpoints.parts import QUESTIONS
 from tests.support.checkpoints.video_llama_3 import video_llama_3_checkpoint
 from tests.support.clip_factory import render
-from tests.support.family_checks import answered_on_the_command_line, decoded
-from tests.support.whole_models import tokens_of, whole_model
+from tests.support.family_checks import answered_on_the_command_line, answers_equal_processor, decoded
+from tests.support.whole_models import tokens_of
 
 CPU = Runtime(device="cpu")
 
@@ -60,7 +59,6 @@ def test_answers_equal_transformers_processor_and_generate(llama, count, frames,
     folder = llama.checkpoint.path
     clip = render(tmp_path / "clip.mp4", range(count), rate=12)
     stored = pipeline.encode_video(clip, str(folder), pipeline.Sampling(frames=frames, decoder="pyav"), CPU)
-    conversation = pipeline.converse(pipeline.all_tokens(stored), CPU)
     settings = json.loads((folder / "video_preprocessor_config.json").read_text())
     processor = VideoLlama3Processor(
         VideoLlama3ImageProcessor(**settings),
@@ -68,19 +66,5 @@ def test_answers_equal_transformers_processor_and_generate(llama, count, frames,
         VideoLlama3VideoProcessor(**settings),
         chat_template=(folder / "chat_template.jinja").read_text(),
     )
-    model, said = whole_model(llama), set()
-    video, metadata = decoded(clip, 12)
     chosen = {"do_sample_frames": True, "num_frames": min(frames, count), "use_token_compression": False}
-    for question in QUESTIONS:
-        content = [{"type": "video"}, {"type": "text", "text": question}]
-        text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
-        theirs = processor(text=[text], videos=[video], video_metadata=[metadata], return_tensors="pt", **chosen)
-        theirs.pop("video_metadata", None)
-        ids, _ = conversation.language.prompter.ids(stored.grid, question)
-        assert ids.tolist() == theirs["input_ids"][0].tolist()
-        with torch.inference_mode():
-            out = model.generate(**theirs, max_new_tokens=12, do_sample=False)[0, theirs["input_ids"].shape[1] :]
-        answer = conversation.ask(question, max_new_tokens=12)
-        assert answer.text == llama.tokenizer.decode(out, skip_special_tokens=True)
-        said.add(answer.text)
-    assert len(said) > 1
+    answers_equal_processor(llama, processor, stored, *decoded(clip, 12), **chosen)
