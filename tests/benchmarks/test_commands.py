@@ -14,6 +14,7 @@ WITHOUT_ARGUMENTS = {"parameters", "tables"}  # they would run
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_benchmark_starts(name, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(benchmarks.__path__[0])  # as for a script of that folder
     module = importlib.import_module(f"benchmarks.{name}")
     if not hasattr(module, "main") or name in WITHOUT_ARGUMENTS:
         return
