@@ -8,7 +8,7 @@ PROCESSORS := .venv-processors
 VLLM := .venv-vllm
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-hostile test-lmms test-processors test-vllm test-ray check docs reference dist bench bench-settings bench-positions bench-eval bench-real bench-archives bench-bits bench-when bench-hours bench-serving bench-gpu bench-pace pictures format lock train-tiny clean
+.PHONY: help install demo test test-hostile test-lmms test-processors test-vllm test-ray test-gpu check docs reference dist bench bench-settings bench-positions bench-eval bench-real bench-archives bench-bits bench-when bench-hours bench-serving bench-gpu bench-pace pictures format lock train-tiny clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -93,6 +93,9 @@ test-vllm: $(VLLM)/.ready  ## Run the tests that need vLLM, on the CPU (installs
 
 test-ray: $(READY)  ## Run the long form of the tests with a Ray cluster, whose nodes are killed (ten minutes)
 	STSIMDIFF_RAY=long $(BIN)/python -m pytest tests/archive/test_ray.py
+
+test-gpu: $(READY)  ## Run the tests that need a GPU, on the first one
+	$(BIN)/python -m pytest -m gpu
 
 check: $(READY)  ## Format, lint, types and import directions
 	$(BIN)/ruff format --check .

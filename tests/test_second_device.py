@@ -214,9 +214,10 @@ def test_memory_on_the_device_is_not_shared_with_the_cpu():
 
 
 def test_after_the_block_there_is_no_device():
+    real = torch.cuda.is_available()
     with second_device():
         left = torch.ones(1, device=DEVICE)
-    assert not torch.cuda.is_available() and type(torch.ones(1)) is torch.Tensor
+    assert torch.cuda.is_available() == real and type(torch.ones(1)) is torch.Tensor
     assert type(torch.Generator()) is torch.Generator and type(inside(left)) is torch.Tensor
 
 

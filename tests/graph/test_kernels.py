@@ -32,9 +32,11 @@ DTYPES = {
 }
 
 
-@pytest.fixture(scope="module", params=REQUIRES)
+@pytest.fixture(
+    scope="module", params=["plain", "compiled", pytest.param("fused", marks=pytest.mark.gpu)], ids=list(REQUIRES)
+)
 def form(request: pytest.FixtureRequest) -> ModuleType:
-    """Each form in turn; without a GPU the Triton kernels run in Triton's interpreter (`conftest.py`)."""
+    """Each form in turn. On a GPU the Triton kernels run there, else in Triton's interpreter (`conftest.py`)."""
     pytest.importorskip(REQUIRES[request.param])
     return import_module(f"stsimdiff_cli.graph.kernels.{request.param}")
 
