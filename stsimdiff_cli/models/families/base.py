@@ -28,6 +28,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, PretrainedConfig
+from transformers import __version__ as installed
 
 from ...errors import ModelError
 from ...records import FROM_CLS, RECEIVED, Coverage, Layout, Sizing, TokenGrid
@@ -48,13 +49,6 @@ def thinking_kwargs(checkpoint: Checkpoint) -> dict[str, Any]:
     return {} if asked is None else {"enable_thinking": asked == "on"}
 
 
-def older_transformers(checkpoint: Checkpoint, installed: str) -> ModelError:
-    """The error for a checkpoint whose family needs a newer transformers than the installed one, of this version."""
-    return ModelError(
-        f"The model {checkpoint.id} needs a newer transformers than {installed}.", "pip install --upgrade transformers"
-    )
-
-
 class Family(ABC):
     """Everything about a checkpoint that is specific to its family; holds configuration, no weights."""
 
@@ -71,7 +65,17 @@ class Family(ABC):
     key_mapping: ClassVar[dict[str, str]] = {}
 
     def __init__(self, checkpoint: Checkpoint) -> None:
+        if not self.can_run():
+            raise ModelError(
+                f"The model {checkpoint.id} needs a newer transformers than {installed}.",
+                "pip install --upgrade transformers",
+            )
         self.checkpoint = checkpoint
+
+    @classmethod
+    def can_run(cls) -> bool:
+        """Whether the installed transformers has what the family needs."""
+        return True
 
     @classmethod
     def saliency(cls) -> str:

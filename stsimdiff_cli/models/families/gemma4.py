@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from ...errors import ModelError
 from ...records import Sizing, TokenGrid
 from ..loading.checkpoint import Checkpoint
-from .base import THINKING, Family, older_transformers, thinking_kwargs
+from .base import THINKING, Family, thinking_kwargs
 from .preprocess import UNCHANGED, normalise, resize, video_settings
 
 #: Tokens of a frame at most, if the settings do not say it.
@@ -42,13 +42,16 @@ class Gemma4(Family):
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
-        if tuple(map(int, transformers.__version__.split(".")[:2])) < _OLDEST:  # videos entered otherwise before
-            raise older_transformers(checkpoint, transformers.__version__)
         if self._text.use_bidirectional_attention not in (None, "vision"):
             raise ModelError(
                 f"All tokens of {checkpoint.id} see each other. Prompts are read from left to right here.",
                 "Use a checkpoint that writes answers, e.g. google/gemma-4-E4B-it.",
             )
+
+    @classmethod
+    def can_run(cls) -> bool:
+        """Videos entered the model otherwise before."""
+        return tuple(map(int, transformers.__version__.split(".")[:2])) >= _OLDEST
 
     @property
     def _text(self) -> Any:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ...errors import ModelError
 from ...records import Sizing, TokenGrid
 from ..loading.checkpoint import Checkpoint
-from .base import Family, older_transformers
+from .base import Family
 from .preprocess import HALF, normalise, resize, square, video_settings
 
 _VIDEO, _PATCH, _COLUMN = "<|video|>", "<im_patch>", "<im_col>"
@@ -37,14 +37,17 @@ class Molmo2(Family):
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
-        if "Molmo2ForConditionalGeneration" not in dir(transformers):
-            raise older_transformers(checkpoint, transformers.__version__)
         if self._processor.get("video_use_col_tokens"):
             raise ModelError(
                 f"The processor of {checkpoint.id} writes {_COLUMN} after every row of a frame, which is not "
                 "supported.",
                 "Use a published checkpoint, e.g. allenai/Molmo2-8B.",
             )
+
+    @classmethod
+    def can_run(cls) -> bool:
+        """Its classes are new."""
+        return "Molmo2ForConditionalGeneration" in dir(transformers)
 
     @cached_property
     def _processor(self) -> dict[str, Any]:

@@ -11,8 +11,6 @@ from torch import Tensor
 from transformers import AutoConfig, PretrainedConfig
 
 from ...records import TokenGrid
-from ..loading.checkpoint import Checkpoint
-from .base import older_transformers
 from .qwen2_5_vl import Qwen25VL
 
 
@@ -26,10 +24,10 @@ class Qwen25Omni(Qwen25VL):
 
     name: ClassVar[str] = "qwen2_5_omni"
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        super().__init__(checkpoint)
-        if "Qwen2_5OmniThinkerModel" not in dir(transformers):  # parts stood elsewhere before
-            raise older_transformers(checkpoint, transformers.__version__)
+    @classmethod
+    def can_run(cls) -> bool:
+        """Parts of the thinker stood elsewhere before."""
+        return "Qwen2_5OmniThinkerModel" in dir(transformers)
 
     @cached_property
     def config(self) -> PretrainedConfig:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import transformers
-
+from stsimdiff_cli.models import FAMILIES
 from tests.support.checkpoints.gemma4 import gemma4_checkpoint
 from tests.support.checkpoints.glm4v import glm4v_checkpoint, glm4v_moe_checkpoint, glm46v_checkpoint
 from tests.support.checkpoints.internvl import internvl_checkpoint
@@ -51,12 +50,8 @@ CHECKPOINTS: dict[str, Callable[..., Path]] = {
     "minicpmv4_6": minicpmv4_6_checkpoint,
     "gemma4": gemma4_checkpoint,
 }
-#: What the installed transformers cannot do yet; the families refuse it.
-TOO_NEW = {
-    *({"gemma4"} if tuple(map(int, transformers.__version__.split(".")[:2])) < (5, 23) else ()),
-    *({"molmo2"} if "Molmo2Config" not in dir(transformers) else ()),
-    *({"qwen2_5_omni"} if "Qwen2_5OmniThinkerModel" not in dir(transformers) else ()),
-}
+#: What the installed transformers cannot run yet; the families refuse it.
+TOO_NEW = {name for name in CHECKPOINTS if not FAMILIES.load(name).can_run()}
 for _name in TOO_NEW:
     del CHECKPOINTS[_name]
 #: Families inside whose LLM no token can be pruned: some layers, or all, do not let all tokens see those before them.
