@@ -238,9 +238,9 @@ class Family(ABC):
     def causal(self) -> bool:
         """Whether a token of the LLM sees all tokens before it and no others, wherever it attends to tokens at all.
 
-        If not, `window` and `mutual` say what it sees. Default: yes, unless there is a window.
+        If not, `window` and `mutual` say what it sees: so not where a family has a window or defines groups.
         """
-        return self.window is None
+        return self.window is None and type(self).mutual is Family.mutual
 
     @property
     def window(self) -> int | None:

@@ -132,11 +132,6 @@ class Molmo2(Family):
         tags = [tag for pair in _TAGS.values() for tag in pair]
         return torch.tensor([self.placeholder, *self.tokenizer.convert_tokens_to_ids(tags)])
 
-    @property
-    def causal(self) -> bool:
-        """No: see `mutual`."""
-        return False
-
     def mutual(self, ids: Tensor) -> Tensor:
         """One group: the tokens of all frames, and the tags around them."""
         return torch.isin(ids, self._mutual.to(ids.device)).long() - 1
