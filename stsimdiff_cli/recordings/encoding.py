@@ -20,8 +20,10 @@ from ..storage.image_files import state_of
 from ..storage.segment_index import Recording
 from ..storage.segment_writer import SegmentWriter, open_segments
 from ..storage.sinks import Destination
+from ..storage.stretch import clock
 from ..timing.spans import span
 from ..video import Sampling, Scan, choose_frames, decoder_for, read_frames, scan, source_of
+from ..video.chunks import NoFrameError
 from ..video.opening import check_file
 from ..video.source import checksum_beside
 from . import Added
@@ -96,8 +98,9 @@ def append_tokens(
             _check_continues(writer, found, frames, done)
             step = tape.slots * family.frames_per_slot
             count = len(frames) - (len(frames) - done) % family.frames_per_slot * tape.growing
-            for begin in range(done, count, step):
-                part = frames[begin : min(begin + step, count)]
+            begin, lost = done, None
+            for end in (*range(done + step, count, step), count) if count > done else ():
+                part = frames[begin:end]
                 stream = FrameStream(
                     source,
                     len(part),
@@ -105,21 +108,30 @@ def append_tokens(
                     size=sampling.size,
                     sized_for=step,
                 )
-                made = encode_frames(
-                    stream,
-                    model,
-                    runtime,
-                    revision=revision,
-                    evidence=evidence,
-                    to=Destination(writer.next_path, tape.store),
-                    context=_counting(context, begin - done, count - done),
-                )
+                try:
+                    made = encode_frames(
+                        stream,
+                        model,
+                        runtime,
+                        revision=revision,
+                        evidence=evidence,
+                        to=Destination(writer.next_path, tape.store),
+                        context=_counting(context, begin - done, count - done),
+                    )
+                except NoFrameError as error:  # they are missing frames of the next segment, if there is one
+                    lost = error
+                    continue
                 writer.add(
                     _border(family, made.grid.shape),
                     frames=len(part),
                     recording=recording,
-                    complete=not tape.growing and begin + step >= count,
+                    complete=not tape.growing and end == count,
                 )
+                begin, lost = end, None
+            if lost is not None:
+                if not writer.segments:
+                    raise lost
+                context.note(_not_decoded(found, frames[begin:count]))
             writer.finish(recording=recording, complete=not tape.growing)
         return Added(writer.segments, len(writer.segments) - before, bool(writer.index and writer.index.complete))
 
@@ -169,6 +181,12 @@ def _check_continues(writer: SegmentWriter, found: Scan, frames: list[int], done
     times = np.array([found.seconds[frame] for frame in frames[:done]])
     if len(times) < done or not times[0] - 1e-6 <= writer.segments[0].first <= end <= times[-1] + 1e-6:
         raise RequestError(f"The frames of the video are not those that {writer.folder} goes on from.", _REOPEN)
+
+
+def _not_decoded(found: Scan, frames: list[int]) -> str:
+    """A sentence about frames at the end of which none can be decoded."""
+    first, last = (clock(found.seconds[frame]) for frame in (frames[0], frames[-1]))
+    return f"The last {len(frames)} chosen frames, from {first} to {last}, cannot be decoded: no segment has them."
 
 
 def _border(family: Family, shape: tuple[int, int, int]) -> tuple[int, ...]:

@@ -18,6 +18,10 @@ from .ffmpeg_log import silenced
 from .scanning import Scan
 
 
+class NoFrameError(VideoError):
+    """Of the frames that were chosen, none can be decoded."""
+
+
 class FrameChunks(Iterator[Frames]):
     """The chosen frames of a video in chunks: see `read_frames`. `cancel` and `close` may be called from any thread."""
 
@@ -51,7 +55,7 @@ class FrameChunks(Iterator[Frames]):
 
     def _finish(self) -> None:
         if self._chosen and not self._delivered:
-            raise VideoError(
+            raise NoFrameError(
                 f"None of the {len(self._chosen)} chosen frames of {str(self._path)!r} can be decoded.",
                 "The file is damaged: get it again, or choose other frames.",
             )

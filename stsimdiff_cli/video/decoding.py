@@ -109,6 +109,7 @@ class Decoding:
         self.shown: int | None = None  # time of the last frame taken
         self._count = 0
         self._damage: list[tuple[int, int]] = []  # first and last packet that may be affected, for each damage
+        self._inside: dict[int, int] = {}  # time and packet of pictures that the decoder has and may still deliver
 
     def _enter(self, entry: int) -> bool:
         """Seek to `entry`, or to a key packet before it; False if that fails."""
@@ -167,18 +168,28 @@ class Decoding:
             self._damaged(position)
         if self._may_skip:
             self._skip(packet, position)
+        if packet.size and packet.pts is not None and not self._skipping:
+            self._inside[packet.pts] = position
         try:
             frames = packet.decode()
         except av.FFmpegError:
             self._damaged(position)
             return
+        self._deliver(frames, position)
+        if self.ended and self.threads > 1:  # threads may end without a word about a picture that one would report
+            for place in self._inside.values():
+                self._damaged(position, place - 1)
+
+    def _deliver(self, frames: list[Any], position: int) -> None:
         for frame in frames:
             stamp = self._count if self.scan.counted else frame.pts
             self._count += 1
             if frame.is_corrupt:
-                self._damaged(position)
+                self._damaged(position, self._inside.get(frame.pts, position))
             if stamp is not None:
                 self.pending.append((stamp, frame))
+            if frame.pts is not None:  # what is shown earlier and has not been delivered will not be
+                self._inside = {time: place for time, place in self._inside.items() if time > frame.pts}
 
     def _skip(self, packet: Any, position: int) -> None:
         """Let the decoder skip the picture in `packet` if it is not needed.
@@ -216,18 +227,25 @@ class Decoding:
             raise VideoError(f"{str(self.path)!r} changed while it was read.", "Run it again when it is complete.")
         raise AstrayError
 
-    def _damaged(self, position: int) -> None:
-        """Record damage that was noticed at `position`.
+    def _damaged(self, position: int, source: int | None = None) -> None:
+        """Record damage that was noticed at `position`, in the picture of the packet `source` if that is known.
 
         A decoder often notices damage late: damage in one packet may only make the next one undecodable, and with
         threads an error is reported up to `threads` packets later.
         """
-        self._damage.append((position - self.lateness, position))
+        self._damage.append((min(position - self.lateness, position if source is None else source), position))
 
     @property
     def lateness(self) -> int:
         """How many packets after a frame's own must be decoded before the frame can be trusted."""
         return self.threads if self.threads > 1 else 1
+
+    def holds(self, position: int) -> bool:
+        """True if a picture stored up to `position` is still to be delivered, and may then be marked as damaged.
+
+        A picture that others are predicted from may be shown, and so delivered, after them.
+        """
+        return threadable(self.scan) and any(place <= position for place in self._inside.values())
 
     @property
     def damaged_from(self) -> int | None:

@@ -79,7 +79,8 @@ class Finder:
                         break
                     if time in wanted and time > stamp:
                         self._kept[time] = picture
-            enough = decoding.next > position + (PATIENCE if frame is None else decoding.lateness)
+            waiting = frame is None or decoding.holds(position)
+            enough = decoding.next > position + (PATIENCE if waiting else decoding.lateness)
             if decoding.ended or enough or not decoding.clean(entry, position):
                 return frame
             decoding.feed()

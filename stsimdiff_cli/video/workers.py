@@ -137,7 +137,6 @@ class Workers:
                             reader = self._open()
                         self._enlist(worker, reader)
                     self._read(worker, reader, part)
-                    self._finish(worker, reader, part)
                 except StoppedError:
                     return
                 except BaseException as error:  # whatever it is, the consumer gets it
@@ -180,6 +179,7 @@ class Workers:
             with span("decode", chunk=number, frames=end - begin):
                 there[inside] = reader.read(self._chosen[begin:end], pixels[inside])
             del pixels, there  # not held while this worker waits
+            self._go_on_alone_if_lost(worker, reader, part)
             with self._change:
                 if worker in self._cancelled:
                     raise StoppedError
@@ -198,8 +198,11 @@ class Workers:
                 self._chunks[number] = torch.empty((count, *self._shape, 3), dtype=torch.uint8), [False] * count
             return self._chunks[number]
 
-    def _finish(self, worker: int, reader: PartReader, part: int) -> None:
-        """End a part. If seeks went wrong in it, stop the workers after it and forget what they did."""
+    def _go_on_alone_if_lost(self, worker: int, reader: PartReader, part: int) -> None:
+        """If seeks went wrong in a part, stop the workers after it and forget what they did.
+
+        To be called before a chunk is handed on: the consumer could take the next one from another worker.
+        """
         if not reader.lost:
             return
         with self._change:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from stsimdiff_cli.storage.reading import load, open_stored
 from stsimdiff_cli.storage.segment_index import is_segments, read_index
 from stsimdiff_cli.storage.sinks import Destination
 from stsimdiff_cli.video import Sampling
-from tests.support.clip_factory import CLOSED_GOP, OPEN_GOP, SAMPLES, render
+from tests.support.clip_factory import CLOSED_GOP, OPEN_GOP, SAMPLES, render, spoil
 from tests.support.commands import refused, run
 
 CPU, FLASH = Runtime(device="cpu"), SAMPLES / "flash.mp4"
@@ -184,3 +185,18 @@ def test_commands_make_ask_and_show_a_folder(tmp_path, capsys, monkeypatch):
     code, out, err = run(capsys, "view", "kept", "--video", FLASH, "--tokens", "tape", "-o", "x.html", "--json")
     assert code == 0 and Path("x.html").exists(), err
     assert read_index(Path("kept")).complete
+
+
+def test_frames_of_which_none_can_be_decoded_do_not_stop_a_folder(tmp_path, context):
+    video = spoil(render(tmp_path / "tape.mp4", range(72), options=CLOSED_GOP, rate=12), 24, 60)  # two whole groups
+    notes: list[str] = []
+    append(video, tmp_path / "tape", replace(context, note=notes.append), fps=12, slots=12)
+    whole, segments = one_file(video, context, fps=12), read_index(tmp_path / "tape").segments
+    assert len(whole.grid.source.missing_seconds) == 26  # with the picture before each group, which is not trusted
+    tokens = load(tmp_path / "tape")
+    assert tokens.grid.seconds == whole.grid.seconds
+    assert torch.allclose(tokens.features.tensor(), whole.features.tensor(), atol=1e-4)
+    assert [segment.frames for segment in segments] == [12, 12, 24, 12]
+    assert tokens.grid.source.missing_seconds == whole.grid.source.missing_seconds[:14]
+    assert notes == ["The last 12 chosen frames, from 0:05 to 0:05.9, cannot be decoded: no segment has them."]
+    assert read_index(tmp_path / "tape").complete

@@ -98,6 +98,28 @@ def test_frames_lost_between_two_places_of_a_matroska_file_are_told(clip, tmp_pa
     assert "is damaged around" in scanned.notes[0]
 
 
+@pytest.mark.parametrize("threads", [1, 4])
+@pytest.mark.parametrize("bad", [1, 5, 15, 26, 40])
+def test_a_picture_damaged_in_part_is_missing_with_all_that_is_made_from_it(tmp_path, monkeypatch, bad, threads):
+    whole = render(tmp_path / "whole.mp4", options=CLOSED_GOP)
+    with av.open(str(whole)) as container:
+        intact = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        container.seek(0)
+        packet = [packet for packet in container.demux(video=0) if packet.size][bad]
+        begin, end = packet.pos + packet.size * 2 // 3, packet.pos + packet.size
+    data = bytearray(whole.read_bytes())
+    data[begin:end] = random.Random(bad).randbytes(end - begin)
+    path = tmp_path / "damaged.mp4"
+    path.write_bytes(data)
+    decode_with(monkeypatch, threads)
+    missing = 0
+    for frames in read_frames(path, scan(path), range(N)):
+        missing += len(frames.missing_seconds)
+        for second, picture in zip(frames.seconds, frames.pixels.numpy(), strict=True):
+            assert np.abs(picture - intact[round(30 * second)].astype(np.float32)).mean() < 1
+    assert 3 <= missing <= 12  # this picture, and some of its group
+
+
 @pytest.mark.skipif(not has_encoder("libvpx-vp9"), reason="this build of PyAV cannot encode VP9")
 @pytest.mark.parametrize("threads", [1, 4])
 def test_frames_of_which_only_the_log_says_that_they_are_damaged_are_missing(tmp_path, monkeypatch, threads):

@@ -22,8 +22,9 @@ from stsimdiff_cli.errors import RequestError, VideoError
 from stsimdiff_cli.stages.overlap import Ahead
 from stsimdiff_cli.video import dividing, read_frames, reading, scan
 from stsimdiff_cli.video.decoding import Decoding
-from stsimdiff_cli.video.dividing import divide, workers_for
+from stsimdiff_cli.video.dividing import Division, divide, workers_for
 from stsimdiff_cli.video.pyav_reader import PyavReader
+from stsimdiff_cli.video.workers import Workers
 from tests.support.awkward_clips import RECIPES, WORSE, N, make_clip
 from tests.support.clip_factory import CLOSED_GOP, read_number, render, spoil
 from tests.support.decoding import decode_with, distrust
@@ -140,6 +141,40 @@ def test_where_a_seek_fails_one_worker_goes_on_alone_from_the_beginning(clip, mo
     assert [len(chunk[1]) for chunk in alone] == [8] * 7 + [4]
     for workers in (2, 3, 8):
         assert outcome(path, range(N), workers=workers) == alone
+
+
+class Losing:
+    """A reader that loses its way at frame 0, and says so late. What it reads then is 1, else 0."""
+
+    went_wrong = False
+
+    @property
+    def lost(self) -> bool:
+        if self.went_wrong:
+            time.sleep(0.05)
+        return self.went_wrong
+
+    def read(self, indices, pixels) -> list[bool]:
+        if 0 in indices:
+            time.sleep(0.05)  # the other worker has read the other frame
+            self.went_wrong = True
+        pixels[...] = int(self.went_wrong)
+        return [True] * len(indices)
+
+    def cancel(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def test_what_another_worker_read_after_a_seek_that_failed_is_never_handed_on():
+    division = Division((range(0, 1), range(1, 2)), workers=2, threads=1, ahead=4)
+    workers = Workers(Losing, division, [0, 1], 1, (1, 1))
+    try:
+        assert [workers.chunk(number)[0].unique().item() for number in (0, 1)] == [1, 1]
+    finally:
+        workers.close()
 
 
 def test_packets_that_are_not_those_of_the_scan_are_not_trusted_by_any_worker(clip, monkeypatch):
