@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from decoders import CLIPS, RATE, make_clip
+from pace import WORKERS
 
 from stsimdiff_cli.machine import describe
 from stsimdiff_cli.video import Sampling, Scan, choose_frames, read_frames, scan
@@ -125,7 +126,8 @@ def main() -> None:
     arguments = parser.parse_args()
     powers = [2**k for k in range(cores().bit_length()) if 2**k <= cores()]
     counts = sorted({1, *(map(int, arguments.workers.split(",")) if arguments.workers else (*powers, cores()))})
-    report: dict[str, Any] = {"machine": describe(), "load_before": os.getloadavg(), "rate": RATE, "rows": []}
+    report: dict[str, Any] = {"format": WORKERS, "machine": describe(), "load_before": os.getloadavg(), "rate": RATE}
+    report["rows"] = []
     waits = Waits()
     for name in arguments.clips.split(","):
         path = arguments.folder / f"{name}.mp4"

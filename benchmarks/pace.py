@@ -1,4 +1,4 @@
-"""The reports of overlap.py, startup.py and decode_torchcodec.py as tables."""
+"""The reports of overlap.py, startup.py, decode_workers.py and decode_torchcodec.py as tables."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import Any
 from stsimdiff_cli.evaluation.text_table import TextTable
 
 Json = dict[str, Any]
-OVERLAP, STARTUP, TORCHCODEC = "stsimdiff.overlap/1", "stsimdiff.startup/1", "stsimdiff.decode-torchcodec/1"
+OVERLAP, STARTUP = "stsimdiff.overlap/1", "stsimdiff.startup/1"
+WORKERS, TORCHCODEC = "stsimdiff.decode-workers/1", "stsimdiff.decode-torchcodec/1"
 
 
 def reads(report: Json) -> bool:
-    """Whether a report is of one of the three."""
+    """Whether a report is of one of the four."""
     return report.get("format") in TABLES
 
 
@@ -59,6 +60,23 @@ def overlap_table(report: Json) -> TextTable:
     )
 
 
+def workers_table(report: Json) -> TextTable:
+    """What several workers gain, and how many decode at the same time with how many threads each."""
+    rows = [
+        [
+            row["clip"],
+            *(str(row[name]) for name in ("workers", "at_once", "threads")),
+            *(_spread(row[name], 2) for name in ("seconds", "cpu_seconds", "speedup", "wanting_a_core")),
+        ]
+        for row in report["rows"]
+    ]
+    return TextTable(
+        f"{report['rows'][0]['frames']} frames, median of {report['repeats']} rounds (least to most)",
+        ["clip", "workers", "at once", "threads of each", "seconds", "CPU s", "faster than one", "wanting a core"],
+        rows,
+    )
+
+
 def torchcodec_table(report: Json) -> TextTable:
     """What PyAV and torchcodec take for the same frames, and PyAV's part of torchcodec's."""
     rows = [
@@ -83,4 +101,4 @@ def _spread(numbers: Json, digits: int) -> str:
     return f"{numbers['median']:.{digits}f} ({numbers['from']:.{digits}f} to {numbers['to']:.{digits}f})"
 
 
-TABLES = {OVERLAP: overlap_table, STARTUP: startup_table, TORCHCODEC: torchcodec_table}
+TABLES = {OVERLAP: overlap_table, STARTUP: startup_table, WORKERS: workers_table, TORCHCODEC: torchcodec_table}
