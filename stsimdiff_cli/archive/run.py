@@ -114,7 +114,10 @@ def process(job: Job, sources: list[str], options: Options, watcher: Watcher | N
     _check_out(out, sources)
     found = find(sources, out, stored=job.method is not None, images=job.sampling.image_fps is not None)
     if not found:
-        raise RequestError(f"There is no video in {', '.join(sources)}.", "Name a folder with videos in it.")
+        raise RequestError(
+            f"There is no video in {', '.join(sources)}.",
+            "Name a folder with videos in it; folders of nothing but images below it count with --image-fps.",
+        )
     videos = any(not file.path.endswith(STORED) for file in found)
     if videos:
         family = open_family(job.model or EMBEDDED, job.revision)

@@ -112,11 +112,11 @@ def keep(out: AnyPath, settings: Settings, sources: list[str], replace: bool = F
 def read(out: AnyPath) -> Settings:
     """The settings of a folder of outputs. RequestError if there are none, or they cannot be read."""
     path = out / RUN
-    if (isinstance(out, StorePath) or out.is_dir()) and not path.exists():
-        raise RequestError(
-            f"{out} has no {RUN}, so it is not a folder that stsimdiff wrote.",
-            "Give the folder that was named with -o when many videos were encoded or compressed.",
-        )
+    hint = "Give the folder that was named with -o when many videos were encoded or compressed."
+    if isinstance(out, Path) and not out.is_dir():
+        raise RequestError(f"{out} is not a folder." if out.exists() else f"There is no folder {out}.", hint)
+    if not path.exists():
+        raise RequestError(f"{out} has no {RUN}, so it is not a folder that stsimdiff wrote.", hint)
     if isinstance(path, Path):
         check_file(path)
     try:

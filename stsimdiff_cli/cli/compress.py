@@ -226,9 +226,12 @@ def _amount(ratio: str | None, size: str | None, size_per_minute: str | None) ->
     from ..ratio import parse_ratio
     from ..storage.byte_budget import parse_bytes
 
-    if sum(text is not None for text in (ratio, size, size_per_minute)) != 1:
+    given = sum(text is not None for text in (ratio, size, size_per_minute))
+    if given != 1:
+        names = "--ratio, --bytes and --bytes-per-minute"
         raise RequestError(
-            "One of --ratio, --bytes and --bytes-per-minute must be given.", "Write e.g. --ratio 0.3, or --bytes 2MB"
+            f"Only one of {names} can be given." if given else f"One of {names} must be given.",
+            "Write e.g. --ratio 0.3, or --bytes 2MB",
         )
     if ratio is not None:
         return parse_ratio(ratio)

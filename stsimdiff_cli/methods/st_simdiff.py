@@ -197,7 +197,9 @@ class StSimDiff(Method):
     def layer_pruner(self, tokens: VideoTokens, ratio: Ratio) -> LayerPruner:
         """Only candidates enter the LLM; the final prune (4.5) is after the attention of `layer`, as in the code."""
         if self.prune != "importance":
-            raise RequestError(f"prune={self.prune} does not work inside the LLM.", "Compress first, then ask.")
+            raise RequestError(
+                f"{self.name} with prune={self.prune} does not work inside the LLM.", "Compress first, then ask."
+            )
         if self.importance != "llm":
             raise RequestError(
                 f"importance={self.importance} does not look into the LLM.",

@@ -326,7 +326,8 @@ def test_outputs_go_to_a_folder_that_is_not_read(capsys, corpus, tmp_path):
 
 def test_a_folder_without_videos_is_refused(capsys, tmp_path):
     (tmp_path / "videos").mkdir()
-    assert "There is no video" in refused(capsys, "encode", tmp_path / "videos", "-o", tmp_path / "tokens")
+    err = refused(capsys, "encode", tmp_path / "videos", "-o", tmp_path / "tokens")
+    assert "There is no video" in err and "--image-fps" in err
     assert not (tmp_path / "tokens").exists()
 
 

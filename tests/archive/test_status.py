@@ -82,7 +82,9 @@ def test_the_manifest_has_a_row_for_every_item(capsys, serial, tmp_path):
 
 def test_a_folder_of_something_else_is_refused(capsys, tmp_path):
     assert "is not a folder that stsimdiff wrote" in refused(capsys, "status", tmp_path)
-    assert "There is no file" in refused(capsys, "status", tmp_path / "missing")
+    assert "There is no folder" in refused(capsys, "status", tmp_path / "missing")
+    (tmp_path / "file").touch()
+    assert "is not a folder." in refused(capsys, "status", tmp_path / "file")
 
 
 def test_equal_errors_of_different_items_are_counted_together(tmp_path):

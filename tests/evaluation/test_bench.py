@@ -470,6 +470,7 @@ def test_own_videos_are_compared_with_all_tokens_and_not_with_the_truth(capsys):
     assert 0 <= agreement["random", 0.05] <= 100
     code, out, _ = bench(capsys, *args)
     assert code == 0 and "same answer" in " ".join(out.split()) and "accuracy" not in out
+    assert "1 video of 8 frames, 1 question, seed 0" in " ".join(out.split())
 
 
 def test_a_video_without_a_question_gets_the_general_one():

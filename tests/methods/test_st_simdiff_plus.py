@@ -251,5 +251,5 @@ def test_it_is_st_simdiff_with_other_defaults() -> None:
 
 def test_it_needs_no_evidence_and_does_not_run_inside_the_llm() -> None:
     assert StSimDiffPlus().needs == frozenset()
-    with pytest.raises(RequestError, match="prune=fit does not work inside"):
+    with pytest.raises(RequestError, match=r"st-simdiff\+ with prune=fit does not work inside"):
         StSimDiffPlus().layer_pruner(video(by_hand()), parse_ratio("0.5"))

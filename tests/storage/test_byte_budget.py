@@ -100,7 +100,7 @@ def test_the_command_takes_exactly_one_of_three(tmp_path, capsys):
     save_tokens(tokens, make_tokens(shape=(12, 4, 4), width=64))
     base = ("compress", tokens, "-o", kept, "--method", "uniform")
     assert "One of" in refused(capsys, *base)
-    assert "One of" in refused(capsys, *base, "--ratio", "0.3", "--bytes", "2MB")
+    assert "Only one of" in refused(capsys, *base, "--ratio", "0.3", "--bytes", "2MB")
     assert "too few" in refused(capsys, *base, "--bytes", "20") and not kept.exists()
     code, out, _ = run(capsys, *base, "--bytes", "10kB", "--json")
     assert code == 0 and kept.stat().st_size == json.loads(out)["bytes"] <= 10_000
