@@ -10,7 +10,7 @@ CYCLES = (20_000, 10, 10)
 def run() -> None:
     """Entry point of the `stsimdiff` script.
 
-    What is imported, half a million objects, stays to the end: while it grows, cycles are looked for less often than
+    What is imported, some 600,000 objects, stays to the end: while it grows, cycles are looked for less often than
     Python does by itself, and at the end, when everything goes, not at all.
     """
     import gc

@@ -28,7 +28,7 @@ from stsimdiff_cli.video import Sampling
 from tests.support.clip_factory import SAMPLES
 from tests.support.family_checks import clip_of
 from tests.support.second_device import second_device
-from tests.support.whole_models import grid_of
+from tests.support.whole_models import grid_of, last_logits
 
 QUESTION = "What appears for a moment?"
 CPU = Runtime("cpu", "float32")
@@ -86,14 +86,11 @@ def encode(family: Family, frames: torch.Tensor, runtime: Runtime) -> torch.Tens
     return encoder.encode(frames, Sizing(len(frames)))["features"]
 
 
-def last_logits(family: Family, video: CompressedVideo, runtime: Runtime) -> torch.Tensor:
+def logits_of(family: Family, video: CompressedVideo, runtime: Runtime) -> torch.Tensor:
     """The logits (V,) after a question about a compressed video, float32 on the CPU."""
     language = LanguageModel(family, runtime.resolve(family.checkpoint))
     prompt = language.prompter.prompt(language.model, video.grid, QUESTION, video.index)
-    with torch.inference_mode():
-        inputs = language.decoder_inputs(prompt, video.embeddings)
-        hidden = language.model.get_decoder()(**inputs).last_hidden_state[0, -1]
-        return language.model.get_output_embeddings()(hidden).float().cpu()
+    return last_logits(language, prompt, video.embeddings).float().cpu()
 
 
 def test_a_family_sees_selects_and_reads_as_on_the_cpu(there: Runtime, family: Family) -> None:
@@ -110,7 +107,7 @@ def test_a_family_sees_selects_and_reads_as_on_the_cpu(there: Runtime, family: F
 
     # In another type a mixture may choose other experts.
     same = on_the_cpu(there) if family.name.endswith("_moe") else CPU
-    expected, got = last_logits(family, kept, same), last_logits(family, kept, there)
+    expected, got = logits_of(family, kept, same), logits_of(family, kept, there)
     assert float((got - expected).abs().max() / expected.std()) < logits_bound
 
 

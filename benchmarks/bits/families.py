@@ -16,11 +16,11 @@ from torch import Tensor
 from stsimdiff_cli.models.families import open_family
 from stsimdiff_cli.models.inference.language_model import LanguageModel
 from stsimdiff_cli.models.loading.runtime import ResolvedRuntime
-from stsimdiff_cli.records import CompressedVideo, Embeddings
+from stsimdiff_cli.records import CompressedVideo
 from stsimdiff_cli.token_features import DenseFeatures
 from tests.support.checkpoints import CHECKPOINTS
 from tests.support.runtimes import FP32
-from tests.support.whole_models import tokens_of
+from tests.support.whole_models import last_logits, tokens_of
 
 from .forms import forms_of
 
@@ -44,12 +44,6 @@ def _family(name: str, checkpoint: Path, folder: Path, runtime: ResolvedRuntime)
     index = torch.arange(tokens.grid.tokens)
     prompt = language.prompter.prompt(language.model, tokens.grid, QUESTION, index)
 
-    @torch.inference_mode()
-    def logits(embeddings: Embeddings) -> Tensor:
-        hidden = language.model.get_decoder()(**language.decoder_inputs(prompt, embeddings)).last_hidden_state[0, -1]
-        result: Tensor = language.model.get_output_embeddings()(hidden)
-        return result
-
     rows = []
     for outliers in (False, True):
         whole = tokens.embeddings
@@ -68,7 +62,7 @@ def _family(name: str, checkpoint: Path, folder: Path, runtime: ResolvedRuntime)
         )
         expected: Tensor | None = None
         for form, _, stored in forms_of(video, folder, trials=True):
-            got = logits(stored.embeddings)
+            got = last_logits(language, prompt, stored.embeddings)
             expected = got if expected is None else expected
             error = (stored.features.tensor().float() - features).norm() / features.norm()
             rows.append(

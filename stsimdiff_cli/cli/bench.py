@@ -239,11 +239,7 @@ def _show(report: dict[str, Any], markdown: Path | None, json: bool) -> None:
         evaluate.show_tables(rung_tables(report, details=False))
         return
     what = "clip" if report["blind"] is not None else "video"
-    videos, questions = _counted(report["clips"], what), _counted(report["asked"], "question")
+    videos, questions = output.counted(report["clips"], what), output.counted(report["asked"], "question")
     asked = f"{videos} of {report['frames']} frames, {questions}, seed {report['seed']};"
     evaluate.show_head(report, asked)
     evaluate.show_tables(shown)
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"

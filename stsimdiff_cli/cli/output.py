@@ -212,6 +212,11 @@ def shows_colours() -> bool:
     return stdout.is_terminal and stdout.color_system is not None and not stdout.no_color
 
 
+def counted(count: int, what: str) -> str:
+    """How many of something, e.g. 1 question or 2 questions."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def size(count: int) -> str:
     """A number of bytes as people write it, e.g. 1.5 MB."""
     value = float(count)

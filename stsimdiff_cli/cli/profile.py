@@ -210,7 +210,7 @@ def _show(measured: dict[str, Any]) -> None:
 
     video = measured["video"]
     output.result(f"{measured['model']} {measured['dtype'] or ''}, {short(measured['machine'])}")
-    asked = "1 question" if measured["questions"] == 1 else f"{measured['questions']} questions"
+    asked = output.counted(measured["questions"], "question")
     output.result(f"ratio {measured['ratio']:g}, {asked}, {measured['new_tokens']} tokens generated for each")
     if video:
         made = "a clip made here" if measured["video_made"] else video["name"]

@@ -32,9 +32,7 @@ DTYPES = {
 }
 
 
-@pytest.fixture(
-    scope="module", params=["plain", "compiled", pytest.param("fused", marks=pytest.mark.gpu)], ids=list(REQUIRES)
-)
+@pytest.fixture(scope="module", params=["plain", "compiled", pytest.param("fused", marks=pytest.mark.gpu)])
 def form(request: pytest.FixtureRequest) -> ModuleType:
     """Each form in turn. On a GPU the Triton kernels run there, else in Triton's interpreter (`conftest.py`)."""
     pytest.importorskip(REQUIRES[request.param])

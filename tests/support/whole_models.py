@@ -13,7 +13,7 @@ from stsimdiff_cli.models.inference.conversation import Conversation
 from stsimdiff_cli.models.inference.language_model import LanguageModel
 from stsimdiff_cli.models.inference.vision_encoder import VisionEncoder
 from stsimdiff_cli.models.loading.weights import weights_of
-from stsimdiff_cli.records import Prompt, Sizing, Source, TokenGrid, VideoTokens
+from stsimdiff_cli.records import Embeddings, Prompt, Sizing, Source, TokenGrid, VideoTokens
 from tests.support.checkpoints.molmo2 import OF_IMAGES
 from tests.support.references.llava_video import LlavaVideoReference
 from tests.support.references.nvila import NvilaReference
@@ -84,6 +84,14 @@ def from_features(language: LanguageModel, prompt: Prompt, features: torch.Tenso
         "mm_encoder_outputs": {"video": BaseModelOutputWithPooling(pooler_output=(features,))},
     } | token_types(language.family, prompt.ids)
     return language.model.generate(input_ids=prompt.ids[None], **given | more)[0, len(prompt.ids) :].tolist()
+
+
+@torch.inference_mode()
+def last_logits(language: LanguageModel, prompt: Prompt, tokens: Embeddings) -> torch.Tensor:
+    """The logits (V,) after a prompt with the M visual tokens."""
+    hidden = language.model.get_decoder()(**language.decoder_inputs(prompt, tokens)).last_hidden_state[0, -1]
+    logits: torch.Tensor = language.model.get_output_embeddings()(hidden)
+    return logits
 
 
 def with_holes(conversation: Conversation, question: str, **more: Any) -> list[int]:
